@@ -1,0 +1,1 @@
+"""From a checkpoint name to something trainable."""

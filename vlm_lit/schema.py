@@ -1,0 +1,198 @@
+"""The nouns of the package, in the order they flow: what does each stage hand to the next?
+
+    Record -> Conversation (of Turns) -> Batch -> Prediction -> RunResult
+
+No heavy import lives here: torch and PIL appear in annotations only, so that `--help` stays fast.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+
+if TYPE_CHECKING:
+    from PIL import Image
+    from torch import Tensor
+
+IGNORE_INDEX: Final = -100
+"""Label of a position that no loss may see. The value is the one `torch.nn.functional.cross_entropy` ignores."""
+
+Role = Literal["system", "user", "assistant"]
+
+
+class VlmLitError(ValueError):
+    """A mistake in what the user gave us. Printed as one paragraph, without a traceback."""
+
+
+class ConfigError(VlmLitError):
+    """A setting that cannot work, named together with what to write instead."""
+
+
+class RecordError(VlmLitError):
+    """A record that cannot be used.
+
+    Args:
+        problem: what is wrong, in the user's words.
+        remedy: what to do about it.
+        file: the file the record comes from (a hub data set's name where there is no file).
+        record: which record of it: its id, its index, or both.
+        code: the reason in one stable word, for example `image.truncated`, so that reports can count by it.
+    """
+
+    def __init__(
+        self, problem: str, *, remedy: str, file: Path | str, record: str | None = None, code: str = "record"
+    ) -> None:
+        where = f"{file}, record {record}" if record is not None else f"{file}"
+        super().__init__(f"{where}: {problem}. {remedy}")
+        self.problem, self.remedy, self.file, self.record, self.code = problem, remedy, file, record, code
+
+    def __reduce__(self) -> tuple[Callable[..., RecordError], tuple[str]]:
+        # An exception is rebuilt from its message alone; this one also has to cross from a worker process.
+        rebuild = partial(type(self), remedy=self.remedy, file=self.file, record=self.record, code=self.code)
+        return rebuild, (self.problem,)
+
+
+@dataclass(frozen=True)
+class ImageSlot:
+    """The place in a turn's content where the conversation's next image goes."""
+
+
+IMAGE: Final = ImageSlot()
+
+Part: TypeAlias = str | ImageSlot
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageRef:
+    """An image not yet decoded: exactly one of `path` (a file), `data` (encoded bytes), `pixels` (decoded)."""
+
+    path: Path | None = None
+    data: bytes | None = None
+    pixels: Image.Image | None = None
+
+    def __str__(self) -> str:
+        return str(self.path) if self.path is not None else "<image held in the record>"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """One row as the user's file has it.
+
+    `fields` are the row's own keys. `file` and `index` (counted from 0) say where it stands.
+    `image_root` is the folder that the row's relative image paths start from.
+    """
+
+    file: Path | str
+    index: int
+    fields: Mapping[str, object]
+    image_root: Path | None = None
+
+    @property
+    def name(self) -> str:
+        """How an error message calls this record: its index, with its id where it has one."""
+        for key in ("id", "question_id"):
+            if key in self.fields:
+                return f"{self.index} (id {self.fields[key]!r})"
+        return str(self.index)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Turn:
+    """What one party says: text parts and image slots in reading order."""
+
+    role: Role
+    content: tuple[Part, ...]
+
+    @property
+    def text(self) -> str:
+        """The words alone, without the images."""
+        return "".join(part for part in self.content if isinstance(part, str))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conversation:
+    """A record in the one form that everything after `data/conversations.py` understands.
+
+    `images` are in the order of the image slots. `references` are the accepted answers to the last assistant
+    turn (VQA v2 has ten), empty where there is none. `groups` name the breakdowns its score enters, for
+    example `{"answer_type": "number"}`. `image_id` clusters questions about one image.
+    """
+
+    id: str
+    turns: tuple[Turn, ...]
+    images: tuple[ImageRef, ...]
+    references: tuple[str, ...] = ()
+    image_id: str | None = None
+    groups: Mapping[str, str] = field(default_factory=dict)
+    file: Path | str = ""
+    record: str = ""
+
+
+@dataclass(kw_only=True)
+class Batch:
+    """One micro-batch, padded. B = rows, L = tokens.
+
+    `inputs` are the model's keyword arguments as the processor made them: `input_ids` [B, L] int64,
+    `attention_mask` [B, L] int64, and the family's pixel tensors. `labels` [B, L] int64 hold IGNORE_INDEX
+    wherever nothing is learned. `ids` are the conversations' ids, row by row.
+    """
+
+    inputs: dict[str, Tensor]
+    labels: Tensor
+    ids: list[str]
+
+
+@dataclass(kw_only=True)
+class StepWindow:
+    """What one optimizer step sees on one rank.
+
+    `supervised_tokens` counts the positions the loss looks at. `dropped` and `changed` name the conversations that
+    the over-length policy left out, or trimmed or shrank.
+    """
+
+    micro_batches: list[Batch] = field(default_factory=list)
+    supervised_tokens: int = 0
+    dropped: list[str] = field(default_factory=list)
+    changed: list[str] = field(default_factory=list)
+
+    @property
+    def ids(self) -> list[str]:
+        """The conversations of the window, in the order of its rows."""
+        return [name for batch in self.micro_batches for name in batch.ids]
+
+
+@dataclass(kw_only=True)
+class PromptBatch:
+    """Left-padded prompts to answer: `inputs` as in `Batch`, and the conversations they were made from."""
+
+    inputs: dict[str, Tensor]
+    conversations: list[Conversation]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prediction:
+    """One answer and how it was judged; a line of `predictions.jsonl`. `score` is a fraction in [0, 1]."""
+
+    id: str
+    image: str | None
+    image_id: str | None
+    question: str
+    references: tuple[str, ...]
+    prediction: str
+    score: float | None
+    groups: Mapping[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunResult:
+    """What a run measured on one split: `results.json`. Metric values are fractions in [0, 1]."""
+
+    split: str
+    n: int
+    metrics: Mapping[str, float]
+    model_id: str
+    global_step: int
+    versions: Mapping[str, str]
