@@ -1,0 +1,95 @@
+"""Is an answer, as a string, one of the accepted ones?"""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Sequence
+from typing import Final
+
+from vlm_lit.metrics.accumulators import PerItemAccuracy, named_with_options
+from vlm_lit.schema import VlmLitError
+
+ARTICLES: Final = frozenset({"a", "an", "the"})
+_DELETE_PUNCTUATION: Final = str.maketrans("", "", string.punctuation)
+
+
+def exact_match(
+    prediction: str,
+    references: Sequence[str],
+    *,
+    ignore_case: bool = False,
+    ignore_punctuation: bool = False,
+    ignore_articles: bool = False,
+) -> float:
+    """Returns 1.0 if the prediction equals any of the references, else 0.0.
+
+    Without options every character counts, blanks at the ends included.
+
+    Args:
+        prediction: the model's answer.
+        references: the accepted answers.
+        ignore_case: compare lower-cased.
+        ignore_punctuation: delete ASCII punctuation (`string.punctuation`), then take runs of blanks as one.
+        ignore_articles: drop the words a, an, the in any case, then take runs of blanks as one.
+
+    Raises:
+        VlmLitError: there are no references.
+    """
+    if not references:
+        raise VlmLitError("Exact match needs at least one reference answer, got none. Give the record its answers.")
+
+    def simplified(text: str) -> str:
+        return _simplified(text, case=ignore_case, punctuation=ignore_punctuation, articles=ignore_articles)
+
+    return float(simplified(prediction) in {simplified(reference) for reference in references})
+
+
+def _simplified(text: str, *, case: bool, punctuation: bool, articles: bool) -> str:
+    """Drops what is to be ignored. Punctuation goes before articles, so that `"the" cat` loses its article."""
+    if case:
+        text = text.lower()
+    if punctuation:
+        text = text.translate(_DELETE_PUNCTUATION)
+    if articles:
+        text = " ".join(word for word in text.split() if word.lower() not in ARTICLES)
+    elif punctuation:
+        text = " ".join(text.split())  # `a - b` leaves two blanks behind
+    return text
+
+
+class ExactMatch(PerItemAccuracy):
+    """The share of items whose answer equals one of its references, overall and per group.
+
+    Args:
+        ignore_case: see `exact_match`.
+        ignore_punctuation: see `exact_match`.
+        ignore_articles: see `exact_match`.
+    """
+
+    def __init__(
+        self, ignore_case: bool = False, ignore_punctuation: bool = False, ignore_articles: bool = False
+    ) -> None:
+        super().__init__()
+        self.ignore_case = ignore_case
+        self.ignore_punctuation = ignore_punctuation
+        self.ignore_articles = ignore_articles
+
+    @property
+    def name(self) -> str:
+        """What reports call it, every option that is not the default included."""
+        options = {
+            "ignore_case": self.ignore_case,
+            "ignore_punctuation": self.ignore_punctuation,
+            "ignore_articles": self.ignore_articles,
+        }
+        return named_with_options("exact_match", options)
+
+    def score(self, prediction: str, references: Sequence[str]) -> float:
+        """Scores one item with `exact_match` under this metric's options."""
+        return exact_match(
+            prediction,
+            references,
+            ignore_case=self.ignore_case,
+            ignore_punctuation=self.ignore_punctuation,
+            ignore_articles=self.ignore_articles,
+        )
