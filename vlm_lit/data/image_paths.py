@@ -1,0 +1,80 @@
+"""Which file does a record's image path mean, and may it be read?
+
+A data set is somebody else's text: its paths may name any file of this machine, or a server. Only files below
+one folder are read, wherever `..` and links lead.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from pathlib import Path
+from typing import Final
+
+_URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://|data:|file:", re.IGNORECASE)
+_DRIVE: Final = re.compile(r"[A-Za-z]:[\\/]")
+
+
+class ImageProblem(ValueError):  # noqa: N818 - a finding about an image; `RecordError` is what users see
+    """An image that cannot be used. `problem` and `remedy` are in the user's words, `code` is one stable word."""
+
+    def __init__(self, problem: str, *, remedy: str, code: str) -> None:
+        super().__init__(f"{problem}. {remedy}")
+        self.problem, self.remedy, self.code = problem, remedy, code
+
+
+def resolve_image_path(text: str, root: Path | None) -> Path:
+    """Find the file that a record's path names, if it lies inside `root` once `..` and links are followed.
+
+    Raises:
+        ImageProblem: with a `path.*` code. Whether the file exists is `check_image`'s question.
+    """
+    _check_path_text(text)
+    if root is None:
+        remedy = "Set image_root to the folder that holds the images."
+        raise ImageProblem(f"nothing says where {text!r} starts from", remedy=remedy, code="path.no_root")
+    try:
+        text.encode()
+        base = resolved_folder(root)
+        path = _followed(base / text)
+    except (OSError, RuntimeError, ValueError) as error:  # a loop of links; letters no file system can encode
+        problem = f"{text[:80]!r} cannot be a path ({error})"
+        raise ImageProblem(problem, remedy="Correct the path.", code="path.unusable") from None
+    if not path.is_relative_to(base):
+        remedy = "Set image_root to a folder that holds every image, and write paths relative to it."
+        raise ImageProblem(f"{text!r} leads outside {base}", remedy=remedy, code="path.outside_root")
+    return path
+
+
+def resolved_folder(folder: Path) -> Path:
+    """`folder.resolve()`, asked of the disk once."""
+    return _resolved(folder.absolute())  # a relative name would outlive a change of the working folder
+
+
+@lru_cache(maxsize=4096)
+def _resolved(folder: Path) -> Path:
+    return folder.resolve()
+
+
+def _followed(path: Path) -> Path:
+    """`path.resolve()`, which asks the disk for every folder on the way; images share their folders."""
+    if path.name in ("", ".."):
+        return path.resolve()
+    near = resolved_folder(path.parent) / path.name
+    return near.resolve() if near.is_symlink() else near
+
+
+def _check_path_text(text: str) -> None:
+    if not text.strip():
+        remedy = "Write the image's path, or leave the key out where there is no image."
+        raise ImageProblem("the path is empty", remedy=remedy, code="path.empty")
+    if "\0" in text:
+        raise ImageProblem("a zero character in the path", remedy="Remove it.", code="path.zero_character")
+    if _DRIVE.match(text):
+        remedy = "Write it relative to image_root, without the drive letter."
+        raise ImageProblem(f"{text!r} is a Windows path", remedy=remedy, code="path.drive")
+    if _URL.match(text):
+        remedy = "Images are read from disk only: save it as a file and write that file's path."
+        raise ImageProblem(f"{text[:80]!r} is a URL", remedy=remedy, code="path.url")
+    if "\\" in text:
+        raise ImageProblem(f"a backslash in {text!r}", remedy="Separate folders with '/'.", code="path.backslash")
