@@ -1,0 +1,76 @@
+"""Is an over-length conversation treated as asked, with its images and answers whole?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+import tiny_models
+from PIL import Image
+
+from vlm_lit.data.collate import encode_fitting
+from vlm_lit.data.encoding import Encoder
+from vlm_lit.data.masking import Transcript
+from vlm_lit.data.over_length import OverLength, OverLengthPolicy
+from vlm_lit.schema import IGNORE_INDEX, IMAGE, Batch, Conversation, RecordError, StepWindow, Turn
+
+ENCODER = Encoder(Transcript(tiny_models.llava_processor()))
+PICTURE = tiny_models.picture(0)
+
+
+def talk(name: str, question: str) -> Conversation:
+    turns = (Turn(role="user", content=(IMAGE, question)), Turn(role="assistant", content=("red blue",)))
+    return Conversation(id=name, turns=turns, images=(), file="data.json", record=name)
+
+
+SHORT, LONG = talk("short", "what?"), talk("long", "how many tools are there? " * 6)
+
+
+def fit(
+    policy: OverLength, *, most: int, rows: Sequence[Conversation] = (SHORT, LONG)
+) -> tuple[Batch | None, StepWindow]:
+    window = StepWindow()
+    decoded: list[tuple[Conversation, list[Image.Image]]] = [(c, [PICTURE]) for c in rows]
+    batch = encode_fitting(ENCODER, OverLengthPolicy(ENCODER, most, policy), decoded, window, side="right")
+    return batch, window
+
+
+def test_error_names_the_record_both_lengths_and_the_policies() -> None:
+    with pytest.raises(RecordError, match=r"data\.json, record long: .* tokens and max_length is 30.*trim_text"):
+        fit("error", most=30)
+
+
+def test_drop_leaves_it_out_and_says_so() -> None:
+    batch, window = fit("drop", most=30)
+    assert batch is not None
+    assert batch.ids == ["short"]
+    assert window.dropped == ["long"]
+    assert fit("drop", most=30, rows=[LONG])[0] is None
+
+
+def test_trim_text_keeps_image_and_answer() -> None:
+    batch, window = fit("trim_text", most=30)
+    assert batch is not None
+    assert window.changed == ["long"]
+    assert batch.ids == ["short", "long"]
+    row = batch.inputs["input_ids"][1]
+    assert 25 <= int(batch.inputs["attention_mask"][1].sum()) <= 30
+    assert int((row == ENCODER.processor.image_token_id).sum()) == 4
+    labels = batch.labels[1]
+    assert ENCODER.tokenizer.decode(labels[labels != IGNORE_INDEX]).strip() == "red blue</s>"
+
+
+def test_trimming_everything_is_not_enough() -> None:
+    with pytest.raises(RecordError, match="Trimming the longest question is not enough"):
+        fit("trim_text", most=12)
+
+
+def test_shrinking_says_why_it_cannot_help() -> None:
+    with pytest.raises(RecordError, match="gives every image the same number of tokens"):
+        fit("shrink_image", most=30)
+
+
+def test_what_fits_is_left_alone() -> None:
+    batch, window = fit("error", most=500)
+    assert batch is not None
+    assert window == StepWindow()

@@ -1,0 +1,48 @@
+"""Is the data order a pure function of seed, epoch, step and rank, and is every conversation seen once a pass?"""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vlm_lit.data.sampler import WindowSampler, epoch_order, steps_per_epoch
+from vlm_lit.schema import ConfigError
+
+
+@given(n=st.integers(1, 40), window=st.integers(1, 9), passes=st.integers(1, 3), world=st.integers(1, 3))
+def test_each_pass_sees_every_conversation_once(n: int, window: int, passes: int, world: int) -> None:
+    steps = steps_per_epoch(n, window)
+    ranks = [WindowSampler(n, window=window, steps=steps * passes, seed=1, rank=r, world=world) for r in range(world)]
+    for epoch in range(passes):
+        seen = [i for step in range(epoch * steps, (epoch + 1) * steps) for s in ranks for i in s.indices(step)]
+        assert sorted(seen) == list(range(n))
+
+
+@given(start=st.integers(0, 12), world=st.integers(1, 3))
+def test_a_resumed_run_sees_what_the_first_would_have(start: int, world: int) -> None:
+    def steps_from(begin: int) -> list[list[int]]:
+        return list(WindowSampler(10, window=4, steps=12, seed=3, start=begin, rank=world - 1, world=world))
+
+    assert steps_from(start) == steps_from(0)[start:]
+
+
+def test_ranks_share_one_window() -> None:
+    whole = WindowSampler(10, window=4, steps=3, seed=3)
+    shares = [WindowSampler(10, window=4, steps=3, seed=3, rank=r, world=2) for r in range(2)]
+    for step in range(3):
+        assert sorted(whole.indices(step)) == sorted(i for s in shares for i in s.indices(step))
+
+
+def test_passes_and_seeds_differ_in_order() -> None:
+    assert epoch_order(50, 1, 0) != epoch_order(50, 1, 1)
+    assert epoch_order(50, 1, 0) != epoch_order(50, 2, 0)
+    assert epoch_order(50, 1, 0) == epoch_order(50, 1, 0)
+
+
+def test_a_limited_pass_starts_the_next_one_early() -> None:
+    sampler = WindowSampler(10, window=2, steps=4, seed=1, limit=2)
+    assert sampler.indices(2) == list(epoch_order(10, 1, 1)[:2])
+
+
+def test_no_data_is_refused() -> None:
+    with pytest.raises(ConfigError, match="holds no conversation"):
+        WindowSampler(0, window=1, steps=1, seed=0)

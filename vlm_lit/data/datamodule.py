@@ -1,0 +1,233 @@
+"""Where do a run's batches come from? Sources, batch sizes and the loaders over them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from lightning import LightningDataModule
+from torch.utils.data import DataLoader
+from transformers import ProcessorMixin
+
+from vlm_lit.data.collate import PromptCollator, WindowCollator
+from vlm_lit.data.encoding import Encoder
+from vlm_lit.data.masking import Transcript
+from vlm_lit.data.over_length import OverLength, OverLengthPolicy
+from vlm_lit.data.processors import load_processor
+from vlm_lit.data.sampler import WindowSampler, steps_per_epoch
+from vlm_lit.data.sources import ConversationDataset, SourceSettings, StreamedWindows, open_source
+from vlm_lit.schema import Batch, ConfigError, PromptBatch, RecordError, StepWindow
+
+
+class ConversationDataModule(LightningDataModule):
+    """Image conversations from JSON, JSONL, Parquet, Arrow or the hub.
+
+    Args:
+        model_id: checkpoint whose processor is used; linked to the model's.
+        train: what to train on.
+        val: what `validate`, and `fit` between passes, answers.
+        test: what `test` answers.
+        predict: what `predict` answers; needs no references.
+        revision: branch, tag or commit of the checkpoint; linked to the model's.
+        prompt: template over a record's fields for VQA records, for example
+            "{question}\\nAnswer the question using a single word or phrase."
+        system: system message put before every conversation that has none.
+        effective_batch: conversations an optimizer step sees, over all ranks.
+        micro_batch: most conversations in one forward pass; changes memory and speed, not the result.
+        eval_batch: prompts answered together.
+        max_length: most tokens of a conversation, image tokens included; null for no limit.
+        over_length: what happens to a longer one: error, drop, trim_text or shrink_image.
+        num_workers: processes that decode and tokenize; 0 does it in the training process.
+        check_images: `header` opens every image before training starts, `none` leaves bad ones to be met later.
+        seed: what the data order follows from; linked to seed_everything.
+    """
+
+    def __init__(
+        self,
+        model_id: str,
+        train: SourceSettings | None = None,
+        val: SourceSettings | None = None,
+        test: SourceSettings | None = None,
+        predict: SourceSettings | None = None,
+        revision: str | None = None,
+        prompt: str | None = None,
+        system: str | None = None,
+        effective_batch: int = 16,
+        micro_batch: int = 1,
+        eval_batch: int = 8,
+        max_length: int | None = 2048,
+        over_length: OverLength = "error",
+        num_workers: int = 2,
+        check_images: Literal["header", "none"] = "header",
+        seed: int = 42,
+    ) -> None:
+        super().__init__()
+        for name, value in (
+            ("effective_batch", effective_batch),
+            ("micro_batch", micro_batch),
+            ("eval_batch", eval_batch),
+        ):
+            if value < 1:
+                raise ConfigError(f"data.{name} is {value}; it must be at least 1.")
+        self.model_id, self.revision = model_id, revision
+        self.sources = {"train": train, "val": val, "test": test, "predict": predict}
+        self.prompt, self.system = prompt, system
+        self.effective_batch, self.micro_batch, self.eval_batch = effective_batch, micro_batch, eval_batch
+        self.max_length, self.over_length = max_length, over_length
+        self.num_workers, self.check_images, self.seed = num_workers, check_images, seed
+        self.datasets: dict[str, ConversationDataset | StreamedWindows] = {}
+        self._processor: ProcessorMixin | None = None
+        self._start = 0
+
+    @property
+    def processor(self) -> ProcessorMixin:
+        """The checkpoint's processor, loaded when first asked for."""
+        if self._processor is None:
+            self._processor = load_processor(self.model_id, self.revision)
+        return self._processor
+
+    @property
+    def transcript(self) -> Transcript:
+        """Renders conversations with the processor's chat template."""
+        return Transcript(self.processor)
+
+    def setup(self, stage: str) -> None:
+        """Open and check the sources that `stage` (fit, validate, test, predict) needs."""
+        needed = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",), "predict": ("predict",)}[stage]
+        for split in needed:
+            if split not in self.datasets and self.sources[split] is not None:
+                self.datasets[split] = self._open(split)
+        if needed[0] not in self.datasets:
+            raise ConfigError(f"There is nothing to {stage}: set data.init_args.{needed[0]} to a file or a hub id.")
+
+    def _open(self, split: str) -> ConversationDataset | StreamedWindows:
+        source = self.sources[split]
+        assert source is not None
+        return open_source(
+            source,
+            prompt=self.prompt,
+            system=self.system,
+            requires_answer=split == "train",
+            check_images=self.check_images == "header",
+        )
+
+    # How long the run is -----------------------------------------------------------------------------------------
+
+    @property
+    def steps_per_pass(self) -> int:
+        """Optimizer steps in one pass over the training data, after `limit_train_batches`."""
+        train = self.datasets["train"]
+        if isinstance(train, StreamedWindows):
+            raise ConfigError(
+                "A streamed data set has no known length: set trainer.max_steps, and val_check_interval in steps."
+            )
+        full = steps_per_epoch(len(train), self.effective_batch)
+        limit = getattr(self.trainer, "pass_limit", None)
+        if limit is None:
+            return full
+        return max(1, min(full, limit if isinstance(limit, int) else int(full * limit)))
+
+    @property
+    def total_steps(self) -> int:
+        """Optimizer steps of the whole run: `max_epochs` passes, or `max_steps` if that is fewer."""
+        assert self.trainer is not None
+        most = int(self.trainer.max_steps)
+        if isinstance(self.datasets["train"], StreamedWindows) and most > 0:
+            return most
+        passes = getattr(self.trainer, "passes", None)
+        if passes is None or passes < 0:
+            return most if most > 0 else self.steps_per_pass
+        return min(passes * self.steps_per_pass, most) if most > 0 else passes * self.steps_per_pass
+
+    # Loaders -----------------------------------------------------------------------------------------------------
+
+    def _encoder(self) -> tuple[Encoder, OverLengthPolicy]:
+        encoder = Encoder(self.transcript)
+        return encoder, OverLengthPolicy(encoder, self.max_length, self.over_length)
+
+    def train_dataloader(self) -> DataLoader[StepWindow]:
+        """One item an optimizer step, from where a resumed run stopped."""
+        assert self.trainer is not None
+        collator = WindowCollator(*self._encoder(), self.micro_batch)
+        train, rank, world = self.datasets["train"], self.trainer.global_rank, self.trainer.world_size
+        if isinstance(train, StreamedWindows):
+            windows = train.arranged(self.effective_batch, self.total_steps, self.seed, self._start, rank, world)
+            return self._loader(windows, collate_fn=collator, batch_size=None)
+        sampler = WindowSampler(
+            len(train),
+            window=self.effective_batch,
+            steps=self.total_steps,
+            seed=self.seed,
+            start=self._start,
+            rank=rank,
+            world=world,
+            limit=self.steps_per_pass,
+        )
+        return self._loader(train, collate_fn=collator, batch_sampler=sampler)
+
+    def _prompts(self, split: str) -> DataLoader[PromptBatch] | list[DataLoader[PromptBatch]]:
+        if split not in self.datasets:
+            return []
+        assert self.trainer is not None
+        dataset = self.datasets[split]
+        if isinstance(dataset, StreamedWindows):
+            raise ConfigError(
+                f"data.{split} is streamed; an evaluation needs every question once, so set streaming to false."
+            )
+        world, rank = self.trainer.world_size, self.trainer.global_rank
+        # Each question on one rank, none repeated to even them out: answering needs no ranks in step.
+        sampler = range(rank, len(dataset), world)
+        collator = PromptCollator(*self._encoder())
+        return self._loader(dataset, collate_fn=collator, batch_size=self.eval_batch, sampler=sampler)
+
+    def val_dataloader(self) -> DataLoader[PromptBatch] | list[DataLoader[PromptBatch]]:
+        """Prompts of the validation questions, in file order."""
+        return self._prompts("val")
+
+    def test_dataloader(self) -> DataLoader[PromptBatch] | list[DataLoader[PromptBatch]]:
+        """Prompts of the test questions, in file order."""
+        return self._prompts("test")
+
+    def predict_dataloader(self) -> DataLoader[PromptBatch] | list[DataLoader[PromptBatch]]:
+        """Prompts to answer without judging them."""
+        return self._prompts("predict")
+
+    def _loader(self, dataset: object, **options: object) -> DataLoader:  # type: ignore[type-arg]
+        return DataLoader(
+            dataset,  # type: ignore[arg-type]
+            num_workers=self.num_workers,
+            pin_memory=torch.cuda.is_available(),
+            persistent_workers=False,
+            **options,  # type: ignore[arg-type]
+        )
+
+    # Hooks -------------------------------------------------------------------------------------------------------
+
+    def on_before_batch_transfer(
+        self, batch: StepWindow | PromptBatch | RecordError, dataloader_idx: int
+    ) -> StepWindow | PromptBatch:
+        """Raise here, in the training process, what a worker found wrong with a record."""
+        if isinstance(batch, RecordError):
+            raise batch
+        return batch
+
+    def transfer_batch_to_device(
+        self, batch: StepWindow | PromptBatch, device: torch.device, dataloader_idx: int
+    ) -> StepWindow | PromptBatch:
+        """Move the tensors, and nothing else, to `device`."""
+        batches: Sequence[Batch | PromptBatch] = batch.micro_batches if isinstance(batch, StepWindow) else [batch]
+        for part in batches:
+            part.inputs = {name: tensor.to(device, non_blocking=True) for name, tensor in part.inputs.items()}
+            if isinstance(part, Batch):
+                part.labels = part.labels.to(device, non_blocking=True)
+        return batch
+
+    def state_dict(self) -> dict[str, int]:
+        """How many optimizer steps are done: all that the data order needs to go on."""
+        assert self.trainer is not None
+        return {"step": self.trainer.global_step}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Go on behind the steps that are done."""
+        self._start = state_dict["step"]

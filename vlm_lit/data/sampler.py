@@ -1,0 +1,79 @@
+"""Which conversations does an optimizer step see? A pure function of (seed, epoch, step, rank), so nothing is saved.
+
+N = conversations, W = window: the conversations of one optimizer step over all ranks, K = steps of one epoch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from functools import lru_cache
+
+import torch
+from torch.utils.data import Sampler
+
+from vlm_lit.schema import ConfigError
+
+
+def derive_seed(*parts: int | str) -> int:
+    """A 63-bit seed from any named quantities; equal parts give equal seeds on every machine."""
+    digest = hashlib.blake2b("/".join(map(str, parts)).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 1
+
+
+@lru_cache(maxsize=2)
+def epoch_order(n: int, seed: int, epoch: int) -> tuple[int, ...]:
+    """The order in which epoch `epoch` visits N conversations."""
+    generator = torch.Generator().manual_seed(derive_seed("order", seed, epoch))
+    return tuple(torch.randperm(n, generator=generator).tolist())
+
+
+class WindowSampler(Sampler[list[int]]):
+    """Yields, per optimizer step, the indices of this rank's share of the step's window.
+
+    Args:
+        n: number of conversations.
+        window: conversations an optimizer step sees over all ranks; an epoch's last window may hold fewer.
+        steps: optimizer steps of the whole run.
+        seed: what the order follows from.
+        start: step to begin with, after a resumption.
+        limit: steps after which a pass ends early; null for whole passes.
+        rank, world: this process among all.
+    """
+
+    def __init__(
+        self,
+        n: int,
+        *,
+        window: int,
+        steps: int,
+        seed: int,
+        start: int = 0,
+        rank: int = 0,
+        world: int = 1,
+        limit: int | None = None,
+    ) -> None:
+        if n < 1:
+            raise ConfigError("The training data holds no conversation.")
+        self.n, self.window, self.steps, self.seed = n, window, steps, seed
+        self.start, self.rank, self.world = start, rank, world
+        self.pass_steps = limit if limit is not None else steps_per_epoch(n, window)
+
+    def __len__(self) -> int:
+        # Lightning compares this with its own batch counter, which a resumed run continues; hence all steps.
+        return self.steps
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for step in range(self.start, self.steps):
+            yield self.indices(step)
+
+    def indices(self, step: int) -> list[int]:
+        """This rank's conversations of optimizer step `step`."""
+        epoch, k = divmod(step, self.pass_steps)
+        order = epoch_order(self.n, self.seed, epoch)
+        return list(order[k * self.window : (k + 1) * self.window][self.rank :: self.world])
+
+
+def steps_per_epoch(n: int, window: int) -> int:
+    """K: optimizer steps in which every conversation is seen exactly once."""
+    return -(-n // window)

@@ -1,0 +1,178 @@
+"""What does a run read: which source, how is it checked, and how is it walked through?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch.utils.data import Dataset, IterableDataset, get_worker_info
+
+from vlm_lit.data.conversations import check_unique_ids, to_conversation
+from vlm_lit.data.images import check_images
+from vlm_lit.data.records import read_records, stream_records
+from vlm_lit.data.sampler import derive_seed
+from vlm_lit.schema import ConfigError, Conversation, Record
+
+_SHUFFLE_BUFFER = 1000
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceSettings:
+    """Where conversations are read from.
+
+    Args:
+        path: a .json, .jsonl, .parquet or .arrow file, a folder saved by `datasets`, or a hub id.
+        split: split of a hub data set, slices such as train[:10%] included.
+        name: configuration of a hub data set.
+        columns: our field names to the source's, for example {question: query, answers: label}.
+        image_root: folder that relative image paths start from; null takes the file's own folder.
+        group_fields: further fields of a record to break scores down by.
+        limit: use only the first so many records.
+        revision: commit of a hub data set.
+        streaming: read a hub data set without downloading it whole; needs trainer.max_steps.
+    """
+
+    path: str
+    split: str = "train"
+    name: str | None = None
+    columns: dict[str, str] | None = None
+    image_root: str | None = None
+    group_fields: list[str] | None = None
+    limit: int | None = None
+    revision: str | None = None
+    streaming: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Reading:
+    """How one source's records become conversations."""
+
+    source: SourceSettings
+    prompt: str | None
+    system: str | None
+    requires_answer: bool
+
+    def conversation(self, record: Record) -> Conversation:
+        return to_conversation(
+            record,
+            prompt=self.prompt,
+            system=self.system,
+            requires_answer=self.requires_answer,
+            group_fields=self.source.group_fields or (),
+        )
+
+    def options(self) -> Mapping[str, object]:
+        source = self.source
+        return {
+            "split": source.split,
+            "name": source.name,
+            "columns": source.columns,
+            "image_root": Path(source.image_root) if source.image_root else None,
+            "limit": source.limit,
+            "revision": source.revision,
+        }
+
+
+class ConversationDataset(Dataset[Conversation]):
+    """Conversations by index, made from their records when asked for."""
+
+    def __init__(self, records: Sequence[Record], reading: _Reading) -> None:
+        self.records, self.reading = records, reading
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, index: int) -> Conversation:
+        return self.reading.conversation(self.records[index])
+
+
+class StreamedWindows(IterableDataset[list[Conversation]]):
+    """Step windows read from a stream, shuffled within a buffer. The order follows from the seed alone."""
+
+    def __init__(self, reading: _Reading) -> None:
+        self.reading = reading
+        self.window = self.steps = self.seed = self.start = self.rank = 0
+        self.world = 1
+
+    def arranged(self, window: int, steps: int, seed: int, start: int, rank: int, world: int) -> StreamedWindows:
+        """The same stream cut into windows for one rank; see `WindowSampler` for the arguments."""
+        self.window, self.steps, self.seed = window, steps, seed
+        self.start, self.rank, self.world = start, rank, world
+        return self
+
+    def __len__(self) -> int:
+        return self.steps
+
+    def __iter__(self) -> Iterator[list[Conversation]]:
+        info = get_worker_info()
+        worker, workers = (info.id, info.num_workers) if info is not None else (0, 1)
+        for step, window in enumerate(self._windows()):
+            if step >= self.steps:
+                return
+            # A loader takes from its workers in turn, so worker w must give the windows w, w + workers, ...
+            if step >= self.start and (step - self.start) % workers == worker:
+                yield [self.reading.conversation(record) for record in window[self.rank :: self.world]]
+
+    def _windows(self) -> Iterator[list[Record]]:
+        window: list[Record] = []
+        for record in self._endless():
+            window.append(record)
+            if len(window) == self.window:
+                yield window
+                window = []
+
+    def _endless(self) -> Iterator[Record]:
+        epoch = 0
+        while True:
+            empty = True
+            for record in _shuffled(self._records(), derive_seed("stream", self.seed, epoch)):
+                empty = False
+                yield record
+            if empty:
+                raise ConfigError(f"{self.reading.source.path} holds no record.")
+            epoch += 1
+
+    def _records(self) -> Iterator[Record]:
+        return iter(stream_records(self.reading.source.path, **self.reading.options()))  # type: ignore[arg-type]
+
+
+def _shuffled(records: Iterator[Record], seed: int) -> Iterator[Record]:
+    generator, buffer = torch.Generator().manual_seed(seed), list[Record]()
+    for record in records:
+        if len(buffer) < _SHUFFLE_BUFFER:
+            buffer.append(record)
+            continue
+        at = int(torch.randint(len(buffer), (1,), generator=generator))
+        buffer[at], record = record, buffer[at]
+        yield record
+    for at in torch.randperm(len(buffer), generator=generator).tolist():
+        yield buffer[at]
+
+
+def open_source(
+    source: SourceSettings, *, prompt: str | None, system: str | None, requires_answer: bool, check_images: bool
+) -> ConversationDataset | StreamedWindows:
+    """Open a source and check every record of it that is at hand before training starts.
+
+    Raises:
+        RecordError: a record or image that cannot be used, named with its file and a remedy.
+    """
+    reading = _Reading(source=source, prompt=prompt, system=system, requires_answer=requires_answer)
+    if source.streaming:
+        return StreamedWindows(reading)
+    records = read_records(source.path, **reading.options())  # type: ignore[arg-type]
+    dataset = ConversationDataset(records, reading)
+    # Checking a table means reading all of its image bytes, so it is skipped together with the images.
+    if check_images or isinstance(records, list):
+        _check(dataset, images=check_images)
+    return dataset
+
+
+def _check(dataset: ConversationDataset, *, images: bool) -> None:
+    conversations = [dataset[i] for i in range(len(dataset))]
+    check_unique_ids(conversations)
+    if images:
+        for conversation in conversations:
+            check_images(conversation)
