@@ -1,0 +1,125 @@
+"""How are the trained weights written, and proven to be whole when they come back?
+
+`adapter/` is a plain PEFT folder (LoRA matrices and fully trained parts, safetensors) that
+`PeftModel.from_pretrained` loads without this package, with `fingerprint.json` beside it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from peft import PeftModel
+from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from vlm_lit.schema import ConfigError
+
+WEIGHTS = "adapter_model.safetensors"
+FINGERPRINT = "fingerprint.json"
+
+
+def trainable_state(model: nn.Module) -> dict[str, Tensor]:
+    """The trained parameters by name, detached. Nothing frozen is in it."""
+    return {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
+
+
+def load_trainable_state(model: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Copy `state` into the trainable parameters, each name and shape accounted for.
+
+    Raises:
+        ConfigError: a parameter is missing, left over or of another shape.
+    """
+    own = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    _same_keys(set(own), set(state), "checkpoint")
+    with torch.no_grad():
+        for name, parameter in own.items():
+            if parameter.shape != state[name].shape:
+                raise ConfigError(
+                    f"The checkpoint's {name} has shape {tuple(state[name].shape)}, the model's "
+                    f"{tuple(parameter.shape)}. Use the config (rank, targets, base) it was trained with."
+                )
+            parameter.copy_(state[name])
+
+
+def _same_keys(expected: set[str], found: set[str], what: str) -> None:
+    missing, extra = sorted(expected - found), sorted(found - expected)
+    if missing or extra:
+        raise ConfigError(
+            f"The {what} does not fit the model: {len(missing)} parameters missing (first: {missing[:2]}), "
+            f"{len(extra)} left over (first: {extra[:2]}). Use the config (base, parts, lora) it was trained with."
+        )
+
+
+def save_adapter(model: PeftModel, directory: Path, fingerprint: Mapping[str, object]) -> None:
+    """Write the PEFT folder with its fingerprint; a folder of that name is replaced only once the new one is whole."""
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    staging = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
+    try:
+        model.save_pretrained(str(staging), save_embedding_layers=False)
+        keys = sorted(load_file(staging / WEIGHTS))
+        text = json.dumps({**fingerprint, "keys": keys}, indent=2, sort_keys=True)
+        (staging / FINGERPRINT).write_text(text + "\n", encoding="utf-8")
+        _replace(staging, directory)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def _replace(staging: Path, directory: Path) -> None:
+    staging.chmod(0o755)  # mkdtemp makes folders private
+    if directory.exists():
+        old = Path(tempfile.mkdtemp(prefix=f".{directory.name}-old-", dir=directory.parent))
+        os.replace(directory, old / "adapter")
+        os.replace(staging, directory)
+        shutil.rmtree(old)
+    else:
+        os.replace(staging, directory)
+
+
+def load_adapter(model: PeftModel, directory: Path) -> None:
+    """Put a saved adapter onto an already adapted model, in float32, every key used.
+
+    `PeftModel.from_pretrained` alone would cast a float32 projector to the base's bfloat16 and only warn of
+    missing keys.
+
+    Raises:
+        ConfigError: the folder is no adapter, or its keys or shapes do not fit.
+    """
+    path = directory / WEIGHTS
+    if not path.is_file():
+        raise ConfigError(f"{directory} holds no {WEIGHTS}. Name the adapter/ folder of a finished run.")
+    state = load_file(path)
+    own = get_peft_model_state_dict(model, save_embedding_layers=False)
+    _same_keys(set(own), set(state), f"adapter in {directory}")
+    for name, tensor in state.items():
+        if own[name].shape != tensor.shape:
+            raise ConfigError(
+                f"{path}: {name} has shape {tuple(tensor.shape)}, the model asks for {tuple(own[name].shape)}. "
+                "Use the lora.rank and the base the adapter was trained with."
+            )
+    set_peft_model_state_dict(model, state)
+
+
+def file_sha256(path: Path) -> str:
+    """Hex digest of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def base_identity(model_id: str, revision: str | None, commit: str | None) -> dict[str, object]:
+    """What names the base: hub id, revision and commit, or the digests of a local folder's weight files."""
+    folder = Path(model_id)
+    files = sorted(folder.glob("*.safetensors")) if folder.is_dir() else []
+    return {
+        "model_id": model_id,
+        "revision": revision,
+        "commit": commit,
+        "weights_sha256": {file.name: file_sha256(file) for file in files},
+    }

@@ -1,0 +1,55 @@
+"""What does the model answer? Greedy decoding of left-padded prompts, stopped at the end of turn."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from transformers import GenerationConfig, GenerationMixin
+
+
+@dataclass(frozen=True, kw_only=True)
+class StopTokens:
+    """Token ids that generation needs: what ends a turn, what pads, and what must never be said (image slots)."""
+
+    end_of_turn: tuple[int, ...]
+    pad: int
+    forbidden: tuple[int, ...] = ()
+
+
+@torch.no_grad()
+def generate(
+    model: GenerationMixin, inputs: Mapping[str, Tensor], *, max_new_tokens: int, stop: StopTokens
+) -> list[list[int]]:
+    """Answer each row of a left-padded batch.
+
+    Args:
+        model: a model with `generate`, its PEFT shell included.
+        inputs: `input_ids` [B, L] and whatever else the processor made.
+        max_new_tokens: longest answer, in tokens, its end of turn included.
+        stop: token ids to stop at, pad with and forbid.
+
+    Returns:
+        B lists of token ids, cut before the end of turn.
+    """
+    config = GenerationConfig(
+        max_new_tokens=max_new_tokens,
+        do_sample=False,
+        num_beams=1,
+        use_cache=True,
+        eos_token_id=list(stop.end_of_turn),
+        pad_token_id=stop.pad,
+        suppress_tokens=list(stop.forbidden) or None,
+    )
+    output = model.generate(**inputs, generation_config=config)
+    new = output[:, inputs["input_ids"].shape[1] :]
+    return [cut_at_end(row, stop) for row in new.tolist()]
+
+
+def cut_at_end(tokens: Sequence[int], stop: StopTokens) -> list[int]:
+    """The tokens before the first end of turn or padding."""
+    ends = {*stop.end_of_turn, stop.pad}
+    length = next((i for i, token in enumerate(tokens) if token in ends), len(tokens))
+    return list(tokens[:length])

@@ -1,0 +1,98 @@
+"""How does a checkpoint's name become a model whose every layer has the precision it was asked for?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import nn
+from transformers import AutoConfig, AutoModelForImageTextToText, PretrainedConfig, PreTrainedModel
+
+from vlm_lit.models.families import PART_NAMES, Family, family_of, owner_of
+from vlm_lit.models.parts import PartsSettings
+from vlm_lit.models.quantization import (
+    DTYPES,
+    QuantizationSettings,
+    check_quantized,
+    keep_weights_unpacked,
+    quantization_config,
+)
+from vlm_lit.schema import ConfigError
+
+
+def load_config(model_id: str, revision: str | None = None) -> PretrainedConfig:
+    """The checkpoint's config, from a local folder or the hub.
+
+    Raises:
+        ConfigError: there is no such checkpoint, or it cannot be read.
+    """
+    looks_local = model_id.startswith((".", "/", "~")) or model_id.count("/") != 1
+    if not Path(model_id).is_dir() and looks_local:
+        raise ConfigError(f"model_id {model_id!r} is not a folder here. Write the path of a checkpoint, or a hub id.")
+    try:
+        return AutoConfig.from_pretrained(model_id, revision=revision)
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise ConfigError(
+            f"model_id {model_id!r} cannot be loaded, neither as a folder nor from the hub: {reason}"
+        ) from error
+
+
+def load_dtype(parts: PartsSettings) -> torch.dtype:
+    """The dtype to read weights in: float32 if any part is kept so, else bfloat16. Parts are cast down afterwards."""
+    return torch.float32 if "fp32" in parts.precisions.values() else torch.bfloat16
+
+
+def load_base(
+    model_id: str,
+    *,
+    parts: PartsSettings,
+    quantization: QuantizationSettings,
+    revision: str | None = None,
+    attention: str | None = None,
+    device: torch.device | None = None,
+) -> tuple[PreTrainedModel, Family]:
+    """Load the checkpoint with each part in its precision, and prove it.
+
+    Args:
+        model_id: local folder or hub id; only safetensors weights are read and no remote code is run.
+        parts: the asked precision of each part.
+        quantization: how nf4 and int8 parts are stored.
+        revision: branch, tag or commit on the hub.
+        attention: transformers' attention implementation (eager, sdpa, flash_attention_2); null takes its default.
+        device: where quantized weights are made; null for the CPU.
+
+    Raises:
+        ConfigError: unknown family or checkpoint, or a layer that did not get the asked precision.
+    """
+    config = load_config(model_id, revision)
+    family = family_of(config.model_type)
+    bits = quantization_config(parts.precisions, family, quantization)
+    model = AutoModelForImageTextToText.from_pretrained(
+        model_id,
+        revision=revision,
+        dtype=load_dtype(parts),
+        quantization_config=bits,
+        attn_implementation=attention,
+        device_map={"": device} if device is not None and device.type != "cpu" else None,
+        use_safetensors=True,
+    )
+    cast_parts(model, family, parts)
+    keep_weights_unpacked(model)
+    check_quantized(model, family, parts.precisions)
+    return model, family
+
+
+def cast_parts(model: nn.Module, family: Family, parts: PartsSettings) -> None:
+    """Cast the unquantized parts to their stored precision, in place."""
+    for name, parameter in model.named_parameters():
+        owner = owner_of(name, family)
+        if owner is not None and parts.of(owner).precision in DTYPES and parameter.is_floating_point():
+            parameter.data = parameter.data.to(DTYPES[parts.of(owner).precision])
+
+
+def needs_autocast(parts: PartsSettings) -> bool:
+    """Whether bfloat16 weights meet float32 ones, so that only autocast can multiply them."""
+    bf16 = any(parts.of(part).precision == "bf16" for part in PART_NAMES)
+    fp32 = any(parts.of(part).precision == "fp32" or parts.of(part).training == "full" for part in PART_NAMES)
+    return bf16 and fp32

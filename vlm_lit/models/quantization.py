@@ -1,0 +1,129 @@
+"""Which linear layers become 4-bit or 8-bit, and did exactly those?
+
+Two facts that fail without a word elsewhere are settled here. A bare module name in a skip list matches nothing
+under transformers 5 (matching is from the start of the dotted path), and an explicit list replaces the defaults, so
+the head must be named. And on CPUs with AVX512-BF16 a single evaluation pass repacks 4-bit weights in place, after
+which gradients and merges are silently wrong; the fast path is therefore switched off.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import bitsandbytes as bnb
+import torch
+from torch import nn
+from transformers import BitsAndBytesConfig
+
+from vlm_lit.models.families import PART_NAMES, Family, PartName, owner_of
+from vlm_lit.schema import ConfigError
+
+Precision = Literal["nf4", "int8", "bf16", "fp32"]
+ComputeDtype = Literal["bf16", "fp16", "fp32"]
+
+DTYPES: dict[str, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
+_QUANTIZED: tuple[Precision, ...] = ("nf4", "int8")
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuantizationSettings:
+    """How the parts whose precision is nf4 or int8 are stored.
+
+    Args:
+        double_quant: quantize the nf4 block constants as well (saves 0.37 bit a parameter).
+        compute_dtype: dtype that nf4 weights are unpacked to for a matrix product.
+    """
+
+    double_quant: bool = True
+    compute_dtype: ComputeDtype = "bf16"
+
+
+def quantized_precision(precisions: Mapping[PartName, Precision]) -> Precision | None:
+    """The one quantized precision among the parts, or None.
+
+    Raises:
+        ConfigError: both nf4 and int8 are asked for; transformers loads a model with one quantization config.
+    """
+    asked = {precision for precision in precisions.values() if precision in _QUANTIZED}
+    if len(asked) > 1:
+        raise ConfigError("Parts ask for nf4 and int8 together; a model is loaded with one of the two. Choose one.")
+    return asked.pop() if asked else None
+
+
+def quantization_config(
+    precisions: Mapping[PartName, Precision], family: Family, settings: QuantizationSettings
+) -> BitsAndBytesConfig | None:
+    """The bitsandbytes config that quantizes the asked parts and no other; None if none is asked."""
+    precision = quantized_precision(precisions)
+    if precision is None:
+        return None
+    skip = [family.path(part) for part in PART_NAMES if precisions[part] != precision]
+    if precision == "int8":
+        return BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=skip)
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=settings.double_quant,
+        bnb_4bit_compute_dtype=DTYPES[settings.compute_dtype],
+        llm_int8_skip_modules=skip,
+    )
+
+
+def precision_of(module: nn.Module) -> Precision | None:
+    """nf4 or int8 for a bitsandbytes linear layer, bf16 or fp32 for a plain one, None for anything else."""
+    if isinstance(module, bnb.nn.Linear4bit):
+        return "nf4"
+    if isinstance(module, bnb.nn.Linear8bitLt):
+        return "int8"
+    if isinstance(module, nn.Linear):
+        return "fp32" if module.weight.dtype == torch.float32 else "bf16"
+    return None
+
+
+def quantized_modules(model: nn.Module, family: Family) -> dict[PartName, list[str]]:
+    """Names of the quantized linear layers, by the part that owns them."""
+    found: dict[PartName, list[str]] = {part: [] for part in PART_NAMES}
+    for name, module in model.named_modules():
+        owner = owner_of(name, family)
+        if owner is not None and precision_of(module) in _QUANTIZED:
+            found[owner].append(name)
+    return found
+
+
+def check_quantized(model: nn.Module, family: Family, precisions: Mapping[PartName, Precision]) -> None:
+    """Compare every linear layer with what was asked for its part.
+
+    Raises:
+        ConfigError: a linear layer is quantized though its part is not, or the other way round.
+    """
+    wrong = []
+    for name, module in model.named_modules():
+        owner, found = owner_of(name, family), precision_of(module)
+        if owner is None or found is None:
+            continue
+        asked = precisions[owner]
+        if (asked in _QUANTIZED or found in _QUANTIZED) and asked != found:
+            wrong.append(f"{name} is {found}, asked for {asked}")
+    if wrong:
+        listed = "; ".join(wrong[:5]) + (f"; and {len(wrong) - 5} more" if len(wrong) > 5 else "")
+        raise ConfigError(f"The loaded model is not quantized as its config asks: {listed}.")
+
+
+def keep_weights_unpacked(model: nn.Module) -> None:
+    """Switch off the AVX512-BF16 path of bitsandbytes that repacks 4-bit weights during evaluation."""
+    for module in model.modules():
+        if isinstance(module, bnb.nn.Linear4bit):
+            module.support_avx512bf16_for_cpu = False
+
+
+def count_precisions(model: nn.Module, family: Family) -> dict[PartName, Counter[str]]:
+    """For each part, how many of its linear layers are stored in each precision."""
+    counts: dict[PartName, Counter[str]] = {part: Counter() for part in PART_NAMES}
+    for name, module in model.named_modules():
+        owner, found = owner_of(name, family), precision_of(module)
+        if owner is not None and found is not None:
+            counts[owner][found] += 1
+    return counts
