@@ -1,0 +1,1 @@
+"""What a run does around its steps; one file a concern."""

@@ -1,0 +1,125 @@
+"""What do the model's answers look like? A picture of fixed examples, the same ones at every evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from lightning.pytorch import Callback, LightningModule
+from lightning.pytorch import Trainer as LightningTrainer
+from lightning.pytorch.loggers import TensorBoardLogger
+from PIL import Image, ImageDraw, ImageFont
+
+from vlm_lit.data.images import load_images
+from vlm_lit.data.sources import ConversationDataset
+from vlm_lit.schema import Conversation, Prediction
+from vlm_lit.training.base import VisionLanguageModule
+from vlm_lit.training.supervised import SupervisedModule
+
+_SIDE, _TEXT, _MARGIN = 200, 88, 8
+_RIGHT, _WRONG, _INK = (20, 120, 40), (180, 30, 30), (30, 30, 30)
+
+
+class PredictionPanel(Callback):
+    """Draws the first questions of different images with their answers, into TensorBoard and as a PNG.
+
+    Args:
+        examples: how many questions the panel shows.
+    """
+
+    def __init__(self, examples: int = 8) -> None:
+        self.examples = examples
+
+    def on_validation_end(self, trainer: LightningTrainer, pl_module: LightningModule) -> None:
+        """Draw the validation panel."""
+        self._draw(trainer, pl_module, "val")
+
+    def on_test_end(self, trainer: LightningTrainer, pl_module: LightningModule) -> None:
+        """Draw the test panel, and keep it as `predictions.png`."""
+        self._draw(trainer, pl_module, "test")
+
+    def _draw(self, trainer: LightningTrainer, pl_module: LightningModule, split: str) -> None:
+        if not trainer.is_global_zero or trainer.sanity_checking:
+            return
+        assert isinstance(pl_module, SupervisedModule)
+        shown = fixed_examples(pl_module, split, self.examples)
+        by_id = {p.id: p for p in pl_module.last_predictions}
+        panel = draw_panel([(c, by_id[c.id]) for c in shown if c.id in by_id])
+        if panel is None:
+            return
+        for logger in trainer.loggers:
+            if isinstance(logger, TensorBoardLogger):
+                pixels = np.asarray(panel)
+                logger.experiment.add_image(f"{split}/predictions", pixels, trainer.global_step, dataformats="HWC")
+        if trainer.default_root_dir and split == "test":
+            panel.save(Path(trainer.default_root_dir) / "predictions.png")
+
+
+def fixed_examples(module: VisionLanguageModule, split: str, n: int) -> list[Conversation]:
+    """The first question of each of the first `n` images, so that panels of one data set can be compared."""
+    dataset = module.data.datasets[split]
+    assert isinstance(dataset, ConversationDataset)
+    chosen: dict[str, Conversation] = {}
+    for i in range(len(dataset)):
+        conversation = dataset[i]
+        chosen.setdefault(conversation.image_id or conversation.id, conversation)
+        if len(chosen) == n:
+            break
+    return list(chosen.values())
+
+
+def draw_panel(examples: Sequence[tuple[Conversation, Prediction]], columns: int = 4) -> Image.Image | None:
+    """Images with question, reference and answer under each; right answers green, wrong ones red."""
+    if not examples:
+        return None
+    columns = min(columns, len(examples))
+    rows = -(-len(examples) // columns)
+    width, height = _SIDE + 2 * _MARGIN, _SIDE + _TEXT + 2 * _MARGIN
+    sheet = Image.new("RGB", (columns * width, rows * height), "white")
+    for i, (conversation, prediction) in enumerate(examples):
+        cell = _cell(conversation, prediction)
+        sheet.paste(cell, ((i % columns) * width + _MARGIN, (i // columns) * height + _MARGIN))
+    return sheet
+
+
+def _cell(conversation: Conversation, prediction: Prediction) -> Image.Image:
+    cell = Image.new("RGB", (_SIDE, _SIDE + _TEXT), "white")
+    images = load_images(conversation)
+    if images:
+        picture = images[0].copy()
+        picture.thumbnail((_SIDE, _SIDE))
+        if picture.width < _SIDE and picture.height < _SIDE:
+            picture = picture.resize(_fitted(picture.size))
+        cell.paste(picture, ((_SIDE - picture.width) // 2, 0))
+    colour = _RIGHT if (prediction.score or 0.0) >= 0.5 else _WRONG
+    draw = ImageDraw.Draw(cell)
+    top = _SIDE + 4
+    for text, ink in (
+        (prediction.question, _INK),
+        ("expected: " + " | ".join(dict.fromkeys(prediction.references)), _INK),
+        ("answered: " + prediction.prediction, colour),
+    ):
+        top = _write(draw, text, top, ink)
+    return cell
+
+
+def _fitted(size: tuple[int, int]) -> tuple[int, int]:
+    scale = _SIDE / max(size)
+    return round(size[0] * scale), round(size[1] * scale)
+
+
+def _write(draw: ImageDraw.ImageDraw, text: str, top: int, ink: tuple[int, int, int]) -> int:
+    font = ImageFont.load_default(11)
+    lines, line = [], ""
+    for word in text.split():
+        longer = f"{line} {word}".strip()
+        if draw.textlength(longer, font) <= _SIDE:
+            line = longer
+        else:
+            lines.append(line)
+            line = word
+    for written in [*lines, line][:3]:
+        draw.text((0, top), written, fill=ink, font=font)
+        top += 13
+    return top + 1

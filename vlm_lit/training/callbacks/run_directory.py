@@ -1,0 +1,82 @@
+"""What does a run leave behind? Its results, its predictions and its adapter, each written whole."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+
+from lightning.pytorch import Callback, LightningModule
+from lightning.pytorch import Trainer as LightningTrainer
+from lightning.pytorch.utilities import rank_zero_info
+
+from vlm_lit.models.adapter_state import save_adapter
+from vlm_lit.schema import Prediction, RunResult
+from vlm_lit.training.base import VisionLanguageModule, library_versions
+from vlm_lit.training.evaluation import as_json
+from vlm_lit.training.supervised import SupervisedModule
+
+_FILES = {"val": ("val_predictions.jsonl", "val_results.json"), "test": ("predictions.jsonl", "results.json")}
+
+
+class RunDirectory(Callback):
+    """Writes `adapter/` at the end of `fit`, predictions and results after `test`, `validate` and `predict`."""
+
+    def on_train_end(self, trainer: LightningTrainer, pl_module: LightningModule) -> None:
+        """Write the trained weights as a PEFT folder with its fingerprint."""
+        assert isinstance(pl_module, VisionLanguageModule)
+        if trainer.is_global_zero and pl_module.model is not None:
+            target = Path(trainer.default_root_dir) / "adapter"
+            save_adapter(pl_module.model, target, pl_module.fingerprint())
+            rank_zero_info(f"Adapter written to {target}")
+
+    def on_validation_end(self, trainer: LightningTrainer, pl_module: LightningModule) -> None:
+        """Write a validation's results, unless it is one of many within `fit`."""
+        if trainer.state.fn == "validate":
+            self._write(trainer, pl_module, "val")
+
+    def on_test_end(self, trainer: LightningTrainer, pl_module: LightningModule) -> None:
+        """Write the test's results."""
+        self._write(trainer, pl_module, "test")
+
+    def on_predict_end(self, trainer: LightningTrainer, pl_module: LightningModule) -> None:
+        """Write the answers, unjudged."""
+        batches = trainer.predict_loop.predictions
+        answers = [p for batch in batches for p in batch if isinstance(p, Prediction)]
+        if trainer.is_global_zero:
+            write_predictions(Path(trainer.default_root_dir) / "predictions.jsonl", answers)
+
+    def _write(self, trainer: LightningTrainer, pl_module: LightningModule, split: str) -> None:
+        assert isinstance(pl_module, SupervisedModule)
+        if not trainer.is_global_zero:
+            return
+        result = RunResult(
+            split=split,
+            n=len(pl_module.last_predictions),
+            metrics=pl_module.last_metrics,
+            model_id=pl_module.model_id,
+            global_step=trainer.global_step,
+            versions=library_versions(),
+        )
+        predictions, results = (Path(trainer.default_root_dir) / name for name in _FILES[split])
+        write_predictions(predictions, pl_module.last_predictions)
+        write_whole(results, json.dumps(asdict(result), indent=2) + "\n")
+        rank_zero_info(f"Results written to {results}")
+
+
+def write_predictions(path: Path, predictions: Iterable[Prediction]) -> None:
+    """Write `predictions.jsonl`, one prediction a line."""
+    write_whole(path, "".join(json.dumps(as_json(p), ensure_ascii=False) + "\n" for p in predictions))
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a UTF-8 file that is either the old one or the whole new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    staging = path.with_name(f".{path.name}.tmp-{os.getpid()}")
+    try:
+        staging.write_text(text, encoding="utf-8")
+        os.replace(staging, path)
+    finally:
+        staging.unlink(missing_ok=True)

@@ -1,0 +1,69 @@
+"""How fast is the run, how long does it wait for data, and how much memory does it take?"""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+
+import torch
+from lightning.pytorch import Callback, LightningModule
+from lightning.pytorch import Trainer as LightningTrainer
+
+from vlm_lit.schema import StepWindow
+
+_GIB = 1024**3
+
+
+class Throughput(Callback):
+    """Logs, under `train/`: samples and tokens a second over all ranks, the share of time spent waiting for data, the
+    largest memory taken so far in GiB (the GPU's where there is one, else the process's), and what the over-length
+    policy has left out or changed so far."""
+
+    def __init__(self) -> None:
+        self._step_ended: float | None = None
+        self._step_began = 0.0
+        self._dropped = self._changed = 0
+
+    def on_train_start(self, trainer: LightningTrainer, pl_module: LightningModule) -> None:
+        """Start the clock."""
+        self._step_ended = time.perf_counter()
+
+    def on_train_batch_start(
+        self, trainer: LightningTrainer, pl_module: LightningModule, batch: StepWindow, batch_idx: int
+    ) -> None:
+        """The data is there: the waiting is over."""
+        self._step_began = time.perf_counter()
+
+    def on_train_batch_end(
+        self, trainer: LightningTrainer, pl_module: LightningModule, outputs: object, batch: StepWindow, batch_idx: int
+    ) -> None:
+        """Log this step's figures."""
+        now = time.perf_counter()
+        began = self._step_ended if self._step_ended is not None else self._step_began
+        seconds, world = now - began, trainer.world_size
+        tokens = sum(int(b.inputs["attention_mask"].sum()) for b in batch.micro_batches)
+        self._dropped += len(batch.dropped)
+        self._changed += len(batch.changed)
+        values = {
+            "samples_per_second": len(batch.ids) * world / seconds,
+            "tokens_per_second": tokens * world / seconds,
+            "data_wait_share": (self._step_began - began) / seconds,
+            "peak_memory_gib": peak_memory() / _GIB,
+            "over_length_dropped": float(self._dropped),
+            "over_length_changed": float(self._changed),
+        }
+        pl_module.log_dict({f"train/{name}": value for name, value in values.items()}, batch_size=1)
+        self._step_ended = now
+
+    def on_validation_end(self, trainer: LightningTrainer, pl_module: LightningModule) -> None:
+        """Time spent validating is not time spent waiting for data."""
+        self._step_ended = None
+
+
+def peak_memory() -> int:
+    """Most bytes held so far: allocated on the GPU where there is one, else resident in this process."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

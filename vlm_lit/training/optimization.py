@@ -1,0 +1,85 @@
+"""What happens between the gradients and the new weights? Parameter groups, sums over ranks, clipping, schedule."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Literal, TypedDict
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+from transformers import get_scheduler
+
+from vlm_lit.models.families import PART_NAMES, Family, owner_of
+from vlm_lit.models.parts import PartsSettings
+from vlm_lit.schema import ConfigError
+
+Schedule = Literal["cosine", "linear", "constant", "constant_with_warmup"]
+
+
+class ParameterGroup(TypedDict):
+    """What an optimizer is given for one part of the model."""
+
+    name: str
+    params: list[nn.Parameter]
+    lr: float
+
+
+def parameter_groups(
+    model: nn.Module, family: Family, parts: PartsSettings, learning_rate: float
+) -> list[ParameterGroup]:
+    """The trainable parameters, one group a part, each with its learning rate.
+
+    Raises:
+        ConfigError: nothing is to be trained.
+    """
+    groups: list[ParameterGroup] = []
+    for part in PART_NAMES:
+        owned = [p for name, p in model.named_parameters() if p.requires_grad and owner_of(name, family) == part]
+        if owned:
+            groups.append({"name": part, "params": owned, "lr": parts.of(part).learning_rate or learning_rate})
+    if not groups:
+        raise ConfigError("Every part is frozen, so there is nothing to train. Set a part's training to lora or full.")
+    return groups
+
+
+def schedule(optimizer: Optimizer, kind: Schedule, *, warmup_ratio: float, total_steps: int) -> LambdaLR:
+    """The learning rates' course over the run, as a factor on each group's own rate."""
+    warmup = round(warmup_ratio * total_steps)
+    made = get_scheduler(kind, optimizer, num_warmup_steps=warmup, num_training_steps=total_steps)
+    assert isinstance(made, LambdaLR)
+    return made
+
+
+def sum_over_ranks(value: float, device: torch.device) -> float:
+    """`value` summed over all processes."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return value
+    total = torch.tensor(value, dtype=torch.float64, device=device if device.type == "cuda" else None)
+    dist.all_reduce(total)
+    return float(total)
+
+
+def sum_gradients_over_ranks(parameters: Sequence[nn.Parameter]) -> None:
+    """Replace each gradient by its sum over all processes, in one message.
+
+    The loss is divided by the supervised tokens of all ranks, so the sum is the gradient of the global mean. A rank
+    on which a parameter saw no data contributes zero rather than waiting for ever.
+    """
+    if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
+        return
+    for parameter in parameters:
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    flat = torch.cat([g.flatten() for g in gradients])
+    dist.all_reduce(flat)
+    for gradient, summed in zip(gradients, torch.split(flat, [g.numel() for g in gradients]), strict=True):
+        gradient.copy_(summed.view_as(gradient))
+
+
+def clip(parameters: Iterable[nn.Parameter], largest_norm: float | None) -> Tensor:
+    """Scale the gradients down to a norm of at most `largest_norm`; the norm before that (a scalar)."""
+    return torch.nn.utils.clip_grad_norm_(parameters, largest_norm if largest_norm is not None else torch.inf)
