@@ -1,0 +1,87 @@
+"""Which verb was asked for? The one door; it imports nothing heavy until it knows."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Final
+
+from vlm_lit import __version__
+from vlm_lit.schema import VlmLitError
+
+_LIGHTNING: Final = "vlm_lit.commands.lightning:run"
+
+
+@dataclass(frozen=True)
+class Verb:
+    """One word of the command line: what it does, and the `module:function` that does it."""
+
+    help: str
+    target: str
+
+
+VERBS: Final[dict[str, Verb]] = {
+    "fit": Verb("fine-tune a model on image conversations", _LIGHTNING),
+    "validate": Verb("answer the validation questions and judge the answers", _LIGHTNING),
+    "test": Verb("answer the test questions and judge the answers", _LIGHTNING),
+    "predict": Verb("answer questions without judging the answers", _LIGHTNING),
+    "workbench": Verb(
+        "write the built-in data set and its tiny base model to a folder", "vlm_lit.commands.workbench:run"
+    ),
+}
+
+
+def usage() -> str:
+    """The text of `--help`."""
+    width = max(map(len, VERBS))
+    lines = [f"  {name:<{width}}  {verb.help}" for name, verb in VERBS.items()]
+    return "\n".join(
+        [
+            "usage: python -m vlm_lit <verb> [options]",
+            "",
+            "Fine-tune vision-language models with PyTorch Lightning.",
+            "",
+            *lines,
+            "",
+            "python -m vlm_lit <verb> --help lists a verb's options.",
+            "VLM_LIT_TRACEBACK=1 shows where in the code an error arose.",
+        ]
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one verb; the process's exit status. 2 means the user can mend what went wrong."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(usage())
+        return 0 if words else 2
+    if words[0] == "--version":
+        print(__version__)
+        return 0
+    if words[0] not in VERBS:
+        near = get_close_matches(words[0], VERBS, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        print(f"error: {words[0]!r} is not a verb.{hint} Verbs are: {', '.join(VERBS)}.", file=sys.stderr)
+        return 2
+    return _run(words[0], words[1:])
+
+
+def _run(verb: str, arguments: Sequence[str]) -> int:
+    try:
+        return _function(VERBS[verb].target)(verb, arguments)
+    except VlmLitError as error:
+        if os.environ.get("VLM_LIT_TRACEBACK"):
+            traceback.print_exc()
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+
+
+def _function(target: str) -> Callable[[str, Sequence[str]], int]:
+    module, name = target.split(":")
+    function: Callable[[str, Sequence[str]], int] = getattr(importlib.import_module(module), name)
+    return function

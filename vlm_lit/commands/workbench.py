@@ -1,0 +1,43 @@
+"""`workbench`: write the built-in data set and its tiny base model as a user's own files would be."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from vlm_lit.schema import ConfigError
+
+
+def run(verb: str, arguments: Sequence[str]) -> int:
+    """Parse the options and write the folder; the exit status."""
+    parser = argparse.ArgumentParser(f"python -m vlm_lit {verb}", description=__doc__)
+    parser.add_argument("--output", type=Path, required=True, help="folder to write: images/, *.json, base/")
+    parser.add_argument("--train_images", type=int, default=600)
+    parser.add_argument("--val_images", type=int, default=50)
+    parser.add_argument("--test_images", type=int, default=150)
+    parser.add_argument("--dialect", choices=("plain", "team"), default="team", help="whose words the answers use")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args(arguments)
+    write(options)
+    return 0
+
+
+def write(options: argparse.Namespace) -> None:
+    """Write images, conversations and the base model."""
+    from vlm_lit.workbench.base_model import copy_base
+    from vlm_lit.workbench.dataset import write as write_dataset
+
+    target: Path = options.output
+    if target.exists() and any(target.iterdir()):
+        raise ConfigError(f"{target} exists and is not empty. Name another --output, or remove it first.")
+    write_dataset(
+        target,
+        train_images=options.train_images,
+        val_images=options.val_images,
+        test_images=options.test_images,
+        seed=options.seed,
+        dialect=options.dialect,
+    )
+    copy_base(target / "base")
+    print(f"Written to {target}: images/, train.json, val.json, test.json and the model in base/")
