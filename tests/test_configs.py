@@ -1,0 +1,131 @@
+"""Is every config in configs/ understood, and does every runnable one train on the tiny model of its family?"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from transformers import AutoModelForImageTextToText, BitsAndBytesConfig, CLIPVisionConfig, LlamaConfig, LlavaConfig
+from transformers.integrations import replace_with_bnb_linear
+
+from vlm_lit.cli import main
+from vlm_lit.commands.lightning import VlmLitCLI
+from vlm_lit.models.adapters import LoraSettings, adapt
+from vlm_lit.models.families import FAMILIES, PART_NAMES
+from vlm_lit.models.parts import PartSettings, PartsSettings, parts_table, trainable_percent
+from vlm_lit.models.quantization import QuantizationSettings, quantization_config
+from vlm_lit.training.supervised import SupervisedModule
+
+CONFIGS = Path(__file__).parent.parent / "configs"
+RUNNABLE = sorted(CONFIGS.glob("*.yaml"))
+OVERLAYS = sorted((CONFIGS / "overlay").glob("*.yaml"))
+PARTS = sorted(p for folder in ("trainer", "model", "data") for p in (CONFIGS / folder).glob("*.yaml"))
+
+
+def printed(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
+    """The whole config that these arguments amount to."""
+    with pytest.raises(SystemExit) as stop:
+        main(["fit", *arguments, "--print_config"])
+    assert stop.value.code == 0
+    loaded: dict[str, Any] = yaml.safe_load(capsys.readouterr().out)
+    return loaded
+
+
+@pytest.mark.parametrize("path", RUNNABLE, ids=lambda p: p.stem)
+def test_runnable_configs_are_understood(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    whole = printed(capsys, "--config", str(path))
+    assert whole["data"]["init_args"]["train"]["path"]
+    assert whole["run_dir"] != "runs/run"
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS, ids=lambda p: p.stem)
+def test_overlays_change_what_they_say(overlay: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    base = printed(capsys, "--config", str(RUNNABLE[0]))
+    changed = printed(capsys, "--config", str(RUNNABLE[0]), "--config", str(overlay))
+    assert changed != base
+    for key in ("model", "data"):
+        assert changed[key]["class_path"] == base[key]["class_path"]
+        assert set(changed[key]["init_args"]) == set(base[key]["init_args"])
+
+
+def test_every_part_is_used_by_a_runnable_config() -> None:
+    named = "".join(path.read_text() for path in RUNNABLE)
+    assert [p for p in PARTS if f"{p.parent.name}/{p.name}" not in named] == []
+
+
+def test_overlays_never_change_the_class_of_model_or_data() -> None:
+    for path in OVERLAYS:
+        settings = yaml.safe_load(path.read_text())
+        assert all("class_path" not in settings.get(key, {}) for key in ("model", "data")), path
+
+
+@pytest.mark.parametrize("path", RUNNABLE, ids=lambda p: p.stem)
+def test_runnable_configs_train_two_steps_on_a_tiny_model(
+    path: Path, tiny_llava: Path, small: Path, tmp_path: Path
+) -> None:
+    data = "--data.init_args."
+    cli = VlmLitCLI(
+        "fit",
+        [
+            f"--config={path}", f"--run_dir={tmp_path}", f"--model.init_args.model_id={tiny_llava}",
+            f"{data}train.path={small / 'train.json'}", f"{data}val.path={small / 'val.json'}", f"{data}num_workers=0",
+            "--trainer.accelerator=cpu", "--trainer.devices=1", "--trainer.max_steps=2", "--trainer.limit_val_batches=1",
+            "--trainer.log_every_n_steps=1",
+        ],
+    )  # fmt: skip
+    assert cli.trainer.global_step == 2
+    assert torch.isfinite(cli.trainer.logged_metrics["train/loss"])
+    assert (tmp_path / "adapter" / "adapter_model.safetensors").is_file()
+    assert isinstance(cli.model, SupervisedModule)
+    assert {row.modules_4bit for row in cli.model.parts_table() if row.part != "language_model"} == {0}
+
+
+def llava_7b() -> torch.nn.Module:
+    """LLaVA-1.5-7B's shape on the meta device: no memory, no weights."""
+    vision = CLIPVisionConfig(
+        hidden_size=1024,
+        intermediate_size=4096,
+        num_hidden_layers=24,
+        num_attention_heads=16,
+        image_size=336,
+        patch_size=14,
+        projection_dim=768,
+    )
+    text = LlamaConfig(vocab_size=32064, max_position_embeddings=4096)  # Llama's defaults are the 7B shape
+    with torch.device("meta"):
+        model: torch.nn.Module = AutoModelForImageTextToText.from_config(
+            LlavaConfig(vision_config=vision, text_config=text), dtype=torch.bfloat16
+        )
+    return model
+
+
+def test_the_7b_config_trains_what_it_says_at_the_real_shape(capsys: pytest.CaptureFixture[str]) -> None:
+    asked = printed(capsys, "--config", str(CONFIGS / "llava15_7b_qlora.yaml"))
+    settings = asked["model"]["init_args"]
+    parts = PartsSettings(**{name: PartSettings(**settings["parts"][name]) for name in PART_NAMES})
+    family, model = FAMILIES["llava"], llava_7b()
+    bits = quantization_config(parts.precisions, family, QuantizationSettings(**settings["quantization"]))
+    assert isinstance(bits, BitsAndBytesConfig)
+    replace_with_bnb_linear(model, modules_to_not_convert=bits.llm_int8_skip_modules, quantization_config=bits)
+    adapted = adapt(model, family, parts, LoraSettings(**settings["lora"]), seed=0)
+    rows = {row.part: row for row in parts_table(adapted.get_base_model(), family, parts, 1e-4)}
+    # By hand: the projector is 1024 x 4096 + 4096 + 4096 x 4096 + 4096; LoRA is 32 layers x 4 x 16 x (4096 + 4096).
+    assert rows["projector"].trainable == rows["projector"].parameters == 20_979_712
+    assert rows["language_model"].trainable == 16_777_216
+    assert rows["language_model"].modules_4bit == 32 * 7
+    assert rows["language_model"].parameters == 6_607_343_616 + 64 * 4096  # Llama-7B less its head, 64 more words
+    assert rows["head"].parameters == 32064 * 4096
+    assert rows["vision_tower"].trainable == rows["head"].trainable == 0
+    assert rows["vision_tower"].modules_4bit == rows["head"].modules_4bit == 0
+    assert (rows["projector"].lr, rows["language_model"].lr) == (2e-5, 2e-4)
+    assert 0.5 < trainable_percent(list(rows.values())) < 0.6
+    assert asked["data"]["init_args"]["effective_batch"] == 16
+
+
+def test_no_config_names_a_path_of_one_machine() -> None:
+    for path in CONFIGS.rglob("*.yaml"):
+        assert not re.search(r"(?m)[:\s]/(?!/)\w", path.read_text()), path
