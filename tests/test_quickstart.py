@@ -1,0 +1,34 @@
+"""Does the quickstart end as the README says: a tuned model far above its base, with files to look at?"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from vlm_lit.studies.tables import comparison_rows, read_predictions
+
+REPOSITORY = Path(__file__).parent.parent
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_the_quickstart_teaches_the_base_something(tmp_path: Path) -> None:
+    for name in ("configs", "scripts"):
+        (tmp_path / name).symlink_to(REPOSITORY / name)
+    environment = {k: v for k, v in os.environ.items() if k != "OMP_NUM_THREADS"}
+    command = [sys.executable, "scripts/quickstart.py"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    run = tmp_path / "runs" / "quickstart"
+    files = [run / part / "predictions.jsonl" for part in ("base", "tuned")]
+    overall = comparison_rows(*(read_predictions(path) for path in files))[0]
+    assert overall.intervals is not None
+    base, tuned, _ = overall.intervals
+    assert tuned.low > base.high
+    assert overall.tuned - overall.base >= 0.30
+    assert (run / "tuned" / "predictions.png").is_file()
+    assert "tensorboard --logdir runs/quickstart" in done.stdout
