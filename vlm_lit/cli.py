@@ -12,6 +12,7 @@ from difflib import get_close_matches
 from typing import Final
 
 from vlm_lit import __version__
+from vlm_lit.commands.quiet import quiet
 from vlm_lit.schema import VlmLitError
 
 _LIGHTNING: Final = "vlm_lit.commands.lightning:run"
@@ -72,6 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(verb: str, arguments: Sequence[str]) -> int:
+    quiet()
     try:
         return _function(VERBS[verb].target)(verb, arguments)
     except VlmLitError as error:

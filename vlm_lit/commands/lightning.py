@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import os
+import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,21 +14,26 @@ import lightning
 import yaml
 from jsonargparse import set_parsing_settings
 from lightning.pytorch import Callback, LightningDataModule, LightningModule
+from lightning.pytorch.callbacks import ProgressBar, RichProgressBar, TQDMProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities.exceptions import MisconfigurationException  # type: ignore[attr-defined]
+from transformers import PretrainedConfig
 
-from vlm_lit.commands.parsing import SuggestingParser, read_config
-from vlm_lit.schema import ConfigError
+from vlm_lit.commands.parsing import ALLOW_VARIABLE, ConfigFiles, OptionError, SuggestingParser, chain_of, read_config
+from vlm_lit.data.datamodule import ConversationDataModule
+from vlm_lit.models.families import family_of
+from vlm_lit.models.loading import load_config
+from vlm_lit.schema import ConfigError, VlmLitError
 from vlm_lit.training.callbacks.panel import PredictionPanel
 from vlm_lit.training.callbacks.pass_schedule import PartsTable, PassSchedule
 from vlm_lit.training.callbacks.run_directory import RunDirectory, write_whole
 from vlm_lit.training.callbacks.step_checkpoint import StepCheckpoint, newest_checkpoint
 from vlm_lit.training.callbacks.throughput import Throughput
-from vlm_lit.training.checkpoint_io import DurableCheckpointIO
+from vlm_lit.training.checkpoint_io import DurableCheckpointIO, checked_step
 from vlm_lit.training.trainer import Trainer
 
 _IMPORTABLE: Final = ["vlm_lit", "torch.optim", "bitsandbytes.optim", "lightning.pytorch"]
-_ALLOW_VARIABLE: Final = "VLM_LIT_ALLOW_IMPORTS"
 _OURS: Final[tuple[type[Callback], ...]] = (
     PassSchedule, PartsTable, Throughput, PredictionPanel, StepCheckpoint, RunDirectory,
 )  # fmt: skip
@@ -36,7 +44,7 @@ def restrict_imports() -> None:
 
     Packages of one's own are allowed by name in the environment variable VLM_LIT_ALLOW_IMPORTS, comma-separated.
     """
-    own = [name for name in os.environ.get(_ALLOW_VARIABLE, "").split(",") if name]
+    own = [name for name in os.environ.get(ALLOW_VARIABLE, "").split(",") if name]
     set_parsing_settings(import_path_denylist=["*"], import_path_allowlist=[*_IMPORTABLE, *own])
 
 
@@ -45,6 +53,8 @@ class VlmLitCLI(LightningCLI):
 
     def __init__(self, verb: str, arguments: Sequence[str]) -> None:
         self.verb, self.arguments = verb, arguments
+        self.files = ConfigFiles(arguments)
+        self.first_step = 0
         super().__init__(
             model_class=LightningModule,
             datamodule_class=LightningDataModule,
@@ -60,13 +70,18 @@ class VlmLitCLI(LightningCLI):
             seed_everything_default=42,
             save_config_callback=None,
             parser_class=SuggestingParser,
+            parser_kwargs={"prog": "python -m vlm_lit"},
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,
         )
 
     def parse_arguments(self, parser: LightningArgumentParser, args: object) -> None:
         """Parse what we were given; Lightning would warn that the process's own arguments are there as well."""
-        self.config = parser.parse_args([self.verb, *self.arguments])
+        try:
+            self.config = parser.parse_args([self.verb, *self.arguments])
+        except OptionError as error:
+            raise ConfigError(self.files.placed(str(error))) from error
+        self.files.check_empty(self.config[self.verb])
 
     def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]
         """The asked verb alone: building the parsers of the other three takes seconds."""
@@ -88,7 +103,7 @@ class VlmLitCLI(LightningCLI):
         return Path(self.config[self.verb]["run_dir"])
 
     def _parse_ckpt_path(self) -> None:
-        """Only `last` and a file's path are meant by --ckpt_path; neither changes what the config says."""
+        """Only `last` and a whole file's path are meant by --ckpt_path; neither changes what the config says."""
         settings = self.config[self.config["subcommand"]]
         asked = settings.get("ckpt_path")
         if asked is None:
@@ -96,12 +111,25 @@ class VlmLitCLI(LightningCLI):
         path = newest_checkpoint(Path(settings["run_dir"])) if asked == "last" else Path(asked)
         if not path.is_file():
             raise ConfigError(f"--ckpt_path {asked} is not a file. Write a checkpoint's path, or last.")
+        self.first_step = checked_step(path)
         settings["ckpt_path"] = str(path)
+
+    def instantiate_classes(self) -> None:
+        """Make model, data and trainer; our own error about a setting comes out from under what is made of it."""
+        try:
+            super().instantiate_classes()
+        except (ValueError, TypeError) as error:
+            ours = next((inner for inner in chain_of(error) if isinstance(inner, VlmLitError)), None)
+            if ours is None:
+                raise
+            raise ConfigError(self.files.placed(str(ours))) from error
 
     def instantiate_trainer(self, **kwargs: Any) -> lightning.Trainer:  # noqa: ANN401 - Lightning's signature
         """A trainer that writes into the run directory, with our callbacks unless the config brings its own."""
         config = self._get(self.config_init, "trainer", default={})
-        given = config.get("callbacks") or []
+        given = list(config.get("callbacks") or [])
+        if config.get("enable_progress_bar") is not False and not any(isinstance(c, ProgressBar) for c in given):
+            given.append(progress_bar())
         present = {type(callback) for callback in given}
         ours: dict[str, Any] = {
             "callbacks": [*given, *(made() for made in _OURS if made not in present)],
@@ -109,23 +137,102 @@ class VlmLitCLI(LightningCLI):
             "plugins": [*(config.get("plugins") or []), DurableCheckpointIO()],
         }
         if config.get("logger") in (None, True):
-            ours["logger"] = TensorBoardLogger(save_dir=self.run_dir, name="", version="")
-        return super().instantiate_trainer(**ours, **kwargs)
+            # What an earlier process logged from this step on was not kept, and is done again.
+            purge: dict[str, Any] = {"purge_step": self.first_step} if self.verb == "fit" else {}
+            ours["logger"] = TensorBoardLogger(save_dir=self.run_dir, name="", version="", **purge)
+        try:
+            return super().instantiate_trainer(**ours, **kwargs)
+        except VlmLitError:
+            raise
+        except ValueError as error:
+            raise ConfigError(f"trainer: {error}") from error
 
     def _run_subcommand(self, subcommand: str) -> None:
-        self._keep_config()
+        """Open what may be refused, then run; Lightning would write its log before it looks at the data."""
+        self.datamodule.setup(self.verb)
+        if isinstance(self.datamodule, ConversationDataModule):
+            _check_family(self.datamodule.model_id, self.datamodule.revision)
+            _ = self.datamodule.processor
+        self.trainer.callbacks.append(  # type: ignore[attr-defined]
+            KeptConfig(self.run_dir, self.verb, self._shown())
+        )
         super()._run_subcommand(subcommand)
 
-    def _keep_config(self) -> None:
-        """Write the full config beside the results, and log it as hyperparameters."""
-        if not self.trainer.is_global_zero:
-            return
-        name = "config.yaml" if self.verb == "fit" else f"config.{self.verb}.yaml"
-        shown = self._parser(self.verb).dump(self.config[self.verb], skip_none=False)
-        write_whole(self.run_dir / name, shown)
-        if self.verb == "fit":
-            for logger in self.trainer.loggers:
-                logger.log_hyperparams(_flat(yaml.safe_load(shown)))
+    def _shown(self) -> str:
+        return str(self._parser(self.verb).dump(self.config[self.verb], skip_none=False))
+
+
+class StepBar(RichProgressBar):
+    """Counts the run's optimizer steps; Lightning's own would say `Epoch 0/0` all along."""
+
+    def _get_train_description(self, current_epoch: int) -> str:
+        return f"{'Step':{len(self.validation_description)}}"
+
+
+class PlainStepBar(TQDMProgressBar):
+    """The same without the package `rich`."""
+
+    def on_train_epoch_start(self, trainer: lightning.Trainer, *others: Any) -> None:  # noqa: ANN401 - Lightning's signature
+        """Name the bar for what it counts."""
+        total = self.total_train_batches
+        self.train_progress_bar.reset(int(total) if math.isfinite(total) else None)
+        self.train_progress_bar.set_description("Step")
+
+
+def progress_bar() -> ProgressBar:
+    """The bar for what is installed."""
+    try:
+        return StepBar()
+    except ModuleNotFoundError:
+        return PlainStepBar()
+
+
+class KeptConfig(Callback):
+    """Writes the full config beside the results, and logs it as hyperparameters, once the run is sure to start.
+
+    Args:
+        run_dir: where the run writes.
+        verb: fit, validate, test or predict.
+        text: the config as YAML.
+    """
+
+    def __init__(self, run_dir: Path, verb: str, text: str) -> None:
+        self.path = run_dir / ("config.yaml" if verb == "fit" else f"config.{verb}.yaml")
+        self.text = text
+
+    def on_fit_start(self, trainer: lightning.Trainer, pl_module: LightningModule) -> None:
+        """The model is loaded, and the checkpoint, if there is one, was found to be this run's."""
+        self._write(trainer)
+        for logger in trainer.loggers:
+            logger.log_hyperparams(_flat(yaml.safe_load(self.text)))
+
+    def on_validation_start(self, trainer: lightning.Trainer, pl_module: LightningModule) -> None:
+        """The same for `validate`."""
+        if trainer.state.fn == "validate":
+            self._write(trainer)
+
+    def on_test_start(self, trainer: lightning.Trainer, pl_module: LightningModule) -> None:
+        """The same for `test`."""
+        self._write(trainer)
+
+    def on_predict_start(self, trainer: lightning.Trainer, pl_module: LightningModule) -> None:
+        """The same for `predict`."""
+        self._write(trainer)
+
+    def _write(self, trainer: lightning.Trainer) -> None:
+        if trainer.is_global_zero:
+            write_whole(self.path, self.text)
+
+
+def _check_family(model_id: str, revision: str | None) -> None:
+    """Refuse an unknown architecture, in a folder before transformers does: only we can say what to add where."""
+    if (Path(model_id) / "config.json").is_file():
+        settings: dict[str, Any] = {}
+        with suppress(OSError):  # a broken one is `load_config`'s to name
+            settings, _ = PretrainedConfig.get_config_dict(model_id)
+        if "model_type" in settings:
+            family_of(settings["model_type"])
+    family_of(load_config(model_id, revision).model_type)
 
 
 def _seed(value: bool | int) -> int:
@@ -149,7 +256,12 @@ def run(verb: str, arguments: Sequence[str]) -> int:
     """Run a Lightning verb; the exit status."""
     # Workers are forked: a tokenizer's own threads would warn about it and switch themselves off anyway.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    # It cannot know: the data module starts its loader at the checkpoint's step.
+    warnings.filterwarnings("ignore", message=".*your dataloader is not resumable")
     restrict_imports()
     read_config()
-    VlmLitCLI(verb, arguments)
+    try:
+        VlmLitCLI(verb, arguments)
+    except MisconfigurationException as error:
+        raise ConfigError(str(error)) from error
     return 0

@@ -3,22 +3,47 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Sequence
+from difflib import get_close_matches
 from pathlib import Path
+from typing import NoReturn
 
 from vlm_lit.schema import ConfigError
 
 
+class _Parser(argparse.ArgumentParser):
+    """Argparse whose errors are one sentence with the option that was probably meant."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise what argparse would print.
+
+        Raises:
+            ConfigError: always.
+        """
+        unknown = re.search(r"unrecognized arguments: (\S+)", message)
+        near = get_close_matches(unknown[1].partition("=")[0], self._option_string_actions, n=1) if unknown else []
+        raise ConfigError(f"{self.prog}: {message}." + (f" Did you mean {near[0]}?" if near else ""))
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number from 1 up")
+    return int(text)
+
+
 def run(verb: str, arguments: Sequence[str]) -> int:
     """Parse the options and write the folder; the exit status."""
-    parser = argparse.ArgumentParser(f"python -m vlm_lit {verb}", description=__doc__)
-    parser.add_argument("--output", type=Path, required=True, help="folder to write: images/, *.json, base/")
-    parser.add_argument("--train_images", type=int, default=600)
-    parser.add_argument("--val_images", type=int, default=50)
-    parser.add_argument("--test_images", type=int, default=150)
+    parser = _Parser(f"python -m vlm_lit {verb}", description=__doc__, allow_abbrev=False)
+    parser.add_argument("--output", type=Path, help="folder to write: images/, *.json, base/")
+    parser.add_argument("--train_images", type=_count, default=600)
+    parser.add_argument("--val_images", type=_count, default=50)
+    parser.add_argument("--test_images", type=_count, default=150)
     parser.add_argument("--dialect", choices=("plain", "team"), default="team", help="whose words the answers use")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
+    if options.output is None:  # after argparse has had its say on the others: a mistyped --output is one of them
+        parser.error("--output must be given")
     write(options)
     return 0
 

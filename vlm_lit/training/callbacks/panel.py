@@ -50,8 +50,8 @@ class PredictionPanel(Callback):
             return
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
-                pixels = np.asarray(panel)
-                logger.experiment.add_image(f"{split}/predictions", pixels, trainer.global_step, dataformats="HWC")
+                step = max(trainer.global_step - 1, 0)  # where Lightning logs the scores of the same answers
+                logger.experiment.add_image(f"{split}/predictions", np.asarray(panel), step, dataformats="HWC")
         if trainer.default_root_dir and split == "test":
             panel.save(Path(trainer.default_root_dir) / "predictions.png")
 

@@ -1,0 +1,56 @@
+"""Which words of the libraries would mislead, or tell a user nothing to act upon?
+
+Each is silenced by its own text and for a stated reason; everything else is let through. No heavy import: some of it
+is said while the libraries are being imported.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from typing import Final
+
+_MESSAGES: Final = {
+    "bitsandbytes.backends.cpu.ops": (
+        # An optional faster kernel for 4-bit layers on a CPU; without it the results are the same.
+        "Failed to load CPU gemm_4bit_forward from kernels-community",
+    ),
+    "lightning.pytorch.utilities.rank_zero": (
+        # An advertisement.
+        "Tip: For seamless cloud logging and experiment tracking",
+        # Lightning's one epoch, not the passes that the user asked for.
+        "`Trainer.fit` stopped: `max_epochs=1` reached.",
+    ),
+}
+_WARNINGS: Final = (
+    # PEFT 0.21 asks transformers 5.23 by a name that is to go in version 6.
+    ("`is_gradient_checkpointing` is deprecated", FutureWarning),
+    # Lightning 2.6 walks batches with a name that torch 2.13 is to drop.
+    (r"`isinstance\(treespec, LeafSpec\)` is deprecated", FutureWarning),
+    # Frozen parts are in evaluation mode on purpose: no dropout there.
+    ("Found .* in eval mode at the start of training", UserWarning),
+    # The number of workers is the user's setting; `train/data_wait_share` tells whether it is too small.
+    ("The '.*_dataloader' does not have many workers", UserWarning),
+)
+
+
+class Unsaid(logging.Filter):
+    """Drops the log records whose message holds one of the given texts."""
+
+    def __init__(self, texts: tuple[str, ...]) -> None:
+        super().__init__()
+        self.texts = texts
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the record is to be shown."""
+        return not any(text in record.getMessage() for text in self.texts)
+
+
+def quiet() -> None:
+    """Silence the messages above in this process."""
+    for name, texts in _MESSAGES.items():
+        logger = logging.getLogger(name)
+        if not any(isinstance(present, Unsaid) for present in logger.filters):
+            logger.addFilter(Unsaid(texts))
+    for message, category in _WARNINGS:
+        warnings.filterwarnings("ignore", message=message, category=category)
