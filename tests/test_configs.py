@@ -73,7 +73,8 @@ def test_runnable_configs_train_two_steps_on_a_tiny_model(
         [
             f"--config={path}", f"--run_dir={tmp_path}", f"--model.init_args.model_id={tiny_llava}",
             f"{data}train.path={small / 'train.json'}", f"{data}val.path={small / 'val.json'}", f"{data}num_workers=0",
-            "--trainer.accelerator=cpu", "--trainer.devices=1", "--trainer.max_steps=2", "--trainer.limit_val_batches=1",
+            "--trainer.accelerator=cpu", "--trainer.devices=1", "--trainer.max_steps=2",
+            "--trainer.limit_val_batches=1",
             "--trainer.log_every_n_steps=1",
         ],
     )  # fmt: skip

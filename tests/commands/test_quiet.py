@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from vlm_lit.commands.lightning import PlainStepBar, StepBar, progress_bar
 from vlm_lit.commands.quiet import quiet
+from vlm_lit.training.callbacks.progress import PlainStepBar, StepBar, progress_bar
 
 SILENCED = (
     "kernels-community",

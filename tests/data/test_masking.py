@@ -1,4 +1,4 @@
-"""Equality 1: decode(labels != IGNORE_INDEX) is the assistant's words and the end of turn, each turn, whatever is typed."""
+"""Equality 1: the supervised tokens decode to the assistant's words and the end of turn, whatever is typed."""
 
 from __future__ import annotations
 
@@ -22,8 +22,10 @@ BACKWARDS = (
     "{{ '<image>' if c['type'] == 'image' else c['text'] }}{% endfor %}</s>{% endfor %}"
 )
 # What users type to break a mask: control tokens, role names, separators, and blanks in odd places.
-TYPED = ["<image>", "</s>", "<s>", "<pad>", "<|im_end|>", "<|im_start|>assistant\n", "ASSISTANT:", " ASSISTANT: ", "USER:",
-         "assistant", "red", "é", "\ue000", " ", "\n", "7"]  # fmt: skip
+TYPED = [
+    "<image>", "</s>", "<s>", "<pad>", "<|im_end|>", "<|im_start|>assistant\n", "ASSISTANT:", " ASSISTANT: ", "USER:",
+    "assistant", "red", "é", "\ue000", " ", "\n", "7",
+]  # fmt: skip
 
 
 def encoder(template: str | None = None) -> Encoder:

@@ -26,7 +26,8 @@ def inputs() -> dict[str, Tensor]:
 
 @torch.no_grad()
 def logits(model: torch.nn.Module) -> Tensor:
-    return model.eval()(**inputs()).logits
+    found: Tensor = model.eval()(**inputs()).logits
+    return found
 
 
 def disturb(model: torch.nn.Module) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import warnings
 from collections.abc import Sequence
@@ -11,10 +10,9 @@ from pathlib import Path
 from typing import Any, Final
 
 import lightning
-import yaml
 from jsonargparse import set_parsing_settings
 from lightning.pytorch import Callback, LightningDataModule, LightningModule
-from lightning.pytorch.callbacks import ProgressBar, RichProgressBar, TQDMProgressBar
+from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException  # type: ignore[attr-defined]
@@ -25,9 +23,11 @@ from vlm_lit.data.datamodule import ConversationDataModule
 from vlm_lit.models.families import family_of
 from vlm_lit.models.loading import load_config
 from vlm_lit.schema import ConfigError, VlmLitError
+from vlm_lit.training.callbacks.kept_config import KeptConfig
 from vlm_lit.training.callbacks.panel import PredictionPanel
 from vlm_lit.training.callbacks.pass_schedule import PartsTable, PassSchedule
-from vlm_lit.training.callbacks.run_directory import RunDirectory, write_whole
+from vlm_lit.training.callbacks.progress import progress_bar
+from vlm_lit.training.callbacks.run_directory import RunDirectory
 from vlm_lit.training.callbacks.step_checkpoint import StepCheckpoint, newest_checkpoint
 from vlm_lit.training.callbacks.throughput import Throughput
 from vlm_lit.training.checkpoint_io import DurableCheckpointIO, checked_step
@@ -127,6 +127,8 @@ class VlmLitCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> lightning.Trainer:  # noqa: ANN401 - Lightning's signature
         """A trainer that writes into the run directory, with our callbacks unless the config brings its own."""
         config = self._get(self.config_init, "trainer", default={})
+        if config.get("default_root_dir") is not None:
+            raise ConfigError("trainer.default_root_dir has no effect here; set run_dir, where a run writes.")
         given = list(config.get("callbacks") or [])
         if config.get("enable_progress_bar") is not False and not any(isinstance(c, ProgressBar) for c in given):
             given.append(progress_bar())
@@ -138,8 +140,8 @@ class VlmLitCLI(LightningCLI):
         }
         if config.get("logger") in (None, True):
             # What an earlier process logged from this step on was not kept, and is done again.
-            purge: dict[str, Any] = {"purge_step": self.first_step} if self.verb == "fit" else {}
-            ours["logger"] = TensorBoardLogger(save_dir=self.run_dir, name="", version="", **purge)
+            options: dict[str, Any] = {"purge_step": self.first_step} if self.verb == "fit" else {}
+            ours["logger"] = TensorBoardLogger(self.run_dir, name="", version="", default_hp_metric=False, **options)
         try:
             return super().instantiate_trainer(**ours, **kwargs)
         except VlmLitError:
@@ -162,68 +164,6 @@ class VlmLitCLI(LightningCLI):
         return str(self._parser(self.verb).dump(self.config[self.verb], skip_none=False))
 
 
-class StepBar(RichProgressBar):
-    """Counts the run's optimizer steps; Lightning's own would say `Epoch 0/0` all along."""
-
-    def _get_train_description(self, current_epoch: int) -> str:
-        return f"{'Step':{len(self.validation_description)}}"
-
-
-class PlainStepBar(TQDMProgressBar):
-    """The same without the package `rich`."""
-
-    def on_train_epoch_start(self, trainer: lightning.Trainer, *others: Any) -> None:  # noqa: ANN401 - Lightning's signature
-        """Name the bar for what it counts."""
-        total = self.total_train_batches
-        self.train_progress_bar.reset(int(total) if math.isfinite(total) else None)
-        self.train_progress_bar.set_description("Step")
-
-
-def progress_bar() -> ProgressBar:
-    """The bar for what is installed."""
-    try:
-        return StepBar()
-    except ModuleNotFoundError:
-        return PlainStepBar()
-
-
-class KeptConfig(Callback):
-    """Writes the full config beside the results, and logs it as hyperparameters, once the run is sure to start.
-
-    Args:
-        run_dir: where the run writes.
-        verb: fit, validate, test or predict.
-        text: the config as YAML.
-    """
-
-    def __init__(self, run_dir: Path, verb: str, text: str) -> None:
-        self.path = run_dir / ("config.yaml" if verb == "fit" else f"config.{verb}.yaml")
-        self.text = text
-
-    def on_fit_start(self, trainer: lightning.Trainer, pl_module: LightningModule) -> None:
-        """The model is loaded, and the checkpoint, if there is one, was found to be this run's."""
-        self._write(trainer)
-        for logger in trainer.loggers:
-            logger.log_hyperparams(_flat(yaml.safe_load(self.text)))
-
-    def on_validation_start(self, trainer: lightning.Trainer, pl_module: LightningModule) -> None:
-        """The same for `validate`."""
-        if trainer.state.fn == "validate":
-            self._write(trainer)
-
-    def on_test_start(self, trainer: lightning.Trainer, pl_module: LightningModule) -> None:
-        """The same for `test`."""
-        self._write(trainer)
-
-    def on_predict_start(self, trainer: lightning.Trainer, pl_module: LightningModule) -> None:
-        """The same for `predict`."""
-        self._write(trainer)
-
-    def _write(self, trainer: lightning.Trainer) -> None:
-        if trainer.is_global_zero:
-            write_whole(self.path, self.text)
-
-
 def _check_family(model_id: str, revision: str | None) -> None:
     """Refuse an unknown architecture, in a folder before transformers does: only we can say what to add where."""
     if (Path(model_id) / "config.json").is_file():
@@ -237,19 +177,6 @@ def _check_family(model_id: str, revision: str | None) -> None:
 
 def _seed(value: bool | int) -> int:
     return int(os.environ.get("PL_GLOBAL_SEED", 42)) if isinstance(value, bool) else value
-
-
-def _flat(settings: object, prefix: str = "") -> dict[str, object]:
-    """Nested settings as dotted names; classes by their path alone."""
-    if not isinstance(settings, dict):
-        return {prefix: settings if isinstance(settings, (int, float, str, bool)) else str(settings)}
-    inner = settings.get("init_args") if "class_path" in settings else None
-    pairs = {**settings, **inner} if isinstance(inner, dict) else settings
-    flat: dict[str, object] = {}
-    for key, value in pairs.items():
-        if key != "init_args":
-            flat |= _flat(value, f"{prefix}.{key}" if prefix else str(key))
-    return flat
 
 
 def run(verb: str, arguments: Sequence[str]) -> int:

@@ -135,7 +135,7 @@ class ConversationDataModule(LightningDataModule):
         most = int(self.trainer.max_steps)
         if isinstance(self.datasets["train"], StreamedWindows) and most > 0:
             return most
-        passes = getattr(self.trainer, "passes", None)
+        passes: int | None = getattr(self.trainer, "passes", None)
         if passes is None or passes < 0:
             return most if most > 0 else self.steps_per_pass
         return min(passes * self.steps_per_pass, most) if most > 0 else passes * self.steps_per_pass

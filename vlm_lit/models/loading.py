@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoConfig, AutoModelForImageTextToText, PretrainedConfig, PreTrainedModel
 
@@ -68,15 +69,19 @@ def load_base(
     config = load_config(model_id, revision)
     family = family_of(config.model_type)
     bits = quantization_config(parts.precisions, family, quantization)
-    model = AutoModelForImageTextToText.from_pretrained(
-        model_id,
-        revision=revision,
-        dtype=load_dtype(parts),
-        quantization_config=bits,
-        attn_implementation=attention,
-        device_map={"": device} if device is not None and device.type != "cpu" else None,
-        use_safetensors=True,
-    )
+    try:
+        model = AutoModelForImageTextToText.from_pretrained(
+            model_id,
+            revision=revision,
+            dtype=load_dtype(parts),
+            quantization_config=bits,
+            attn_implementation=attention,
+            device_map={"": device} if device is not None and device.type != "cpu" else None,
+            use_safetensors=True,
+        )
+    except (OSError, ValueError, SafetensorError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise ConfigError(f"The weights of {model_id!r} cannot be loaded: {reason}. Fetch them again.") from error
     cast_parts(model, family, parts)
     keep_weights_unpacked(model)
     check_quantized(model, family, parts.precisions)

@@ -7,12 +7,18 @@ a refused permission passes silently. Here the bytes are written beside the targ
 from __future__ import annotations
 
 import os
+import re
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
 from lightning.fabric.plugins import CheckpointIO
+
+from vlm_lit.schema import ConfigError
+
+_STAGING: Final = re.compile(r"\..+\.tmp-(\d+)")
 
 
 class DurableCheckpointIO(CheckpointIO):
@@ -51,6 +57,41 @@ class DurableCheckpointIO(CheckpointIO):
     def remove_checkpoint(self, path: str | os.PathLike[str]) -> None:
         """Delete a checkpoint."""
         Path(path).unlink(missing_ok=True)
+
+
+def checked_step(path: Path) -> int:
+    """The optimizer steps done in a checkpoint, every byte of which has been checked against its checksum.
+
+    Raises:
+        ConfigError: the file is damaged, or holds more than tensors and plain values.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+        if damaged is not None:
+            raise zipfile.BadZipFile(f"bad checksum of {damaged}")
+        return int(torch.load(path, map_location="cpu", weights_only=True, mmap=True)["global_step"])
+    except Exception as error:  # a damaged file makes its readers fail in any way they can
+        first_line = str(error).strip().split("\n")[0]
+        raise ConfigError(f"{path} is no whole checkpoint ({type(error).__name__}: {first_line}).") from error
+
+
+def sweep_orphans(folder: Path) -> None:
+    """Delete the staging files of writers that died."""
+    for path in folder.glob(".*.tmp-*"):
+        name = _STAGING.fullmatch(path.name)
+        if name is not None and not _alive(int(name.group(1))):
+            path.unlink(missing_ok=True)
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        return True
+    return True
 
 
 def sync_folder(folder: Path) -> None:

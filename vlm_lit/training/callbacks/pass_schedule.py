@@ -8,7 +8,7 @@ from lightning.pytorch.utilities import rank_zero_info
 
 from vlm_lit.data.sources import StreamedWindows
 from vlm_lit.models.parts import format_table
-from vlm_lit.schema import ConfigError
+from vlm_lit.schema import ConfigError, StepWindow
 from vlm_lit.training.base import VisionLanguageModule
 from vlm_lit.training.trainer import Trainer
 
@@ -28,6 +28,12 @@ class PassSchedule(Callback):
         streamed = isinstance(data.datasets["train"], StreamedWindows)
         interval = trainer.validation_steps(total if streamed else data.steps_per_pass, total)
         trainer.val_check_interval = interval
+
+    def on_train_batch_start(
+        self, trainer: LightningTrainer, pl_module: LightningModule, batch: StepWindow, batch_idx: int
+    ) -> None:
+        """Figures are logged at the optimizer steps done so far; after a resumption Lightning would count one more."""
+        trainer.fit_loop.epoch_loop._batches_that_stepped = trainer.global_step
 
 
 class PartsTable(Callback):

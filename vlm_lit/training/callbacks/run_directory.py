@@ -24,8 +24,12 @@ _FILES = {"val": ("val_predictions.jsonl", "val_results.json"), "test": ("predic
 class RunDirectory(Callback):
     """Writes `adapter/` at the end of `fit`, predictions and results after `test`, `validate` and `predict`."""
 
-    def on_train_end(self, trainer: LightningTrainer, pl_module: LightningModule) -> None:
-        """Write the trained weights as a PEFT folder with its fingerprint."""
+    def on_fit_end(self, trainer: LightningTrainer, pl_module: LightningModule) -> None:
+        """Write the trained weights as a PEFT folder with its fingerprint.
+
+        Not in `on_train_end`: a run killed between its last checkpoint and this has no step left when it is resumed,
+        and Lightning then leaves that hook out.
+        """
         assert isinstance(pl_module, VisionLanguageModule)
         if trainer.is_global_zero and pl_module.model is not None:
             target = Path(trainer.default_root_dir) / "adapter"

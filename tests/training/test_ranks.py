@@ -1,0 +1,87 @@
+"""Equality 5: are two processes one, on the same windows and the same questions?
+
+Real processes over gloo. The last window of a pass has one conversation, so one of the two ranks has none.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from runs import predictions, scalars
+from safetensors.torch import load_file
+
+Config = Callable[..., Path]
+
+RANKS = ("--trainer.strategy=ddp", "--trainer.devices=2")
+
+
+def run(verb: str, config: Path, folder: Path, *more: str) -> None:
+    words = [sys.executable, "-m", "vlm_lit", verb, "--config", str(config), "--run_dir", str(folder), *more]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    # Ranks that wait for each other wait for ever: the limit is what sees it.
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+@pytest.fixture(scope="module")
+def folders() -> dict[int, Path]:
+    return {}
+
+
+@pytest.fixture
+def runs(
+    config: Config, small: Path, tmp_path_factory: pytest.TempPathFactory, folders: dict[int, Path]
+) -> dict[int, Path]:
+    # By number of ranks: a fit and the test of what it has trained. 13 conversations make windows of 4, 4, 4 and 1.
+    if not folders:
+        path = config(
+            # A gradient enters SGD's step as it is; Adam's would blow up the rounding of entries near zero.
+            model={"optimizer": {"class_path": "torch.optim.SGD"}, "learning_rate": 0.05},
+            data={
+                "train": {"path": str(small / "train.json"), "limit": 13},
+                "test": {"path": str(small / "val.json"), "limit": 5},
+                "effective_batch": 4,
+                "micro_batch": 1,
+                "eval_batch": 2,
+            },
+            trainer={"max_epochs": 2},
+        )
+        for ranks, more in ((1, ()), (2, RANKS)):
+            folder = tmp_path_factory.mktemp(f"ranks{ranks}")
+            run("fit", path, folder, *more)
+            # The same weights on both, so that answers may be compared letter by letter.
+            adapter = f"--model.init_args.adapter={folders.get(1, folder) / 'adapter'}"
+            run("test", path, folder, adapter, *more)
+            folders[ranks] = folder
+    return folders
+
+
+def test_equality_5_losses_and_gradient_norms(runs: dict[int, Path]) -> None:
+    one, two = scalars(runs[1]), scalars(runs[2])
+    for name in ("train/loss", "train/gradient_norm"):
+        assert [step for step, _ in two[name]] == list(range(8))
+        # float32 sums in another order: 1e-5 is some 80 rounding steps, over eight optimizer steps.
+        assert [value for _, value in two[name]] == pytest.approx([value for _, value in one[name]], rel=1e-5)
+    assert two["train/learning_rate/projector"] == one["train/learning_rate/projector"]
+
+
+def test_equality_5_trained_weights(runs: dict[int, Path]) -> None:
+    one, two = (load_file(runs[n] / "adapter" / "adapter_model.safetensors") for n in (1, 2))
+    assert set(one) == set(two)
+    for name, weights in one.items():
+        # As above; entries far smaller than the tensor's largest carry the rounding of that one.
+        torch.testing.assert_close(two[name], weights, rtol=1e-5, atol=1e-5 * float(weights.abs().max()))
+
+
+def test_equality_5_answers_in_the_files_order_none_twice(runs: dict[int, Path]) -> None:
+    assert [row["id"] for row in predictions(runs[2])] == [f"val{i}" for i in range(5)]
+    assert predictions(runs[2]) == predictions(runs[1])
+    one, two = (json.loads((runs[n] / "results.json").read_text()) for n in (1, 2))
+    assert (two["n"], two["metrics"]) == (one["n"], one["metrics"])
