@@ -80,6 +80,17 @@ def test_last_without_a_checkpoint_is_an_error_not_a_restart(
     assert not run_dir(path).exists()
 
 
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [("--trainer.max_epochs=2", "total_steps"), ("--model.init_args.learning_rate=1", "learning_rate")],
+)
+def test_a_run_on_another_course_is_not_resumed(
+    change: str, named: str, finished: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert verb("fit", finished / "config.yaml", "--ckpt_path", "last", change) == 2
+    assert f"made with another {named}" in capsys.readouterr().err
+
+
 def test_a_checkpoint_of_another_rank_is_refused(
     finished: Path, config: Config, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -34,6 +34,7 @@ _HUB_ID: Final = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _FILE_NAME: Final = re.compile(r"\.(jsonl?|parquet|arrow|csv|tsv|txt|zip|gz|tar)$", re.IGNORECASE)
 _READERS: Final = ("datasets.", "pyarrow.", "huggingface_hub.")
 _HUB_REMEDY: Final = "No local file has this name; as a hub id, check it, the split, the network and your login."
+_STREAM_ROWS: Final = 16
 _SPLITS: Final = ("train", "validation", "val", "valid", "dev", "test")
 
 
@@ -155,9 +156,10 @@ def _streamed(found: _Source, naming: _Naming, split: str, name: str | None, rev
             table = _open_table(found, split, name, revision)
             yield from ArrowRecords(table, range(len(table)), naming)
         else:
-            rows = _open_stream(found, split, name, revision).with_format("arrow")
-            for index, row in enumerate(rows):
-                yield naming.record(index, row.to_pylist()[0])
+            tables = _open_stream(found, split, name, revision).with_format("arrow").iter(batch_size=_STREAM_ROWS)
+            # Plain iteration would give each loader worker some of the shards only; who gets which is not its affair.
+            for index, row in enumerate(row for table in tables for row in table.to_pylist()):
+                yield naming.record(index, row)
 
 
 def _json_records(found: _Source, naming: _Naming) -> Iterator[Record]:

@@ -102,9 +102,6 @@ class StreamedWindows(IterableDataset[list[Conversation]]):
         self.start, self.rank, self.world = start, rank, world
         return self
 
-    def __len__(self) -> int:
-        return self.steps
-
     def __iter__(self) -> Iterator[list[Conversation]]:
         info = get_worker_info()
         worker, workers = (info.id, info.num_workers) if info is not None else (0, 1)

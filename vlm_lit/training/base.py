@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 
 from vlm_lit.data.datamodule import ConversationDataModule
 from vlm_lit.data.processors import processor_identity
+from vlm_lit.data.sources import ConversationDataset
 from vlm_lit.models.adapter_state import base_identity, load_adapter, load_trainable_state, trainable_state
 from vlm_lit.models.adapters import LoraSettings, adapt
 from vlm_lit.models.families import PART_NAMES, Family
@@ -226,15 +228,32 @@ class VisionLanguageModule(LightningModule):
 
     # Checkpoints -------------------------------------------------------------------------------------------------
 
-    def identity(self) -> dict[str, Any]:
-        """What must be the same for a checkpoint of this run to be continued."""
+    @cached_property
+    def _base_identity(self) -> dict[str, object]:
+        # Digests of a 7B model's files take seconds, and every checkpoint states them.
         commit = getattr(getattr(self.base, "config", None), "_commit_hash", None)
+        return base_identity(self.model_id, self.revision, commit)
+
+    def identity(self) -> dict[str, Any]:
+        """What must be the same for trained weights to fit: the base, and what was put on it."""
         return {
-            "base": base_identity(self.model_id, self.revision, commit),
+            "base": self._base_identity,
             "parts": {part: vars(self.parts.of(part)) for part in PART_NAMES},
             "lora": dict(vars(self.lora)),
             "quantization": dict(vars(self.quantization)),
             "seed": self.seed,
+        }
+
+    def course(self) -> dict[str, Any]:
+        """What must be the same for a run to go on: what the data order and the learning rates follow from."""
+        train = self.data.datasets["train"]
+        return {
+            "conversations": len(train) if isinstance(train, ConversationDataset) else None,
+            "effective_batch": self.data.effective_batch,
+            "total_steps": self.data.total_steps,
+            "learning_rate": self.learning_rate,
+            "schedule": self.schedule,
+            "warmup_ratio": self.warmup_ratio,
         }
 
     def fingerprint(self) -> dict[str, Any]:
@@ -247,6 +266,7 @@ class VisionLanguageModule(LightningModule):
         checkpoint["state_dict"] = state
         checkpoint["trainable_names"] = list(state)
         checkpoint["identity"] = self.identity()
+        checkpoint["course"] = self.course()
 
     def on_load_checkpoint(self, checkpoint: Mapping[str, Any]) -> None:
         """Put the trained weights back, every one of them, onto the base they were trained on.
@@ -254,18 +274,24 @@ class VisionLanguageModule(LightningModule):
         Raises:
             ConfigError: the checkpoint belongs to another base, configuration or set of parameters.
         """
-        different = [key for key, value in self.identity().items() if checkpoint["identity"].get(key) != value]
-        if different:
-            raise ConfigError(
-                f"The checkpoint was made with another {', '.join(different)}: "
-                + "; ".join(f"{k} was {checkpoint['identity'].get(k)}, is {self.identity()[k]}" for k in different)
-                + ". Use the config in its run directory."
-            )
+        _same(checkpoint["identity"], self.identity())
+        if self.trainer.state.fn == "fit":
+            _same(checkpoint["course"], self.course())
         if checkpoint["trainable_names"] != list(trainable_state(self)):
             raise ConfigError(
                 "The checkpoint's parameters stand in another order, so optimizer states would be mixed up."
             )
         load_trainable_state(self, checkpoint["state_dict"])
+
+
+def _same(kept: Mapping[str, Any], own: Mapping[str, Any]) -> None:
+    different = [key for key, value in own.items() if kept.get(key) != value]
+    if different:
+        raise ConfigError(
+            f"The checkpoint was made with another {', '.join(different)}: "
+            + "; ".join(f"{key} was {kept.get(key)}, is {own[key]}" for key in different)
+            + ". Use the config in its run directory, or start a new run from its adapter/ by model.init_args.adapter."
+        )
 
 
 def _check_numbers(learning_rate: float, warmup_ratio: float, gradient_clip: float | None, max_new_tokens: int) -> None:
