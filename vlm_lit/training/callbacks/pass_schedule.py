@@ -24,6 +24,8 @@ class PassSchedule(Callback):
             raise ConfigError("Use vlm_lit.training.trainer.Trainer: Lightning's own counts batches, not passes.")
         assert isinstance(pl_module, VisionLanguageModule)
         data = pl_module.data
+        if "val" not in data.datasets:
+            trainer.limit_val_batches = 0
         total = data.total_steps
         streamed = isinstance(data.datasets["train"], StreamedWindows)
         interval = trainer.validation_steps(total if streamed else data.steps_per_pass, total)
