@@ -36,7 +36,7 @@ def run(verb: str, arguments: Sequence[str]) -> int:
     """Parse the options and write the folder; the exit status."""
     parser = _Parser(f"python -m vlm_lit {verb}", description=__doc__, allow_abbrev=False)
     parser.add_argument("--output", type=Path, help="folder to write: images/, *.json, base/")
-    parser.add_argument("--train_images", type=_count, default=600)
+    parser.add_argument("--train_images", type=_count, default=1000)
     parser.add_argument("--val_images", type=_count, default=50)
     parser.add_argument("--test_images", type=_count, default=150)
     parser.add_argument("--dialect", choices=("plain", "team"), default="team", help="whose words the answers use")
