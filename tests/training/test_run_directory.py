@@ -36,6 +36,7 @@ def test_a_run_directory_holds_everything(finished: Path) -> None:
     results = json.loads((finished / "results.json").read_text())
     assert results["n"] == 6
     assert results["split"] == "test"
+    assert results["global_step"] == 3
     assert results["metrics"]["vqa_accuracy"] == sum(row["score"] for row in rows) / 6
     assert results["versions"]["torch"] == torch.__version__
 
@@ -58,6 +59,8 @@ def test_the_panel_and_hyperparameters_are_in_tensorboard(finished: Path) -> Non
     events = EventAccumulator(str(finished), size_guidance={"images": 0})
     events.Reload()
     assert {"val/predictions", "test/predictions"} <= set(events.Tags()["images"])
+    assert "epoch" not in events.Tags()["scalars"]
+    assert {"final/train/loss", "final/val/vqa_accuracy", "final/val/exact_match"} <= set(events.Tags()["scalars"])
     with Image.open(finished / "predictions.png") as panel:
         assert panel.size == (4 * 216, 2 * 304)
     hyperparameters = yaml.safe_load((finished / "hparams.yaml").read_text())

@@ -14,7 +14,6 @@ from jsonargparse import set_parsing_settings
 from lightning.pytorch import Callback, LightningDataModule, LightningModule
 from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
-from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException  # type: ignore[attr-defined]
 from transformers import PretrainedConfig
 
@@ -31,6 +30,7 @@ from vlm_lit.training.callbacks.run_directory import RunDirectory
 from vlm_lit.training.callbacks.step_checkpoint import StepCheckpoint, newest_checkpoint
 from vlm_lit.training.callbacks.throughput import Throughput
 from vlm_lit.training.checkpoint_io import DurableCheckpointIO, checked_step
+from vlm_lit.training.run_logger import RunLogger
 from vlm_lit.training.trainer import Trainer
 
 _IMPORTABLE: Final = ["vlm_lit", "torch.optim", "bitsandbytes.optim", "lightning.pytorch"]
@@ -141,7 +141,7 @@ class VlmLitCLI(LightningCLI):
         if config.get("logger") in (None, True):
             # What an earlier process logged from this step on was not kept, and is done again.
             options: dict[str, Any] = {"purge_step": self.first_step} if self.verb == "fit" else {}
-            ours["logger"] = TensorBoardLogger(self.run_dir, name="", version="", default_hp_metric=False, **options)
+            ours["logger"] = RunLogger(self.run_dir, name="", version="", default_hp_metric=False, **options)
         try:
             return super().instantiate_trainer(**ours, **kwargs)
         except VlmLitError:

@@ -91,6 +91,7 @@ class VisionLanguageModule(LightningModule):
         self.model: PeftModel | None = None
         self.family: Family | None = None
         self._stop: StopTokens | None = None
+        self.loaded_step = 0
 
     # The model ---------------------------------------------------------------------------------------------------
 
@@ -153,6 +154,11 @@ class VisionLanguageModule(LightningModule):
         """What each part holds and trains."""
         assert self.family is not None
         return parts_table(self.base, self.family, self.parts, self.learning_rate)
+
+    @property
+    def trained_steps(self) -> int:
+        """Optimizer steps behind the weights; in `test` Lightning's own count starts at zero."""
+        return max(self.global_step, self.loaded_step)
 
     def trainable_parameters(self) -> list[nn.Parameter]:
         """The parameters that the optimizer changes."""
@@ -282,6 +288,7 @@ class VisionLanguageModule(LightningModule):
                 "The checkpoint's parameters stand in another order, so optimizer states would be mixed up."
             )
         load_trainable_state(self, checkpoint["state_dict"])
+        self.loaded_step = int(checkpoint["global_step"])
 
 
 def _same(kept: Mapping[str, Any], own: Mapping[str, Any]) -> None:

@@ -35,7 +35,8 @@ class KeptConfig(Callback):
 
     def on_fit_end(self, trainer: lightning.Trainer, pl_module: LightningModule) -> None:
         """TensorBoard's table of hyperparameters shows them beside where the run ended."""
-        ended = {f"final/{name}": float(value) for name, value in trainer.callback_metrics.items() if "/" in name}
+        shown = ("train/loss", "val/vqa_accuracy", "val/exact_match")
+        ended = {f"final/{n}": float(trainer.callback_metrics[n]) for n in shown if n in trainer.callback_metrics}
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger) and ended:
                 logger.log_hyperparams(flattened(yaml.safe_load(self.text)), ended)

@@ -61,7 +61,7 @@ class RunDirectory(Callback):
             n=len(pl_module.last_predictions),
             metrics=pl_module.last_metrics,
             model_id=pl_module.model_id,
-            global_step=trainer.global_step,
+            global_step=pl_module.trained_steps,
             versions=library_versions(),
         )
         predictions, results = (Path(trainer.default_root_dir) / name for name in _FILES[split])
