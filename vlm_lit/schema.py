@@ -144,6 +144,11 @@ class Batch:
     labels: Tensor
     ids: list[str]
 
+    @property
+    def supervised_tokens(self) -> int:
+        """Number of positions with a label that some earlier position can predict."""
+        return int((self.labels[:, 1:] != IGNORE_INDEX).sum())
+
 
 @dataclass(kw_only=True)
 class StepWindow:

@@ -15,7 +15,7 @@ from PIL import Image
 from vlm_lit.data.encoding import Encoder, Side
 from vlm_lit.data.images import load_images
 from vlm_lit.data.over_length import OverLengthPolicy
-from vlm_lit.schema import IGNORE_INDEX, Batch, Conversation, PromptBatch, RecordError, StepWindow
+from vlm_lit.schema import Batch, Conversation, PromptBatch, RecordError, StepWindow
 
 Decoded = tuple[Conversation, list[Image.Image]]
 
@@ -47,7 +47,7 @@ class WindowCollator:
             batch = encode_fitting(self.encoder, self.policy, decoded, window, side="right")
             if batch is not None:
                 window.micro_batches.append(batch)
-        window.supervised_tokens = sum(int((b.labels[:, 1:] != IGNORE_INDEX).sum()) for b in window.micro_batches)
+        window.supervised_tokens = sum(batch.supervised_tokens for batch in window.micro_batches)
         return window
 
 

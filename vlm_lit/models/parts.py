@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -131,8 +131,3 @@ def format_table(rows: Sequence[PartRow]) -> str:
 
 def _rate(lr: float | None) -> str:
     return "-" if lr is None else f"{lr:.3g}"
-
-
-def as_mapping(rows: Sequence[PartRow]) -> dict[str, Mapping[str, object]]:
-    """The table keyed by part, for JSON."""
-    return {row.part: vars(row) for row in rows}

@@ -9,7 +9,7 @@ which gradients and merges are silently wrong; the fast path is therefore switch
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -83,12 +83,19 @@ def precision_of(module: nn.Module) -> Precision | None:
     return None
 
 
+def _linear_layers(model: nn.Module, family: Family) -> Iterator[tuple[str, PartName, Precision]]:
+    """Name, owning part and stored precision of every linear layer that a part owns."""
+    for name, module in model.named_modules():
+        owner, precision = owner_of(name, family), precision_of(module)
+        if owner is not None and precision is not None:
+            yield name, owner, precision
+
+
 def quantized_modules(model: nn.Module, family: Family) -> dict[PartName, list[str]]:
     """Names of the quantized linear layers, by the part that owns them."""
     found: dict[PartName, list[str]] = {part: [] for part in PART_NAMES}
-    for name, module in model.named_modules():
-        owner = owner_of(name, family)
-        if owner is not None and precision_of(module) in _QUANTIZED:
+    for name, owner, precision in _linear_layers(model, family):
+        if precision in _QUANTIZED:
             found[owner].append(name)
     return found
 
@@ -100,10 +107,7 @@ def check_quantized(model: nn.Module, family: Family, precisions: Mapping[PartNa
         ConfigError: a linear layer is quantized though its part is not, or the other way round.
     """
     wrong = []
-    for name, module in model.named_modules():
-        owner, found = owner_of(name, family), precision_of(module)
-        if owner is None or found is None:
-            continue
+    for name, owner, found in _linear_layers(model, family):
         asked = precisions[owner]
         if (asked in _QUANTIZED or found in _QUANTIZED) and asked != found:
             wrong.append(f"{name} is {found}, asked for {asked}")
@@ -122,8 +126,6 @@ def keep_weights_unpacked(model: nn.Module) -> None:
 def count_precisions(model: nn.Module, family: Family) -> dict[PartName, Counter[str]]:
     """For each part, how many of its linear layers are stored in each precision."""
     counts: dict[PartName, Counter[str]] = {part: Counter() for part in PART_NAMES}
-    for name, module in model.named_modules():
-        owner, found = owner_of(name, family), precision_of(module)
-        if owner is not None and found is not None:
-            counts[owner][found] += 1
+    for _, owner, found in _linear_layers(model, family):
+        counts[owner][found] += 1
     return counts

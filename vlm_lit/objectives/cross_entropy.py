@@ -12,11 +12,6 @@ from torch import Tensor, nn
 from vlm_lit.schema import IGNORE_INDEX
 
 
-def count_supervised(labels_BL: Tensor) -> int:
-    """Number of positions with a label that some earlier position can predict."""
-    return int((labels_BL[:, 1:] != IGNORE_INDEX).sum())
-
-
 def supervised_cross_entropy(hidden_BLD: Tensor, labels_BL: Tensor, head: nn.Module) -> Tensor:
     """Sum of the cross-entropy over supervised positions (a scalar, float32, in nats).
 

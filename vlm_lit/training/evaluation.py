@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import torch.distributed as dist
 
@@ -72,8 +72,3 @@ def _gathered(predictions: list[Prediction]) -> list[Prediction]:
 
 def _unique(predictions: Sequence[Prediction]) -> list[Prediction]:
     return list({p.id: p for p in reversed(predictions)}.values())[::-1]
-
-
-def as_json(prediction: Prediction) -> dict[str, object]:
-    """A line of `predictions.jsonl`."""
-    return asdict(prediction)

@@ -15,7 +15,6 @@ from lightning.pytorch.utilities import rank_zero_info
 from vlm_lit.models.adapter_state import save_adapter
 from vlm_lit.schema import Prediction, RunResult
 from vlm_lit.training.base import VisionLanguageModule, library_versions
-from vlm_lit.training.evaluation import as_json
 from vlm_lit.training.supervised import SupervisedModule
 
 _FILES = {"val": ("val_predictions.jsonl", "val_results.json"), "test": ("predictions.jsonl", "results.json")}
@@ -72,7 +71,7 @@ class RunDirectory(Callback):
 
 def write_predictions(path: Path, predictions: Iterable[Prediction]) -> None:
     """Write `predictions.jsonl`, one prediction a line."""
-    write_whole(path, "".join(json.dumps(as_json(p), ensure_ascii=False) + "\n" for p in predictions))
+    write_whole(path, "".join(json.dumps(asdict(p), ensure_ascii=False) + "\n" for p in predictions))
 
 
 def write_whole(path: Path, text: str) -> None:
