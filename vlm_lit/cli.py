@@ -31,6 +31,10 @@ VERBS: Final[dict[str, Verb]] = {
     "validate": Verb("answer the validation questions and judge the answers", _LIGHTNING),
     "test": Verb("answer the test questions and judge the answers", _LIGHTNING),
     "predict": Verb("answer questions without judging the answers", _LIGHTNING),
+    "inspect": Verb("show what would be trained and supervised, before it is", "vlm_lit.commands.inspect:run"),
+    "merge": Verb("merge an adapter into its 16-bit base, as a model of its own", "vlm_lit.commands.merge:run"),
+    "score": Verb("judge the answers in a file by a benchmark's metric", "vlm_lit.commands.score:run"),
+    "compare": Verb("compare runs item by item, with intervals and a page to read", "vlm_lit.commands.compare:run"),
     "workbench": Verb(
         "write the built-in data set and its tiny base model to a folder", "vlm_lit.commands.workbench:run"
     ),
