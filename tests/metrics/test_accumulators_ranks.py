@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch.distributed as dist
 
-from vlm_lit.metrics.string_match import ExactMatch
+from vlm_lit.metrics.catalogue import metric as metric_named
 from vlm_lit.schema import VlmLitError
 
 WORLD_SIZE = 2
@@ -26,7 +26,7 @@ def on_each_rank(rank: int, store: str) -> dict[str, Any]:
     dist.init_process_group(
         "gloo", init_method=f"file://{store}", rank=rank, world_size=WORLD_SIZE, timeout=timedelta(seconds=60)
     )
-    metric = ExactMatch()
+    metric = metric_named("exact_match")
     metric.update(*SHARDS[rank])
     found: dict[str, Any] = {"value": metric.compute(), "own": metric.per_item()}
     with metric.sync_context():
@@ -38,7 +38,7 @@ def on_each_rank(rank: int, store: str) -> dict[str, Any]:
 
 
 def value_with_an_empty_rank(rank: int) -> dict[str, float]:
-    metric = ExactMatch()
+    metric = metric_named("exact_match")
     if rank == 0:
         metric.update(*FIRST)
     with warnings.catch_warnings():
@@ -47,7 +47,7 @@ def value_with_an_empty_rank(rank: int) -> dict[str, float]:
 
 
 def message_of_a_conflict(rank: int) -> str:
-    metric = ExactMatch()
+    metric = metric_named("exact_match")
     metric.update([str(rank)], [["0"]], ["same id"])
     with pytest.raises(VlmLitError) as caught:
         metric.compute()
@@ -57,7 +57,7 @@ def message_of_a_conflict(rank: int) -> str:
 def test_two_ranks_agree_with_one(tmp_path: Path) -> None:
     with ProcessPoolExecutor(WORLD_SIZE, mp_context=get_context("spawn")) as pool:
         results = list(pool.map(on_each_rank, range(WORLD_SIZE), [str(tmp_path / "store")] * WORLD_SIZE))
-    alone = ExactMatch()
+    alone = metric_named("exact_match")
     for shard in SHARDS:
         alone.update(*shard)
     expected = alone.compute()

@@ -2,6 +2,7 @@
 
 import pytest
 
+from vlm_lit.metrics.accumulators import ItemMetric
 from vlm_lit.metrics.string_match import ExactMatch, exact_match
 from vlm_lit.schema import VlmLitError
 
@@ -56,6 +57,6 @@ def test_the_name_carries_the_options() -> None:
 
 
 def test_the_metric_scores_under_its_options() -> None:
-    metric = ExactMatch(ignore_case=True)
+    metric = ItemMetric(ExactMatch(ignore_case=True))
     metric.update(["Red", "red."], [["red"], ["red"]], ["1", "2"])
     assert metric.per_item() == {"1": 1.0, "2": 0.0}

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vlm_lit.metrics.normalize import ARTICLES, CONTRACTIONS, vqa_normalise
+from vlm_lit.metrics.normalize import ARTICLES, CONTRACTIONS, m4c_normalise, vqa_normalise
 
 SENTENCES = st.text(alphabet="aTthe 1,.'?-/\u00e9", max_size=40)
 
@@ -128,3 +128,21 @@ def test_the_result_is_lower_case_words_with_single_blanks_and_no_articles(text:
 @given(SENTENCES.filter(lambda text: "." not in text and "," not in text))
 def test_case_never_matters(text: str) -> None:
     assert vqa_normalise(text.upper()) == vqa_normalise(text.lower())
+
+
+@pytest.mark.parametrize(
+    ("given_text", "expected"),
+    [
+        ("Red,Blue", "redblue"),
+        ("1,000-2", "1000 2"),
+        ("men's", "men 's"),
+        ("what?", "what"),
+        ("whats", "what's"),
+        ("what's", "what 's"),  # contractions that end so can't come back
+        ("a\tdog\n", "dog"),
+        ("2,3-4", "23 4"),
+        ("u.s.a.", "usa"),
+    ],
+)
+def test_the_step_of_textvqa_comes_before_the_rules_of_vqa(given_text: str, expected: str) -> None:
+    assert m4c_normalise(given_text) == expected

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vlm_lit.metrics.accumulators import ItemMetric
 from vlm_lit.metrics.vqa_accuracy import Aggregation, Normalize, VQAAccuracy, vqa_score
 from vlm_lit.schema import ConfigError, VlmLitError
 
@@ -57,6 +58,14 @@ def test_line_breaks_and_tabs_become_blanks_and_ends_are_stripped() -> None:
 def test_always_normalises_unanimous_references_too() -> None:
     assert vqa_score("Yes.", ["yes"] * 10, normalize="always") == 1.0
     assert vqa_score("two", ["2"] * 10, normalize="always") == 1.0
+
+
+def test_the_m4c_processor_treats_the_prediction_alone() -> None:
+    assert vqa_score("Yes.", ["yes"] * 10, prediction_processor="m4c") == 1.0
+    assert vqa_score("yes", ["Yes"] * 10, prediction_processor="m4c") == 0.0
+    # What TextVQA's step deletes, VQA v2's makes a blank: `redblue` meets no `red,blue`.
+    assert vqa_score("red,blue", [*["red,blue"] * 9, "red"], prediction_processor="m4c") == 0.0
+    assert vqa_score("red,blue", [*["red,blue"] * 9, "red"]) == 1.0
 
 
 @pytest.mark.parametrize("aggregation", get_args(Aggregation))
@@ -119,11 +128,13 @@ def test_unknown_options_are_refused_with_the_known_ones() -> None:
 def test_the_name_carries_the_options() -> None:
     assert VQAAccuracy().name == "vqa_accuracy"
     assert VQAAccuracy(normalize="always").name == "vqa_accuracy[normalize=always]"
+    assert VQAAccuracy(prediction_processor="m4c").name == "vqa_accuracy[prediction_processor=m4c]"
     assert VQAAccuracy("always", "min3").name == "vqa_accuracy[normalize=always,aggregation=min3]"
 
 
 def test_the_metric_scores_under_its_options() -> None:
-    official, always = VQAAccuracy(), VQAAccuracy(normalize="always", aggregation="min3")
+    official = ItemMetric(VQAAccuracy())
+    always = ItemMetric(VQAAccuracy(normalize="always", aggregation="min3"))
     for metric in (official, always):
         metric.update(["Yes", "red"], [["yes"] * 10, ten(1)], ["1", "2"])
     assert official.per_item() == {"1": 0.0, "2": 0.3}

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import string
 from collections.abc import Sequence
-from typing import Final
+from dataclasses import dataclass
+from typing import ClassVar, Final
 
-from vlm_lit.metrics.accumulators import PerItemAccuracy, named_with_options
-from vlm_lit.schema import VlmLitError
+from vlm_lit.metrics.rules import Answer, Counts, Rule, need_references
 
 ARTICLES: Final = frozenset({"a", "an", "the"})
 _DELETE_PUNCTUATION: Final = str.maketrans("", "", string.punctuation)
@@ -35,8 +35,7 @@ def exact_match(
     Raises:
         VlmLitError: there are no references.
     """
-    if not references:
-        raise VlmLitError("Exact match needs at least one reference answer, got none. Give the record its answers.")
+    need_references("Exact match", references)
 
     def simplified(text: str) -> str:
         return _simplified(text, case=ignore_case, punctuation=ignore_punctuation, articles=ignore_articles)
@@ -57,7 +56,8 @@ def _simplified(text: str, *, case: bool, punctuation: bool, articles: bool) -> 
     return text
 
 
-class ExactMatch(PerItemAccuracy):
+@dataclass(frozen=True)
+class ExactMatch(Rule):
     """The share of items whose answer equals one of its references, overall and per group.
 
     Args:
@@ -66,30 +66,19 @@ class ExactMatch(PerItemAccuracy):
         ignore_articles: see `exact_match`.
     """
 
-    def __init__(
-        self, ignore_case: bool = False, ignore_punctuation: bool = False, ignore_articles: bool = False
-    ) -> None:
-        super().__init__()
-        self.ignore_case = ignore_case
-        self.ignore_punctuation = ignore_punctuation
-        self.ignore_articles = ignore_articles
+    title: ClassVar[str] = "exact_match"
 
-    @property
-    def name(self) -> str:
-        """What reports call it, every option that is not the default included."""
-        options = {
-            "ignore_case": self.ignore_case,
-            "ignore_punctuation": self.ignore_punctuation,
-            "ignore_articles": self.ignore_articles,
-        }
-        return named_with_options("exact_match", options)
+    ignore_case: bool = False
+    ignore_punctuation: bool = False
+    ignore_articles: bool = False
 
-    def score(self, prediction: str, references: Sequence[str]) -> float:
-        """Scores one item with `exact_match` under this metric's options."""
-        return exact_match(
-            prediction,
-            references,
+    def counts(self, answer: Answer) -> Counts:
+        """The item's `exact_match` under these options."""
+        score = exact_match(
+            answer.prediction,
+            answer.references,
             ignore_case=self.ignore_case,
             ignore_punctuation=self.ignore_punctuation,
             ignore_articles=self.ignore_articles,
         )
+        return (score,)

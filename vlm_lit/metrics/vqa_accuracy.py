@@ -1,19 +1,20 @@
 """What is the VQA accuracy of an answer that several people gave answers to?
 
-Source of the definition: GT-Vision-Lab/VQA, `vqaEval.py`, snapshot a013f004 (VQA v2).
+Source of the definition: GT-Vision-Lab/VQA, `vqaEval.py`, snapshot a013f004 (VQA v2; also data in its form, as OK-VQA).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Final, Literal, get_args
+from dataclasses import dataclass
+from typing import ClassVar, Final, Literal
 
-from vlm_lit.metrics.accumulators import PerItemAccuracy, named_with_options
-from vlm_lit.metrics.normalize import vqa_normalise
-from vlm_lit.schema import ConfigError, VlmLitError
+from vlm_lit.metrics.normalize import m4c_normalise, one_line, vqa_normalise
+from vlm_lit.metrics.rules import Answer, Counts, Rule, check_choice, need_references
 
 Normalize = Literal["official", "always"]
 Aggregation = Literal["leave_one_out", "min3"]
+PredictionProcessor = Literal["none", "m4c"]
 
 ENOUGH_MATCHES: Final = 3
 """So many agreeing people make an answer fully right."""
@@ -25,6 +26,7 @@ def vqa_score(
     *,
     normalize: Normalize = "official",
     aggregation: Aggregation = "leave_one_out",
+    prediction_processor: PredictionProcessor = "none",
 ) -> float:
     """Scores one answer against the answers people gave, as a fraction in [0, 1].
 
@@ -41,39 +43,28 @@ def vqa_score(
         normalize: `official` compares raw text, case and all, when the references are all the same, and
             normalised text otherwise; `always` normalises in either case, as most evaluation harnesses do.
         aggregation: `leave_one_out` (official) or `min3`.
+        prediction_processor: `m4c` first treats the prediction as TextVQA does, which LLaVA and its successors do
+            before they hand in VQA v2 results; needed to compare with their numbers.
 
     Raises:
         VlmLitError: there are no references.
         ConfigError: an option is unknown.
     """
-    _check_options(normalize, aggregation)
-    if not references:
-        raise VlmLitError("VQA accuracy needs at least one reference answer, got none. Give the record its answers.")
-    matches = _matches(prediction, references, normalize)
-    if len(references) <= ENOUGH_MATCHES:
-        return float(matches > 0)
-    return _AGGREGATIONS[aggregation](matches, len(references))
-
-
-def _check_options(normalize: str, aggregation: str) -> None:
-    for option, value, allowed in (
-        ("normalize", normalize, get_args(Normalize)),
-        ("aggregation", aggregation, get_args(Aggregation)),
-    ):
-        if value not in allowed:
-            raise ConfigError(f"VQA accuracy: {option}={value!r} is unknown. Write one of: {', '.join(allowed)}.")
-
-
-def _matches(prediction: str, references: Sequence[str], normalize: Normalize) -> int:
-    prediction, references = _one_line(prediction), [_one_line(reference) for reference in references]
+    check_choice("vqa_accuracy", "normalize", normalize, Normalize)
+    check_choice("vqa_accuracy", "aggregation", aggregation, Aggregation)
+    check_choice("vqa_accuracy", "prediction_processor", prediction_processor, PredictionProcessor)
+    need_references("VQA accuracy", references)
+    prediction = m4c_normalise(prediction) if prediction_processor == "m4c" else one_line(prediction)
+    references = [one_line(reference) for reference in references]
     # Unanimous references are compared raw in the official code: `Yes` against ten `yes` scores 0.
     if normalize == "always" or len(set(references)) > 1:
         prediction, references = vqa_normalise(prediction), [vqa_normalise(reference) for reference in references]
-    return references.count(prediction)
+    return agreement(references.count(prediction), len(references), aggregation)
 
 
-def _one_line(text: str) -> str:
-    return text.replace("\n", " ").replace("\t", " ").strip()
+def agreement(matches: int, n: int, aggregation: Aggregation = "leave_one_out") -> float:
+    """The score of an answer that `matches` of `n` people gave; see `vqa_score`."""
+    return float(matches > 0) if n <= ENOUGH_MATCHES else _AGGREGATIONS[aggregation](matches, n)
 
 
 def _leave_one_out(matches: int, n: int) -> float:
@@ -83,14 +74,16 @@ def _leave_one_out(matches: int, n: int) -> float:
     return (agreeing + others) / (ENOUGH_MATCHES * n)
 
 
-def _min3(matches: int, n: int) -> float:  # noqa: ARG001 - both aggregations take the same two numbers
+def min3(matches: int, n: int = 10) -> float:  # noqa: ARG001 - both aggregations take the same two numbers
+    """The share of three people that an answer needs."""
     return min(1.0, matches / ENOUGH_MATCHES)
 
 
-_AGGREGATIONS: Final[dict[str, Callable[[int, int], float]]] = {"leave_one_out": _leave_one_out, "min3": _min3}
+_AGGREGATIONS: Final[dict[str, Callable[[int, int], float]]] = {"leave_one_out": _leave_one_out, "min3": min3}
 
 
-class VQAAccuracy(PerItemAccuracy):
+@dataclass(frozen=True)
+class VQAAccuracy(Rule):
     """VQA accuracy over a data set: the mean of `vqa_score`, overall and per group.
 
     Where an item has fewer than four references it is the single-answer case, which is not VQA v2: see `vqa_score`.
@@ -98,26 +91,25 @@ class VQAAccuracy(PerItemAccuracy):
     Args:
         normalize: see `vqa_score`.
         aggregation: see `vqa_score`.
+        prediction_processor: see `vqa_score`.
 
     Raises:
         ConfigError: an option is unknown.
     """
 
-    def __init__(self, normalize: Normalize = "official", aggregation: Aggregation = "leave_one_out") -> None:
-        _check_options(normalize, aggregation)
-        super().__init__()
-        self.normalize: Normalize = normalize
-        self.aggregation: Aggregation = aggregation
+    title: ClassVar[str] = "vqa_accuracy"
 
-    @property
-    def name(self) -> str:
-        """What reports call it, every option that is not the default included."""
-        options = {
-            "normalize=always": self.normalize == "always",
-            "aggregation=min3": self.aggregation == "min3",
-        }
-        return named_with_options("vqa_accuracy", options)
+    normalize: Normalize = "official"
+    aggregation: Aggregation = "leave_one_out"
+    prediction_processor: PredictionProcessor = "none"
 
-    def score(self, prediction: str, references: Sequence[str]) -> float:
-        """Scores one item with `vqa_score` under this metric's options."""
-        return vqa_score(prediction, references, normalize=self.normalize, aggregation=self.aggregation)
+    def counts(self, answer: Answer) -> Counts:
+        """The item's `vqa_score` under these options."""
+        score = vqa_score(
+            answer.prediction,
+            answer.references,
+            normalize=self.normalize,
+            aggregation=self.aggregation,
+            prediction_processor=self.prediction_processor,
+        )
+        return (score,)

@@ -2,55 +2,90 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Final
 
 import torch.distributed as dist
 
-from vlm_lit.metrics.accumulators import PerItemAccuracy
-from vlm_lit.metrics.string_match import ExactMatch
-from vlm_lit.metrics.vqa_accuracy import VQAAccuracy
-from vlm_lit.schema import Prediction
+from vlm_lit.metrics.accumulators import ItemMetric
+from vlm_lit.metrics.catalogue import MetricSettings, rule
+from vlm_lit.metrics.rules import Answer, Rule
+from vlm_lit.schema import ConfigError, Prediction
+
+DEFAULT_METRICS: Final = (MetricSettings("vqa_accuracy"), MetricSettings("exact_match"))
 
 
 class Evaluation:
     """Collects answers over one evaluation and judges them.
 
     The first metric is the leading one: its score stands in `predictions.jsonl`.
+
+    Args:
+        metrics: the metrics by name, or by name and options; None takes VQA accuracy and exact match.
+
+    Raises:
+        ConfigError: a metric or option is unknown, one is asked for twice, or the leading one is no score.
     """
 
-    def __init__(self) -> None:
-        self.metrics: Mapping[str, PerItemAccuracy] = {"vqa_accuracy": VQAAccuracy(), "exact_match": ExactMatch()}
+    def __init__(self, metrics: Sequence[MetricSettings | str] | None = None) -> None:
+        self.metrics = [ItemMetric(rule) for rule in chosen_rules(metrics)]
         self.predictions: list[Prediction] = []
 
     @property
-    def leading(self) -> PerItemAccuracy:
+    def leading(self) -> ItemMetric:
         """The metric whose score a prediction carries."""
-        return next(iter(self.metrics.values()))
+        return self.metrics[0]
 
     def add(self, predictions: Sequence[Prediction]) -> None:
         """Judge one batch; a prediction without references is kept unjudged."""
         judged = [p for p in predictions if p.references]
         if judged:
-            for metric in self.metrics.values():
+            for metric in self.metrics:
                 metric.update(
                     [p.prediction for p in judged],
                     [p.references for p in judged],
                     [p.id for p in judged],
                     [p.groups for p in judged],
                 )
-        score = self.leading.score
-        self.predictions += [
-            replace(p, score=score(p.prediction, p.references)) if p.references else p for p in predictions
-        ]
+        self.predictions += [replace(p, score=self._score(p)) if p.references else p for p in predictions]
 
     def finish(self) -> tuple[list[Prediction], dict[str, float]]:
-        """All ranks' predictions, once each in order of first sight, and every metric's values as fractions."""
+        """All ranks' predictions, once each in order of first sight, and every metric's values as fractions.
+
+        The values of `answer_length` are words and ratios.
+        """
         values: dict[str, float] = {}
-        for name, metric in self.metrics.items():
+        for metric in self.metrics:
             if self.predictions and any(p.references for p in self.predictions):
-                values |= {_key(name, group): value for group, value in metric.compute().items()}
+                values |= {_key(metric.name, group): value for group, value in metric.compute().items()}
         return _unique(_gathered(self.predictions)), values
+
+    def _score(self, prediction: Prediction) -> float | None:
+        return self.leading.rule.score(
+            Answer(prediction.prediction, prediction.references, prediction.id, groups=prediction.groups)
+        )
+
+
+def chosen_rules(metrics: Sequence[MetricSettings | str] | None) -> list[Rule]:
+    """The definitions that settings name, the leading one first.
+
+    Raises:
+        ConfigError: as `Evaluation`.
+    """
+    settings = [
+        MetricSettings(m) if isinstance(m, str) else m for m in (DEFAULT_METRICS if metrics is None else metrics)
+    ]
+    rules = [rule(m.name, m.options) for m in settings]
+    names = [r.name for r in rules]
+    if not rules:
+        raise ConfigError("metrics is empty. Name one at least, or leave it out for vqa_accuracy and exact_match.")
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise ConfigError(f"metrics: {twice} is asked for twice. Take one out, or give them different options.")
+    if not rules[0].is_score:
+        raise ConfigError(f"metrics: {names[0]} comes first, yet no answer has a score by it. Name another one first.")
+    return rules
 
 
 def _key(metric: str, group: str) -> str:

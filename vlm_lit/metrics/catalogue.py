@@ -1,0 +1,102 @@
+"""Which metric is meant by a name and options?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from difflib import get_close_matches
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final
+
+from vlm_lit.metrics.anls import ANLS
+from vlm_lit.metrics.answer_length import AnswerLength
+from vlm_lit.metrics.aokvqa import AOKVQAAccuracy
+from vlm_lit.metrics.bleu import BLEU
+from vlm_lit.metrics.chartqa import ChartQARelaxedAccuracy
+from vlm_lit.metrics.gqa import GQAAccuracy
+from vlm_lit.metrics.multiple_choice import MultipleChoiceAccuracy
+from vlm_lit.metrics.pope import POPE
+from vlm_lit.metrics.rouge import RougeL
+from vlm_lit.metrics.rules import Rule
+from vlm_lit.metrics.string_match import ExactMatch
+from vlm_lit.metrics.textvqa import TextVQAAccuracy
+from vlm_lit.metrics.vizwiz import VizWizAccuracy
+from vlm_lit.metrics.vqa_accuracy import VQAAccuracy
+from vlm_lit.schema import ConfigError
+
+if TYPE_CHECKING:
+    from vlm_lit.metrics.accumulators import ItemMetric
+
+RULES: Final[Mapping[str, type[Rule]]] = MappingProxyType(
+    {
+        "vqa_v2": VQAAccuracy,
+        "vqa_accuracy": VQAAccuracy,  # what runs log it as
+        "textvqa": TextVQAAccuracy,
+        "chartqa_relaxed": ChartQARelaxedAccuracy,
+        "anls": ANLS,
+        "pope": POPE,
+        "gqa": GQAAccuracy,
+        "multiple_choice": MultipleChoiceAccuracy,
+        "exact_match": ExactMatch,
+        "vizwiz": VizWizAccuracy,
+        "aokvqa": AOKVQAAccuracy,
+        "bleu": BLEU,
+        "rouge_l": RougeL,
+        "answer_length": AnswerLength,
+    }
+)
+_NO_OPTIONS: Final[Mapping[str, object]] = MappingProxyType({})
+
+
+@dataclass(frozen=True)
+class MetricSettings:
+    """A metric by name.
+
+    Args:
+        name: vqa_v2 (logged as vqa_accuracy), textvqa, chartqa_relaxed, anls, pope, gqa, multiple_choice, exact_match,
+            vizwiz, aokvqa, bleu, rouge_l or answer_length.
+        options: what to change of the metric's definition, for example {normalize: always}.
+
+    Raises:
+        ConfigError: as `rule`; here, so that a mistyped name is found before a model is loaded.
+    """
+
+    name: str
+    options: dict[str, object] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        rule(self.name, self.options)
+
+
+def rule(name: str, options: Mapping[str, object] = _NO_OPTIONS) -> Rule:
+    """Returns the definition of a metric.
+
+    Raises:
+        ConfigError: there is no such metric, option or value; names what there is, and what was probably meant.
+    """
+    if name not in RULES:
+        raise ConfigError(f"There is no metric {name!r}.{_meant(name, RULES)} Metrics are: {', '.join(RULES)}.")
+    kind = RULES[name]
+    known = [option.name for option in fields(kind)]
+    for option in options:
+        if option not in known:
+            there = f"It has: {', '.join(known)}." if known else "It has none."
+            raise ConfigError(f"The metric {name} has no option {option!r}.{_meant(option, known)} {there}")
+    return kind(**options)
+
+
+def metric(name: str, options: Mapping[str, object] = _NO_OPTIONS) -> ItemMetric:
+    """Returns a metric as a torchmetrics `Metric` with no items in it.
+
+    Raises:
+        ConfigError: as `rule`.
+    """
+    # Importing torchmetrics imports transformers where that is installed; whoever judges a file needs neither.
+    from vlm_lit.metrics.accumulators import ItemMetric
+
+    return ItemMetric(rule(name, options))
+
+
+def _meant(written: str, known: Mapping[str, object] | list[str]) -> str:
+    near = get_close_matches(written, list(known), n=1)
+    return f" Did you mean {near[0]!r}?" if near else ""

@@ -1,0 +1,156 @@
+"""What is a metric before anything is added up? How one answer is counted, and what sums of such counts say.
+
+A rule knows neither torch nor files, so that answers can be judged without loading either. Every metric is a sum over
+items: mean scores, the F1 of a yes/no benchmark and the n-grams of BLEU alike. That is why no value can depend on
+batches, order or ranks.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from difflib import get_close_matches
+from functools import cache
+from typing import ClassVar, Literal, TypeAlias, get_args, get_origin, get_type_hints
+
+from vlm_lit.schema import ConfigError, VlmLitError
+
+Counts: TypeAlias = tuple[float, ...]
+"""What one item adds to the sums. The first number is its score wherever the metric is a mean of scores."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One answer with all that judging it may take.
+
+    `choices` are the texts of the options A, B, ... of a multiple choice question. `groups` are the breakdowns the
+    item enters, for example `{"answer_type": "number"}`.
+    """
+
+    prediction: str
+    references: Sequence[str]
+    id: str = ""
+    choices: Sequence[str] = ()
+    groups: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Rule(ABC):
+    """A metric's definition. A subclass is a frozen dataclass whose fields are its options, each with a default.
+
+    Raises:
+        ConfigError: an option's value is none of those it takes.
+    """
+
+    title: ClassVar[str]
+    """The metric's name without its options."""
+
+    columns: ClassVar[int] = 1
+    """How many numbers `counts` returns."""
+
+    is_score: ClassVar[bool] = True
+    """Whether values are fractions in [0, 1] with an `overall` among them, as against counts of words."""
+
+    def __post_init__(self) -> None:
+        for option, value in self.options.items():
+            _check(self.title, option, value, _kinds(type(self))[option])
+
+    @property
+    def options(self) -> dict[str, object]:
+        """Every option with its value."""
+        return {option.name: getattr(self, option.name) for option in fields(self)}
+
+    @property
+    def name(self) -> str:
+        """What reports call it: `title[option,...]` with every option that is not the default.
+
+        No number loses its definition that way.
+        """
+        default = {option.name: option.default for option in fields(self)}
+        chosen = [_spelled(option, value) for option, value in self.options.items() if value != default[option]]
+        return f"{self.title}[{','.join(chosen)}]" if chosen else self.title
+
+    @abstractmethod
+    def counts(self, answer: Answer) -> Counts | None:
+        """What an answer adds to the sums; None leaves the item out.
+
+        Raises:
+            VlmLitError: the item cannot be judged, for example without references.
+        """
+
+    def values(self, sums: Sequence[float], n: int) -> dict[str, float]:
+        """What the sums of `n` items say: `overall` first, then details by name."""
+        return {"overall": sums[0] / n}
+
+    def unparsed(self, sums: Sequence[float]) -> int:
+        """How many of the answers summed had no form that the metric understands."""
+        return 0
+
+    def groups(self, answer: Answer) -> Mapping[str, str]:
+        """The breakdowns an item enters: its own, and those that follow from them."""
+        return answer.groups
+
+    def across(self, breakdowns: Iterable[tuple[str, Mapping[str, float]]]) -> dict[str, float]:
+        """What is reported over the parts of a breakdown, given each part's group and values."""
+        return {}
+
+    def score(self, answer: Answer) -> float | None:
+        """One item's own `overall`, a fraction in [0, 1]; None if it has none, or is left out."""
+        counts = self.counts(answer)
+        return None if counts is None else self.score_of(counts)
+
+    def score_of(self, counts: Counts) -> float | None:
+        """The score of an item that was counted before."""
+        return self.values(counts, 1).get("overall")
+
+
+def column_sums(counts: Collection[Counts]) -> list[float]:
+    """Adds items up. `math.fsum` rounds once, so that the order of the items cannot show."""
+    return [math.fsum(column) for column in zip(*counts, strict=True)]
+
+
+def judged(rule: Rule, counts: Collection[Counts]) -> dict[str, float]:
+    """A rule's values over items, of which there must be one at least."""
+    return rule.values(column_sums(counts), len(counts))
+
+
+def need_references(metric: str, references: Sequence[str]) -> None:
+    """Refuses an item that nothing says the answer to.
+
+    Raises:
+        VlmLitError: there are no references.
+    """
+    if not references:
+        raise VlmLitError(f"{metric} needs at least one reference answer, got none. Give the record its answers.")
+
+
+def check_choice(metric: str, option: str, value: object, kind: object) -> None:
+    """Refuses a value that is none of a `Literal`'s.
+
+    Raises:
+        ConfigError: it is none of them.
+    """
+    allowed = get_args(kind)
+    if value not in allowed:
+        near = get_close_matches(str(value), map(str, allowed), n=1)
+        hint = f" Did you mean {near[0]}?" if near else ""
+        raise ConfigError(f"{metric}: {option} is {value!r}; it must be one of {', '.join(map(str, allowed))}.{hint}")
+
+
+def _check(metric: str, option: str, value: object, kind: object) -> None:
+    if get_origin(kind) is Literal:
+        check_choice(metric, option, value, kind)
+    elif type(value) is not kind:  # True is an int to isinstance
+        wanted = {bool: "true or false", int: "a whole number"}[kind]  # type: ignore[index]
+        raise ConfigError(f"{metric}: {option} is {value!r}; it must be {wanted}.")
+
+
+@cache
+def _kinds(rule: type[Rule]) -> dict[str, object]:
+    return get_type_hints(rule)
+
+
+def _spelled(option: str, value: object) -> str:
+    return option if value is True else f"{option}={str(value).lower() if value is False else value}"
