@@ -7,6 +7,7 @@ import pytest
 import statsmodels.api as sm  # type: ignore[import-untyped]
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
 from vlm_lit.studies.statistics import mean_interval, paired_difference
 
@@ -45,6 +46,34 @@ def test_the_paired_difference_is_the_interval_of_the_differences() -> None:
     plain = mean_interval([x - y for x, y in zip(a, b, strict=True)], images)
     assert (paired.difference, paired.se, paired.low, paired.high) == (plain.mean, plain.se, plain.low, plain.high)
     assert paired.difference == pytest.approx(sum(a) / 60 - sum(b) / 60)
+
+
+def test_without_clusters_it_is_the_paired_t_test() -> None:
+    a, b, _ = two_runs(8, 40, 40)
+    found, expected = paired_difference(a, b, list(range(40))), stats.ttest_rel(a, b)
+    low, high = expected.confidence_interval(0.95)
+    assert [found.p, found.low, found.high] == pytest.approx([expected.pvalue, low, high], rel=1e-8)
+    assert found.plain_se == pytest.approx(found.se)
+
+
+def test_the_plain_error_takes_no_notice_of_clusters() -> None:
+    a, b, images = two_runs(9, 60, 9)
+    found = paired_difference(a, b, images)
+    assert found.plain_se == pytest.approx(stats.sem(np.array(a) - np.array(b)))
+    assert found.plain_se != pytest.approx(found.se)
+
+
+@pytest.mark.parametrize(("n", "n_images"), [(60, 9), (40, 40)])
+def test_miller_is_his_equation_4(n: int, n_images: int) -> None:
+    scores, _, images = two_runs(10, n, n_images)
+    mean = sum(scores) / n
+    # As he writes it: the cross terms of every two different questions about one image.
+    cross = sum(
+        (scores[i] - mean) * (scores[j] - mean) for i in range(n) for j in range(n) if i != j and images[i] == images[j]
+    )
+    found = mean_interval(scores, images, kind="miller")
+    assert found.se == pytest.approx(math.sqrt(stats.sem(scores) ** 2 + cross / n**2))
+    assert found.high - found.mean == pytest.approx(float(stats.t.ppf(0.975, n_images - 1)) * found.se)
 
 
 def test_a_case_by_hand() -> None:

@@ -3,27 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import re
 from collections.abc import Sequence
-from difflib import get_close_matches
 from pathlib import Path
-from typing import NoReturn
 
+from vlm_lit.commands.options import OptionParser
 from vlm_lit.schema import ConfigError
-
-
-class _Parser(argparse.ArgumentParser):
-    """Argparse whose errors are one sentence with the option that was probably meant."""
-
-    def error(self, message: str) -> NoReturn:
-        """Raise what argparse would print.
-
-        Raises:
-            ConfigError: always.
-        """
-        unknown = re.search(r"unrecognized arguments: (\S+)", message)
-        near = get_close_matches(unknown[1].partition("=")[0], self._option_string_actions, n=1) if unknown else []
-        raise ConfigError(f"{self.prog}: {message}." + (f" Did you mean {near[0]}?" if near else ""))
 
 
 def _count(text: str) -> int:
@@ -34,7 +18,7 @@ def _count(text: str) -> int:
 
 def run(verb: str, arguments: Sequence[str]) -> int:
     """Parse the options and write the folder; the exit status."""
-    parser = _Parser(f"python -m vlm_lit {verb}", description=__doc__, allow_abbrev=False)
+    parser = OptionParser(f"python -m vlm_lit {verb}", description=__doc__, allow_abbrev=False)
     parser.add_argument("--output", type=Path, help="folder to write: images/, *.json, base/")
     parser.add_argument("--train_images", type=_count, default=1000)
     parser.add_argument("--val_images", type=_count, default=50)

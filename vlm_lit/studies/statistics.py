@@ -1,8 +1,9 @@
 """How sure is a mean score, or a difference of two, when questions share images?
 
 Scores of questions about one image move together, so errors are clustered: CR1 with Student's t on (clusters - 1)
-degrees of freedom, as in a least-squares fit of a constant with clustered covariance. Background: Miller 2024,
-"Adding Error Bars to Evals" (arXiv 2411.00640). These errors hold no training noise: that takes several seeds.
+degrees of freedom, as in a least-squares fit of a constant with clustered covariance; or equation 4 of Miller 2024,
+"Adding Error Bars to Evals" (arXiv 2411.00640), with the same t. These errors hold no training noise: that takes
+several seeds.
 """
 
 from __future__ import annotations
@@ -10,8 +11,11 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
 from scipy import stats
+
+ErrorKind: TypeAlias = Literal["cr1", "miller"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,10 +33,14 @@ class Interval:
 
 @dataclass(frozen=True, kw_only=True)
 class PairedDifference:
-    """The mean of a - b over the same items, with a two-sided `p` for "there is no difference"."""
+    """The mean of a - b over the same items, with a two-sided `p` for "there is no difference".
+
+    `se` is clustered and the one behind the interval and `p`; `plain_se` takes every item for an image of its own.
+    """
 
     difference: float
     se: float
+    plain_se: float
     low: float
     high: float
     p: float
@@ -41,7 +49,9 @@ class PairedDifference:
     n_clusters: int
 
 
-def mean_interval(scores: Sequence[float], clusters: Sequence[Hashable], *, level: float = 0.95) -> Interval:
+def mean_interval(
+    scores: Sequence[float], clusters: Sequence[Hashable], *, level: float = 0.95, kind: ErrorKind = "cr1"
+) -> Interval:
     """Estimates the mean of `scores` [n] in their own unit.
 
     The interval is symmetric and not cut at 0 or 1; scores that are all the same give one of no width.
@@ -50,6 +60,7 @@ def mean_interval(scores: Sequence[float], clusters: Sequence[Hashable], *, leve
         scores: one score per item.
         clusters: the cluster (image) of each item.
         level: confidence level in (0, 1).
+        kind: how the standard error is clustered: `cr1`, or `miller` for equation 4 of Miller 2024.
 
     Raises:
         ValueError: lengths differ, a score is not finite, the level is outside (0, 1), or fewer than two clusters.
@@ -58,13 +69,23 @@ def mean_interval(scores: Sequence[float], clusters: Sequence[Hashable], *, leve
     mean = math.fsum(scores) / len(scores)
     sums = _deviation_sums(scores, clusters, mean)
     n, n_clusters = len(scores), len(sums)
-    se = math.sqrt(n_clusters / (n_clusters - 1) * math.fsum(total**2 for total in sums)) / n
+    between = math.fsum(total**2 for total in sums)
+    if kind == "cr1":
+        se = math.sqrt(n_clusters / (n_clusters - 1) * between) / n
+    else:  # SE^2 + (between - within) / n^2, which is
+        within = math.fsum((score - mean) ** 2 for score in scores)
+        se = math.sqrt(between + within / (n - 1)) / n
     half = float(stats.t.ppf((1 + level) / 2, n_clusters - 1)) * se
     return Interval(mean=mean, se=se, low=mean - half, high=mean + half, level=level, n=n, n_clusters=n_clusters)
 
 
 def paired_difference(
-    a: Sequence[float], b: Sequence[float], clusters: Sequence[Hashable], *, level: float = 0.95
+    a: Sequence[float],
+    b: Sequence[float],
+    clusters: Sequence[Hashable],
+    *,
+    level: float = 0.95,
+    kind: ErrorKind = "cr1",
 ) -> PairedDifference:
     """Estimates the mean of `a - b`, two systems' scores [n] of the same items in the same order.
 
@@ -75,10 +96,12 @@ def paired_difference(
     """
     if len(a) != len(b):
         raise ValueError(f"A paired difference needs the same items twice, got {len(a)} and {len(b)} scores.")
-    found = mean_interval([x - y for x, y in zip(a, b, strict=True)], clusters, level=level)
+    differences = [x - y for x, y in zip(a, b, strict=True)]
+    found = mean_interval(differences, clusters, level=level, kind=kind)
     return PairedDifference(
         difference=found.mean,
         se=found.se,
+        plain_se=plain_error(differences),
         low=found.low,
         high=found.high,
         p=_two_sided_p(found),
@@ -86,6 +109,13 @@ def paired_difference(
         n=found.n,
         n_clusters=found.n_clusters,
     )
+
+
+def plain_error(scores: Sequence[float]) -> float:
+    """The standard error of a mean whose scores [n >= 2] have nothing to do with each other: sd / sqrt(n)."""
+    n = len(scores)
+    mean = math.fsum(scores) / n
+    return math.sqrt(math.fsum((score - mean) ** 2 for score in scores) / (n - 1) / n)
 
 
 def _two_sided_p(found: Interval) -> float:

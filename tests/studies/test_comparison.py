@@ -1,0 +1,180 @@
+"""From aligned systems to pairs, groups, verdicts and notes."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from run_files import row, rows, write_run, write_scores
+
+from vlm_lit.studies.alignment import align
+from vlm_lit.studies.comparison import Comparison, Method, compare
+from vlm_lit.studies.notes import notes
+from vlm_lit.studies.significance import holm
+from vlm_lit.studies.statistics import mean_interval, paired_difference
+from vlm_lit.studies.systems import open_systems
+
+BASE = [0, 0, 0, 1, 0, 0.3, 0, 1, 0, 0]
+TUNED = [1, 0, 1, 1, 0.9, 1, 1, 1, 1, 0.6]
+
+
+def compared(folders: list[Path], **method: object) -> Comparison:
+    systems = open_systems(folders)
+    return compare(systems, align(systems), Method(**method))  # type: ignore[arg-type]
+
+
+def two(folder: Path, a: Sequence[float | None], b: Sequence[float | None], **method: object) -> Comparison:
+    return compared([write_run(folder / "a", rows(a)), write_run(folder / "b", rows(b))], **method)
+
+
+def said(comparison: Comparison) -> str:
+    return "\n".join(notes(comparison))
+
+
+def test_a_pair_is_what_the_statistics_say(tmp_path: Path) -> None:
+    found = two(tmp_path, BASE, TUNED)
+    (pair,) = found.pairs
+    images = [i // 2 for i in range(10)]
+    assert pair.difference == paired_difference(BASE, TUNED, images)
+    assert (pair.n, pair.clusters) == (10, 5)
+    assert (pair.mean_a, pair.mean_b) == pytest.approx((0.23, 0.85))
+    assert pair.correlation == pytest.approx(float(np.corrcoef(BASE, TUNED)[0, 1]))
+    assert (pair.tally.wins, pair.tally.ties, pair.tally.losses) == (0, 3, 7)
+    assert pair.mcnemar is None
+    assert pair.bootstrap is not None
+    assert pair.bootstrap.low < pair.gap < pair.bootstrap.high
+    assert pair.mde == pytest.approx(2.8 * pair.difference.se) if pair.difference else False
+    assert pair.verdict == "b better"
+    assert [s.interval for s in found.standings] == [mean_interval(BASE, images), mean_interval(TUNED, images)]
+
+
+def test_the_other_standard_error(tmp_path: Path) -> None:
+    (pair,) = two(tmp_path, BASE, TUNED, kind="miller").pairs
+    assert pair.difference == paired_difference(BASE, TUNED, [i // 2 for i in range(10)], kind="miller")
+
+
+def test_no_difference_names_what_would_have_been_seen(tmp_path: Path) -> None:
+    (pair,) = two(tmp_path, [1, 0, 0, 1, 0, 1], [0, 1, 1, 0, 0, 0]).pairs
+    assert pair.mde is not None
+    assert pair.verdict == f"no difference detectable (MDE {100 * pair.mde:.1f} points)"
+    assert pair.mcnemar is not None
+
+
+def test_identical_systems(tmp_path: Path) -> None:
+    (pair,) = two(tmp_path, BASE, BASE).pairs
+    assert pair.difference is not None
+    assert (pair.gap, pair.difference.low, pair.difference.high, pair.difference.p) == (0, 0, 0, 1)
+    assert pair.bootstrap is not None
+    assert (pair.bootstrap.low, pair.bootstrap.high, pair.mde) == (0, 0, 0)
+    assert pair.correlation == pytest.approx(1)
+    assert pair.verdict == "no difference detectable (the same score on every item)"
+
+
+def test_one_image_has_no_interval_and_says_so(tmp_path: Path) -> None:
+    lines = [row(f"q{i}", s, image_id="only") for i, s in enumerate([1, 0, 1])]
+    other = [row(f"q{i}", 0, image_id="only") for i in range(3)]
+    found = compared([write_run(tmp_path / "a", lines), write_run(tmp_path / "b", other)])
+    (pair,) = found.pairs
+    assert (pair.difference, pair.bootstrap, pair.mde, pair.p_holm) == (None, None, None, None)
+    assert pair.gap == pytest.approx(2 / 3)
+    assert pair.verdict == "not judged (one image only)"
+    assert "show one image" in said(found)
+
+
+def test_several_pairs_are_corrected_together(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    runs = [
+        write_run(tmp_path / name, rows((random.random(60) < level).astype(float).tolist()))
+        for name, level in (("a", 0.3), ("b", 0.55), ("c", 0.6))
+    ]
+    found = compared(runs)
+    assert [(p.a, p.b) for p in found.pairs] == [("a", "b"), ("a", "c"), ("b", "c")]
+    alone = [p.difference.p for p in found.pairs if p.difference]
+    assert [p.p_holm for p in found.pairs] == holm(alone)
+    assert [p.p_holm for p in found.pairs] != alone
+    for column in range(3):
+        group = [g.pairs[column] for g in found.groups]
+        assert [p.p_holm for p in group] == holm([p.difference.p for p in group if p.difference])
+
+
+def test_a_difference_that_only_the_correction_takes_away_says_so(tmp_path: Path) -> None:
+    a = [1.0] * 30 + [0.0] * 30
+    b = [1.0] * 24 + [0.0] * 36  # six items lost
+    runs = [write_run(tmp_path / n, rows(s, per_image=1)) for n, s in (("a", a), ("b", b), ("c", a))]
+    pair = compared(runs).pairs[0]
+    assert pair.difference is not None
+    assert pair.difference.p < 0.05 / 2
+    assert pair.verdict.startswith("a better")
+    b = [1.0] * 25 + [0.0] * 35
+    runs = [write_run(tmp_path / n, rows(s, per_image=1)) for n, s in (("a", a), ("b", b), ("c", a[::-1]))]
+    pair = compared(runs).pairs[0]
+    assert pair.difference is not None
+    assert pair.p_holm is not None
+    assert pair.difference.p <= 0.05 < pair.p_holm
+    assert pair.verdict.endswith(", after Holm's correction)")
+
+
+def test_groups(tmp_path: Path) -> None:
+    found = two(tmp_path, BASE, TUNED)
+    assert [(g.name, g.value, g.n) for g in found.groups] == [
+        ("answer_type", "number", 5),
+        ("answer_type", "other", 5),
+    ]
+    assert found.groups[0].pairs[0].mean_b == pytest.approx(sum(TUNED[:5]) / 5)
+
+
+def test_a_group_of_everything_is_left_out(tmp_path: Path) -> None:
+    lines = [row(f"q{i}", 1, groups={"split": "test"}) for i in range(4)]
+    run = write_run(tmp_path / "a", lines)
+    assert compared([run, run]).groups == ()
+
+
+def test_unscored_runs_have_no_figures(tmp_path: Path) -> None:
+    found = two(tmp_path, [None] * 4, [None] * 4)
+    assert (found.standings, found.pairs, found.groups, len(found.items)) == ((), (), (), 4)
+    assert said(found) == "Nothing is tested: the files hold no scores."
+
+
+def test_unscored_items_and_systems_are_counted(tmp_path: Path) -> None:
+    runs = [
+        write_run(tmp_path / name, rows(scores))
+        for name, scores in (("a", [1, None, 0, 1]), ("b", [0, None, 1, 1]), ("c", [None] * 4))
+    ]
+    found = compared(runs)
+    assert (len(found.judged), len(found.pairs), found.pairs[0].n) == (3, 1, 3)
+    assert "enter no figure: 1." in said(found)
+    assert "Without scores, hence shown only: c." in said(found)
+
+
+def test_one_seed_is_said(tmp_path: Path) -> None:
+    assert "Only one seed of each system" in said(two(tmp_path, BASE, TUNED))
+
+
+def test_seeds_of_one_course_are_listed(tmp_path: Path) -> None:
+    runs = [write_run(tmp_path / str(s), rows([1] * s + [0] * (4 - s)), seed=s) for s in (1, 2, 3)]
+    text = said(compared(runs))
+    assert "Seeds of one course: 1, 2, 3 (seeds 1, 2, 3), mean 50.0, standard deviation 25.0 points." in text
+    assert "Only one seed" not in text
+
+
+def test_other_settings_are_said(tmp_path: Path) -> None:
+    a = write_run(tmp_path / "a", rows(BASE), max_new_tokens=16)
+    b = write_run(tmp_path / "b", rows(TUNED), max_new_tokens=32)
+    assert "Not run alike: max new tokens is 16 (a); 32 (b)." in said(compared([a, b]))
+
+
+def test_what_score_files_hold_back_is_said(tmp_path: Path) -> None:
+    a = write_scores(tmp_path / "a.json", {"q0": 1, "q1": 0}, overall=66.7, unparsed=1)
+    b = write_scores(tmp_path / "b.json", {"q0": 1, "q1": 1})
+    text = said(compared([a, b]))
+    assert "own figure (a 66.7) is not the mean" in text
+    assert "could not read: a 1." in text
+    assert "no breakdown" in text
+    assert "Only 2 images" in text
+
+
+def test_dropped_ids_are_said(tmp_path: Path) -> None:
+    a, b = write_run(tmp_path / "a", rows([1, 0, 1])), write_run(tmp_path / "b", rows([1, 0]))
+    systems = open_systems([a, b])
+    found = compare(systems, align(systems, intersect=True), Method())
+    assert said(found).startswith("Ids that not every system has, left out: 1; items that remain: 2.")

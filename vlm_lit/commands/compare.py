@@ -1,0 +1,104 @@
+"""`compare`: lay runs side by side, item by item, with intervals and a page to read. No model is loaded."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from vlm_lit.commands.options import OptionParser
+from vlm_lit.schema import ConfigError
+
+if TYPE_CHECKING:
+    from vlm_lit.studies.comparison import Comparison
+
+FEWEST_RESAMPLES: Final = 10_000
+
+
+def _at_least(smallest: int) -> Callable[[str], int]:
+    def count(text: str) -> int:
+        if not re.fullmatch(r"[0-9]{1,9}", text) or int(text) < smallest:
+            raise argparse.ArgumentTypeError(f"{text} is not a whole number from {smallest:,} up")
+        return int(text)
+
+    return count
+
+
+def run(verb: str, arguments: Sequence[str]) -> int:
+    """Parse the options, compare, write and print; the exit status."""
+    parser = _parser(verb)
+    options = parser.parse_intermixed_args(arguments)
+    if len(options.runs) < 2:  # after argparse has had its say on the others: a mistyped --output is one of them
+        parser.error(f"two RUNs or more must be given, got {len(options.runs)}")
+    if options.output is None:
+        parser.error("--output must be given")
+    print(_compare(options))
+    return 0
+
+
+def _parser(verb: str) -> OptionParser:
+    parser = OptionParser(f"python -m vlm_lit {verb}", description=__doc__, allow_abbrev=False)
+    parser.add_argument(
+        "runs", type=Path, nargs="*", metavar="RUN", help="a run directory, or a scores.json that `score` wrote"
+    )
+    parser.add_argument("--output", type=Path, help="folder for comparison.html, .json, .md, .tex and .csv")
+    parser.add_argument("--names", help="what to call the runs, in their order, with commas between")
+    parser.add_argument(
+        "--examples", type=_at_least(1), default=12, help="items shown side by side; half as many wins and losses"
+    )
+    parser.add_argument(
+        "--intersect", action="store_true", help="compare the items that all have, where their ids differ"
+    )
+    parser.add_argument(
+        "--se", choices=("cr1", "miller"), default="cr1", help="standard error clustered by image; see Miller 2024"
+    )
+    parser.add_argument(
+        "--resamples", type=_at_least(FEWEST_RESAMPLES), default=FEWEST_RESAMPLES, help="of the bootstrap"
+    )
+    parser.add_argument("--seed", type=_at_least(0), default=0, help="of the bootstrap")
+    return parser
+
+
+def _compare(options: argparse.Namespace) -> str:
+    from vlm_lit.studies.alignment import align
+    from vlm_lit.studies.comparison import Method, compare
+    from vlm_lit.studies.comparison_text import as_text
+    from vlm_lit.studies.systems import open_systems
+
+    names = None if options.names is None else [name.strip() for name in options.names.split(",")]
+    systems = open_systems(options.runs, names)
+    method = Method(kind=options.se, resamples=options.resamples, seed=options.seed)
+    compared = compare(systems, align(systems, intersect=options.intersect), method)
+    _write(options.output, _files(compared, options.examples))
+    return f"{as_text(compared)}\nPage: {options.output / 'comparison.html'}"
+
+
+def _files(compared: Comparison, examples: int) -> dict[str, str]:
+    from vlm_lit.studies import exports
+    from vlm_lit.studies.page import as_page
+
+    return {
+        "comparison.json": exports.as_json(compared),
+        "comparison.csv": exports.as_csv(compared),
+        "comparison.md": exports.as_markdown(compared),
+        "comparison.tex": exports.as_latex(compared),
+        "comparison.html": as_page(compared, examples=examples),
+    }
+
+
+def _write(folder: Path, files: dict[str, str]) -> None:
+    """Write each file whole; those of an earlier comparison are replaced."""
+    for name, text in files.items():
+        staging = folder / f".{name}.tmp-{os.getpid()}"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            staging.write_text(text, encoding="utf-8", newline="\n")
+            os.replace(staging, folder / name)
+        except OSError as error:
+            raise ConfigError(f"--output {folder} cannot be written: {error.strerror}.") from error
+        finally:
+            if folder.is_dir():
+                staging.unlink(missing_ok=True)

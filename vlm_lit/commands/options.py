@@ -1,0 +1,25 @@
+"""What does a verb with options of its own say about a mistyped one? One sentence, as every error here."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from difflib import get_close_matches
+from typing import NoReturn
+
+from vlm_lit.schema import ConfigError
+
+
+class OptionParser(argparse.ArgumentParser):
+    """Argparse whose errors are one sentence with the option that was probably meant."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise what argparse would print.
+
+        Raises:
+            ConfigError: always.
+        """
+        unknown = re.search(r"unrecognized arguments: (\S+)", message)
+        near = get_close_matches(unknown[1].partition("=")[0], self._option_string_actions, n=1) if unknown else []
+        stop = "" if message.endswith("?") else "."
+        raise ConfigError(f"{self.prog}: {message}{stop}" + (f" Did you mean {near[0]}?" if near else ""))

@@ -1,0 +1,202 @@
+"""How do other programs read a comparison? JSON and CSV for figures, Markdown and LaTeX for papers."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from typing import Final
+
+from vlm_lit.studies.comparison import OVERALL, Comparison, Pair, Standing
+from vlm_lit.studies.notes import notes
+from vlm_lit.studies.statistics import Interval, PairedDifference
+from vlm_lit.studies.wording import p_value, percent, points
+
+_TEX: Final = str.maketrans(
+    {
+        "\\": r"\textbackslash{}",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        "\N{MINUS SIGN}": "$-$",
+        "<": "$<$",
+        ">": "$>$",
+        **{letter: f"\\{letter}" for letter in "&%$#_{}"},
+    }
+)
+_MARKDOWN: Final = str.maketrans({"|": r"\|", "\n": " ", "<": "&lt;", "*": r"\*", "_": r"\_", "`": r"\`"})
+
+
+def as_json(comparison: Comparison) -> str:
+    """All figures as fractions; null where all items show one image, or where something does not apply."""
+    content = {
+        "pairs": [_pair(pair) for pair in comparison.pairs],
+        "systems": [_standing(standing) for standing in comparison.standings],
+        "groups": [
+            {"group": g.name, "value": g.value, "n": g.n, "pairs": [_pair(pair) for pair in g.pairs]}
+            for g in comparison.groups
+        ],
+        "notes": notes(comparison),
+    }
+    return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _standing(standing: Standing) -> dict[str, object]:
+    system, interval = standing.system, standing.interval
+    return {
+        "name": system.name,
+        "path": str(system.path),
+        "metric": system.metric,
+        "mean": standing.mean,
+        "se_clustered": interval.se if interval else None,
+        "ci95": [interval.low, interval.high] if interval else None,
+        "overall": system.overall,
+        "unparsed": system.unparsed,
+    }
+
+
+def _pair(pair: Pair) -> dict[str, object]:
+    found, draws = pair.difference, pair.bootstrap
+    return {
+        "a": pair.a,
+        "b": pair.b,
+        "n": pair.n,
+        "clusters": pair.clusters,
+        "mean_a": pair.mean_a,
+        "mean_b": pair.mean_b,
+        "correlation": pair.correlation,
+        "difference": {
+            "mean": pair.gap,
+            "se": found.plain_se if found else None,
+            "se_clustered": found.se if found else None,
+            "ci95": [found.low, found.high] if found else None,
+            "p": found.p if found else None,
+        },
+        "bootstrap": {"ci95": [draws.low, draws.high], "resamples": draws.resamples, "seed": draws.seed}
+        if draws
+        else None,
+        "mcnemar": asdict(pair.mcnemar) if pair.mcnemar else None,
+        "mde": pair.mde,
+        "verdict": pair.verdict,
+        "p_holm": pair.p_holm,
+        **asdict(pair.tally),
+        "figures": [
+            {
+                "name": figure.name,
+                "a": figure.a,
+                "b": figure.b,
+                "difference": figure.difference,
+                "ci95": [figure.interval.low, figure.interval.high],
+            }
+            for figure in pair.figures
+        ],
+    }
+
+
+def as_csv(comparison: Comparison) -> str:
+    """A line for each pair overall and in each group; figures are fractions."""
+    names = ("group", "value", "a", "b", "n", "clusters", "mean_a", "mean_b", "difference", "se", "se_clustered")
+    text = io.StringIO()
+    lines = csv.writer(text, lineterminator="\n")
+    lines.writerow([*names, "low", "high", "p", "p_holm", "wins", "ties", "losses", "mde", "verdict"])
+    for group, value, pair in _every_pair(comparison):
+        found = pair.difference
+        errors = (found.plain_se, found.se, found.low, found.high, found.p) if found else ("",) * 5
+        counts = (pair.tally.wins, pair.tally.ties, pair.tally.losses)
+        figures = (pair.n, pair.clusters, pair.mean_a, pair.mean_b, pair.gap)
+        lines.writerow(
+            [
+                *map(_cell, (group, value, pair.a, pair.b)),
+                *figures,
+                *errors,
+                pair.p_holm,
+                *counts,
+                pair.mde,
+                pair.verdict,
+            ]
+        )
+    return text.getvalue()
+
+
+def _cell(text: str) -> str:
+    """A spreadsheet takes text that begins like this for a formula."""
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
+
+
+def _every_pair(comparison: Comparison) -> list[tuple[str, str, Pair]]:
+    of_groups = [(group.name, group.value, pair) for group in comparison.groups for pair in group.pairs]
+    return [*((OVERALL, "", pair) for pair in comparison.pairs), *of_groups]
+
+
+def as_markdown(comparison: Comparison) -> str:
+    """The tables of systems, pairs and groups, and the notes."""
+    tables = [_markdown(header, rows) for header, rows in _tables(comparison)]
+    said = "\n".join(f"- {note.translate(_MARKDOWN)}" for note in notes(comparison))
+    return "\n\n".join([*tables, said]).strip() + "\n"
+
+
+def _markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(_in_markdown(cell) for cell in line)} |" for line in lines)
+
+
+def _in_markdown(cell: str) -> str:
+    return cell if cell == "---" else cell.translate(_MARKDOWN)
+
+
+def as_latex(comparison: Comparison) -> str:
+    """The same tables for LaTeX with the package booktabs."""
+    head = "% Needs \\usepackage{booktabs}. Scores in percent, differences in percentage points.\n"
+    return head + "\n".join(_latex(header, rows) for header, rows in _tables(comparison))
+
+
+def _latex(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    columns = "l" * (len(header) - _numbers(header)) + "r" * _numbers(header)
+    lines = [" & ".join(cell.translate(_TEX) for cell in line) + r" \\" for line in (header, *rows)]
+    body = "\n".join([r"\toprule", lines[0], r"\midrule", *lines[1:], r"\bottomrule"])
+    return f"\\begin{{tabular}}{{{columns}}}\n{body}\n\\end{{tabular}}\n"
+
+
+def _numbers(header: Sequence[str]) -> int:
+    """How many of the columns, from the right, hold figures; a verdict is words."""
+    return sum(name in ("n", "mean", "difference", "p", "p (Holm)", "95 % interval") for name in header)
+
+
+Table = tuple[Sequence[str], list[Sequence[str]]]
+
+
+def _tables(comparison: Comparison) -> list[Table]:
+    systems: Table = ("system", "n", "mean", "95 % interval"), [_system_row(s) for s in comparison.standings]
+    pairs: Table = (
+        ("pair (a - b)", "verdict", "n", "difference", "95 % interval", "p", "p (Holm)"),
+        [(f"{p.a} - {p.b}", p.verdict, *_figures(p)) for p in comparison.pairs],
+    )
+    groups: Table = (
+        ("group", "pair", "verdict", "n", "difference", "95 % interval", "p", "p (Holm)"),
+        [
+            (f"{g.name}: {g.value}", f"{p.a} - {p.b}", p.verdict, *_figures(p))
+            for g in comparison.groups
+            for p in g.pairs
+        ],
+    )
+    return [table for table in (systems, pairs, groups) if table[1]]
+
+
+def _system_row(standing: Standing) -> tuple[str, ...]:
+    n = f"{standing.interval.n:,}" if standing.interval else ""
+    return standing.system.name, n, percent(standing.mean), bounds(standing.interval, percent)
+
+
+def _figures(pair: Pair) -> tuple[str, ...]:
+    p = p_value(pair.difference.p) if pair.difference else ""
+    corrected = p_value(pair.p_holm) if pair.p_holm is not None else ""
+    return f"{pair.n:,}", points(pair.gap), bounds(pair.difference, points), p, corrected
+
+
+def bounds(interval: Interval | PairedDifference | None, shown: Callable[[float], str]) -> str:
+    """`[48.9, 57.3]`, cut where no mean score or difference can be; empty where there is no interval."""
+    if interval is None:
+        return ""
+    floor = 0.0 if isinstance(interval, Interval) else -1.0
+    return f"[{shown(max(interval.low, floor))}, {shown(min(interval.high, 1.0))}]"

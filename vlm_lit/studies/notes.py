@@ -1,0 +1,105 @@
+"""What must a reader know before believing a comparison? Its limits and oddities, a sentence each."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator
+from typing import Final
+
+from vlm_lit.studies.comparison import Comparison
+from vlm_lit.studies.wording import percent
+
+FEW_IMAGES: Final = 30
+_SAME: Final = ("max new tokens", "prompt", "system prompt", "data")  # what a fair comparison keeps
+_ROUNDING: Final = 1e-6
+
+
+def notes(comparison: Comparison) -> list[str]:
+    """Sentences in plain words, the most important first."""
+    return [
+        *_left_out(comparison),
+        *_not_alike(comparison),
+        *_own_figures(comparison),
+        *_unread(comparison),
+        *_images(comparison),
+        *_seeds(comparison),
+    ]
+
+
+def _left_out(comparison: Comparison) -> Iterator[str]:
+    if comparison.dropped:
+        yield (
+            f"Ids that not every system has, left out: {comparison.dropped:,}; items that remain: "
+            f"{len(comparison.items):,}."
+        )
+    if not comparison.standings:
+        having = "the files hold no scores" if not comparison.scored else "no item has a score from every judged system"
+        yield f"Nothing is tested: {having}."
+        return
+    unscored = [system.name for system in comparison.systems if not system.scores]
+    if unscored:
+        yield f"Without scores, hence shown only: {', '.join(unscored)}."
+    missing = len(comparison.items) - len(comparison.judged)
+    if missing:
+        yield f"Items that lack a score and enter no figure: {missing:,}."
+    if not any(item.groups for item in comparison.items):
+        yield "The files do not say which group an item belongs to, so there is no breakdown."
+
+
+def _not_alike(comparison: Comparison) -> Iterator[str]:
+    for name in _SAME:
+        values = {s.name: s.facts.shown.get(name, "not set") for s in comparison.systems if s.facts.shown}
+        if len(set(values.values())) > 1:
+            yield f"Not run alike: {name} is {'; '.join(f'{v} ({system})' for system, v in values.items())}."
+
+
+def _own_figures(comparison: Comparison) -> Iterator[str]:
+    apart = [
+        f"{standing.system.name} {percent(standing.system.overall)}"
+        for standing in comparison.standings
+        if standing.system.overall is not None and abs(standing.system.overall - standing.mean) > _ROUNDING
+    ]
+    if apart:
+        yield (
+            f"The metric's own figure ({', '.join(apart)}) is not the mean of the item scores; "
+            "means and differences here are of the item scores."
+        )
+
+
+def _unread(comparison: Comparison) -> Iterator[str]:
+    unread = [f"{s.name} {s.unparsed:,}" for s in comparison.systems if s.unparsed]
+    if unread:
+        yield f"Answers that the metric could not read: {', '.join(unread)}."
+
+
+def _images(comparison: Comparison) -> Iterator[str]:
+    clusters = len({item.cluster for item in comparison.judged})
+    if clusters == 1:
+        yield "All judged items show one image: what that says about other images cannot be estimated, so no intervals."
+    elif 1 < clusters < FEW_IMAGES:
+        yield f"Only {clusters} images: the intervals are rough, and other images may well fall outside them."
+    if any(pair.difference and pair.difference.se == 0 and pair.gap for pair in comparison.pairs):
+        yield "An interval of no width says that the images agree, not that the value is certain."
+
+
+def _seeds(comparison: Comparison) -> Iterator[str]:
+    """Runs whose configs differ in the seed alone are seeds of one course."""
+    if not comparison.standings:
+        return
+    courses: dict[str, dict[str, tuple[str, float]]] = {}
+    for standing in comparison.standings:
+        facts = standing.system.facts
+        if facts.seed is not None and facts.course is not None:
+            courses.setdefault(facts.course, {})[facts.seed] = (standing.system.name, standing.mean)
+    for runs in courses.values():
+        if len(runs) > 1:
+            names, means = zip(*runs.values(), strict=True)
+            yield (
+                f"Seeds of one course: {', '.join(names)} (seeds {', '.join(runs)}), mean "
+                f"{percent(statistics.fmean(means))}, standard deviation {100 * statistics.stdev(means):.1f} points."
+            )
+    if all(len(runs) == 1 for runs in courses.values()):
+        yield (
+            "Only one seed of each system: the intervals hold the choice of images and questions, not the noise of "
+            "training, which takes three seeds or more to see."
+        )
