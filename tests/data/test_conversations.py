@@ -133,12 +133,20 @@ def test_messages_take_the_records_images_in_order() -> None:
         {"type": "image", "url": "a.png", "text": None, "image": None},
         {"type": "image_url", "image_url": "a.png"},
         {"type": "image_url", "image_url": {"url": "a.png", "detail": "low"}},
+        {"type": "image_url", "image_url": {"url": "a.png"}, "text": None},
     ],
     ids=str,
 )
 def test_a_parts_own_image_comes_before_the_records(part: Fields) -> None:
     conversation = _read(_chat(("user", [part, SLOT, TEXT]), SAYS, image="b.png"))
     assert [ref.path for ref in conversation.images] == [ROOT / "a.png", ROOT / "b.png"]
+
+
+@pytest.mark.parametrize("url", ["data:image/png;base64,Ynl0ZXM=", "DATA:image/jpeg;name=a.jpg;base64,Ynl0\nZXM="])
+def test_a_messages_picture_may_be_held_in_its_address(url: str) -> None:
+    conversation = _read(_chat(("user", [TEXT, {"type": "image_url", "image_url": {"url": url}}]), SAYS))
+    assert _contents(conversation)[0] == ("user", ("What?", IMAGE))
+    assert [ref.data for ref in conversation.images] == [b"bytes"]
 
 
 def test_a_question_becomes_two_turns() -> None:
@@ -199,6 +207,54 @@ def test_the_prompt_is_filled_in() -> None:
     fields = _question(image="a.png", hint="{question}", n=3)
     conversation = _read(fields, prompt="{hint} {{n}}={n}: {question}\nAnswer with one word.")
     assert conversation.turns[0].content == (IMAGE, "{question} {n}=3: Which colour?\nAnswer with one word.")
+
+
+PRODUCT: Fields = {"Product Name": "Mug", "Category": "Kitchen", "description": "A mug.", "image": "a.png"}
+PRODUCT_PROMPT = "Describe {Product Name} ({Category})."
+
+
+def _product(**changed: object) -> Record:
+    fields = {"answer" if key == "description" else key: value for key, value in {**PRODUCT, **changed}.items()}
+    return _record(fields)
+
+
+def test_a_prompt_over_other_fields_needs_no_question() -> None:
+    conversation = to_conversation(_product(), prompt=PRODUCT_PROMPT, requires_answer=True)
+    asked = ("user", (IMAGE, "Describe Mug (Kitchen)."))
+    assert _contents(conversation) == [asked, ("assistant", ("A mug.",))]
+    assert conversation.references == ("A mug.",)
+    unanswered = to_conversation(_product(description=None), prompt=PRODUCT_PROMPT, requires_answer=False)
+    assert _contents(unanswered) == [asked]
+
+
+@pytest.mark.parametrize(
+    ("changed", "prompt", "code"),
+    [
+        ({}, None, "conversation.form"),
+        ({}, "{question}", "conversation.form"),
+        ({"description": None}, PRODUCT_PROMPT, "conversation.no_answer"),
+        ({"description": "  "}, PRODUCT_PROMPT, "conversation.blank_answer"),
+        ({"Category": None}, PRODUCT_PROMPT, "conversation.prompt_empty"),
+        ({"Category": ""}, PRODUCT_PROMPT, "conversation.prompt_empty"),
+    ],
+    ids=str,
+)
+def test_a_record_that_a_prompt_cannot_ask_about_is_refused(changed: Fields, prompt: str | None, code: str) -> None:
+    with pytest.raises(RecordError) as caught:
+        to_conversation(_product(**changed), prompt=prompt, requires_answer=True)
+    assert caught.value.code == code
+
+
+@pytest.mark.parametrize(
+    ("category", "said"), [(None, "none given"), ("", "none given"), ("Kitchen", "Kitchen"), (0, "0")], ids=repr
+)
+def test_a_prompt_may_say_what_stands_for_an_empty_field(category: object, said: str) -> None:
+    conversation = to_conversation(_product(Category=category), prompt="{Category|none given}", requires_answer=True)
+    assert conversation.turns[0].content == (IMAGE, said)
+
+
+def test_a_field_may_have_a_bar_in_its_name() -> None:
+    assert _read({"a|b": "x", "answer": "y"}, prompt="{a|b}").turns[0].text == "x"
 
 
 def test_the_system_turn_is_added_where_there_is_none() -> None:
@@ -323,12 +379,16 @@ def test_a_bad_record_is_refused(fields: Fields, code: str) -> None:
         ("{question!r}", "conversation.prompt_template", "'question'"),
         ("{question:>9}", "conversation.prompt_template", "'question'"),
         ("{question", "conversation.prompt_template", "{question"),
-        ("", "conversation.empty_turn", "empty"),
+        ("{hint}", "conversation.prompt_empty", "'hint'"),
+        ("{note}", "conversation.prompt_empty", "{note|"),
+        ("{colour|none}", "conversation.prompt_field", "'colour'"),
+        ("Answer with one word.", "conversation.prompt_question", "leaves out"),
+        ("", "conversation.prompt_question", "leaves out"),
     ],
 )
 def test_a_bad_prompt_is_refused(prompt: str, code: str, names: str) -> None:
     with pytest.raises(RecordError) as caught:
-        _read(_question(), prompt=prompt)
+        _read(_question(hint=" ", note=None), prompt=prompt)
     assert caught.value.code == code
     assert names in str(caught.value)
 

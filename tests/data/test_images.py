@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import os
 import pickle
@@ -282,7 +283,12 @@ BAD_PATHS = {
     "http": ("http://example.org/a.png", "path.url"),
     "https": ("https://example.org/a.png", "path.url"),
     "file URL": ("file:///etc/passwd", "path.url"),
-    "data URL": ("data:image/png;base64,AAAA", "path.url"),
+    "data URI without an encoding": ("data:image/png,AAAA", "image.data_uri"),
+    "data URI of a text": ("data:text/html;base64,AAAA", "image.data_uri"),
+    "data URI of nothing": ("data:image/png;base64,", "image.data_uri"),
+    "data URI cut short": ("data:image/png;base64,AAA", "image.data_uri"),
+    "data URI in another alphabet": ("data:image/png;base64,AA-_", "image.data_uri"),
+    "data URI in no alphabet": ("data:image/png;base64,\u00fc\u00fc\u00fc\u00fc", "image.data_uri"),
     "object store": ("s3://bucket/a.png", "path.url"),
     "hub URL": ("hf://datasets/a/b/c.png", "path.url"),
     "lone surrogate": ("a\ud800.png", "path.unusable"),
@@ -305,6 +311,15 @@ def test_a_bad_path_is_refused(root: Path, text: str, code: str) -> None:
     with pytest.raises(ImageProblem) as caught:
         to_image_ref(text, root)
     assert caught.value.code == code
+
+
+def test_a_data_uri_is_its_picture() -> None:
+    uri = "data:image/png;base64," + base64.b64encode(_encoded(Image.new("RGB", (3, 2), "red"))).decode()
+    assert _pixel(load_image(to_image_ref(uri, None))) == (255, 0, 0)
+    wrong = to_image_ref("data:image/png;base64,AAAA", None)
+    with pytest.raises(ImageProblem) as caught:
+        check_image(wrong)
+    assert caught.value.code == "image.format"
 
 
 def test_a_path_without_a_root_is_refused() -> None:

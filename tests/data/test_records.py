@@ -17,7 +17,7 @@ from PIL import Image
 
 from vlm_lit.data.conversations import to_conversation
 from vlm_lit.data.images import load_images
-from vlm_lit.data.records import ArrowRecords, read_records, stream_records
+from vlm_lit.data.records import ArrowRecords, _Naming, read_records, stream_records
 from vlm_lit.schema import ConfigError, Record, RecordError
 
 N = 5
@@ -79,6 +79,31 @@ def _write(folder: Path, kind: str) -> Path:
         return folder / "saved"
     _table().save_to_disk(folder / "saved")
     return next((folder / "saved").glob("*.arrow")) if kind == "arrow" else folder / "saved"
+
+
+def charts(folder: Path, kind: str) -> Path:
+    """Four questions in ChartQA's columns and features, the last two of no known class; labels inside lists too."""
+    shape = datasets.ClassLabel(names=["bar", "line"])
+    features = datasets.Features(
+        {
+            "image": datasets.Image(),
+            "query": datasets.Value("string"),
+            "label": datasets.List(datasets.Value("string")),
+            "human_or_machine": datasets.ClassLabel(names=["human", "machine"]),
+            "tags": datasets.List(shape),
+            "parts": datasets.List({"kind": shape, "n": datasets.Value("int64")}),
+        }
+    )
+    same = {"image": {"bytes": _png(1), "path": None}, "query": "How many?", "label": ["14"]}
+    classes: list[dict[str, object]] = [{"human_or_machine": k, "tags": [], "parts": None} for k in (0, 1, -1, None)]
+    classes[0] |= {"tags": [0, 1], "parts": [{"kind": 1, "n": 1}]}
+    table = datasets.Dataset.from_list([same | row for row in classes], features=features)
+    if kind == "parquet":
+        table.to_parquet(folder / "charts.parquet")
+        return folder / "charts.parquet"
+    saved = datasets.DatasetDict({"train": table}) if kind == "saved splits" else table
+    saved.save_to_disk(folder / "charts")
+    return next((folder / "charts").glob("*.arrow")) if kind == "arrow" else folder / "charts"
 
 
 KINDS = ["json", "jsonl", "parquet", "parquet folder", "parquet pattern", "saved", "saved splits", "arrow"]
@@ -143,6 +168,50 @@ def test_an_arrow_path_may_not_leave_the_folder(tmp_path: Path) -> None:
     with pytest.raises(RecordError) as caught:
         to_conversation(read_records(tmp_path / "set" / "a.parquet")[0], requires_answer=True)
     assert caught.value.code == "path.outside_root"
+
+
+@pytest.mark.parametrize("kind", ["parquet", "saved", "saved splits", "arrow"])
+def test_class_labels_are_given_by_name(tmp_path: Path, kind: str) -> None:
+    path = charts(tmp_path, kind)
+    for records in (read_records(path), list(stream_records(path))):
+        assert [record.fields["human_or_machine"] for record in records] == ["human", "machine", None, None]
+        assert records[0].fields["tags"] == ["bar", "line"]
+        assert records[0].fields["parts"] == [{"kind": "line", "n": 1}]
+        assert (records[1].fields["tags"], records[1].fields["parts"]) == ([], None)
+        assert records[0].fields["label"] == ["14"]
+
+
+def test_class_labels_lead_to_groups_and_answers(tmp_path: Path) -> None:
+    columns = {"question": "query", "answers": "label"}
+    record = read_records(charts(tmp_path, "parquet"), columns=columns)[1]
+    conversation = to_conversation(record, requires_answer=True, group_fields=["human_or_machine"])
+    assert conversation.groups == {"human_or_machine": "machine"}
+    assert conversation.references == ("14",)
+    (record, *_) = read_records(charts(tmp_path, "parquet"), columns={"answer": "human_or_machine", "": "label"})
+    conversation = to_conversation(record, prompt="Who asked {query}", requires_answer=True)
+    assert conversation.references == ("human",)
+
+
+def test_class_labels_of_the_hub_are_given_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = datasets.Dataset.from_parquet(str(charts(tmp_path, "parquet")))
+    for answer, read in ((table, read_records), (table.to_iterable_dataset(), stream_records)):
+        _hub(monkeypatch, answer)
+        records = list(read("owner/name"))
+        assert [record.fields["human_or_machine"] for record in records] == ["human", "machine", None, None]
+
+
+def test_records_with_class_labels_can_be_taken_to_a_worker(tmp_path: Path) -> None:
+    records = read_records(charts(tmp_path, "saved"))
+    assert pickle.loads(pickle.dumps(records))[0].fields["human_or_machine"] == "human"
+
+
+def test_a_class_without_a_name_is_refused() -> None:
+    table = datasets.Dataset.from_list([{"kind": 7}])
+    # The names came from elsewhere than the values, as in a file whose metadata was edited.
+    table.info.features = datasets.Features({"kind": datasets.ClassLabel(names=["bar", "line"])})
+    with pytest.raises(RecordError, match=r"class 7 .*bar, line") as caught:
+        ArrowRecords(table, range(1), _Naming(file="set", image_root=None, columns={}))[0]
+    assert (caught.value.code, caught.value.record) == ("records.class_label", "0")
 
 
 def test_arrow_records_are_a_sequence_that_workers_can_take(tmp_path: Path) -> None:

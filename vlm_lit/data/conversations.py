@@ -6,6 +6,7 @@ image, the answers it is scored against. What cannot be used is refused here, be
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -40,7 +41,7 @@ def to_conversation(
 
     Args:
         record: the row.
-        prompt: template of a question's user turn over the record's fields; `"{question}"` by default.
+        prompt: template of the user turn over the fields of a record that has no turns; `"{question}"` by default.
         system: a system turn for records that bring none of their own.
         requires_answer: whether the conversation must end with an answer to learn from. Where it need not,
             a last answer that is empty or a placeholder counts as absent.
@@ -104,7 +105,7 @@ def _with_slots(found: Draft) -> Draft:
 
 def _with_answer(record: Record, turns: Sequence[Turn], answers: tuple[str, ...]) -> tuple[Turn, ...]:
     """Add the assistant's turn to a question; the other forms have theirs."""
-    if "question" not in record.fields or _has_own_turns(record) or not answers:
+    if _has_own_turns(record) or not answers:
         return tuple(turns)
     chosen = record.fields.get("multiple_choice_answer")
     if chosen is None:
@@ -208,12 +209,20 @@ def _id(record: Record) -> str:
 
 
 def _image_id(record: Record, images: Sequence[ImageRef]) -> str | None:
-    """The record's own, else the paths relative to the root: they also tell which questions share an image."""
+    """The record's own, else its images' paths relative to the root, or their contents' digests.
+
+    It tells which questions share an image: they are one cluster of any interval.
+    """
     if record.fields.get("image_id") is not None:
         return _name_of(record, record.fields["image_id"], "image_id")
     root = resolved_folder(record.image_root) if record.image_root is not None else None
-    paths = [ref.path.relative_to(root).as_posix() for ref in images if ref.path is not None and root is not None]
-    return " ".join(paths) if paths and len(paths) == len(images) else None
+    names = []
+    for ref in images:
+        if ref.path is not None and root is not None:
+            names.append(ref.path.relative_to(root).as_posix())
+        elif ref.data is not None:
+            names.append(hashlib.sha256(ref.data).hexdigest()[:16])
+    return " ".join(names) if names and len(names) == len(images) else None
 
 
 def _groups(record: Record, group_fields: Sequence[str]) -> Mapping[str, str]:

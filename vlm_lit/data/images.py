@@ -7,6 +7,9 @@ person would see them (`load_image`). Nothing is fetched from a network, nothing
 
 from __future__ import annotations
 
+import base64
+import binascii
+import re
 import stat
 import warnings
 from collections.abc import Iterator, Mapping
@@ -30,6 +33,8 @@ MAX_PIXELS: Final = 89_478_485
 MAX_ASPECT: Final = 200
 """Longer side over shorter side. Qwen2-VL raises above it; CLIP crops the middle out without a word."""
 
+_DATA_URI: Final = re.compile(r"data:", re.IGNORECASE)
+_ENCODED: Final = re.compile(r"data:image/[\w.+-]+(?:;[\w.-]+=[\w.-]+)*;base64,(.+)", re.IGNORECASE | re.DOTALL)
 _EXIF_ORIENTATION: Final = 0x0112
 _ALPHA_MODES: Final = ("RGBA", "LA", "PA", "RGBa", "La")
 _PLAIN_MODES: Final = ("RGB", "L", "1", "P", "CMYK", "YCbCr", "LAB", "HSV")
@@ -37,19 +42,21 @@ _SIXTEEN_BIT: Final = ("I;16", "I;16L", "I;16B", "I;16N")
 
 
 def to_image_ref(value: object, root: Path | None) -> ImageRef:
-    """Turn what a record holds into a reference: a path, encoded bytes, `{"bytes", "path"}`, or a PIL image.
+    """Turn what a record holds into a reference: a path, bytes, `{"bytes", "path"}`, a data URI, or a PIL image.
 
     Args:
         value: one image as the record has it. The mapping is how `datasets` stores an image it did not decode.
         root: the folder that paths start from and may not leave.
 
     Raises:
-        ImageProblem: when the value is none of these, or its path is not allowed.
+        ImageProblem: when the value is none of these, its path is not allowed, or its data URI is malformed.
     """
     from PIL import Image
 
     if isinstance(value, Mapping):
         value = value["bytes"] if value.get("bytes") is not None else value.get("path")
+    if isinstance(value, str) and _DATA_URI.match(value):
+        return ImageRef(data=_uri_bytes(value))
     if isinstance(value, str | Path):
         return ImageRef(path=resolve_image_path(str(value), root))
     if isinstance(value, bytes):
@@ -58,6 +65,18 @@ def to_image_ref(value: object, root: Path | None) -> ImageRef:
         return ImageRef(pixels=value)
     remedy = "Give a path, the bytes of an image file, or an image column of `datasets`."
     raise ImageProblem(f"an image cannot be a {type(value).__name__}", remedy=remedy, code="image.type")
+
+
+def _uri_bytes(uri: str) -> bytes:
+    """The file that a `data:image/png;base64,...` holds, which is how chat APIs are sent pictures."""
+    found = _ENCODED.fullmatch(uri)
+    remedy = "Write data:image/png;base64, (or another image type) and the file's bytes in base64."
+    if found is None:
+        raise ImageProblem(f"{uri[:40]!r} is not a base64 image", remedy=remedy, code="image.data_uri")
+    try:
+        return base64.b64decode("".join(found[1].split()), validate=True)
+    except (binascii.Error, ValueError) as error:  # letters beyond ASCII are a ValueError
+        raise ImageProblem(f"broken base64 in a data URI ({error})", remedy=remedy, code="image.data_uri") from None
 
 
 def check_image(ref: ImageRef, *, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:

@@ -12,7 +12,7 @@ import string
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Final
+from typing import Final, TypeAlias
 
 from vlm_lit.data.image_paths import ImageProblem
 from vlm_lit.data.images import to_image_ref
@@ -20,7 +20,8 @@ from vlm_lit.schema import IMAGE, ImageRef, ImageSlot, Part, Record, RecordError
 
 ACCEPTED_FORMS: Final = (
     "Accepted are LLaVA's {conversations: [{from, value}], image}, chat {messages: [{role, content}], images}, "
-    "and {question, answers or answer or label, image}; the setting `columns` renames keys."
+    "and {question, answers or answer or label, image}; the setting `columns` renames keys, and the setting `prompt` "
+    "makes a question of other fields."
 )
 
 IMAGE_PLACEHOLDER: Final = "<image>"
@@ -41,6 +42,10 @@ _LLAVA_ROLES: Final[Mapping[str, Role]] = {
 _CHAT_ROLES: Final[Mapping[str, Role]] = {"user": "user", "assistant": "assistant", "system": "system"}
 
 
+_Piece: TypeAlias = tuple[str, str | None, str | None, str | None]
+"""Literal text, and the field behind it with its format and conversion (`string.Formatter.parse`)."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Draft:
     """Turns as the record has them, and its images in the order of the slots."""
@@ -58,6 +63,9 @@ def refusal(record: Record, problem: str, *, remedy: str, code: str) -> RecordEr
 def draft(record: Record, prompt: str | None) -> Draft:
     """Read the turns of a record in whichever accepted form it is. A question's answer is not among them.
 
+    A template's fields are written `{name}`, or `{name|words}` with the words to use where the field is empty. Without
+    `{question}` in it, the record needs no question.
+
     Raises:
         RecordError: no accepted form, or a part of it has the wrong shape.
     """
@@ -68,9 +76,6 @@ def draft(record: Record, prompt: str | None) -> Draft:
     if forms and prompt is not None:
         remedy = "Set prompt to null: it fills in questions, and these turns are already written."
         raise refusal(record, f"a prompt for a record with {forms[0]}", remedy=remedy, code="prompt_unused")
-    if not forms and record.fields.get("question") is None:
-        keys = ", ".join(map(repr, record.fields)) or "none"
-        raise refusal(record, f"no form to read it by; its keys are {keys}", remedy=ACCEPTED_FORMS, code="form")
     if not forms:
         return _question(record, DEFAULT_PROMPT if prompt is None else prompt)
     return _llava(record) if forms == ["conversations"] else _messages(record)
@@ -158,31 +163,40 @@ def _part_source(part: Mapping[str, object]) -> object:
 
 
 def _question(record: Record, prompt: str) -> Draft:
+    pieces = _pieces(record, prompt)
+    asks = any(name == "question" for _, name, _, _ in pieces)
+    if asks:
+        _check_question(record)
+    images = _record_images(record)
+    text = "".join(literal + _filled(record, name, spec, how) for literal, name, spec, how in pieces)
+    if not asks and record.fields.get("question") is not None:
+        remedy = "Put {question} into it, or rename the field by the setting `columns` if it is not to be asked."
+        raise refusal(record, "the prompt leaves out the question", remedy=remedy, code="prompt_question")
+    return Draft(turns=[Turn(role="user", content=(*(IMAGE for _ in images), text))], images=images)
+
+
+def _check_question(record: Record) -> None:
+    if record.fields.get("question") is None:
+        keys = ", ".join(map(repr, record.fields)) or "none"
+        raise refusal(record, f"no form to read it by; its keys are {keys}", remedy=ACCEPTED_FORMS, code="form")
     question = words(record, record.fields["question"], "the question")
     if question.strip().startswith(IMAGE_PLACEHOLDER) or question.strip().endswith(IMAGE_PLACEHOLDER):
         remedy = f"Remove {IMAGE_PLACEHOLDER} from it: the image is put before the question."
         raise refusal(record, f"{IMAGE_PLACEHOLDER} in the question", remedy=remedy, code="image_placeholder")
     if not question.strip():
         raise refusal(record, "the question is empty", remedy="Write one, or take the record out.", code="empty_turn")
-    images = _record_images(record)
-    text = fill_prompt(record, prompt)
-    return Draft(turns=[Turn(role="user", content=(*(IMAGE for _ in images), text))], images=images)
 
 
-def fill_prompt(record: Record, prompt: str) -> str:
-    """Put the record's fields into a template such as `"{question}\\nAnswer with one word."`.
+def _pieces(record: Record, prompt: str) -> Sequence[_Piece]:
+    """Cut a template such as `"{question}\\nAnswer with one word."` at its fields.
 
     Only plain names are understood: `str.format` would also follow `{question.__class__}` into the program.
-
-    Raises:
-        RecordError: the template is malformed, or names a field the record does not have.
     """
     try:
-        pieces = list(string.Formatter().parse(prompt))
+        return list(string.Formatter().parse(prompt))
     except ValueError as error:
         remedy = "Write {field} for a field and {{ or }} for a brace."
         raise refusal(record, f"the prompt {prompt!r}: {error}", remedy=remedy, code="prompt_template") from None
-    return "".join(literal + _filled(record, name, spec, how) for literal, name, spec, how in pieces)
 
 
 def _filled(record: Record, name: str | None, spec: str | None, conversion: str | None) -> str:
@@ -191,13 +205,18 @@ def _filled(record: Record, name: str | None, spec: str | None, conversion: str 
     if spec or conversion:
         remedy = f"Write {{{name}}} alone."
         raise refusal(record, f"the prompt formats the field {name!r}", remedy=remedy, code="prompt_template")
-    if name not in record.fields:
+    key, bar, substitute = (name, "", "") if name in record.fields else name.partition("|")
+    if key not in record.fields:
         remedy = f"Its fields are {', '.join(map(repr, record.fields))}."
-        raise refusal(record, f"the prompt names an unknown field {name!r}", remedy=remedy, code="prompt_field")
-    value = record.fields[name]
+        raise refusal(record, f"the prompt names an unknown field {key!r}", remedy=remedy, code="prompt_field")
+    value = record.fields[key]
     if isinstance(value, int | float) and not isinstance(value, bool):
         return str(value)
-    return words(record, value, f"the field {name!r} of the prompt")
+    text = "" if value is None else words(record, value, f"the field {key!r} of the prompt")
+    if not text.strip() and not bar:
+        remedy = f"Fill it in, take the record out, or say in the prompt what stands for it: {{{key}|unknown}}."
+        raise refusal(record, f"the field {key!r} of the prompt is empty", remedy=remedy, code="prompt_empty")
+    return text if text.strip() else substitute
 
 
 def _record_images(record: Record) -> list[ImageRef]:
