@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -149,12 +149,16 @@ class VlmLitCLI(LightningCLI):
         except ValueError as error:
             raise ConfigError(f"trainer: {error}") from error
 
-    def _run_subcommand(self, subcommand: str) -> None:
-        """Open what may be refused, then run; Lightning would write its log before it looks at the data."""
+    def open_data(self) -> None:
+        """Open whatever may be refused: the data and the checkpoint's processor."""
         self.datamodule.setup(self.verb)
         if isinstance(self.datamodule, ConversationDataModule):
             _check_family(self.datamodule.model_id, self.datamodule.revision)
             _ = self.datamodule.processor
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        """Open what may be refused, then run; Lightning would write its log before it looks at the data."""
+        self.open_data()
         self.trainer.callbacks.append(  # type: ignore[attr-defined]
             KeptConfig(self.run_dir, self.verb, self._shown())
         )
@@ -162,6 +166,16 @@ class VlmLitCLI(LightningCLI):
 
     def _shown(self) -> str:
         return str(self._parser(self.verb).dump(self.config[self.verb], skip_none=False))
+
+
+class PreparedRun(VlmLitCLI):
+    """The model, data and trainer of a `fit` that is not run. It writes nothing."""
+
+    def __init__(self, arguments: Sequence[str]) -> None:
+        super().__init__("fit", arguments)
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        self.open_data()
 
 
 def _check_family(model_id: str, revision: str | None) -> None:
@@ -179,8 +193,22 @@ def _seed(value: bool | int) -> int:
     return int(os.environ.get("PL_GLOBAL_SEED", 42)) if isinstance(value, bool) else value
 
 
+def prepared(arguments: Sequence[str]) -> PreparedRun:
+    """The run that `fit` with these arguments would be, without running it."""
+    with _refusing():
+        return PreparedRun(arguments)
+
+
 def run(verb: str, arguments: Sequence[str]) -> int:
     """Run a Lightning verb; the exit status."""
+    with _refusing():
+        VlmLitCLI(verb, arguments)
+    return 0
+
+
+@contextmanager
+def _refusing() -> Iterator[None]:
+    """What holds for every run: which code a config may name, how YAML is read, what Lightning refuses."""
     # Workers are forked: a tokenizer's own threads would warn about it and switch themselves off anyway.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     # It cannot know: the data module starts its loader at the checkpoint's step.
@@ -188,7 +216,6 @@ def run(verb: str, arguments: Sequence[str]) -> int:
     restrict_imports()
     read_config()
     try:
-        VlmLitCLI(verb, arguments)
+        yield
     except MisconfigurationException as error:
         raise ConfigError(str(error)) from error
-    return 0

@@ -1,0 +1,124 @@
+"""`inspect`: show what a `fit` with the same config would train, before anyone pays for it. Nothing is trained."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from contextlib import redirect_stdout
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from vlm_lit.commands.options import OptionParser
+from vlm_lit.schema import ConfigError
+
+if TYPE_CHECKING:
+    from vlm_lit.commands.lightning import PreparedRun
+    from vlm_lit.training.inspection.report import Inspection
+
+_OWN: Final = ("--format", "--output", "--conversations", "--lengths")
+_EPILOG: Final = """Takes the config files and overrides of fit: python -m vlm_lit fit --help lists them. Exits with 0
+if all is well; with 1 if a parameter that is to be trained does not move or a frozen one does, an end of turn is not
+supervised, or image placeholders and image features differ; with 2 if fit would refuse the config or a record."""
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number from 1 up")
+    return int(text)
+
+
+def _parser(verb: str) -> argparse.ArgumentParser:
+    parser = OptionParser(f"python -m vlm_lit {verb}", description=__doc__, epilog=_EPILOG, allow_abbrev=False)
+    parser.add_argument("--format", choices=("text", "json", "html"), default="text", help="default: text")
+    parser.add_argument(
+        "--output", type=Path, help="file to write instead of standard output; a page goes to run_dir/inspect.html"
+    )
+    parser.add_argument("--conversations", type=_count, default=4, help="how many to show and step on; default: 4")
+    parser.add_argument("--lengths", type=_count, default=256, help="how many to measure; default: 256")
+    return parser
+
+
+def run(verb: str, arguments: Sequence[str]) -> int:
+    """Inspect and show; the exit status.
+
+    Raises:
+        VlmLitError: whatever `fit` would refuse. A record that is too long is shown with the rest first.
+    """
+    parser = _parser(verb)
+    options, of_fit = parser.parse_known_args(arguments)
+    for word in of_fit:  # fit would name its own options only
+        near = get_close_matches(word.partition("=")[0], _OWN, n=1, cutoff=0.75) if word.startswith("--") else []
+        if near:
+            parser.error(f"{word} is not an option. Did you mean {near[0]}?")
+    # The libraries print where they like; standard output is for the report alone.
+    with redirect_stdout(sys.stderr):
+        run, inspection = _inspection(options, of_fit)
+    _show(options, run, inspection)
+    for problem in inspection.problems:
+        print(f"problem: {problem}", file=sys.stderr)
+    if inspection.stopping is not None:
+        raise inspection.stopping
+    return 1 if inspection.problems else 0
+
+
+def _inspection(options: argparse.Namespace, of_fit: Sequence[str]) -> tuple[PreparedRun, Inspection]:
+    from vlm_lit.commands.lightning import prepared
+    from vlm_lit.data.datamodule import ConversationDataModule
+    from vlm_lit.training.inspection.look import inspect_run
+    from vlm_lit.training.supervised import SupervisedModule
+
+    run = prepared(of_fit)
+    if not isinstance(run.model, SupervisedModule) or not isinstance(run.datamodule, ConversationDataModule):
+        raise ConfigError(
+            "inspect knows a SupervisedModule on a ConversationDataModule; this config asks for "
+            f"{type(run.model).__name__} on {type(run.datamodule).__name__}."
+        )
+    inspection = inspect_run(
+        run.model,
+        run.datamodule,
+        run.trainer,
+        conversations=options.conversations,
+        lengths=options.lengths,
+        say=lambda line: print(line, file=sys.stderr, flush=True),
+    )
+    return run, inspection
+
+
+def _show(options: argparse.Namespace, run: PreparedRun, inspection: Inspection) -> None:
+    if options.format == "html":
+        _write(options.output or run.run_dir / "inspect.html", _page(inspection))
+        return
+    text = _text(options, inspection)
+    if options.output is not None:
+        _write(options.output, text)
+    else:
+        print(text, end="")
+
+
+def _text(options: argparse.Namespace, inspection: Inspection) -> str:
+    from vlm_lit.commands.inspect_json import as_json
+    from vlm_lit.commands.inspect_text import as_text
+
+    if options.format == "json":
+        return as_json(inspection)
+    coloured = options.output is None and sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    return as_text(inspection, coloured=coloured)
+
+
+def _page(inspection: Inspection) -> str:
+    from vlm_lit.commands.inspect_page import as_page
+
+    return as_page(inspection)
+
+
+def _write(path: Path, text: str) -> None:
+    from vlm_lit.training.callbacks.run_directory import write_whole
+
+    try:
+        write_whole(path, text)
+    except OSError as error:
+        raise ConfigError(f"--output {path} cannot be written: {error.strerror}. Name another file.") from error
+    print(f"Written to {path}", file=sys.stderr)

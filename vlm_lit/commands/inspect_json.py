@@ -1,0 +1,48 @@
+"""What of an inspection does a program need? The report as JSON."""
+
+from __future__ import annotations
+
+import json
+
+from vlm_lit.models.parts import PartRow
+from vlm_lit.training.inspection.report import Inspected, Inspection
+
+
+def as_json(inspection: Inspection) -> str:
+    """The inspection as one JSON object, ASCII only."""
+    report = {
+        "parts": [_part(row) for row in inspection.parts],
+        "conversations": [_conversation(inspected) for inspected in inspection.conversations],
+        "dropped": [
+            {"id": misfit.conversation.id, "reason": misfit.reason}
+            for misfit in inspection.misfits
+            if misfit.outcome == "dropped"
+        ],
+        "gradient_flow": {
+            "unmoved_trainable": list(inspection.gradients.unmoved_trainable),
+            "moved_frozen": inspection.gradients.moved_frozen,
+        },
+    }
+    return json.dumps(report, indent=2) + "\n"
+
+
+def _part(row: PartRow) -> dict[str, object]:
+    return {
+        "part": row.part,
+        "parameters": row.parameters,
+        "trainable": row.trainable,
+        "precision": row.precision,
+        "modules_4bit": row.modules_4bit,
+        "lr": row.lr,
+    }
+
+
+def _conversation(inspected: Inspected) -> dict[str, object]:
+    return {
+        "id": inspected.id,
+        "tokens": inspected.supervision.tokens,
+        "supervised": list(inspected.supervision.supervised),
+        "end_of_turn": list(inspected.supervision.end_of_turn),
+        "image_placeholders": inspected.images.placeholders,
+        "image_features": inspected.images.features,
+    }

@@ -1,0 +1,120 @@
+"""What does an inspection look like in a terminal?"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from vlm_lit.models.parts import format_table
+from vlm_lit.training.inspection.conversations import Kind, Segment
+from vlm_lit.training.inspection.gradient_flow import GradientFlow
+from vlm_lit.training.inspection.lengths import Lengths, Measured
+from vlm_lit.training.inspection.report import Inspected, Inspection
+
+_WIDTH: Final = 100
+_LISTED: Final = 20
+_BOLD: Final = "1"
+_COLOURS: Final[dict[Kind, str]] = {"supervised": "1;32", "end_of_turn": "1;35", "image": "36", "prompt": "2"}
+_BRACKETS: Final[dict[Kind, tuple[str, str]]] = {"supervised": ("[", "]"), "end_of_turn": ("{", "}")}
+
+
+def as_text(inspection: Inspection, *, coloured: bool) -> str:
+    """The inspection as text: supervised tokens in colour, or else in brackets."""
+    sections = {
+        "Run": _run(inspection),
+        "Parts": format_table(inspection.parts),
+        "Conversations, as training collates them": _conversations(inspection.conversations, coloured),
+        "Lengths": _lengths(inspection.lengths, inspection.misfits),
+        "Gradient flow, one step": _flow(inspection.gradients),
+        "Verdict": _verdict(inspection),
+    }
+    return "\n".join(f"{_paint(title, _BOLD, coloured)}\n{body}\n" for title, body in sections.items())
+
+
+def printable(text: str) -> str:
+    """`text` with what would steer a terminal written out; line breaks stay."""
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+
+
+def _paint(text: str, colour: str, coloured: bool) -> str:
+    return f"\x1b[{colour}m{text}\x1b[0m" if coloured else text
+
+
+def _run(inspection: Inspection) -> str:
+    return (
+        f"{inspection.model_id} ({inspection.model_type}), {inspection.steps:,} optimizer steps of "
+        f"{inspection.effective_batch} conversations, {inspection.precision} on {inspection.device}"
+    )
+
+
+def _conversations(shown: Sequence[Inspected], coloured: bool) -> str:
+    names = ("supervised", _COLOURS["supervised"]), ("end of turn", _COLOURS["end_of_turn"]), ("image", "36")
+    legend = "  ".join(_paint(name, colour, True) for name, colour in names) + "  the rest is prompt"
+    if not coloured:
+        legend = "[supervised]  {end of turn}  the rest is prompt"
+    return "\n\n".join([legend, *(_conversation(inspected, coloured) for inspected in shown)])
+
+
+def _conversation(inspected: Inspected, coloured: bool) -> str:
+    supervision, images = inspected.supervision, inspected.images
+    facts = (
+        f"{printable(inspected.id)}: {supervision.tokens} tokens, {supervision.supervised_share:.1%} supervised; "
+        f"{sum(supervision.end_of_turn)} of {len(supervision.end_of_turn)} ends of turn supervised; "
+        f"{images.placeholders} image placeholders, {images.features} {images.unit}"
+        + ("" if images.fits else " - THEY DIFFER")
+    )
+    # A line a turn, whatever the template does.
+    said = "".join(
+        _segment(segment, coloured) + ("\n" if segment.kind == "end_of_turn" else "")
+        for segment in supervision.segments
+    ).rstrip("\n")
+    return f"{_paint(facts, _BOLD, coloured)}\n{textwrap.indent(said, '    ')}"
+
+
+def _segment(segment: Segment, coloured: bool) -> str:
+    text = f"<{segment.tokens} x image>" if segment.kind == "image" else printable(segment.text)
+    if coloured:
+        return _paint(text, _COLOURS[segment.kind], True)
+    opening, closing = _BRACKETS.get(segment.kind, ("", ""))
+    return f"{opening}{text}{closing}"
+
+
+def _lengths(lengths: Lengths, misfits: Sequence[Measured]) -> str:
+    limit = f"max_length {lengths.max_length}" if lengths.max_length is not None else "no max_length"
+    lines = [
+        f"min {lengths.quantile(0)}, median {lengths.quantile(0.5)}, 95 % {lengths.quantile(0.95)}, "
+        f"max {lengths.quantile(1)} tokens; {limit}, over_length: {lengths.over_length}",
+        f"measured on {lengths.sample}; {len(misfits)} too long",
+        *(f"    {printable(m.conversation.id)} {_OUTCOMES[m.outcome]}: {m.reason}" for m in misfits[:_LISTED]),
+    ]
+    more = len(misfits) - _LISTED
+    return "\n".join([*lines, f"    and {more} more"] if more > 0 else lines)
+
+
+_OUTCOMES: Final = {"changed": "changed", "dropped": "dropped", "stops": "stops the run"}
+
+
+def _flow(flow: GradientFlow) -> str:
+    rows = [("part", "trainable moved", "frozen moved", "gradient norm")]
+    for part in flow.parts:
+        norm = f"{part.gradient:.3g}" if part.trainable else "-"
+        rows.append((part.part, f"{part.moved} of {part.trainable}", f"{part.frozen_moved} of {part.frozen}", norm))
+    return "\n".join(_aligned(rows))
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    for row in rows:
+        yield "  ".join(c.rjust(w) if i else c.ljust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True)))
+
+
+def _verdict(inspection: Inspection) -> str:
+    problems = [printable(problem) for problem in inspection.problems]
+    if inspection.stopping is not None:
+        problems.append(printable(str(inspection.stopping)))
+    if not problems:
+        return "All is well: every trainable parameter moves and no other, every end of turn is supervised."
+    return "\n".join(
+        textwrap.fill(problem, _WIDTH, initial_indent="- ", subsequent_indent="  ") for problem in problems
+    )
