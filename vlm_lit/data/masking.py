@@ -4,8 +4,7 @@ The mask follows the conversation's structure, never a search for token ids. The
 prefix of the conversation; where turn k starts and ends in the text is the length of two renderings. Three things
 make that exact whatever a user types:
 
-* Control strings inside what people say (`<image>`, `<|im_end|>`) are replaced by private characters before rendering
-  and put back after tokenization as ordinary text, so that content can never become a control token.
+* Control strings inside what people say are escaped before rendering (`escapes.py`).
 * A template that does not close an assistant turn (LLaVA-1.5's) gets the tokenizer's end-of-sequence token there, or
   the model would never learn to stop.
 * A template whose prefixes do not nest is refused.
@@ -19,14 +18,15 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
 
+from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase, ProcessorMixin
 
+from vlm_lit.data.escapes import Span, any_of, escape
 from vlm_lit.schema import ConfigError, Conversation, ImageSlot, RecordError, Turn
 
-Span = tuple[int, int]
-
-# A private use area: characters that no text, and no vocabulary, gives a meaning to.
-_PRIVATE: Final = range(0xE000, 0xF8FF)
+# Llama 3's templates write today's date into the prompt unless they are given one: a model would be trained on one
+# prompt and asked another. This is their own fallback.
+_DATE: Final = {"date_string": "26 Jul 2024"}
 
 
 @dataclass(frozen=True)
@@ -54,8 +54,7 @@ class Transcript:
         """Every string the tokenizer or the processor gives a meaning of its own, longest first."""
         names = {*self.tokenizer.get_added_vocab(), *self.tokenizer.all_special_tokens}
         names |= {str(getattr(self.processor, n)) for n in ("image_token", "video_token") if hasattr(self.processor, n)}
-        ordered = sorted((name for name in names if name), key=len, reverse=True)
-        return re.compile("|".join(map(re.escape, ordered)))
+        return any_of(names)
 
     @cached_property
     def end_of_turn(self) -> tuple[int, ...]:
@@ -75,34 +74,24 @@ class Transcript:
 
         Raises:
             ConfigError: the chat template's prefixes do not nest.
+            RecordError: the chat template refuses the conversation.
         """
         turns = conversation.turns
         if for_generation and turns[-1].role == "assistant":
             turns = turns[:-1]
-        escaped, escapes = self._escape(turns)
-        text, spans = self._render_spans(escaped, for_generation=for_generation)
+        escaped, escapes = escape(turns, self.control_strings)
+        try:
+            text, spans = self._render_spans(escaped, for_generation=for_generation)
+        except TemplateError as error:
+            raise RecordError(
+                f"the checkpoint's chat template refuses it: {error}",
+                remedy="Change the conversation (a system message is often what is refused: set data.system to null), "
+                "or give the checkpoint another chat_template.jinja.",
+                file=conversation.file,
+                record=conversation.record,
+                code="template.refused",
+            ) from error
         return Rendered(text, spans, escapes)
-
-    def _escape(self, turns: Sequence[Turn]) -> tuple[list[Turn], dict[str, str]]:
-        said = "".join(turn.text for turn in turns)
-        if not self.control_strings.search(said):
-            return list(turns), {}
-        free = (chr(code) for code in _PRIVATE if chr(code) not in said)
-        names: dict[str, str] = {}
-
-        def private(match: re.Match[str]) -> str:
-            return names.setdefault(match.group(), next(free))
-
-        escaped = [
-            Turn(
-                role=turn.role,
-                content=tuple(
-                    p if isinstance(p, ImageSlot) else self.control_strings.sub(private, p) for p in turn.content
-                ),
-            )
-            for turn in turns
-        ]
-        return escaped, {character: typed for typed, character in names.items()}
 
     def _render_spans(self, turns: Sequence[Turn], *, for_generation: bool) -> tuple[str, list[Span]]:
         full = self._apply(turns, for_generation=for_generation)
@@ -144,7 +133,8 @@ class Transcript:
             raise ConfigError(
                 "The chat template does not nest: what it writes for the first "
                 f"{len(turns)} turns is not the beginning of what it writes for all of them, so the label mask cannot "
-                f"be exact. Prefix ends {prefix[-60:]!r}."
+                f"be exact. Prefix ends {prefix[-60:]!r}. If there is a system message, leave it out (some templates "
+                "move it to the last question); or give the checkpoint another chat_template.jinja."
             )
         return len(prefix)
 
@@ -152,21 +142,11 @@ class Transcript:
         if not turns:
             return ""
         messages = [{"role": turn.role, "content": [_part(part) for part in turn.content]} for turn in turns]
-        text = self.processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=for_generation)
+        date = _DATE if "date_string" in str(self.processor.chat_template) else {}
+        text = self.processor.apply_chat_template(
+            messages, tokenize=False, add_generation_prompt=for_generation, **date
+        )
         return str(text)
-
-    def literal_ids(self, text: str) -> list[int]:
-        """Token ids of `text` as ordinary text: none of them is a control token, whatever it says."""
-        ids = list(self.tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True))
-        if len(text) > 1 and any(i in self._control_ids for i in ids):
-            # Added tokens that are not flagged special survive `split_special_tokens`; one character never is one.
-            half = len(text) // 2
-            return self.literal_ids(text[:half]) + self.literal_ids(text[half:])
-        return ids
-
-    @cached_property
-    def _control_ids(self) -> frozenset[int]:
-        return frozenset({*self.tokenizer.get_added_vocab().values(), *self.tokenizer.all_special_ids})
 
 
 def _part(part: str | ImageSlot) -> dict[str, str]:

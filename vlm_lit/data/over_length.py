@@ -8,7 +8,7 @@ from typing import Literal
 
 from PIL import Image
 
-from vlm_lit.data.encoding import Encoder
+from vlm_lit.data.encoding import ConversationEncoder
 from vlm_lit.schema import Conversation, Part, RecordError, Turn
 
 OverLength = Literal["error", "drop", "trim_text", "shrink_image"]
@@ -27,7 +27,7 @@ class OverLengthPolicy:
             end (answers and images stay whole); `shrink_image` makes the images smaller until they fit.
     """
 
-    def __init__(self, encoder: Encoder, max_length: int | None, policy: OverLength) -> None:
+    def __init__(self, encoder: ConversationEncoder, max_length: int | None, policy: OverLength) -> None:
         self.encoder, self.max_length, self.policy = encoder, max_length, policy
 
     def fits(self, conversation: Conversation, images: Sequence[Image.Image], *, for_generation: bool) -> bool:

@@ -15,7 +15,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from peft.utils.constants import DUMMY_TARGET_MODULES
 from torch import nn
 
-from vlm_lit.models.families import Family, PartName, owner_of
+from vlm_lit.models.families import Family, PartName, names_of, owner_of
 from vlm_lit.models.parts import PartsSettings
 from vlm_lit.schema import ConfigError
 
@@ -58,23 +58,21 @@ def _decoder_leaves(family: Family, lora: LoraSettings) -> list[str]:
     return lora.leaves
 
 
-def _linear_leaves(model: nn.Module, part: PartName, family: Family) -> list[str]:
-    found = {
-        name.rsplit(".", 1)[-1]
-        for name, module in model.named_modules()
-        if isinstance(module, nn.Linear) and owner_of(name, family) == part and name != family.path(part)
-    }
-    return sorted(found)
+def _numbered(name: str) -> str:
+    """A pattern for `name` and its siblings in other layers: numbers inside it may be any."""
+    return re.sub(r"\\\.\d+(?=\\\.)", lambda _: r"\.\d+", re.escape(name))
 
 
 def _pattern(model: nn.Module, part: PartName, family: Family, lora: LoraSettings) -> str:
     if part == "language_model":
         leaves = "|".join(_decoder_leaves(family, lora))
         return rf"{re.escape(family.decoder_layers)}\.\d+\.(?:\w+\.)*(?:{leaves})"
-    leaves = "|".join(_linear_leaves(model, part, family))
-    if not leaves:
+    linear = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
+    owned = names_of(part, linear, family)
+    if not owned:
         raise ConfigError(f"{part}.training is lora, but {part} has no linear layer inside; use full or frozen.")
-    return rf"{re.escape(family.path(part))}\.(?:\w+\.)*(?:{leaves})"
+    # Whole names: a tower's layers may be called as those of the projector that lies inside it.
+    return "|".join(sorted({_numbered(name) for name in owned}))
 
 
 def target_pattern(model: nn.Module, family: Family, parts: PartsSettings, lora: LoraSettings) -> str | None:
@@ -83,12 +81,38 @@ def target_pattern(model: nn.Module, family: Family, parts: PartsSettings, lora:
     return "|".join(f"(?:{pattern})" for pattern in patterns) or None
 
 
+def modules_in_full(model: nn.Module, part: PartName, family: Family) -> list[str]:
+    """Names of the fewest modules that together hold all of `part` and nothing of another part.
+
+    A root is not enough: Qwen's projector lies inside its tower. Lists of modules are taken apart, since PEFT can only
+    save what has a forward pass; a parameter that stands alone outside any such module stays frozen.
+    """
+    owned = names_of(part, [name for name, _ in model.named_parameters()], family)
+
+    def cover(name: str) -> list[str]:
+        module = model.get_submodule(name)
+        inside = [f"{name}.{inner}" for inner, _ in module.named_parameters()]
+        if not any(inner in owned for inner in inside):
+            return []
+        whole = all(owner_of(inner, family) == part for inner in inside)
+        if whole and not isinstance(module, nn.ModuleList | nn.ModuleDict):
+            return [name]
+        return [found for child, _ in module.named_children() for found in cover(f"{name}.{child}")]
+
+    return [found for root in family.roots(part) if is_module(model, root) for found in cover(root)]
+
+
+def is_module(model: nn.Module, name: str) -> bool:
+    """Whether a part's root is a module, rather than a parameter that stands alone."""
+    return any(name == found for found, _ in model.named_modules())
+
+
 def lora_config(model: nn.Module, family: Family, parts: PartsSettings, lora: LoraSettings) -> LoraConfig:
     """The PEFT config: LoRA on the asked parts, the fully trained parts as modules to save.
 
     A part that merely had `requires_grad` set would train as well and be absent from the saved adapter.
     """
-    full = [family.path(part) for part in parts.trained_as("full")]
+    full = [name for part in parts.trained_as("full") for name in modules_in_full(model, part, family)]
     return LoraConfig(
         r=lora.rank,
         lora_alpha=lora.alpha,
@@ -99,11 +123,29 @@ def lora_config(model: nn.Module, family: Family, parts: PartsSettings, lora: Lo
     )
 
 
+def _refuse_tied(model: nn.Module, parts: PartsSettings) -> None:
+    if not has_tied_head(model):
+        return
+    for part in ("head", "language_model"):
+        if parts.of(part).training == "full" or (part == "head" and parts.head.training == "lora"):
+            raise ConfigError(
+                f"{part}.training is {parts.of(part).training}, but this checkpoint's head shares its weights with the "
+                "word embeddings; trained copies would drift apart. Use lora for the language_model and a frozen head."
+            )
+
+
+def has_tied_head(model: nn.Module) -> bool:
+    """Whether the head's matrix is the embedding matrix."""
+    words, head = model.get_input_embeddings(), model.get_output_embeddings()  # type: ignore[operator]
+    return head is not None and words is not None and head.weight is words.weight
+
+
 def adapt(model: nn.Module, family: Family, parts: PartsSettings, lora: LoraSettings, *, seed: int) -> PeftModel:
     """Freeze `model`, then put on it what `parts` asks to train. Fully trained weights become float32 masters.
 
     The LoRA matrices are drawn from `seed` alone, whatever random numbers were used before.
     """
+    _refuse_tied(model, parts)
     model.requires_grad_(False)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -9,12 +9,13 @@ and that every parameter has exactly one owner; a new family is one entry here a
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from vlm_lit.schema import ConfigError
 
 PartName = Literal["vision_tower", "projector", "language_model", "head"]
+Projected = Literal["rows", "images", "tiles", "windows", "deepstack", "states"]
 PART_NAMES: Final[tuple[PartName, ...]] = ("vision_tower", "projector", "language_model", "head")
 
 
@@ -23,59 +24,136 @@ class Family:
     """The facts of one architecture.
 
     Args:
-        vision_tower, projector, language_model, head: dotted paths of the part roots.
+        vision_tower, projector, language_model, head: dotted paths of each part's roots: modules, lists of modules, or
+            single parameters.
         decoder_layers: path of the language model's list of layers.
         attention: names of the linear layers inside a decoder layer's attention.
         mlp: names of the linear layers inside a decoder layer's feed-forward block.
         causal_prompt: whether a prompt token sees only what stands before it.
         positions: how positions are counted: along the row, or by multimodal rotary sections.
+        unpackable: why questions that share an image cannot share a row; None where they can.
+        projected: how projected vision features, where they are cached, are handed to the model:
+            `rows` as one list of them all, whichever image they are of; `images` a block a tile or image; `tiles` cut
+            and joined to pictures again; `windows` as rows, once their order is undone; `deepstack` with those of
+            deeper layers; `states` for cross-attention. None where nobody has tried.
     """
 
-    vision_tower: str
-    projector: str
-    language_model: str
-    head: str
+    vision_tower: tuple[str, ...]
+    projector: tuple[str, ...]
+    language_model: tuple[str, ...]
     decoder_layers: str
-    attention: tuple[str, ...]
-    mlp: tuple[str, ...]
-    causal_prompt: bool
-    positions: Literal["row", "mrope"]
+    head: tuple[str, ...] = ("lm_head",)
+    attention: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj")
+    mlp: tuple[str, ...] = ("gate_proj", "up_proj", "down_proj")
+    causal_prompt: bool = True
+    positions: Literal["row", "mrope"] = "row"
+    unpackable: str | None = None
+    projected: Projected | None = None
 
-    def path(self, part: PartName) -> str:
-        """The dotted path of `part`'s root."""
-        return str(getattr(self, part))
+    def roots(self, part: PartName) -> tuple[str, ...]:
+        """The dotted paths of `part`'s roots."""
+        found: tuple[str, ...] = getattr(self, part)
+        return found
 
 
-_LLAMA_ATTENTION: Final = ("q_proj", "k_proj", "v_proj", "o_proj")
-_LLAMA_MLP: Final = ("gate_proj", "up_proj", "down_proj")
+# LLaVA-1.5, and Pixtral, whose checkpoints say `llava` as well.
+_LLAVA: Final = Family(
+    vision_tower=("model.vision_tower",),
+    projector=("model.multi_modal_projector",),
+    language_model=("model.language_model",),
+    decoder_layers="model.language_model.layers",
+    projected="rows",
+)
+_IDEFICS3: Final = Family(
+    vision_tower=("model.vision_model",),
+    projector=("model.connector",),
+    language_model=("model.text_model",),
+    decoder_layers="model.text_model.layers",
+    projected="images",
+)
+_QWEN2_VL: Final = Family(
+    vision_tower=("model.visual",),
+    projector=("model.visual.merger",),
+    language_model=("model.language_model",),
+    decoder_layers="model.language_model.layers",
+    positions="mrope",
+    projected="rows",
+)
 
 FAMILIES: Final[dict[str, Family]] = {
-    "llava": Family(
-        vision_tower="model.vision_tower",
-        projector="model.multi_modal_projector",
-        language_model="model.language_model",
-        head="lm_head",
-        decoder_layers="model.language_model.layers",
-        attention=_LLAMA_ATTENTION,
-        mlp=_LLAMA_MLP,
-        causal_prompt=True,
-        positions="row",
+    "llava": _LLAVA,
+    # `image_newline` is a bare parameter, which PEFT cannot save: it stays as the checkpoint has it.
+    "llava_next": replace(
+        _LLAVA, projector=("model.multi_modal_projector", "model.image_newline"), projected="tiles"
     ),
+    "idefics3": _IDEFICS3,
+    "smolvlm": _IDEFICS3,
+    "qwen2_vl": _QWEN2_VL,
+    "qwen2_5_vl": replace(_QWEN2_VL, projected="windows"),
+    # Deep layers of the tower have mergers of their own, which feed early layers of the language model.
+    "qwen3_vl": replace(
+        _QWEN2_VL,
+        projector=("model.visual.merger", "model.visual.deepstack_merger_list"),
+        projected="deepstack",
+    ),
+    # Llama-3.2-Vision: the language model's cross-attention layers lie among its others.
+    "mllama": replace(
+        _LLAVA,
+        vision_tower=("model.vision_model",),
+        unpackable="its words reach images by cross-attention, whose mask does not tell packed questions apart",
+        projected="states",
+    ),
+    "paligemma": replace(
+        _LLAVA,
+        causal_prompt=False,
+        unpackable="its whole prompt sees itself in both directions",
+        projected="images",
+    ),
+    "gemma3": replace(
+        _LLAVA,
+        causal_prompt=False,
+        unpackable="the tokens of its images see each other in both directions",
+        projected="images",
+    ),
+    "internvl": replace(_LLAVA, projected="images"),
 }
+
+_OWN_CODE: Final = "its checkpoint brings code of its own, and no downloaded code is run here"
+_EXPERTS: Final = "its experts are fused parameters, which neither 4-bit layers nor LoRA targets reach"
+
+REFUSED: Final[dict[str, str]] = {
+    "gemma3n": "its pictures and sound pass towers that share no interface with the others'; use Gemma3",
+    "idefics2": "its projector is a resampler with attention of its own, untried here; use Idefics3",
+    "internvl_chat": f"{_OWN_CODE}; use the checkpoint whose name ends in -hf",
+    "llama4": _EXPERTS,
+    "llava_llama": "this is the original code's format; use the checkpoint of llava-hf",
+    "llava_mistral": "this is the original code's format; use the checkpoint of llava-hf",
+    "minicpmv": _OWN_CODE,
+    "molmo": _OWN_CODE,
+    "phi3_v": _OWN_CODE,
+    "qwen3_vl_moe": _EXPERTS,
+    "vilt": "it classifies and generates no text",
+}
+"""Architectures that people ask for, and why each cannot be had."""
 
 
 def family_of(model_type: str) -> Family:
     """The facts for a `config.model_type`.
 
     Raises:
-        ConfigError: the architecture has no entry; says what to add, where, and which test proves it.
+        ConfigError: the architecture is refused, with the reason, or has no entry: what to add, where, and which test
+            proves it.
     """
     if model_type in FAMILIES:
         return FAMILIES[model_type]
+    known = ", ".join(sorted(FAMILIES))
+    if model_type in REFUSED:
+        raise ConfigError(f"Model type {model_type!r} is not supported: {REFUSED[model_type]}. Supported are {known}.")
     raise ConfigError(
-        f"Model type {model_type!r} is not supported; known are {', '.join(sorted(FAMILIES))}. To add it, write its "
-        "Family entry (vision_tower, projector, language_model, head, layer names) in vlm_lit/models/families.py and "
-        "its tiny model in tests/tiny_models.py; tests/models/test_families.py then proves the paths."
+        f"Model type {model_type!r} is not supported; known are {known}. To add it, write its "
+        "Family entry (vision_tower, projector, language_model, decoder_layers, layer names) in "
+        "vlm_lit/models/families.py and its tiny model in tests/tiny_families/; tests/models/test_families.py then "
+        "proves the paths, and tests/families/ every promise made for a family."
     )
 
 
@@ -85,8 +163,8 @@ def _lies_under(name: str, root: str) -> bool:
 
 def owner_of(name: str, family: Family) -> PartName | None:
     """The part that owns a module or parameter called `name`: the longest matching root; None if no root matches."""
-    owners = [part for part in PART_NAMES if _lies_under(name, family.path(part))]
-    return max(owners, key=lambda part: len(family.path(part)), default=None)
+    matching = [(len(root), part) for part in PART_NAMES for root in family.roots(part) if _lies_under(name, root)]
+    return max(matching)[1] if matching else None
 
 
 def names_of(part: PartName, names: Iterable[str], family: Family) -> list[str]:

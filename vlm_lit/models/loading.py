@@ -68,6 +68,7 @@ def load_base(
     """
     config = load_config(model_id, revision)
     family = family_of(config.model_type)
+    _refuse_tied_head(config, parts)
     bits = quantization_config(parts.precisions, family, quantization)
     try:
         model = AutoModelForImageTextToText.from_pretrained(
@@ -86,6 +87,17 @@ def load_base(
     keep_weights_unpacked(model)
     check_quantized(model, family, parts.precisions)
     return model, family
+
+
+def _refuse_tied_head(config: PretrainedConfig, parts: PartsSettings) -> None:
+    tied = getattr(config, "tie_word_embeddings", False) or getattr(
+        config.get_text_config(), "tie_word_embeddings", False
+    )
+    if tied and parts.head.precision in ("nf4", "int8"):
+        raise ConfigError(
+            f"head.precision is {parts.head.precision}, but this checkpoint's head shares its weights with the word "
+            "embeddings, which cannot be quantized. Use bf16 or fp32."
+        )
 
 
 def cast_parts(model: nn.Module, family: Family, parts: PartsSettings) -> None:

@@ -60,7 +60,7 @@ def quantization_config(
     precision = quantized_precision(precisions)
     if precision is None:
         return None
-    skip = [family.path(part) for part in PART_NAMES if precisions[part] != precision]
+    skip = [root for part in PART_NAMES if precisions[part] != precision for root in family.roots(part)]
     if precision == "int8":
         return BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=skip)
     return BitsAndBytesConfig(
@@ -104,13 +104,20 @@ def check_quantized(model: nn.Module, family: Family, precisions: Mapping[PartNa
     """Compare every linear layer with what was asked for its part.
 
     Raises:
-        ConfigError: a linear layer is quantized though its part is not, or the other way round.
+        ConfigError: a linear layer is quantized though its part is not, or the other way round, or a part that is to
+            be quantized has no linear layer.
     """
-    wrong = []
+    wrong, seen = [], set[PartName]()
     for name, owner, found in _linear_layers(model, family):
+        seen.add(owner)
         asked = precisions[owner]
         if (asked in _QUANTIZED or found in _QUANTIZED) and asked != found:
             wrong.append(f"{name} is {found}, asked for {asked}")
+    wrong += [
+        f"{part} has no linear layer, the one kind that can be {precisions[part]}"
+        for part in PART_NAMES
+        if precisions[part] in _QUANTIZED and part not in seen
+    ]
     if wrong:
         listed = "; ".join(wrong[:5]) + (f"; and {len(wrong) - 5} more" if len(wrong) > 5 else "")
         raise ConfigError(f"The loaded model is not quantized as its config asks: {listed}.")

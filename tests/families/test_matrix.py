@@ -1,0 +1,23 @@
+"""Does every family keep every promise? The table of family x check that the test run prints."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from checks import CHECKS
+from tiny_families.catalogue import TINY
+
+from vlm_lit.models.families import FAMILIES
+
+
+def test_every_family_has_a_tiny_model() -> None:
+    assert {tiny.model_type for tiny in TINY.values()} == set(FAMILIES)
+
+
+@pytest.mark.parametrize("check", CHECKS)
+@pytest.mark.parametrize("name", TINY)
+def test_family(name: str, check: str, folders: dict[str, Path], matrix: dict[tuple[str, str], str]) -> None:
+    matrix[name, check] = "FAILED"
+    refused = CHECKS[check](TINY[name], folders[name])
+    matrix[name, check] = "ok" if refused is None else refused

@@ -1,0 +1,21 @@
+"""Are the logits those of the model's own forward pass, a cap on them included?"""
+
+import family_cases as cases
+import pytest
+import torch
+from tiny_families.catalogue import TINY
+
+from vlm_lit.data.datamodule import encoder_of
+from vlm_lit.models.head import head_logits
+
+
+@pytest.mark.parametrize("cap", [None, 2.0])
+def test_logits_are_the_models_own(cap: float | None) -> None:
+    model, processor = TINY["paligemma"].build(0)
+    model.config.get_text_config().final_logit_softcapping = cap  # what makes it a PaliGemma 2 here
+    batch = cases.encode(encoder_of(processor), [cases.conversation(1, 1)])
+    with torch.no_grad():
+        expected = model(**batch.inputs).logits
+        found = head_logits(model, model.model(**batch.inputs).last_hidden_state)
+    assert torch.equal(found, expected)
+    assert cap is None or float(found.abs().max()) < cap

@@ -1,0 +1,124 @@
+"""LLaVA-1.5, Pixtral and LLaVA-NeXT, tiny. Pixtral is LLaVA's class with a vision tower that takes any size."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import tiny_models
+from transformers import (
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+    LlavaNextConfig,
+    LlavaNextForConditionalGeneration,
+    LlavaNextProcessor,
+    LlavaProcessor,
+    ProcessorMixin,
+)
+from transformers.models.llava_next.image_processing_pil_llava_next import LlavaNextImageProcessorPil
+from transformers.models.pixtral.image_processing_pil_pixtral import PixtralImageProcessorPil
+
+from tiny_families.weights import control_ids, drawn, text_sizes
+from tiny_families.words import rows, tokenizer
+from vlm_lit.data.processors_without_torchvision import processor_class
+
+# What the template of mistral-community/pixtral-12b writes: a system message goes into the last user turn.
+PIXTRAL_TEMPLATE: Final = (
+    "{%- if messages[0]['role'] == 'system' %}"
+    "{%- if messages[0]['content'] is string %}{%- set system_message = messages[0]['content'] %}"
+    "{%- else %}{%- set system_message = messages[0]['content'][0]['text'] %}{%- endif %}"
+    "{%- set messages = messages[1:] %}{%- endif %}"
+    "{{- bos_token }}{%- for message in messages %}{%- if message['role'] == 'user' %}{{- '[INST]' }}"
+    "{%- if loop.last and system_message is defined %}{{- system_message + '\n\n' }}{%- endif %}{%- endif %}"
+    "{%- if message['content'] is string %}{{- message['content'] }}{%- else %}"
+    "{%- for chunk in message['content'] %}{%- if chunk['type'] == 'text' %}{{- chunk['text'] }}"
+    "{%- elif chunk['type'] == 'image' %}{{- '[IMG]' }}{%- endif %}{%- endfor %}{%- endif %}"
+    "{%- if message['role'] == 'user' %}{{- '[/INST]' }}{%- else %}{{- eos_token }}{%- endif %}{%- endfor %}"
+)
+
+# The text of llava-hf/llava-v1.6-mistral-7b-hf's template: [INST] is ordinary text, and pictures come first.
+LLAVA_NEXT_TEMPLATE: Final = (
+    "{% for message in messages %}{% if message['role'] == 'system' %}"
+    "{{ '<<SYS>>\n' + message['content'][0]['text'] + '\n<</SYS>>\n\n' }}"
+    "{% elif message['role'] == 'user' %}{{ '[INST] ' }}"
+    "{% for content in message['content'] | selectattr('type', 'equalto', 'image') %}{{ '<image>\n' }}{% endfor %}"
+    "{% for content in message['content'] | selectattr('type', 'equalto', 'text') %}{{ content['text'] }}{% endfor %}"
+    "{{ ' [/INST]' }}{% elif message['role'] == 'assistant' %}{{ ' ' + message['content'][0]['text'] + '</s> ' }}"
+    "{% else %}{{ raise_exception('Only user and assistant roles are supported!') }}{% endif %}{% endfor %}"
+)
+
+CLIP: Final = {
+    "model_type": "clip_vision_model",
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 2,
+    "image_size": 28,
+    "patch_size": 14,
+}
+
+
+def llava(seed: int = 0) -> tuple[LlavaForConditionalGeneration, LlavaProcessor]:
+    """LLaVA-1.5's shape: every picture is 4 tokens."""
+    return tiny_models.llava(seed)
+
+
+def pixtral(seed: int = 0) -> tuple[LlavaForConditionalGeneration, ProcessorMixin]:
+    """Pixtral's shape: patches of 8 x 8 pixels, and a token at the end of each row of them."""
+    tokens = tokenizer(
+        bos="<s>",
+        bos_in_front=True,
+        eos="</s>",
+        pad="<pad>",
+        control=["[INST]", "[/INST]", "[IMG]", "[IMG_BREAK]", "[IMG_END]"],
+    )
+    processor = processor_class("PixtralProcessor")(
+        image_processor=PixtralImageProcessorPil(
+            size={"longest_edge": 32}, patch_size={"height": 8, "width": 8}, default_to_square=True
+        ),
+        tokenizer=tokens,
+        patch_size=8,
+        chat_template=PIXTRAL_TEMPLATE,
+    )
+    vision = {
+        "model_type": "pixtral",
+        "hidden_size": 64,
+        "intermediate_size": 128,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "image_size": 32,
+        "patch_size": 8,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0},
+    }
+    config = LlavaConfig(
+        vision_config=vision,
+        text_config={"model_type": "mistral", **text_sizes(rows(tokens)), **control_ids(tokens), "head_dim": 16},
+        image_token_index=tokens.convert_tokens_to_ids("[IMG]"),
+        vision_feature_layer=-1,
+        vision_feature_select_strategy="full",
+    )
+    return drawn(LlavaForConditionalGeneration, config, seed), processor
+
+
+def llava_next(seed: int = 0) -> tuple[LlavaNextForConditionalGeneration, LlavaNextProcessor]:
+    """LLaVA-NeXT's shape: a picture is seen whole and in the 28 x 28 tiles of the grid that fits it best."""
+    grid = [[28, 56], [56, 28], [56, 56]]
+    side = {"height": 28, "width": 28}
+    tokens = tokenizer(bos="<s>", bos_in_front=True, eos="</s>", pad="<pad>", named={"image_token": "<image>"})
+    processor = LlavaNextProcessor(
+        image_processor=LlavaNextImageProcessorPil(
+            size={"shortest_edge": 28}, crop_size=side, image_grid_pinpoints=grid
+        ),
+        tokenizer=tokens,
+        patch_size=14,
+        vision_feature_select_strategy="default",
+        num_additional_image_tokens=1,
+        chat_template=LLAVA_NEXT_TEMPLATE,
+    )
+    config = LlavaNextConfig(
+        vision_config=CLIP,
+        text_config={"model_type": "mistral", **text_sizes(rows(tokens)), **control_ids(tokens)},
+        image_token_index=tokens.convert_tokens_to_ids("<image>"),
+        image_grid_pinpoints=grid,
+        image_seq_length=4,
+    )
+    return drawn(LlavaNextForConditionalGeneration, config, seed), processor
