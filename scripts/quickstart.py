@@ -10,10 +10,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from vlm_lit.studies.tables import comparison_rows, comparison_table, read_predictions
-
 CONFIG = "configs/quickstart.yaml"
 BENCH, BASE, TUNED = Path("workbench"), Path("runs/quickstart/base"), Path("runs/quickstart/tuned")
+PAGE = Path("runs/quickstart/comparison")
 
 
 def vlm_lit(*arguments: str) -> None:
@@ -27,17 +26,17 @@ def vlm_lit(*arguments: str) -> None:
 
 def main() -> None:
     """Draw, measure, fine-tune, measure again, compare."""
-    for folder in (BENCH, BASE, TUNED):
+    for folder in (BENCH, BASE, TUNED, PAGE):
         shutil.rmtree(folder, ignore_errors=True)
     vlm_lit("workbench", "--output", str(BENCH))
     vlm_lit("test", "--config", CONFIG, "--run_dir", str(BASE))
     vlm_lit("fit", "--config", CONFIG)
     vlm_lit("test", "--config", CONFIG, "--ckpt_path", "last")
-    rows = comparison_rows(read_predictions(BASE / "predictions.jsonl"), read_predictions(TUNED / "predictions.jsonl"))
-    print("\nVQA accuracy on held-out pictures, before and after fine-tuning\n")
-    print(comparison_table(rows))
+    print("\nVQA accuracy on held-out pictures, before and after fine-tuning:")
+    vlm_lit("compare", str(TUNED), str(BASE), "--output", str(PAGE))
     print(f"\nRun directory:        {TUNED}")
     print(f"Sample predictions:   {TUNED / 'predictions.png'} (before: {BASE / 'predictions.png'})")
+    print(f"The same to read:     {PAGE / 'comparison.html'}")
     print("Curves and pictures:  .venv/bin/tensorboard --logdir runs/quickstart")
 
 

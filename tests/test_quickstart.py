@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-
-from vlm_lit.studies.tables import comparison_rows, read_predictions
 
 REPOSITORY = Path(__file__).parent.parent
 
@@ -24,11 +23,11 @@ def test_the_quickstart_teaches_the_base_something(tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     run = tmp_path / "runs" / "quickstart"
-    files = [run / part / "predictions.jsonl" for part in ("base", "tuned")]
-    overall = comparison_rows(*(read_predictions(path) for path in files))[0]
-    assert overall.intervals is not None
-    base, tuned, _ = overall.intervals
-    assert tuned.low > base.high
-    assert overall.tuned - overall.base >= 0.30
+    (pair,) = json.loads((run / "comparison" / "comparison.json").read_text())["pairs"]
+    assert (pair["a"], pair["b"]) == ("tuned", "base")
+    assert pair["difference"]["mean"] >= 0.30
+    assert pair["difference"]["ci95"][0] > 0
+    assert pair["verdict"] == "tuned better"
+    assert (run / "comparison" / "comparison.html").is_file()
     assert (run / "tuned" / "predictions.png").is_file()
     assert "tensorboard --logdir runs/quickstart" in done.stdout

@@ -137,12 +137,18 @@ class Batch:
 
     `inputs` are the model's keyword arguments as the processor made them: `input_ids` [B, L] int64,
     `attention_mask` [B, L] int64, and the family's pixel tensors. `labels` [B, L] int64 hold IGNORE_INDEX
-    wherever nothing is learned. `ids` are the conversations' ids, row by row.
+    wherever nothing is learned. `ids` are the conversations' ids, row by row, and `lengths` their tokens, each counted
+    as if it stood alone. `segments` [B, L] int64, where conversations share rows: 0 in what they share and in padding,
+    1, 2, ... in what is each one's own. `features` stand in for pixels where they are cached: for each image in the
+    order of the rows, what the vision tower hands to each of the projector's modules.
     """
 
     inputs: dict[str, Tensor]
     labels: Tensor
     ids: list[str]
+    lengths: list[int] = field(default_factory=list)
+    segments: Tensor | None = None
+    features: list[tuple[Tensor, ...]] | None = None
 
     @property
     def supervised_tokens(self) -> int:
@@ -154,12 +160,14 @@ class Batch:
 class StepWindow:
     """What one optimizer step sees on one rank.
 
-    `supervised_tokens` counts the positions the loss looks at. `dropped` and `changed` name the conversations that
+    `supervised_tokens` counts the positions the loss looks at. `rows` is the most rows its micro-batches could have
+    had when it was made. `dropped` and `changed` name the conversations that
     the over-length policy left out, or trimmed or shrank.
     """
 
     micro_batches: list[Batch] = field(default_factory=list)
     supervised_tokens: int = 0
+    rows: int = 0
     dropped: list[str] = field(default_factory=list)
     changed: list[str] = field(default_factory=list)
 
@@ -171,10 +179,27 @@ class StepWindow:
 
 @dataclass(kw_only=True)
 class PromptBatch:
-    """Left-padded prompts to answer: `inputs` as in `Batch`, and the conversations they were made from."""
+    """Prompts to answer: `inputs` and `features` as in `Batch`, and the conversations they are made of.
+
+    `segments` [B, L] as in `Batch`, where rows are padded on the right and hold a question each or several; their
+    conversations stand in the order of rows, then of segments. None where rows are padded on the left, one a question.
+    """
 
     inputs: dict[str, Tensor]
     conversations: list[Conversation]
+    segments: Tensor | None = None
+    features: list[tuple[Tensor, ...]] | None = None
+
+
+@dataclass(kw_only=True)
+class PromptWindow:
+    """The prompts that are answered in one evaluation step, in batches whose rows have equally many images.
+
+    `ids` are the conversations in the order they were asked for.
+    """
+
+    batches: list[PromptBatch]
+    ids: list[str]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,5 +1,7 @@
 """Is the data order a pure function of seed, epoch, step and rank, and is every conversation seen once a pass?"""
 
+from itertools import groupby
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -46,3 +48,34 @@ def test_a_limited_pass_starts_the_next_one_early() -> None:
 def test_no_data_is_refused() -> None:
     with pytest.raises(ConfigError, match="holds no conversation"):
         WindowSampler(0, window=1, steps=1, seed=0)
+
+
+@given(
+    groups=st.lists(st.one_of(st.none(), st.integers(0, 4)), min_size=1, max_size=40),
+    most=st.integers(1, 5),
+    epoch=st.integers(0, 3),
+)
+def test_what_shows_the_same_is_visited_in_runs(groups: list[int | None], most: int, epoch: int) -> None:
+    order = epoch_order(len(groups), 1, epoch, groups, most)
+    assert sorted(order) == list(range(len(groups)))
+    runs = [len(list(run)) for key, run in groupby(order, key=lambda i: (groups[i], i if groups[i] is None else 0))]
+    for key in {group for group in groups if group is not None}:
+        size = groups.count(key)
+        # As few runs as that many at a time make; two of one key may fall beside each other.
+        assert sum(1 for k, _ in groupby(order, key=lambda i: groups[i]) if k == key) <= -(-size // most)
+    assert sum(runs) == len(groups)
+
+
+def test_a_window_mixes_pictures() -> None:
+    groups = [i // 10 for i in range(100)]
+    window = WindowSampler(100, window=16, steps=6, seed=1, groups=groups, most=4).indices(0)
+    assert len(window) == 16
+    assert len({groups[i] for i in window}) >= 4
+
+
+def test_ranks_share_a_window_of_runs_in_pieces() -> None:
+    options = {"window": 12, "steps": 2, "seed": 1, "groups": [i // 4 for i in range(24)], "most": 4}
+    whole = WindowSampler(24, **options)  # type: ignore[arg-type]
+    shares = [WindowSampler(24, **options, rank=r, world=3).indices(0) for r in range(3)]  # type: ignore[arg-type]
+    assert [i for share in shares for i in share] == whole.indices(0)
+    assert [len(share) for share in shares] == [4, 4, 4]

@@ -36,3 +36,17 @@ def test_forbidden_tokens_are_never_said() -> None:
     bound = generate(model, dict(made), max_new_tokens=6, stop=StopTokens(end_of_turn=(1,), pad=2, forbidden=(said,)))
     assert said not in bound[0]
     assert torch.is_tensor(made["input_ids"])
+
+
+def test_the_checkpoints_generation_settings_change_no_answer() -> None:
+    # Published checkpoints bring such settings; generation mixes them into every configuration it is given.
+    model, processor = tiny_models.llava()
+    made = processor(text=["USER: hi ASSISTANT:"], return_tensors="pt")
+    stop = StopTokens(end_of_turn=(1,), pad=2)
+    plain = generate(model, dict(made), max_new_tokens=8, stop=stop)
+    said = max(plain[0], key=plain[0].count)
+    model.generation_config.repetition_penalty = 5.0
+    model.generation_config.begin_suppress_tokens = [plain[0][0], said]
+    theirs = model.generation_config
+    assert generate(model, dict(made), max_new_tokens=8, stop=stop) == plain
+    assert model.generation_config is theirs

@@ -49,3 +49,30 @@ def test_the_sum_is_float32(dtype: torch.dtype) -> None:
     labels = torch.tensor([[IGNORE_INDEX, 1, 2]])
     head = nn.Linear(8, 11, dtype=dtype)
     assert supervised_cross_entropy(torch.randn(1, 3, 8, dtype=dtype), labels, head).dtype == torch.float32
+
+
+@pytest.mark.parametrize("chunk", [1, 4, 7, 100])
+def test_chunks_change_nothing_and_bound_what_is_kept(chunk: int) -> None:
+    torch.manual_seed(0)
+    labels = torch.randint(0, 11, (3, 9))
+    labels[1, :6] = IGNORE_INDEX
+    hidden = torch.randn(3, 9, 8, requires_grad=True)
+    seen: list[int] = []
+
+    class Head(nn.Linear):
+        def forward(self, input: Tensor) -> Tensor:
+            seen.append(len(input))
+            return super().forward(input)
+
+    head = Head(8, 11)
+
+    def result(size: int) -> tuple[Tensor, ...]:
+        loss = supervised_cross_entropy(hidden, labels, head, chunk=size)
+        return loss, *torch.autograd.grad(loss, [hidden, head.weight])
+
+    whole = result(1000)
+    seen.clear()
+    for one, other in zip(result(chunk), whole, strict=True):
+        # float32 sums in another order.
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
+    assert max(seen) <= chunk

@@ -1,23 +1,50 @@
 """How does a list of conversations become what Lightning calls a batch?
 
 In training that is a step window: everything one optimizer step sees on this rank, cut into micro-batches. In
-evaluation it is one left-padded batch of prompts. A bad record travels back as a value: raised inside a worker it
-would reach the user as a page of traceback.
+evaluation it is a window of prompts. The rows of one batch have equally many images: a row without any
+costs no tower pass, and in Llama-3.2-Vision rows of unequal counts would change each other's logits. A bad record
+travels back as a value: raised inside a worker it would reach the user as a page of traceback.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import groupby
 
+import torch
 from PIL import Image
+from torch import Tensor
 
-from vlm_lit.data.encoding import Encoder, Side
+from vlm_lit.data.encoding import ConversationEncoder, Encoder, Side
+from vlm_lit.data.feature_store import FeatureStore
 from vlm_lit.data.images import load_images
 from vlm_lit.data.over_length import OverLengthPolicy
-from vlm_lit.schema import Batch, Conversation, PromptBatch, RecordError, StepWindow
+from vlm_lit.data.packing import grouped
+from vlm_lit.data.shared_rows import SharedRowEncoder
+from vlm_lit.data.stored_images import Picture, features_of
+from vlm_lit.schema import Batch, Conversation, PromptBatch, PromptWindow, RecordError, StepWindow
 
 Decoded = tuple[Conversation, list[Image.Image]]
+
+
+Group = Sequence[Conversation]
+
+
+class MicroBatch:
+    """How many rows a forward pass takes: a number that the training process may lower while workers read it."""
+
+    def __init__(self, rows: int) -> None:
+        self._rows: Tensor = torch.tensor([rows]).share_memory_()  # type: ignore[no-untyped-call]
+
+    @property
+    def rows(self) -> int:
+        """Most rows of one forward pass."""
+        return int(self._rows)
+
+    @rows.setter
+    def rows(self, rows: int) -> None:
+        self._rows[0] = rows
 
 
 class WindowCollator:
@@ -26,53 +53,161 @@ class WindowCollator:
     Args:
         encoder: makes padded batches.
         policy: what happens to over-length conversations.
-        micro_batch: most conversations of one forward pass.
+        micro_batch: most rows of one forward pass; workers that share a `MicroBatch` see it shrink.
+        packing: let conversations that show the same images share a row.
+        micro_tokens: most tokens of one forward pass of several rows, padding included; null for no limit.
+        store: where images may be found that need not be looked at again.
     """
 
-    def __init__(self, encoder: Encoder, policy: OverLengthPolicy, micro_batch: int) -> None:
-        self.encoder, self.policy, self.micro_batch = encoder, policy, micro_batch
+    def __init__(
+        self,
+        encoder: ConversationEncoder,
+        policy: OverLengthPolicy,
+        micro_batch: int | MicroBatch,
+        *,
+        packing: bool = False,
+        micro_tokens: int | None = None,
+        store: FeatureStore | None = None,
+    ) -> None:
+        self.encoder, self.policy, self.micro_tokens, self.store = encoder, policy, micro_tokens, store
+        self.micro_batch = micro_batch if isinstance(micro_batch, MicroBatch) else MicroBatch(micro_batch)
+        self.shared = SharedRowEncoder(encoder) if packing and isinstance(encoder, Encoder) else None
 
     def __call__(self, conversations: Sequence[Conversation]) -> StepWindow | RecordError:
         """Collate a window; the error of a bad record is returned, not raised."""
         try:
-            return self._collate(sorted(conversations, key=_size))
+            return self._collate(conversations)
         except RecordError as error:
             return error
 
     def _collate(self, conversations: Sequence[Conversation]) -> StepWindow:
-        window = StepWindow()
-        for at in range(0, len(conversations), self.micro_batch):
-            chunk = conversations[at : at + self.micro_batch]
-            decoded = [(c, load_images(c)) for c in chunk]
-            batch = encode_fitting(self.encoder, self.policy, decoded, window, side="right")
-            if batch is not None:
-                window.micro_batches.append(batch)
+        window = StepWindow(rows=self.micro_batch.rows)
+        keys = [self.shared.key(c) if self.shared is not None else None for c in conversations]
+        for chunk in _chunks(sorted(grouped(conversations, keys), key=_size), window.rows):
+            window.micro_batches += self._batches(chunk, window)
         window.supervised_tokens = sum(batch.supervised_tokens for batch in window.micro_batches)
         return window
 
+    def _batches(self, groups: Sequence[Group], window: StepWindow) -> Iterator[Batch]:
+        """One batch of a row a group, or several where that would be longer than is allowed."""
+        batch, longest = self._encode(groups), self.policy.max_length
+        if self.micro_tokens is not None and len(groups) > 1 and batch.inputs["input_ids"].numel() > self.micro_tokens:
+            middle = len(groups) // 2
+            yield from self._batches(groups[:middle], window)
+            yield from self._batches(groups[middle:], window)
+            return
+        if longest is None or (batch.inputs["input_ids"].shape[1] <= longest and max(batch.lengths) <= longest):
+            yield batch
+            return
+        too_long = {name for name, length in zip(batch.ids, batch.lengths, strict=True) if length > longest}
+        if too_long:
+            for conversation in (c for group in groups for c in group if c.id in too_long):
+                decoded = [(conversation, load_images(conversation))]
+                fitted = encode_fitting(self.encoder, self.policy, decoded, window, side="right")
+                yield from [fitted] if fitted is not None else []
+            rest: list[Group] = [[c for c in group if c.id not in too_long] for group in groups]
+        else:  # only because they share a row
+            rest = [group[: -(-len(group) // 2)] for group in groups]
+            second = [group[len(half) :] for group, half in zip(groups, rest, strict=True)]
+            yield from self._batches([group for group in second if group], window)
+        if any(rest):
+            yield from self._batches([group for group in rest if group], window)
+
+    def _encode(self, groups: Sequence[Group]) -> Batch:
+        images = _pictures([group[0] for group in groups], self.store)
+        if self.shared is not None and any(len(group) > 1 for group in groups):
+            batch = self.shared.encode(groups, images)
+        else:
+            batch = self.encoder.encode([c for group in groups for c in group], images, side="right")
+        return replace(batch, features=features_of(images))
+
 
 class PromptCollator:
-    """Makes a left-padded batch of prompts that end where the model is to answer."""
+    """Makes batches of prompts that end where the model is to answer.
 
-    def __init__(self, encoder: Encoder, policy: OverLengthPolicy) -> None:
-        self.encoder, self.policy = encoder, policy
+    Args:
+        encoder: makes padded batches.
+        policy: what happens to over-length conversations.
+        packing: let prompts that show the same images share a row. Rows are padded on the right then, else on the left.
+        store: where images may be found that need not be looked at again.
+    """
 
-    def __call__(self, conversations: Sequence[Conversation]) -> PromptBatch | RecordError:
+    def __init__(
+        self,
+        encoder: ConversationEncoder,
+        policy: OverLengthPolicy,
+        *,
+        packing: bool = False,
+        store: FeatureStore | None = None,
+    ) -> None:
+        self.encoder, self.policy, self.store = encoder, policy, store
+        self.shared = SharedRowEncoder(encoder) if packing and isinstance(encoder, Encoder) else None
+
+    def __call__(self, conversations: Sequence[Conversation]) -> PromptWindow | RecordError:
         """Collate prompts; the error of a bad record is returned, not raised."""
         try:
-            decoded = [(c, load_images(c)) for c in conversations]
-            window = StepWindow()
-            batch = encode_fitting(self.encoder, self.policy, decoded, window, side="left", for_generation=True)
-            if batch is None or window.dropped:
-                raise _dropped_in_evaluation(conversations, window)
-            # Decoded pixels stay in the worker: the conversation travels with references to its images only.
-            return PromptBatch(inputs=batch.inputs, conversations=[_without_pixels(c) for c in conversations])
+            keys = [self.shared.key(c, for_generation=True) if self.shared is not None else None for c in conversations]
+            groups = sorted(grouped(conversations, keys), key=_size)
+            batches = [self._batch(chunk) for chunk in _chunks(groups, len(groups))]
+            return PromptWindow(batches=batches, ids=[c.id for c in conversations])
         except RecordError as error:
             return error
 
+    def _batch(self, groups: Sequence[Group]) -> PromptBatch:
+        conversations = [c for group in groups for c in group]
+        batch = self._shared(groups) or self._stored(conversations) or self._decoded(conversations)
+        # Decoded pixels stay in the worker: the conversation travels with references to its images only.
+        return PromptBatch(
+            inputs=batch.inputs,
+            conversations=[_without_pixels(c) for c in conversations],
+            segments=batch.segments,
+            features=batch.features,
+        )
+
+    def _shared(self, groups: Sequence[Group]) -> Batch | None:
+        """A row a group; None where rows may not be shared, or a prompt is too long."""
+        if self.shared is None:
+            return None
+        pictures = _pictures([group[0] for group in groups], self.store)
+        batch = self.shared.encode(groups, pictures, for_generation=True)
+        segments = torch.zeros_like(batch.inputs["input_ids"]) if batch.segments is None else batch.segments
+        return replace(batch, segments=segments, features=features_of(pictures)) if self._fits(batch) else None
+
+    def _stored(self, conversations: Sequence[Conversation]) -> Batch | None:
+        """A row a prompt without its pixels; None where they are not stored, or a prompt is too long."""
+        stored = self.store.found(conversations) if self.store is not None else None
+        if stored is None:
+            return None
+        batch = self.encoder.encode(conversations, stored, side="left", for_generation=True)
+        return replace(batch, features=features_of(stored)) if self._fits(batch) else None
+
+    def _fits(self, batch: Batch) -> bool:
+        return self.policy.max_length is None or max(batch.lengths) <= self.policy.max_length
+
+    def _decoded(self, conversations: Sequence[Conversation]) -> Batch:
+        decoded = [(c, load_images(c)) for c in conversations]
+        window = StepWindow()
+        batch = encode_fitting(self.encoder, self.policy, decoded, window, side="left", for_generation=True)
+        if batch is None or window.dropped:
+            raise _dropped_in_evaluation(conversations, window)
+        return batch
+
+
+def _pictures(conversations: Sequence[Conversation], store: FeatureStore | None) -> Sequence[Sequence[Picture]]:
+    """The images of each, from the store if all are there, else decoded."""
+    stored = store.found(conversations) if store is not None else None
+    return stored if stored is not None else [load_images(c) for c in conversations]
+
+
+def _chunks(groups: Sequence[Group], most: int) -> Iterator[Sequence[Group]]:
+    """Neighbours with equally many images, at most `most` at a time."""
+    for _, alike in groupby(groups, key=lambda group: len(group[0].images)):
+        row = list(alike)
+        yield from (row[at : at + most] for at in range(0, len(row), most))
+
 
 def encode_fitting(
-    encoder: Encoder,
+    encoder: ConversationEncoder,
     policy: OverLengthPolicy,
     decoded: Sequence[Decoded],
     window: StepWindow,
@@ -87,11 +222,10 @@ def encode_fitting(
     if not decoded:
         return None
     batch = _encode(encoder, decoded, side, for_generation)
-    lengths = batch.inputs["attention_mask"].sum(1).tolist()
-    if policy.max_length is None or max(lengths) <= policy.max_length:
+    if policy.max_length is None or max(batch.lengths) <= policy.max_length:
         return batch
     fitted: list[Decoded] = []
-    for (conversation, images), length in zip(decoded, lengths, strict=True):
+    for (conversation, images), length in zip(decoded, batch.lengths, strict=True):
         if length <= policy.max_length:
             fitted.append((conversation, images))
             continue
@@ -102,13 +236,13 @@ def encode_fitting(
     return _encode(encoder, fitted, side, for_generation) if fitted else None
 
 
-def _encode(encoder: Encoder, decoded: Sequence[Decoded], side: Side, for_generation: bool) -> Batch:
+def _encode(encoder: ConversationEncoder, decoded: Sequence[Decoded], side: Side, for_generation: bool) -> Batch:
     conversations, images = zip(*decoded, strict=True)
     return encoder.encode(conversations, images, side=side, for_generation=for_generation)
 
 
-def _size(conversation: Conversation) -> tuple[int, int]:
-    return len(conversation.images), sum(len(turn.text) for turn in conversation.turns)
+def _size(group: Group) -> tuple[int, int]:
+    return len(group[0].images), sum(len(turn.text) for c in group for turn in c.turns)
 
 
 def _without_pixels(conversation: Conversation) -> Conversation:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
@@ -10,14 +10,18 @@ from lightning import LightningDataModule
 from torch.utils.data import DataLoader
 from transformers import ProcessorMixin
 
-from vlm_lit.data.collate import PromptCollator, WindowCollator
-from vlm_lit.data.encoding import Encoder
+from vlm_lit.data.collate import MicroBatch, PromptCollator, WindowCollator
+from vlm_lit.data.encoding import ConversationEncoder, Encoder
+from vlm_lit.data.feature_store import FeatureStore
 from vlm_lit.data.masking import Transcript
 from vlm_lit.data.over_length import OverLength, OverLengthPolicy
+from vlm_lit.data.packing import likely_longest
+from vlm_lit.data.prefix_encoding import PrefixEncoder
 from vlm_lit.data.processors import load_processor
+from vlm_lit.data.prompt_windows import PromptWindows, prompt_windows
 from vlm_lit.data.sampler import WindowSampler, steps_per_epoch
 from vlm_lit.data.sources import ConversationDataset, SourceSettings, StreamedWindows, open_source
-from vlm_lit.schema import Batch, ConfigError, PromptBatch, RecordError, StepWindow
+from vlm_lit.schema import Batch, ConfigError, PromptBatch, PromptWindow, RecordError, StepWindow
 
 
 class ConversationDataModule(LightningDataModule):
@@ -34,12 +38,20 @@ class ConversationDataModule(LightningDataModule):
             "{question}\\nAnswer the question using a single word or phrase."
         system: system message put before every conversation that has none.
         effective_batch: conversations an optimizer step sees, over all ranks.
-        micro_batch: most conversations in one forward pass; changes memory and speed, not the result.
-        eval_batch: prompts answered together.
+        micro_batch: most rows in one forward pass; changes memory and speed, not the result. `auto` finds the most that
+            fit by trying the longest rows.
+        micro_tokens: most tokens in a forward pass of several rows, padding included; null for no limit.
+        packing: let questions about one image share a row, the image encoded once; the same result for the same
+            conversations, and the same answers in an evaluation. Plain rows are used where the model does not allow it.
+        questions_per_row: most questions that share a row. A step sees fewer different images the more there are.
+        eval_batch: most prompts answered together; neighbours in the file that show the same images are not parted.
         max_length: most tokens of a conversation, image tokens included; null for no limit.
         over_length: what happens to a longer one: error, drop, trim_text or shrink_image.
         num_workers: processes that decode and tokenize; 0 does it in the training process.
         check_images: `header` opens every image before training starts, `none` leaves bad ones to be met later.
+        feature_cache: folder to keep the frozen vision tower's features in, so that an image passes the tower once and
+            never again, in this run and in later ones; null for none.
+        feature_cache_gb: most gigabytes to add to that folder; null for as many as the disk has.
         seed: what the data order follows from; linked to seed_everything.
     """
 
@@ -54,28 +66,44 @@ class ConversationDataModule(LightningDataModule):
         prompt: str | None = None,
         system: str | None = None,
         effective_batch: int = 16,
-        micro_batch: int = 1,
+        micro_batch: int | Literal["auto"] = 1,
+        micro_tokens: int | None = None,
+        packing: bool = True,
+        questions_per_row: int = 8,
         eval_batch: int = 8,
         max_length: int | None = 2048,
         over_length: OverLength = "error",
         num_workers: int = 2,
         check_images: Literal["header", "none"] = "header",
+        feature_cache: str | None = None,
+        feature_cache_gb: float | None = None,
         seed: int = 42,
     ) -> None:
         super().__init__()
         for name, value in (
             ("effective_batch", effective_batch),
-            ("micro_batch", micro_batch),
+            ("micro_batch", 1 if micro_batch == "auto" else micro_batch),
+            ("micro_tokens", 1 if micro_tokens is None else micro_tokens),
             ("eval_batch", eval_batch),
+            ("questions_per_row", questions_per_row),
         ):
             if value < 1:
                 raise ConfigError(f"data.{name} is {value}; it must be at least 1.")
         self.model_id, self.revision = model_id, revision
         self.sources = {"train": train, "val": val, "test": test, "predict": predict}
         self.prompt, self.system = prompt, system
-        self.effective_batch, self.micro_batch, self.eval_batch = effective_batch, micro_batch, eval_batch
+        self.effective_batch, self.eval_batch = effective_batch, eval_batch
+        self.probes_micro_batch, self.micro_tokens = micro_batch == "auto", micro_tokens
+        self.micro_batch = MicroBatch(1 if micro_batch == "auto" else micro_batch)
+        self.packing, self.questions_per_row = packing, questions_per_row
         self.max_length, self.over_length = max_length, over_length
         self.num_workers, self.check_images, self.seed = num_workers, check_images, seed
+        self.feature_cache, self.feature_cache_gb = feature_cache, feature_cache_gb
+        self.open_store: Callable[[], FeatureStore] | None = None
+        """Fills and opens the feature store; set by whoever has the tower."""
+        self.prompts_from_store = True
+        """Whether answers can be generated from stored features; the model's matter as well."""
+        self._store: FeatureStore | None = None
         self.datasets: dict[str, ConversationDataset | StreamedWindows] = {}
         self._processor: ProcessorMixin | None = None
         self._start = 0
@@ -88,9 +116,9 @@ class ConversationDataModule(LightningDataModule):
         return self._processor
 
     @property
-    def transcript(self) -> Transcript:
-        """Renders conversations with the processor's chat template."""
-        return Transcript(self.processor)
+    def encoder(self) -> ConversationEncoder:
+        """Turns conversations into padded batches, in the way the checkpoint's processor calls for."""
+        return encoder_of(self.processor)
 
     def setup(self, stage: str) -> None:
         """Open and check the sources that `stage` (fit, validate, test, predict) needs."""
@@ -142,31 +170,68 @@ class ConversationDataModule(LightningDataModule):
 
     # Loaders -----------------------------------------------------------------------------------------------------
 
-    def _encoder(self) -> tuple[Encoder, OverLengthPolicy]:
-        encoder = Encoder(self.transcript)
+    def fitting(self) -> tuple[ConversationEncoder, OverLengthPolicy]:
+        """What makes batches, and what happens to conversations that are too long for one."""
+        encoder = self.encoder
         return encoder, OverLengthPolicy(encoder, self.max_length, self.over_length)
 
     def train_dataloader(self) -> DataLoader[StepWindow]:
         """One item an optimizer step, from where a resumed run stopped."""
         assert self.trainer is not None
-        collator = WindowCollator(*self._encoder(), self.micro_batch)
-        train, rank, world = self.datasets["train"], self.trainer.global_rank, self.trainer.world_size
+        collator, train = self._collator(), self.datasets["train"]
+        rank, world = self.trainer.global_rank, self.trainer.world_size
         if isinstance(train, StreamedWindows):
             windows = train.arranged(self.effective_batch, self.total_steps, self.seed, self._start, rank, world)
             return self._loader(windows, collate_fn=collator, batch_size=None)
-        sampler = WindowSampler(
+        return self._loader(train, collate_fn=collator, batch_sampler=self._sampler(train))
+
+    def _stored(self) -> FeatureStore | None:
+        """The feature store, filled when first asked for: the model is on its device by then."""
+        if self._store is None and self.open_store is not None:
+            self._store = self.open_store()
+        return self._store
+
+    def _collator(self) -> WindowCollator:
+        return WindowCollator(
+            *self.fitting(),
+            self.micro_batch,
+            packing=self.packing,
+            micro_tokens=self.micro_tokens,
+            store=self._stored(),
+        )
+
+    def _sampler(self, train: ConversationDataset) -> WindowSampler:
+        assert self.trainer is not None
+        return WindowSampler(
             len(train),
             window=self.effective_batch,
             steps=self.total_steps,
             seed=self.seed,
             start=self._start,
-            rank=rank,
-            world=world,
+            rank=self.trainer.global_rank,
+            world=self.trainer.world_size,
             limit=self.steps_per_pass,
+            groups=train.image_keys if self.packing else None,
+            most=self.questions_per_row,
         )
-        return self._loader(train, collate_fn=collator, batch_sampler=sampler)
 
-    def _prompts(self, split: str) -> DataLoader[PromptBatch] | list[DataLoader[PromptBatch]]:
+    def window(self, step: int) -> StepWindow | None:
+        """This rank's window of optimizer step `step`, collated here and now; None for a stream, which has passed."""
+        train = self.datasets["train"]
+        if isinstance(train, StreamedWindows):
+            return None
+        return _raised(self._collator()([train[i] for i in self._sampler(train).indices(step)]))
+
+    def longest_window(self, rows: int) -> StepWindow | None:
+        """The `rows` rows that are likely to be longest, as one window; None for a stream, whose rows nobody knows."""
+        train = self.datasets["train"]
+        if isinstance(train, StreamedWindows):
+            return None
+        conversations = [train[i] for i in range(len(train))]
+        keys = (train.image_keys if self.packing else None) or [None] * len(train)
+        return _raised(self._collator()(likely_longest(conversations, keys, self.questions_per_row, rows)))
+
+    def _prompts(self, split: str) -> DataLoader[PromptWindow] | list[DataLoader[PromptWindow]]:
         if split not in self.datasets:
             return []
         assert self.trainer is not None
@@ -177,19 +242,21 @@ class ConversationDataModule(LightningDataModule):
             )
         world, rank = self.trainer.world_size, self.trainer.global_rank
         # Each question on one rank, none repeated to even them out: answering needs no ranks in step.
-        sampler = range(rank, len(dataset), world)
-        collator = PromptCollator(*self._encoder())
-        return self._loader(dataset, collate_fn=collator, batch_size=self.eval_batch, sampler=sampler)
+        keys = dataset.image_keys if self.packing else None
+        windows = PromptWindows(dataset, prompt_windows(range(rank, len(dataset), world), keys, self.eval_batch))
+        store = self._stored() if self.prompts_from_store else None
+        collator = PromptCollator(*self.fitting(), packing=self.packing, store=store)
+        return self._loader(windows, collate_fn=collator, batch_size=None)
 
-    def val_dataloader(self) -> DataLoader[PromptBatch] | list[DataLoader[PromptBatch]]:
+    def val_dataloader(self) -> DataLoader[PromptWindow] | list[DataLoader[PromptWindow]]:
         """Prompts of the validation questions, in file order."""
         return self._prompts("val")
 
-    def test_dataloader(self) -> DataLoader[PromptBatch] | list[DataLoader[PromptBatch]]:
+    def test_dataloader(self) -> DataLoader[PromptWindow] | list[DataLoader[PromptWindow]]:
         """Prompts of the test questions, in file order."""
         return self._prompts("test")
 
-    def predict_dataloader(self) -> DataLoader[PromptBatch] | list[DataLoader[PromptBatch]]:
+    def predict_dataloader(self) -> DataLoader[PromptWindow] | list[DataLoader[PromptWindow]]:
         """Prompts to answer without judging them."""
         return self._prompts("predict")
 
@@ -205,22 +272,25 @@ class ConversationDataModule(LightningDataModule):
     # Hooks -------------------------------------------------------------------------------------------------------
 
     def on_before_batch_transfer(
-        self, batch: StepWindow | PromptBatch | RecordError, dataloader_idx: int
-    ) -> StepWindow | PromptBatch:
+        self, batch: StepWindow | PromptWindow | RecordError, dataloader_idx: int
+    ) -> StepWindow | PromptWindow:
         """Raise here, in the training process, what a worker found wrong with a record."""
         if isinstance(batch, RecordError):
             raise batch
         return batch
 
     def transfer_batch_to_device(
-        self, batch: StepWindow | PromptBatch, device: torch.device, dataloader_idx: int
-    ) -> StepWindow | PromptBatch:
+        self, batch: StepWindow | PromptWindow, device: torch.device, dataloader_idx: int
+    ) -> StepWindow | PromptWindow:
         """Move the tensors, and nothing else, to `device`."""
-        batches: Sequence[Batch | PromptBatch] = batch.micro_batches if isinstance(batch, StepWindow) else [batch]
+        batches: Sequence[Batch | PromptBatch] = batch.micro_batches if isinstance(batch, StepWindow) else batch.batches
         for part in batches:
             part.inputs = {name: tensor.to(device, non_blocking=True) for name, tensor in part.inputs.items()}
+            if part.features is not None:
+                part.features = [tuple(t.to(device, non_blocking=True) for t in image) for image in part.features]
             if isinstance(part, Batch):
                 part.labels = part.labels.to(device, non_blocking=True)
+            part.segments = part.segments.to(device, non_blocking=True) if part.segments is not None else None
         return batch
 
     def state_dict(self) -> dict[str, int]:
@@ -231,3 +301,16 @@ class ConversationDataModule(LightningDataModule):
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
         """Go on behind the steps that are done."""
         self._start = state_dict["step"]
+
+
+def _raised(found: StepWindow | RecordError) -> StepWindow:
+    if isinstance(found, RecordError):
+        raise found
+    return found
+
+
+def encoder_of(processor: ProcessorMixin) -> ConversationEncoder:
+    """The encoder that a processor calls for."""
+    if getattr(processor, "chat_template", None) is None:
+        return PrefixEncoder(processor)
+    return Encoder(Transcript(processor))

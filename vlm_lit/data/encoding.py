@@ -1,23 +1,29 @@
 """How do several conversations become one padded batch of token ids, labels and pixels?
 
 The processor sees the whole batch at once, images nested per conversation (the one form every family accepts).
-Tokens are never cut: truncating would cut image placeholders away from their features.
+Tokens are never cut: truncating would cut image placeholders away from their features. Fields that run along the tokens
+(mask, token types, an image's cross-attention) are known by their shape [B, L, ...]: a processor's other fields count
+images, tiles or patches, of which a batch of conversations never has as many as tokens.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, Protocol
 
 import torch
-from PIL import Image
 from torch import Tensor
+from transformers import PreTrainedTokenizerBase, ProcessorMixin
 
-from vlm_lit.data.masking import Rendered, Span, Transcript, shift_spans, supervised_tokens
+from vlm_lit.data.escapes import Span, restore
+from vlm_lit.data.masking import Rendered, Transcript, shift_spans, supervised_tokens
+from vlm_lit.data.stored_images import Picture, standing_in
 from vlm_lit.schema import IGNORE_INDEX, Batch, Conversation, RecordError
 
 Side = Literal["left", "right"]
+Replacements = Sequence[dict[str, Any]]
+"""What a processor wrote for each image of a text: `span` before, `new_span` after, `replacement`."""
 
 
 @dataclass
@@ -30,19 +36,27 @@ class Row:
     def __len__(self) -> int:
         return len(self.supervised)
 
+    def with_typed(self, offsets: Sequence[Span], typed_at: dict[Span, str], tokenizer: PreTrainedTokenizerBase) -> Row:
+        """The row with the typed control strings put back; see `escapes.restore`."""
+        ids, keep = restore(self.fields["input_ids"], offsets, typed_at, tokenizer)
+        fields = {name: value[keep] for name, value in self.fields.items()} | {"input_ids": ids}
+        return Row(fields, [self.supervised[i] for i in keep])
 
-class Encoder:
-    """Turns conversations with their decoded images into padded batches."""
 
-    def __init__(self, transcript: Transcript) -> None:
-        self.transcript = transcript
-        self.processor = transcript.processor
-        self.tokenizer = transcript.tokenizer
+class ConversationEncoder(Protocol):
+    """Whatever turns conversations with their decoded images into padded batches."""
+
+    processor: ProcessorMixin
+    tokenizer: PreTrainedTokenizerBase
+
+    @property
+    def end_of_turn(self) -> tuple[int, ...]:
+        """Token ids that end an assistant turn."""
 
     def encode(
         self,
         conversations: Sequence[Conversation],
-        images: Sequence[Sequence[Image.Image]],
+        images: Sequence[Sequence[Picture]],
         *,
         side: Side,
         for_generation: bool = False,
@@ -51,99 +65,176 @@ class Encoder:
 
         Args:
             conversations: B conversations.
-            images: the decoded images of each, in the order of its image slots.
+            images: the images of each, decoded or stored, in the order of its image slots.
             side: where padding goes: right for training, left for generation.
             for_generation: leave out the last assistant turn and ask for it.
 
         Raises:
             RecordError: the processor refuses a conversation, for example because image counts differ.
         """
-        rendered = [self.transcript.render(c, for_generation=for_generation) for c in conversations]
-        output = self._process(rendered, images, conversations)
-        rows, rest = self._rows(output, rendered, conversations)
-        labels = [torch.where(torch.tensor(row.supervised), row.fields["input_ids"], IGNORE_INDEX) for row in rows]
-        inputs = {name: self._pad([row.fields[name] for row in rows], name, side) for name in rows[0].fields}
-        return Batch(inputs=inputs | rest, labels=_stack(labels, IGNORE_INDEX, side), ids=[c.id for c in conversations])
 
-    def _process(
+
+class Encoder:
+    """A `ConversationEncoder` for processors with a chat template."""
+
+    def __init__(self, transcript: Transcript) -> None:
+        self.transcript = transcript
+        self.processor = transcript.processor
+        self.tokenizer = transcript.tokenizer
+
+    @property
+    def end_of_turn(self) -> tuple[int, ...]:
+        """Token ids that end an assistant turn."""
+        return self.transcript.end_of_turn
+
+    def encode(
+        self,
+        conversations: Sequence[Conversation],
+        images: Sequence[Sequence[Picture]],
+        *,
+        side: Side,
+        for_generation: bool = False,
+    ) -> Batch:
+        """Encode rows into one batch; see `ConversationEncoder`."""
+        rendered = [self.transcript.render(c, for_generation=for_generation) for c in conversations]
+        rows, _, rest = self.rows(rendered, images, conversations)
+        return assembled(rows, rest, [c.id for c in conversations], self.tokenizer, side)
+
+    def rows(
         self,
         rendered: Sequence[Rendered],
-        images: Sequence[Sequence[Image.Image]],
+        images: Sequence[Sequence[Picture]],
         conversations: Sequence[Conversation],
-    ) -> dict[str, object]:
-        bos = self.tokenizer.bos_token
-        try:
-            return dict(
-                self.processor(
-                    text=[r.text for r in rendered],
-                    images=[list(group) for group in images] if any(images) else None,
-                    padding=True,
-                    padding_side="right",
-                    add_special_tokens=not (bos and rendered[0].text.startswith(bos)),
-                    return_offsets_mapping=True,
-                    return_text_replacement_offsets=True,
-                    return_tensors="pt",
-                )
-            )
-        except ValueError as error:
-            names = ", ".join(c.id for c in conversations[:5])
-            raise RecordError(
-                f"the processor refuses the conversation: {error}",
-                remedy="Check its images and image placeholders.",
-                file=conversations[0].file,
-                record=conversations[0].record if len(conversations) == 1 else f"one of the ids {names}",
-            ) from error
-
-    def _rows(
-        self, output: dict[str, object], rendered: Sequence[Rendered], conversations: Sequence[Conversation]
-    ) -> tuple[list[Row], dict[str, Tensor]]:
-        replacements = output.pop("text_replacement_offsets", None) or [[] for _ in rendered]
+    ) -> tuple[list[Row], list[Replacements], dict[str, Tensor]]:
+        """Each conversation's row, what stands for each of its images, and the fields that do not run along tokens."""
+        output = processed(
+            self.processor,
+            [r.text for r in rendered],
+            images,
+            conversations,
+            add_special_tokens=self._adds_special_tokens(rendered[0]),
+            return_text_replacement_offsets=True,
+        )
+        found = output.pop("text_replacement_offsets", None)
+        # None of them where the batch shows no image.
+        replacements: list[Replacements] = found if isinstance(found, list) and found else [[] for _ in rendered]
         offsets = output.pop("offset_mapping")
-        tensors = {name: value for name, value in output.items() if isinstance(value, Tensor)}
         assert isinstance(offsets, Tensor)
-        assert isinstance(replacements, list)
-        shape = tensors["input_ids"].shape
-        along_tokens = [name for name, value in tensors.items() if value.shape[:2] == shape]
+        along_tokens, rest = split_fields(output)
         rows = []
         for i, (text, conversation) in enumerate(zip(rendered, conversations, strict=True)):
-            length = int(tensors["attention_mask"][i].sum())
-            spans = [(int(start), int(end)) for start, end in offsets[i, :length].tolist()]
-            mask = supervised_tokens(spans, shift_spans(text.spans, replacements[i]), conversation)
-            row = Row({name: tensors[name][i, :length] for name in along_tokens}, mask)
-            rows.append(self._restore(row, text, spans, replacements[i]) if text.escapes else row)
-        return rows, {name: value for name, value in tensors.items() if name not in along_tokens}
+            length = int(along_tokens["attention_mask"][i].sum())
+            fields = {name: value[i, :length] for name, value in along_tokens.items()}
+            rows.append(self._row(fields, offsets[i, :length].tolist(), text, replacements[i], conversation))
+        return rows, replacements, rest
 
-    def _restore(
-        self, row: Row, text: Rendered, offsets: Sequence[Span], replacements: Sequence[dict[str, Span]]
+    def row_like(self, first: Row, rendered: Rendered, replacements: Replacements, conversation: Conversation) -> Row:
+        """The row of a conversation whose images were processed with another's, without processing them again.
+
+        Args:
+            first: the other conversation's row.
+            rendered: the conversation's text.
+            replacements: what stands for each image, as the other conversation's row has it.
+            conversation: the conversation.
+        """
+        written = [str(replacement["replacement"]) for replacement in replacements]
+        (text,), (moved,) = self.processor.get_text_with_replacements([rendered.text], written)
+        tokens = self.tokenizer(
+            text, add_special_tokens=self._adds_special_tokens(rendered), return_offsets_mapping=True
+        )
+        fields = {name: torch.tensor(tokens[name]) for name in ("input_ids", "attention_mask")}
+        if "mm_token_type_ids" in first.fields:
+            kinds = self.processor.create_mm_token_type_ids([tokens["input_ids"]])
+            fields["mm_token_type_ids"] = torch.tensor(kinds[0])
+        assert fields.keys() == first.fields.keys()
+        return self._row(fields, tokens["offset_mapping"], rendered, moved, conversation)
+
+    def _adds_special_tokens(self, rendered: Rendered) -> bool:
+        bos = self.tokenizer.bos_token
+        return not (bos and rendered.text.startswith(bos))
+
+    def _row(
+        self,
+        fields: dict[str, Tensor],
+        offsets: Sequence[Sequence[int]],
+        text: Rendered,
+        replacements: Replacements,
+        conversation: Conversation,
     ) -> Row:
-        """Put the typed control strings back, as ordinary text, where their private characters stand."""
-        keep: list[int] = []
-        ids: list[int] = []
+        spans = [(int(start), int(end)) for start, end in offsets]
+        mask = supervised_tokens(spans, shift_spans(text.spans, replacements), conversation)
+        row = Row(fields, mask)
+        return self._restore(row, text, spans, replacements) if text.escapes else row
+
+    def _restore(self, row: Row, text: Rendered, offsets: Sequence[Span], replacements: Replacements) -> Row:
         typed_at = {
             shift_spans([(at, at + 1)], replacements)[0]: text.escapes[character]
             for at, character in enumerate(text.text)
             if character in text.escapes
         }
-        done: set[Span] = set()
-        for i, (start, end) in enumerate(offsets):
-            covered = sorted(span for span in typed_at if span[0] < end and start < span[1])
-            fresh = [span for span in covered if span not in done]
-            done.update(fresh)
-            new = [t for span in fresh for t in self.transcript.literal_ids(typed_at[span])]
-            ids += new if covered else [int(row.fields["input_ids"][i])]
-            keep += [i] * (len(new) if covered else 1)
-        fields = {name: value[keep] for name, value in row.fields.items()}
-        fields["input_ids"] = torch.tensor(ids, dtype=row.fields["input_ids"].dtype)
-        return Row(fields, [row.supervised[i] for i in keep])
-
-    def _pad(self, values: Sequence[Tensor], name: str, side: Side) -> Tensor:
-        return _stack(values, int(self.tokenizer.pad_token_id) if name == "input_ids" else 0, side)
+        return row.with_typed(offsets, typed_at, self.tokenizer)
 
 
-def _stack(values: Sequence[Tensor], fill: int, side: Side) -> Tensor:
+def processed(
+    processor: ProcessorMixin,
+    texts: Sequence[str],
+    images: Sequence[Sequence[Picture]],
+    conversations: Sequence[Conversation],
+    **options: object,
+) -> dict[str, object]:
+    """The processor's output for a batch, padded on the right, offsets included; stored images give no pixels.
+
+    Raises:
+        RecordError: the processor refuses a conversation.
+    """
+    answering, decoded = standing_in(processor, images)
+    try:
+        output = dict(
+            answering(
+                text=list(texts),
+                images=decoded,
+                padding=True,
+                padding_side="right",
+                return_offsets_mapping=True,
+                return_tensors="pt",
+                **options,
+            )
+        )
+        return {name: value for name, value in output.items() if not (isinstance(value, Tensor) and not value.numel())}
+    except ValueError as error:
+        names = ", ".join(c.id for c in conversations[:5])
+        raise RecordError(
+            f"the processor refuses the conversation: {error}",
+            remedy="Check its images and image placeholders.",
+            file=conversations[0].file,
+            record=conversations[0].record if len(conversations) == 1 else f"one of the ids {names}",
+        ) from error
+
+
+def split_fields(output: dict[str, object]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """The fields that run along the tokens [B, L, ...], and the others."""
+    tensors = {name: value for name, value in output.items() if isinstance(value, Tensor)}
+    shape = tensors["input_ids"].shape
+    along = {name: value for name, value in tensors.items() if value.shape[:2] == shape}
+    return along, {name: value for name, value in tensors.items() if name not in along}
+
+
+def assembled(
+    rows: Sequence[Row], rest: dict[str, Tensor], ids: list[str], tokenizer: PreTrainedTokenizerBase, side: Side
+) -> Batch:
+    """Rows padded into one batch, labels set where they are supervised; one conversation a row."""
+    labels = [torch.where(torch.tensor(row.supervised), row.fields["input_ids"], IGNORE_INDEX) for row in rows]
+    fills = dict.fromkeys(rows[0].fields, 0) | {"input_ids": int(tokenizer.pad_token_id)}
+    inputs = {name: padded([row.fields[name] for row in rows], fill, side) for name, fill in fills.items()}
+    labels_BL = padded(labels, IGNORE_INDEX, side)
+    return Batch(inputs=inputs | rest, labels=labels_BL, ids=ids, lengths=[len(row) for row in rows])
+
+
+def padded(values: Sequence[Tensor], fill: int, side: Side) -> Tensor:
+    """Tensors [T_i, ...] as one [B, max T_i, ...], filled up on the other side."""
     longest = max(len(value) for value in values)
-    padded = values[0].new_full((len(values), longest, *values[0].shape[1:]), fill)
-    for row, value in zip(padded, values, strict=True):
+    filled = values[0].new_full((len(values), longest, *values[0].shape[1:]), fill)
+    for row, value in zip(filled, values, strict=True):
         target = row[: len(value)] if side == "right" else row[longest - len(value) :]
         target.copy_(value)
-    return padded
+    return filled

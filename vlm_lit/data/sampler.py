@@ -6,8 +6,7 @@ N = conversations, W = window: the conversations of one optimizer step over all 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
-from functools import lru_cache
+from collections.abc import Hashable, Iterator, Sequence
 
 import torch
 from torch.utils.data import Sampler
@@ -21,11 +20,33 @@ def derive_seed(*parts: int | str) -> int:
     return int.from_bytes(digest, "big") >> 1
 
 
-@lru_cache(maxsize=2)
-def epoch_order(n: int, seed: int, epoch: int) -> tuple[int, ...]:
-    """The order in which epoch `epoch` visits N conversations."""
+def epoch_order(
+    n: int, seed: int, epoch: int, groups: Sequence[Hashable | None] | None = None, most: int = 1
+) -> tuple[int, ...]:
+    """The order in which epoch `epoch` visits N conversations.
+
+    Args:
+        n: number of conversations.
+        seed: what the order follows from.
+        epoch: which pass it is.
+        groups: what each conversation shows; those that show the same are visited in runs of up to `most`, the runs in
+            any order. None visits each on its own.
+        most: longest run.
+    """
     generator = torch.Generator().manual_seed(derive_seed("order", seed, epoch))
-    return tuple(torch.randperm(n, generator=generator).tolist())
+    order: list[int] = torch.randperm(n, generator=generator).tolist()
+    if groups is None:
+        return tuple(order)
+    runs: list[list[int]] = []
+    filling: dict[Hashable, list[int]] = {}
+    for i in order:
+        run = filling.get(groups[i]) if groups[i] is not None else None
+        if run is None or len(run) == most:
+            run = []
+            runs.append(run)
+            filling[groups[i]] = run
+        run.append(i)
+    return tuple(i for k in torch.randperm(len(runs), generator=generator).tolist() for i in runs[k])
 
 
 class WindowSampler(Sampler[list[int]]):
@@ -39,6 +60,7 @@ class WindowSampler(Sampler[list[int]]):
         start: step to begin with, after a resumption.
         limit: steps after which a pass ends early; null for whole passes.
         rank, world: this process among all.
+        groups, most: conversations to visit together, see `epoch_order`.
     """
 
     def __init__(
@@ -52,11 +74,15 @@ class WindowSampler(Sampler[list[int]]):
         rank: int = 0,
         world: int = 1,
         limit: int | None = None,
+        groups: Sequence[Hashable | None] | None = None,
+        most: int = 1,
     ) -> None:
         if n < 1:
             raise ConfigError("The training data holds no conversation.")
         self.n, self.window, self.steps, self.seed = n, window, steps, seed
         self.start, self.rank, self.world = start, rank, world
+        self.groups, self.most = groups, most
+        self._order: tuple[int, tuple[int, ...]] | None = None
         self.pass_steps = limit if limit is not None else steps_per_epoch(n, window)
 
     def __len__(self) -> int:
@@ -70,8 +96,15 @@ class WindowSampler(Sampler[list[int]]):
     def indices(self, step: int) -> list[int]:
         """This rank's conversations of optimizer step `step`."""
         epoch, k = divmod(step, self.pass_steps)
-        order = epoch_order(self.n, self.seed, epoch)
-        return list(order[k * self.window : (k + 1) * self.window][self.rank :: self.world])
+        whole = self._epoch(epoch)[k * self.window : (k + 1) * self.window]
+        # Neighbours stay on one rank, since they may show one image.
+        begin, end = (len(whole) * rank // self.world for rank in (self.rank, self.rank + 1))
+        return list(whole[begin:end])
+
+    def _epoch(self, epoch: int) -> tuple[int, ...]:
+        if self._order is None or self._order[0] != epoch:
+            self._order = epoch, epoch_order(self.n, self.seed, epoch, self.groups, self.most)
+        return self._order[1]
 
 
 def steps_per_epoch(n: int, window: int) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -11,6 +11,7 @@ from torch.utils.data import Dataset, IterableDataset, get_worker_info
 
 from vlm_lit.data.conversations import check_unique_ids, to_conversation
 from vlm_lit.data.images import check_images
+from vlm_lit.data.packing import image_key
 from vlm_lit.data.records import read_records, stream_records
 from vlm_lit.data.sampler import derive_seed
 from vlm_lit.schema import ConfigError, Conversation, Record
@@ -24,7 +25,7 @@ class SourceSettings:
 
     Args:
         path: a .json, .jsonl, .parquet or .arrow file, a folder saved by `datasets`, or a hub id.
-        split: split of a hub data set, slices such as train[:10%] included.
+        split: split of a data set, slices such as train[:10%] included; a single file is one split, train.
         name: configuration of a hub data set.
         columns: our field names to the source's, for example {question: query, answers: label}.
         image_root: folder that relative image paths start from; null takes the file's own folder.
@@ -80,6 +81,8 @@ class ConversationDataset(Dataset[Conversation]):
 
     def __init__(self, records: Sequence[Record], reading: _Reading) -> None:
         self.records, self.reading = records, reading
+        self.image_keys: list[str | None] | None = None
+        """What names each conversation's images, once every record has been looked at."""
 
     def __len__(self) -> int:
         return len(self.records)
@@ -168,8 +171,16 @@ def open_source(
 
 
 def _check(dataset: ConversationDataset, *, images: bool) -> None:
-    conversations = [dataset[i] for i in range(len(dataset))]
-    check_unique_ids(conversations)
-    if images:
-        for conversation in conversations:
-            check_images(conversation)
+    """Look at every record once, one at a time: a table's records hold their images' bytes."""
+    keys: list[str | None] = []
+
+    def looked_at() -> Iterator[Conversation]:
+        for i in range(len(dataset)):
+            conversation = dataset[i]
+            keys.append(image_key(conversation))
+            if images:
+                check_images(conversation)
+            yield replace(conversation, images=())
+
+    check_unique_ids(looked_at())
+    dataset.image_keys = keys

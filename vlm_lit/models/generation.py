@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
-from transformers import GenerationConfig, GenerationMixin
+from peft import PeftModel
+from torch import Tensor, nn
+from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList, PreTrainedModel
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,15 +23,21 @@ class StopTokens:
 
 @torch.no_grad()
 def generate(
-    model: GenerationMixin, inputs: Mapping[str, Tensor], *, max_new_tokens: int, stop: StopTokens
+    model: nn.Module,
+    inputs: Mapping[str, Tensor],
+    *,
+    max_new_tokens: int,
+    stop: StopTokens,
+    processors: Sequence[LogitsProcessor] = (),
 ) -> list[list[int]]:
     """Answer each row of a left-padded batch.
 
     Args:
-        model: a model with `generate`, its PEFT shell included.
+        model: a model with `generate`, with or without a PEFT shell.
         inputs: `input_ids` [B, L] and whatever else the processor made.
         max_new_tokens: longest answer, in tokens, its end of turn included.
         stop: token ids to stop at, pad with and forbid.
+        processors: what sees and may change each step's logits before the likeliest token is taken.
 
     Returns:
         B lists of token ids, cut before the end of turn.
@@ -43,7 +51,11 @@ def generate(
         pad_token_id=stop.pad,
         suppress_tokens=list(stop.forbidden) or None,
     )
-    output = model.generate(**inputs, generation_config=config)
+    base = without_adapter_shell(model)
+    with _own_settings_only(base):
+        output = base.generate(
+            **inputs, generation_config=config, logits_processor=LogitsProcessorList(processors)
+        )
     new = output[:, inputs["input_ids"].shape[1] :]
     return [cut_at_end(row, stop) for row in new.tolist()]
 
@@ -53,3 +65,21 @@ def cut_at_end(tokens: Sequence[int], stop: StopTokens) -> list[int]:
     ends = {*stop.end_of_turn, stop.pad}
     length = next((i for i, token in enumerate(tokens) if token in ends), len(tokens))
     return list(tokens[:length])
+
+
+def without_adapter_shell(model: nn.Module) -> PreTrainedModel:
+    """The model under its PEFT shell: adapted all the same, since its layers are."""
+    inner = model.get_base_model() if isinstance(model, PeftModel) else model
+    assert isinstance(inner, PreTrainedModel)
+    return inner
+
+
+@contextmanager
+def _own_settings_only(model: PreTrainedModel) -> Iterator[None]:
+    """Without the checkpoint's habits: transformers adds its `repetition_penalty`, for one, to every configuration."""
+    theirs = model.generation_config
+    model.generation_config = GenerationConfig()
+    try:
+        yield
+    finally:
+        model.generation_config = theirs

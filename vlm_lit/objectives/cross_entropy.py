@@ -1,26 +1,44 @@
 """What does a batch cost? The summed negative log-likelihood of its supervised tokens, the head run on those alone.
 
-B = rows, L = tokens, D = hidden width, S = supervised positions, V = vocabulary.
+B = rows, L = tokens, D = hidden width, S = supervised positions, C = positions in a chunk, V = vocabulary.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Final
+
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from vlm_lit.schema import IGNORE_INDEX
 
+CHUNK: Final = 1024
+"""Positions whose logits are held at once: 128 MiB in float32 with a vocabulary of 32,000."""
 
-def supervised_cross_entropy(hidden_BLD: Tensor, labels_BL: Tensor, head: nn.Module) -> Tensor:
+
+def supervised_cross_entropy(
+    hidden_BLD: Tensor, labels_BL: Tensor, head: Callable[[Tensor], Tensor], *, chunk: int = CHUNK
+) -> Tensor:
     """Sum of the cross-entropy over supervised positions (a scalar, float32, in nats).
 
     The sum, not the mean: the caller divides by the tokens of the whole step, so that the value does not depend on
-    how the step was cut into micro-batches. `[B, L, V]` logits never exist, only `[S, V]`.
+    how the step was cut into micro-batches. `[B, L, V]` logits never exist, and of `[S, V]` only a chunk at a time:
+    with more than one, each chunk's logits are computed again in the backward pass instead of being kept.
     """
     next_BL = labels_BL[:, 1:]
     supervised = next_BL != IGNORE_INDEX
-    hidden_SD = hidden_BLD[:, :-1][supervised]
-    logits_SV: Tensor = head(hidden_SD)
-    with torch.autocast(logits_SV.device.type, enabled=False):
-        return F.cross_entropy(logits_SV.float(), next_BL[supervised], reduction="sum")
+    hidden_SD, targets_S = hidden_BLD[:, :-1][supervised], next_BL[supervised]
+    if len(targets_S) <= chunk:
+        return _summed(hidden_SD, targets_S, head)
+    pieces = zip(hidden_SD.split(chunk), targets_S.split(chunk), strict=True)  # type: ignore[no-untyped-call]
+    losses = [checkpoint(_summed, hidden, targets, head, use_reentrant=False) for hidden, targets in pieces]
+    return torch.stack(losses).sum()
+
+
+def _summed(hidden_CD: Tensor, targets_C: Tensor, head: Callable[[Tensor], Tensor]) -> Tensor:
+    logits_CV = head(hidden_CD)
+    with torch.autocast(logits_CV.device.type, enabled=False):
+        return F.cross_entropy(logits_CV.float(), targets_C, reduction="sum")

@@ -12,21 +12,29 @@ from typing import Any, Final
 import torch
 from lightning import LightningModule
 from lightning.pytorch.cli import OptimizerCallable
+from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from peft import PeftModel
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from vlm_lit.data.datamodule import ConversationDataModule
 from vlm_lit.data.processors import processor_identity
 from vlm_lit.data.sources import ConversationDataset
+from vlm_lit.metrics.catalogue import MetricSettings
 from vlm_lit.models.adapter_state import base_identity, load_adapter, load_trainable_state, trainable_state
 from vlm_lit.models.adapters import LoraSettings, adapt
-from vlm_lit.models.families import PART_NAMES, Family
-from vlm_lit.models.generation import StopTokens, generate
+from vlm_lit.models.attention import packed_inputs, unpackable
+from vlm_lit.models.families import PART_NAMES, Family, owner_of
+from vlm_lit.models.head import head_logits
 from vlm_lit.models.loading import load_base, needs_autocast
 from vlm_lit.models.parts import PartRow, PartsSettings, parts_table
 from vlm_lit.models.quantization import QuantizationSettings
-from vlm_lit.schema import Batch, ConfigError, Prediction, PromptBatch
+from vlm_lit.models.vision_features import with_features
+from vlm_lit.schema import Batch, ConfigError, Prediction, PromptBatch, PromptWindow
+from vlm_lit.training import feature_cache
+from vlm_lit.training.answering import Answering, ClosedSet, Score
+from vlm_lit.training.evaluation import chosen_rules
 from vlm_lit.training.optimization import Schedule, parameter_groups, schedule
 
 _LIBRARIES: Final = ("torch", "lightning", "transformers", "peft", "bitsandbytes")
@@ -55,7 +63,10 @@ class VisionLanguageModule(LightningModule):
         warmup_ratio: share of the run's steps over which the learning rate rises from zero.
         gradient_clip: largest norm of the gradient; null does not clip.
         max_new_tokens: longest answer in an evaluation, in tokens.
+        answer_from: the answers that an evaluation chooses from by log-likelihood, without generation; null generates.
+        answer_score: sum takes the likeliest of them, mean divides each log-likelihood by the answer's tokens.
         seed: what the LoRA matrices and dropout follow from; linked to seed_everything.
+        metrics: what answers are judged by, the leading one first; null takes vqa_accuracy and exact_match.
     """
 
     automatic_optimization: bool
@@ -76,7 +87,10 @@ class VisionLanguageModule(LightningModule):
         warmup_ratio: float = 0.03,
         gradient_clip: float | None = 1.0,
         max_new_tokens: int = 16,
+        answer_from: list[str] | None = None,
+        answer_score: Score = "sum",
         seed: int = 42,
+        metrics: list[MetricSettings] | None = None,
     ) -> None:
         super().__init__()
         _check_numbers(learning_rate, warmup_ratio, gradient_clip, max_new_tokens)
@@ -88,9 +102,12 @@ class VisionLanguageModule(LightningModule):
         self.optimizer, self.learning_rate = optimizer, learning_rate
         self.schedule, self.warmup_ratio, self.gradient_clip = schedule, warmup_ratio, gradient_clip
         self.max_new_tokens, self.seed = max_new_tokens, seed
+        self.answer_from = ClosedSet(answer_from, answer_score) if answer_from is not None else None
+        self.metrics = metrics
+        chosen_rules(metrics)  # refuses what cannot be, before anything is loaded or written
         self.model: PeftModel | None = None
         self.family: Family | None = None
-        self._stop: StopTokens | None = None
+        self._answering: Answering | None = None
         self.loaded_step = 0
 
     # The model ---------------------------------------------------------------------------------------------------
@@ -100,6 +117,8 @@ class VisionLanguageModule(LightningModule):
         if self.model is not None:
             return
         self._check_precision()
+        if self._trainer is not None:
+            feature_cache.prepare(self)
         device = self.trainer.strategy.root_device if self._trainer is not None else torch.device("cpu")
         base, self.family = load_base(
             self.model_id,
@@ -117,6 +136,15 @@ class VisionLanguageModule(LightningModule):
             # The call above also makes a frozen tower's embeddings require gradients, which keeps its whole graph.
             base.disable_input_require_grads()
         self.train(self.training)
+        self._settle_packing(base)
+
+    def _settle_packing(self, base: PreTrainedModel) -> None:
+        """Plain rows where this model cannot tell questions apart that share one, and word of it."""
+        assert self.family is not None
+        reason = unpackable(base, self.family)
+        if reason is not None and self._trainer is not None and self.data.packing:
+            self.data.packing = False
+            rank_zero_info(f"Questions about one image get rows of their own: {reason}.")
 
     def _check_precision(self) -> None:
         precision = self.trainer.precision if self._trainer is not None else "32-true"
@@ -141,13 +169,13 @@ class VisionLanguageModule(LightningModule):
     def train(self, mode: bool = True) -> VisionLanguageModule:
         """Training mode for the parts that are trained; frozen ones stay in evaluation mode, without dropout."""
         super().train(mode)
-        if self.model is not None and self.family is not None:
-            for part in self.parts.trained_as("frozen"):
-                self.base.get_submodule(self.family.path(part)).eval()
-            # A trained part may lie inside a frozen one's path.
-            for part in PART_NAMES:
-                if self.parts.of(part).training != "frozen":
-                    self.base.get_submodule(self.family.path(part)).train(mode)
+        if self.model is None or self.family is None:
+            return self
+        # By name, not by root: a trained part may lie inside a frozen one.
+        for name, module in self.base.named_modules():
+            owner = owner_of(name, self.family)
+            if owner is not None:
+                module.training = mode and self.parts.of(owner).training != "frozen"
         return self
 
     def parts_table(self) -> list[PartRow]:
@@ -166,16 +194,18 @@ class VisionLanguageModule(LightningModule):
 
     def hidden_states(self, batch: Batch) -> Tensor:
         """The last hidden states [B, L, D] of a training batch; the head is not run."""
-        assert self.model is not None
-        backbone = self.base.get_submodule("model")
-        hidden: Tensor = backbone(**batch.inputs, use_cache=False).last_hidden_state
+        assert self.family is not None
+        backbone, inputs = self.base.get_submodule("model"), batch.inputs
+        if batch.features is not None:
+            inputs = with_features(self.base, self.family, inputs, batch.features)
+        if batch.segments is not None:
+            inputs = packed_inputs(backbone, inputs, batch.segments, self.family)
+        hidden: Tensor = backbone(**inputs, use_cache=False).last_hidden_state
         return hidden
 
-    @property
-    def head(self) -> nn.Module:
-        """The module that turns hidden states into logits."""
-        assert self.family is not None
-        return self.base.get_submodule(self.family.head)
+    def logits(self, hidden: Tensor) -> Tensor:
+        """The logits [..., V] of hidden states [..., D], as the model's own forward pass makes them."""
+        return head_logits(self.base, hidden)
 
     # Optimization ------------------------------------------------------------------------------------------------
 
@@ -196,28 +226,20 @@ class VisionLanguageModule(LightningModule):
 
     # Answering ---------------------------------------------------------------------------------------------------
 
-    @property
-    def stop_tokens(self) -> StopTokens:
-        """What ends, pads and may not stand in an answer."""
-        if self._stop is None:
-            transcript, processor = self.data.transcript, self.data.processor
-            image_token = getattr(processor, "image_token_id", None)
-            self._stop = StopTokens(
-                end_of_turn=transcript.end_of_turn,
-                pad=int(processor.tokenizer.pad_token_id),
-                forbidden=(int(image_token),) if image_token is not None else (),
-            )
-        return self._stop
-
     def answer(self, batch: PromptBatch) -> list[str]:
         """The model's answers to a batch of prompts, stripped of blanks at both ends."""
-        assert self.model is not None
-        tokens = generate(self.model, batch.inputs, max_new_tokens=self.max_new_tokens, stop=self.stop_tokens)
-        decoded = self.data.processor.tokenizer.batch_decode(tokens, skip_special_tokens=True)
-        return [text.strip() for text in decoded]
+        if self._answering is None:
+            assert self.model is not None
+            assert self.family is not None
+            self._answering = Answering(self.model, self.family, self.data.encoder, self.answer_from)
+        return self._answering.answers(batch, self.max_new_tokens)
 
-    def predictions(self, batch: PromptBatch) -> list[Prediction]:
-        """Answers to a batch of prompts with what they answer, not yet judged."""
+    def predictions(self, window: PromptWindow) -> list[Prediction]:
+        """Answers to a window of prompts with what they answer, not yet judged, in the order they were asked for."""
+        found = {p.id: p for batch in window.batches for p in self._batch_predictions(batch)}
+        return [found[name] for name in window.ids]
+
+    def _batch_predictions(self, batch: PromptBatch) -> list[Prediction]:
         return [
             Prediction(
                 id=c.id,
@@ -256,6 +278,7 @@ class VisionLanguageModule(LightningModule):
         return {
             "conversations": len(train) if isinstance(train, ConversationDataset) else None,
             "effective_batch": self.data.effective_batch,
+            "questions_per_row": self.data.questions_per_row if self.data.packing else 1,
             "total_steps": self.data.total_steps,
             "learning_rate": self.learning_rate,
             "schedule": self.schedule,

@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 
 import torch
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
 
 from vlm_lit.data.sampler import derive_seed
 from vlm_lit.objectives.cross_entropy import supervised_cross_entropy
-from vlm_lit.schema import Batch, Prediction, PromptBatch, StepWindow, VlmLitError
+from vlm_lit.schema import Batch, Prediction, PromptWindow, StepWindow, VlmLitError
 from vlm_lit.training.base import VisionLanguageModule
 from vlm_lit.training.evaluation import Evaluation
+from vlm_lit.training.memory import is_out_of_memory, most_rows
 from vlm_lit.training.optimization import clip, sum_gradients_over_ranks, sum_over_ranks
 
 
@@ -35,17 +37,83 @@ class SupervisedModule(VisionLanguageModule):
         optimizer = self.optimizers()
         assert not isinstance(optimizer, list)
         optimizer.zero_grad()
-        losses = [self._backward(batch, micro, tokens) for micro, batch in enumerate(window.micro_batches)]
+        window, losses = self._accumulate(window, tokens)
         parameters = self.trainable_parameters()
         sum_gradients_over_ranks(parameters)
         loss = sum_over_ranks(math.fsum(losses), self.device)
         norm = float(clip(parameters, self.gradient_clip))
         self._refuse_non_finite(window, losses, loss, norm)
+        self.log("train/micro_batch", float(self.data.micro_batch.rows), batch_size=1)
         self._log_step(loss, norm, optimizer.param_groups)
         optimizer.step()
         scheduler = self.lr_schedulers()
         assert isinstance(scheduler, torch.optim.lr_scheduler.LRScheduler)
         scheduler.step()
+
+    def _accumulate(self, window: StepWindow, tokens: int) -> tuple[StepWindow, list[float]]:
+        """Each micro-batch's share of the loss, its gradients added up; in smaller micro-batches if memory runs out."""
+        while True:
+            try:
+                return window, [self._backward(b, micro, tokens) for micro, b in enumerate(window.micro_batches)]
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
+                reason = " ".join(str(error).split())[:200]
+            self._forget_gradients()
+            # A window that a worker had made before another step's halving is only made anew.
+            if window.rows <= self.data.micro_batch.rows:
+                self._halve(reason)
+            window = self._made_anew()
+
+    def _halve(self, reason: str) -> None:
+        """Let micro-batches have half as many rows from now on.
+
+        Raises:
+            VlmLitError: a single row does not fit.
+        """
+        rows = self.data.micro_batch.rows
+        if rows == 1:
+            raise VlmLitError(
+                f"Out of memory at step {self.global_step} with a single row ({reason}). Lower max_length, the images' "
+                "size or questions_per_row, or store the model in fewer bits."
+            )
+        self.data.micro_batch.rows = rows // 2
+        rank_zero_warn(f"Out of memory with {rows} rows at step {self.global_step}; micro_batch is now {rows // 2}.")
+
+    def _made_anew(self) -> StepWindow:
+        """This step's conversations in micro-batches as large as they may be now."""
+        window = self.data.window(self.global_step)
+        if window is None:
+            raise VlmLitError(f"Out of memory at step {self.global_step} of a stream. Set micro_batch lower.")
+        moved: StepWindow = self.data.transfer_batch_to_device(window, self.device, 0)  # type: ignore[assignment]
+        return moved
+
+    def _forget_gradients(self) -> None:
+        for parameter in self.trainable_parameters():
+            parameter.grad = None
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def on_train_start(self) -> None:
+        """Find the micro-batch that fits, if the config asks for that."""
+        if not self.data.probes_micro_batch:
+            return
+        share = -(-self.data.effective_batch // self.trainer.world_size)
+        rows = most_rows(self._try_rows, share, self.device)
+        self.data.micro_batch.rows = rows
+        rank_zero_info(f"micro_batch: {rows} rows fit in memory")
+
+    def _try_rows(self, rows: int) -> None:
+        self.data.micro_batch.rows = rows
+        window = self.data.longest_window(rows)
+        if window is None:
+            raise VlmLitError("micro_batch: auto cannot look at the longest rows of a stream. Set a number.")
+        self.data.transfer_batch_to_device(window, self.device, 0)
+        try:
+            for batch in window.micro_batches:
+                self._backward(batch, 0, max(1, window.supervised_tokens))
+        finally:
+            self._forget_gradients()
 
     def _backward(self, batch: Batch, micro: int, tokens: int) -> float:
         # Dropout follows from where the micro-batch stands, not from what ran before, so a resumed run repeats it.
@@ -57,7 +125,7 @@ class SupervisedModule(VisionLanguageModule):
 
     def loss(self, batch: Batch) -> Tensor:
         """Summed cross-entropy of a micro-batch's supervised tokens (a scalar, in nats)."""
-        return supervised_cross_entropy(self.hidden_states(batch), batch.labels, self.head)
+        return supervised_cross_entropy(self.hidden_states(batch), batch.labels, self.logits)
 
     def _refuse_non_finite(self, window: StepWindow, losses: list[float], loss: float, norm: float) -> None:
         if math.isfinite(loss) and math.isfinite(norm):
@@ -79,9 +147,9 @@ class SupervisedModule(VisionLanguageModule):
 
     def on_validation_epoch_start(self) -> None:
         """Begin with no answers."""
-        self.evaluation = Evaluation()
+        self.evaluation = Evaluation(self.metrics)
 
-    def validation_step(self, batch: PromptBatch, batch_idx: int) -> None:
+    def validation_step(self, batch: PromptWindow, batch_idx: int) -> None:
         """Answer a batch of prompts and judge the answers."""
         self.evaluation.add(self.predictions(batch))
 
@@ -91,9 +159,9 @@ class SupervisedModule(VisionLanguageModule):
 
     def on_test_epoch_start(self) -> None:
         """Begin with no answers."""
-        self.evaluation = Evaluation()
+        self.evaluation = Evaluation(self.metrics)
 
-    def test_step(self, batch: PromptBatch, batch_idx: int) -> None:
+    def test_step(self, batch: PromptWindow, batch_idx: int) -> None:
         """Answer a batch of prompts and judge the answers."""
         self.evaluation.add(self.predictions(batch))
 
@@ -101,15 +169,16 @@ class SupervisedModule(VisionLanguageModule):
         """Log every metric under `test/`."""
         self._finish("test")
 
-    def predict_step(self, batch: PromptBatch, batch_idx: int) -> list[Prediction]:
+    def predict_step(self, batch: PromptWindow, batch_idx: int) -> list[Prediction]:
         """Answers to a batch of prompts, unjudged."""
         return self.predictions(batch)
 
     def _finish(self, split: str) -> None:
         self.last_predictions, self.last_metrics = self.evaluation.finish()
+        leading = self.evaluation.leading.name
         for name, value in self.last_metrics.items():
             # Every rank has computed the same value from all ranks' items.
-            self.log(f"{split}/{name}", value, prog_bar=name == "vqa_accuracy", batch_size=1, sync_dist=False)
+            self.log(f"{split}/{name}", value, prog_bar=name == leading, batch_size=1, sync_dist=False)
 
 
 def _listed(ids: list[str]) -> str:

@@ -35,8 +35,8 @@ def write(
     """Write a data set into the new or empty folder `directory`, whole or not at all.
 
     Args:
-        directory: gets `images/*.png`, `train.json` (one conversation of several turns per image), `val.json` and
-            `test.json` (one conversation per question).
+        directory: gets `images/*.png`, `train.json`, `val.json` and `test.json`: one conversation per question, those
+            about one image side by side.
         train_images, val_images, test_images: how many scenes each split has; no scene is in two.
         seed: the world's seed; the base model was trained on other seeds.
         dialect: `plain`, the language of the base model, or `team`, which it has never seen.
@@ -74,32 +74,24 @@ def _write_splits(folder: Path, sizes: dict[str, int], seed: int, dialect: Diale
         start += size
         for shown in scenes:
             draw(shown).save(folder / _image(shown))
-        write_rows = _conversations if split == "train" else _single_questions
-        rows = [row for shown in scenes for row in write_rows(shown, dialect)]
+        count = TRAIN_QUESTIONS if split == "train" else EVALUATION_QUESTIONS
+        rows = [row for shown in scenes for row in _conversations(shown, dialect, count)]
         (folder / f"{split}.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
 
 
-def _conversations(shown: Scene, dialect: Dialect) -> Iterator[dict[str, object]]:
-    asked = questions(shown, dialect, TRAIN_QUESTIONS)
-    turns = [turn for place, qa in enumerate(asked) for turn in _turns(qa, with_image=place == 0)]
-    yield {"id": shown.name, "image": _image(shown), "image_id": shown.name, "conversations": turns}
-
-
-def _single_questions(shown: Scene, dialect: Dialect) -> Iterator[dict[str, object]]:
-    for place, qa in enumerate(questions(shown, dialect, EVALUATION_QUESTIONS)):
+def _conversations(shown: Scene, dialect: Dialect, count: int) -> Iterator[dict[str, object]]:
+    for place, qa in enumerate(questions(shown, dialect, count)):
         yield {
             "id": f"{shown.name}-{place}",
             "image": _image(shown),
             "image_id": shown.name,
-            "conversations": _turns(qa, with_image=True),
+            "conversations": [
+                {"from": "human", "value": f"<image>\n{qa.question}"},
+                {"from": "gpt", "value": qa.answer},
+            ],
             "answer_type": qa.answer_type,
             "question_type": qa.question_type,
         }
-
-
-def _turns(qa: QA, *, with_image: bool) -> list[dict[str, str]]:
-    question = f"<image>\n{qa.question}" if with_image else qa.question
-    return [{"from": "human", "value": question}, {"from": "gpt", "value": qa.answer}]
 
 
 def _image(shown: Scene) -> str:

@@ -12,9 +12,11 @@ from lightning.pytorch import Callback, LightningModule
 from lightning.pytorch import Trainer as LightningTrainer
 from lightning.pytorch.utilities import rank_zero_info
 
+from vlm_lit.data.sources import ConversationDataset
 from vlm_lit.models.adapter_state import save_adapter
 from vlm_lit.schema import Prediction, RunResult
 from vlm_lit.training.base import VisionLanguageModule, library_versions
+from vlm_lit.training.kept_pictures import with_pictures
 from vlm_lit.training.supervised import SupervisedModule
 
 _FILES = {"val": ("val_predictions.jsonl", "val_results.json"), "test": ("predictions.jsonl", "results.json")}
@@ -63,8 +65,11 @@ class RunDirectory(Callback):
             global_step=pl_module.trained_steps,
             versions=library_versions(),
         )
-        predictions, results = (Path(trainer.default_root_dir) / name for name in _FILES[split])
-        write_predictions(predictions, pl_module.last_predictions)
+        run, dataset = Path(trainer.default_root_dir), pl_module.data.datasets[split]
+        assert isinstance(dataset, ConversationDataset)
+        predictions, results = (run / name for name in _FILES[split])
+        asked = (dataset[i] for i in range(len(dataset)))
+        write_predictions(predictions, with_pictures(pl_module.last_predictions, asked, run))
         write_whole(results, json.dumps(asdict(result), indent=2) + "\n")
         rank_zero_info(f"Results written to {results}")
 

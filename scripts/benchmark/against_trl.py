@@ -1,0 +1,277 @@
+"""How much faster, and in how much less memory, is the same training here than with TRL's SFTTrainer?
+
+    pip install -e '.[bench]'
+    python scripts/benchmark/against_trl.py --output scripts/benchmark/results/against_trl.json
+
+Each run is a process of its own; ours and theirs take turns. Before that each side tries several micro-batches and
+keeps its fastest. Both train the same model on the same files in the same order, and every step's loss is compared.
+`--growth` measures the points of the plot instead. README.md beside this file says what is the same on both sides.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Final
+
+import provenance
+import shapes
+import workloads
+from workloads import Workload
+
+from vlm_lit.data.datamodule import ConversationDataModule
+
+HERE: Final = Path(__file__).parent
+Run = dict[str, Any]
+SIDES: Final = {"ours": "ours.py", "trl": "theirs.py", "trl_supervised_head": "theirs.py"}
+"""The script of each side. `trl_supervised_head` is TRL with the head on supervised positions alone, which it does
+where Triton is: on a CPU without that, it runs the head on every position."""
+_FP32: Final = {"precision": "fp32"}
+PARTS: Final = {
+    "vision_tower": _FP32,
+    "projector": {**_FP32, "training": "full"},
+    "language_model": {"precision": "nf4", "training": "lora"},
+    "head": _FP32,
+}
+LORA: Final = {"rank": 16, "alpha": 32.0, "dropout": 0.0, "targets": ["attention"]}
+QUESTIONS_PER_ROW: Final = 8
+FEATURE_CACHE: Final = "feature_cache"
+
+
+class Bench:
+    """A workload's files and the runs over them.
+
+    Args:
+        workload: what is measured.
+        folder: an empty folder for checkpoint, data and runs.
+        threads: threads of each run.
+    """
+
+    def __init__(self, workload: Workload, folder: Path, threads: int) -> None:
+        self.workload, self.folder, self.threads = workload, folder, threads
+        self.parameters = shapes.save(folder / "checkpoint", workload.shape, workload.image_tokens)
+        self.train = workloads.write(folder / "data", workload)
+        self.steps = workloads.steps_of(json.loads(self.train.read_text()), workload, QUESTIONS_PER_ROW)
+        self._runs = 0
+
+    def run(self, side: str, micro_batch: int, steps: int | None = None) -> Run:
+        """Run one side in a process of its own.
+
+        Args:
+            side: a key of SIDES.
+            micro_batch: rows of a forward pass.
+            steps: stop after so many steps; null for all.
+
+        Returns:
+            Speed, memory and losses, and what made them.
+        """
+        self._runs += 1
+        place = self.folder / f"{self._runs:03d}"
+        place.mkdir()
+        asked, result = place / "run.json", place / "result.json"
+        asked.write_text(json.dumps(self._asked(side, micro_batch, steps, place)))
+        threads = str(self.threads)
+        environment = {**os.environ, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "GOMP_SPINCOUNT": "30000"}
+        environment |= {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1", "HF_HOME": str(self.folder / "hf")}
+        command = [sys.executable, str(HERE / SIDES[side]), str(asked), str(result)]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise SystemExit(f"{side} failed:\n{done.stderr[-4000:]}")
+        return {"side": side, "micro_batch": micro_batch, **figures(json.loads(result.read_text()), self.workload)}
+
+    def _asked(self, side: str, micro_batch: int, steps: int | None, place: Path) -> Run:
+        work = self.workload
+        ours: Run = {"questions_per_row": QUESTIONS_PER_ROW}
+        if work.passes > 1 and can_cache():
+            ours[FEATURE_CACHE] = str(place / "features")  # an empty one: filling it is part of the time
+        return {
+            "checkpoint": str(self.folder / "checkpoint"),
+            "train": str(self.train),
+            "steps": self.steps[:steps],
+            "max_steps": len(self.steps[:steps]),
+            "batch": work.batch,
+            "micro_batch": micro_batch,
+            "passes": work.passes,
+            "parts": PARTS,
+            "lora": LORA,
+            "compute": "fp32",
+            "autocast": False,
+            "device": "cpu",
+            "checkpointing": False,
+            "learning_rate": 2e-4,
+            "seed": workloads.SEED,
+            "head": "supervised" if side == "trl_supervised_head" else "as_shipped",
+            "data": ours,
+        }
+
+    def fastest(self, side: str, candidates: Iterable[int]) -> tuple[int, list[Run]]:
+        """The micro-batch with which a side is fastest, by one step each behind one that warms up."""
+        tried = [self.run(side, rows, steps=2) for rows in candidates if self.workload.batch % rows == 0]
+        return max(tried, key=lambda run: float(run["samples_per_second"]))["micro_batch"], tried
+
+
+def can_cache() -> bool:
+    """Whether vision features can be kept on disk."""
+    from inspect import signature
+
+    return FEATURE_CACHE in signature(ConversationDataModule.__init__).parameters
+
+
+def figures(measured: dict[str, Any], workload: Workload) -> Run:
+    """Samples a second and memory above the loaded model, from a side's raw measurements.
+
+    The first step warms up, unless the whole course is what is asked for.
+    """
+    ends, first = measured["ends"], 0 if workload.passes > 1 else 1
+    steps = len(ends) - 1 - first
+    return {
+        "samples_per_second": workload.batch * steps / (ends[-1] - ends[first]),
+        "seconds": _steps(ends),
+        "processor_seconds": _steps(measured["work"]),
+        "loaded_bytes": measured["loaded"],
+        "above_bytes": measured["peak"] - measured["loaded"],
+        "losses": measured["losses"],
+        "ids": measured["ids"],
+    }
+
+
+def _steps(clock: Sequence[float]) -> list[float]:
+    return [round(end - begin, 4) for begin, end in pairwise(clock)]
+
+
+def comparison(runs: Sequence[Run], opponent: str) -> Run:
+    """Ratios of neighbouring runs of ours and the opponent's, and how far apart their losses are.
+
+    Args:
+        runs: all runs in the order they were made, each side equally often.
+        opponent: the other side.
+    """
+    pairs = list(
+        zip([r for r in runs if r["side"] == "ours"], [r for r in runs if r["side"] == opponent], strict=True)
+    )
+    speed = [ours["samples_per_second"] / theirs["samples_per_second"] for ours, theirs in pairs]
+    memory = [ours["above_bytes"] / theirs["above_bytes"] for ours, theirs in pairs]
+    apart = [
+        abs(a - b) / abs(b)
+        for ours, theirs in pairs
+        for a, b in zip(ours["losses"], theirs["losses"], strict=True)
+    ]  # fmt: skip
+    return {
+        "opponent": opponent,
+        "speed_ratios": speed,
+        "speed_ratio": statistics.median(speed),
+        "memory_ratios": memory,
+        "memory_ratio": statistics.median(memory),
+        "largest_relative_loss_difference": max(apart),
+    }
+
+
+def measure(workload: Workload, sides: Sequence[str], options: argparse.Namespace) -> Run:
+    """Tune each side, let them take turns, compare."""
+    with tempfile.TemporaryDirectory(dir=options.scratch) as folder:
+        bench = Bench(workload, Path(folder), options.threads)
+        tried: dict[str, list[Run]] = {}
+        chosen: dict[str, int] = {}
+        for side in sides:
+            candidates = options.ours_rows if side == "ours" else options.trl_rows
+            fixed = len(candidates) == 1
+            chosen[side], tried[side] = (candidates[0], []) if fixed else bench.fastest(side, candidates)
+            print(f"{workload.name}: {side} is fastest with micro_batch {chosen[side]}", flush=True)
+        runs = []
+        for _ in range(options.repeats):
+            for side in sides:
+                runs.append(bench.run(side, chosen[side]))
+                print(f"{workload.name}: {line(runs[-1])}", flush=True)
+        check_order(runs, bench.steps)
+        compared = [comparison(runs, side) for side in sides if side != "ours"]
+        for found in compared:
+            print(f"{workload.name}: {verdict(found)}", flush=True)
+        return {
+            "workload": asdict(workload),
+            "parameters": bench.parameters,
+            "feature_cache": workload.passes > 1 and can_cache(),
+            "tried": {side: [_short(run) for run in made] for side, made in tried.items()},
+            "runs": [_short(run) for run in runs],
+            "comparisons": compared,
+        }
+
+
+def check_order(runs: Sequence[Run], steps: Sequence[Sequence[dict[str, Any]]]) -> None:
+    """Stop if our runs saw other conversations in a step than the other side was given."""
+    given = [sorted(row["id"] for row in step) for step in steps]
+    for run in runs:
+        if run["side"] == "ours" and run["ids"] != given:
+            raise SystemExit("The two sides saw different conversations in a step.")
+
+
+def _short(run: Run) -> Run:
+    return {name: value for name, value in run.items() if name != "ids"}
+
+
+def line(run: Run) -> str:
+    """A run in words."""
+    return (
+        f"{run['side']:>20} x{run['micro_batch']:<3} {run['samples_per_second']:7.2f} samples/s, "
+        f"{sum(run['processor_seconds'][1:]):.1f} s of processor, "
+        f"{run['above_bytes'] / 2**20:6.0f} MiB above the loaded model, losses "
+        + " ".join(f"{loss:.5f}" for loss in run["losses"])
+    )
+
+
+def verdict(found: Run) -> str:
+    """A comparison in words."""
+    return (
+        f"{found['speed_ratio']:.2f}x the speed of {found['opponent']}, {found['memory_ratio']:.2f}x its memory above "
+        f"the model, losses within {found['largest_relative_loss_difference']:.1e}"
+    )
+
+
+def asked_for(options: argparse.Namespace) -> list[Workload]:
+    """The workloads of the command line."""
+    if options.growth:
+        return [workloads.growth(q, t) for q in options.questions for t in options.image_tokens]
+    chosen = [w for w in workloads.GOALS if not options.workloads or w.name in options.workloads]
+    return [replace(w, steps=options.steps) if options.steps else w for w in chosen]
+
+
+def parsed() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--workloads", nargs="*", choices=[w.name for w in workloads.GOALS], help="default: all")
+    parser.add_argument("--growth", action="store_true", help="samples/s over questions and image tokens instead")
+    parser.add_argument("--questions", nargs="+", type=int, default=[1, 2, 5, 10], help="with --growth")
+    parser.add_argument("--image-tokens", nargs="+", type=int, default=list(shapes.SIDES), help="with --growth")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--steps", type=int, help="measured steps of a run; default: the workload's")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--ours-rows", nargs="+", type=int, default=[1, 2, 4], help="our micro-batches to try")
+    parser.add_argument("--trl-rows", nargs="+", type=int, default=[1, 2, 4, 10], help="TRL's batch sizes to try")
+    parser.add_argument("--opponents", nargs="+", choices=[s for s in SIDES if s != "ours"], default=["trl"])
+    parser.add_argument("--scratch", type=Path, help="where temporary files go")
+    parser.add_argument("--output", type=Path, help="JSON file to write")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Measure what is asked for; the file is written anew after every workload."""
+    options = parsed()
+    results: list[Run] = []
+    for workload in asked_for(options):
+        results.append(measure(workload, ["ours", *options.opponents], options))
+        if options.output is not None:
+            options.output.parent.mkdir(parents=True, exist_ok=True)
+            about = {**provenance.of_this_run(), "threads": options.threads, "repeats": options.repeats}
+            options.output.write_text(json.dumps({**about, "results": results}, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,184 @@
+"""Does everything run on this GPU, and how fast? The tests marked gpu, then both 7B shapes, ours and TRL.
+
+    python scripts/benchmark/gpu_check.py --output scripts/benchmark/results/gpu.json
+    python scripts/benchmark/gpu_check.py --shapes tiny --device cpu --most-rows 2      # the same lines, on a CPU
+
+Needs no network: weights are drawn at random on the device, written to --scratch in shards (15 GB a shape, removed
+again) and loaded as a user's checkpoint would be. What is measured, by micro-batch: samples and tokens a second,
+share of the bf16 matrix peak measured here, peak memory, and the time's split into data, vision, language model and
+head. TRL's part is left out where TRL is not installed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Final
+
+import gpu_shapes
+import provenance
+import torch
+import workloads
+from workloads import Workload
+
+HERE: Final = Path(__file__).parent
+QUESTIONS: Final = 5
+SIZES: Final = {"7b": ["llava15_7b", "qwen25vl_7b"], "tiny": ["llava_tiny", "qwen25vl_tiny"]}
+_BF16: Final = {"precision": "bf16"}
+PARTS: Final = {
+    "vision_tower": _BF16,
+    "projector": {**_BF16, "training": "full"},
+    "language_model": {"precision": "nf4", "training": "lora"},
+    "head": _BF16,
+}
+
+
+def gpu_tests() -> dict[str, Any]:
+    """Run the tests marked gpu; how that ended, and its last lines."""
+    command = [sys.executable, "-m", "pytest", "-m", "gpu", "-q", "-p", "no:cacheprovider"]
+    done = subprocess.run(command, cwd=HERE.parents[1], capture_output=True, text=True, check=False)
+    verdicts = {0: "passed", 5: "there are none"}
+    return {"verdict": verdicts.get(done.returncode, "failed"), "tail": done.stdout[-3000:]}
+
+
+def matrix_peak(device: str) -> dict[str, float]:
+    """The most TFLOP/s of a bf16 matrix product found here, over three sizes."""
+    sides = (4096, 8192, 16384) if device == "cuda" else (256, 512)
+    return {str(side): _product_speed(side, device) / 1e12 for side in sides}
+
+
+def _product_speed(side: int, device: str, seconds: float = 0.5) -> float:
+    a, b = (torch.randn(side, side, dtype=torch.bfloat16, device=device) for _ in range(2))
+    for _ in range(3):
+        a @ b
+    rounds, begin = 0, _now(device)
+    while (spent := _now(device) - begin) < seconds:
+        for _ in range(5):
+            a @ b
+        rounds += 5
+    return 2 * side**3 * rounds / spent
+
+
+def _now(device: str) -> float:
+    if device == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def asked(shape: str, folder: Path, options: argparse.Namespace) -> dict[str, Any]:
+    """What a side is told: the configuration of configs/model/llava15_7b_qlora.yaml, dropout off."""
+    doublings = options.most_rows.bit_length()
+    work = Workload(
+        name=shape, says=shape, questions=QUESTIONS, batch=QUESTIONS * options.most_rows, steps=3 * doublings - 1
+    )
+    train = workloads.write(folder / "data", work)
+    steps = workloads.steps_of(json.loads(train.read_text()), work, QUESTIONS)
+    return {
+        "checkpoint": str(folder / "checkpoint"),
+        "train": str(train),
+        "steps": steps,
+        "max_steps": len(steps),
+        "batch": work.batch,
+        "micro_batch": 1,
+        "most_rows": options.most_rows,
+        "passes": 1,
+        "parts": PARTS,
+        "lora": {"rank": 16, "alpha": 32.0, "dropout": 0.0, "targets": ["attention"]},
+        "compute": "bf16",
+        "autocast": True,
+        "device": options.device,
+        "checkpointing": not options.no_checkpointing,
+        "learning_rate": 2e-4,
+        "seed": workloads.SEED,
+        "head": "as_shipped",
+        "data": {"questions_per_row": QUESTIONS, "num_workers": options.workers},
+    }
+
+
+def side(name: str, run: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """One side in a process of its own; an error is a result too."""
+    request, result = folder / f"{name}.json", folder / f"{name}.result.json"
+    request.write_text(json.dumps(run))
+    command = [sys.executable, str(HERE / "gpu_sides.py"), name, str(request), str(result)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        print(done.stderr[-3000:], file=sys.stderr)
+        return {"error": done.stderr[-3000:]}
+    found: dict[str, Any] = json.loads(result.read_text())
+    return found
+
+
+def with_peak_share(found: dict[str, Any], peak: float) -> dict[str, Any]:
+    """The same figures, each with its share of the matrix peak (a fraction)."""
+    stages = [{**stage, "peak_share": stage["tflops"] / peak} for stage in found.get("micro_batches", [])]
+    return {**found, "micro_batches": stages} if stages else found
+
+
+def check(shape: str, peak: float, options: argparse.Namespace) -> dict[str, Any]:
+    """Make a shape, run the sides on it, remove it."""
+    sides = ["ours", "trl"] if find_spec("trl") is not None else ["ours"]
+    with tempfile.TemporaryDirectory(dir=options.scratch) as name:
+        folder = Path(name)
+        parameters = gpu_shapes.save(folder / "checkpoint", shape, options.device)
+        run = asked(shape, folder, options)
+        found = {which: with_peak_share(side(which, run, folder), peak) for which in sides}
+    for which in sides:
+        for stage in found[which].get("micro_batches", []):
+            print(f"{shape}: {which}: {line(stage)}", flush=True)
+    return {"shape": shape, "parameters": parameters, **found}
+
+
+def line(stage: dict[str, Any]) -> str:
+    """A micro-batch's figures in words."""
+    shares = ", ".join(f"{part} {share:.0%}" for part, share in stage["shares"].items())
+    return (
+        f"micro_batch {stage['micro_batch']}: {stage['samples_per_second']:.2f} samples/s, "
+        f"{stage['tokens_per_second']:.0f} tokens/s, {stage['peak_share']:.1%} of the matrix peak, "
+        f"{stage['peak_bytes'] / 2**30:.1f} GiB; {shares}"
+    )
+
+
+def parsed(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--shapes", choices=list(SIZES), default="7b")
+    parser.add_argument("--only", choices=list(gpu_shapes.SHAPES), help="one shape instead of both")
+    parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda")
+    parser.add_argument("--most-rows", type=int, default=32, help="largest micro-batch to try; a power of two")
+    parser.add_argument("--workers", type=int, default=4, help="processes that prepare our data, and TRL's")
+    parser.add_argument("--no-checkpointing", action="store_true", help="keep activations instead of recomputing them")
+    parser.add_argument("--skip-tests", action="store_true")
+    parser.add_argument("--scratch", type=Path, help="where checkpoints go; default: the system's temporary folder")
+    parser.add_argument("--output", type=Path, help="JSON file to write")
+    return parser.parse_args(arguments)
+
+
+def main() -> None:
+    """Check everything; the file is written anew after every part."""
+    options = parsed()
+    if options.device == "cuda" and not torch.cuda.is_available():
+        raise SystemExit("There is no GPU here. To run the same lines on a CPU: --shapes tiny --device cpu")
+    found: dict[str, Any] = {**provenance.of_this_run(), "questions_per_image": QUESTIONS, "results": []}
+    found["checkpointing"] = not options.no_checkpointing
+    if not options.skip_tests:
+        found["tests"] = gpu_tests()
+        print(f"tests marked gpu: {found['tests']['verdict']}", flush=True)
+    found["matrix_tflops"] = matrix_peak(options.device)
+    peak = max(found["matrix_tflops"].values())
+    print(f"bf16 matrix peak: {peak:.1f} TFLOP/s", flush=True)
+    for shape in [options.only] if options.only else SIZES[options.shapes]:
+        found["results"].append(check(shape, peak, options))
+        if options.output is not None:
+            options.output.parent.mkdir(parents=True, exist_ok=True)
+            options.output.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,233 @@
+"""What does one side do on the device, from one row a forward pass to the most that fit? A process a side and shape.
+
+    python scripts/benchmark/gpu_sides.py ours|trl run.json result.json
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import time
+from pathlib import Path
+from typing import Any, Final
+
+import ours
+import theirs
+import torch
+import yaml
+from gpu_split import Split
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import nn
+from transformers import TrainerCallback
+
+from vlm_lit.commands.lightning import VlmLitCLI, restrict_imports
+from vlm_lit.models.families import Family, family_of, owner_of
+from vlm_lit.models.parts import parameter_count
+from vlm_lit.schema import StepWindow
+from vlm_lit.training.base import VisionLanguageModule
+from vlm_lit.training.memory import is_out_of_memory
+
+STEPS: Final = ("warm", "timed", "split")
+"""What the steps with one micro-batch are for."""
+
+
+class Stages:
+    """Figures of each micro-batch tried: speed from one step, the split from another.
+
+    Args:
+        base: the model without a PEFT shell.
+        family: where its parts are.
+    """
+
+    def __init__(self, base: nn.Module, family: Family) -> None:
+        self.split = Split(base, family)
+        self.linear = {part: _linear_parameters(base, family, part) for part in ("vision_tower", "language_model")}
+        self.found: list[dict[str, Any]] = []
+        self.loaded, self._step, self._began = 0, 0, 0.0
+
+    def begin(self, rows: int) -> None:
+        """The next steps take `rows` rows a forward pass."""
+        if self._step == 0 and not self.found:
+            self.loaded = memory(peak=False)
+        if torch.cuda.is_available():
+            torch.cuda.reset_peak_memory_stats()
+        self.found.append({"micro_batch": rows})
+        self._step, self._began = 0, self._now()
+
+    def step(self, samples: int, tokens: int) -> bool:
+        """A step is over; true once the micro-batch has had all its steps."""
+        if STEPS[self._step] == "timed":
+            self._speed(samples, tokens)
+        if STEPS[self._step] == "split":
+            self.split.mark("rest")
+            self.split.on = False
+            self.found[-1]["shares"] = self.split.shares()
+        self._step += 1
+        if self._step < len(STEPS):
+            self.split.start()
+            self.split.on = STEPS[self._step] == "split"
+        self._began = self._now()
+        return self._step == len(STEPS)
+
+    def _speed(self, samples: int, tokens: int) -> None:
+        seconds, positions = self._now() - self._began, self.split.positions
+        self.found[-1] |= {
+            "samples_per_second": samples / seconds,
+            "tokens_per_second": positions["language_model"] / seconds,
+            "conversation_tokens_per_second": tokens / seconds if tokens else None,
+            "tflops": self._operations() / seconds / 1e12,
+            "peak_bytes": memory(peak=True),
+        }
+
+    def _operations(self) -> float:
+        """Of the linear layers: forward through the frozen tower; forward and the inputs' gradients in the language
+        model, whose weights have none. What is computed twice to save memory counts once."""
+        vision = 2 * self.linear["vision_tower"] * self.split.positions["vision"]
+        return vision + 4 * self.linear["language_model"] * self.split.positions["language_model"]
+
+    def drop(self) -> None:
+        """The last micro-batch did not fit."""
+        self.found.pop()
+
+    def _now(self) -> float:
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        return time.perf_counter()
+
+    def result(self) -> dict[str, Any]:
+        """For JSON."""
+        return {"loaded_bytes": self.loaded, "linear_parameters": self.linear, "micro_batches": self.found}
+
+
+def _linear_parameters(base: nn.Module, family: Family, part: str) -> int:
+    owned = ((name, p) for name, p in base.named_parameters() if owner_of(name, family) == part)
+    layers = [(n, p) for n, p in owned if "lora_" not in n and "embed" not in n]
+    return sum(parameter_count(p) for n, p in layers if p.dim() > 1)
+
+
+def memory(*, peak: bool) -> int:
+    """Bytes allocated on the GPU, or resident here where there is none; there the peak is the process's."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() if peak else torch.cuda.memory_allocated()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+class Stepper(Callback):
+    """Doubles our micro-batch while a run is going on, until it does not fit, or `most` rows are reached."""
+
+    def __init__(self, most: int) -> None:
+        self.most, self.rows, self.stages = most, 1, None
+
+    stages: Stages | None
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Begin with one row."""
+        assert isinstance(pl_module, VisionLanguageModule)
+        assert pl_module.family is not None
+        self.stages = Stages(pl_module.base, pl_module.family)
+        self.stages.begin(1)
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: StepWindow, batch_idx: int
+    ) -> None:
+        """The step's data has come."""
+        assert self.stages is not None
+        self.stages.split.mark("data")
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: StepWindow, batch_idx: int
+    ) -> None:
+        """A step is over; perhaps so is the micro-batch."""
+        assert isinstance(pl_module, VisionLanguageModule)
+        assert self.stages is not None
+        if pl_module.data.micro_batch.rows < self.rows:  # the product has halved it: memory ran out
+            self.stages.drop()
+            trainer.should_stop = True
+        elif self.stages.step(len(batch.ids), sum(n for b in batch.micro_batches for n in b.lengths)):
+            self._double(trainer, pl_module)
+
+    def _double(self, trainer: Trainer, module: VisionLanguageModule) -> None:
+        assert self.stages is not None
+        if 2 * self.rows > self.most:
+            trainer.should_stop = True
+            return
+        self.rows *= 2
+        module.data.micro_batch.rows = self.rows
+        self.stages.begin(self.rows)
+
+
+def run_ours(run: dict[str, Any], result: Path) -> dict[str, Any]:
+    """A `fit` whose micro-batch grows."""
+    config = result.with_suffix(".yaml")
+    config.write_text(yaml.safe_dump(ours.settings(run, result.parent)), encoding="utf-8")
+    stepper = Stepper(run["most_rows"])
+
+    class Stepped(VlmLitCLI):
+        def instantiate_trainer(self, **kwargs: Any) -> Trainer:  # noqa: ANN401 - Lightning's signature
+            trainer = super().instantiate_trainer(**kwargs)
+            trainer.callbacks.insert(0, stepper)  # type: ignore[attr-defined]
+            return trainer
+
+    restrict_imports()
+    Stepped("fit", ["--config", str(config)])
+    assert stepper.stages is not None
+    return stepper.stages.result()
+
+
+class Watch(TrainerCallback):  # type: ignore[misc]
+    """Tells the stages when TRL's steps begin and end."""
+
+    def __init__(self, stages: Stages, samples: int) -> None:
+        self.stages, self.samples = stages, samples
+
+    def on_step_begin(self, *_: object, **__: object) -> None:
+        """The step's data has come."""
+        self.stages.split.mark("data")
+
+    def on_step_end(self, *_: object, **__: object) -> None:
+        """A step is over."""
+        self.stages.step(self.samples, 0)
+
+
+def run_trl(run: dict[str, Any], result: Path) -> dict[str, Any]:
+    """TRL's trainer again and again on one model, its batch doubled each time."""
+    made = theirs.model(run)
+    base = made.get_base_model()
+    assert isinstance(base, nn.Module)
+    stages = Stages(base, family_of(base.config.model_type))
+    rows = 1
+    while rows <= run["most_rows"]:
+        stages.begin(rows)
+        if not _fits(run, made, stages, rows, result.parent):
+            stages.drop()
+            break
+        rows *= 2
+    return stages.result()
+
+
+def _fits(run: dict[str, Any], made: Any, stages: Stages, rows: int, folder: Path) -> bool:  # noqa: ANN401 - PEFT's
+    batch = max(rows, run["batch"] // 4)  # a step of one row each need not be as long as ours
+    steps = [[row for step in run["steps"] for row in step][k * batch : (k + 1) * batch] for k in range(len(STEPS))]
+    ready = theirs.trainer({**run, "micro_batch": rows, "batch": batch, "steps": steps}, made, folder)
+    ready.add_callback(Watch(stages, batch))
+    try:
+        ready.train()
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        made.zero_grad(set_to_none=True)
+        return False
+    return True
+
+
+def main() -> None:
+    """Run one side and write what was measured."""
+    side, asked, result = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
+    run = json.loads(asked.read_text())
+    found = run_ours(run, result) if side == "ours" else run_trl(run, result)
+    result.write_text(json.dumps(found), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

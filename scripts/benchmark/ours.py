@@ -1,0 +1,102 @@
+"""What does one run of ours show? `python -m vlm_lit fit` in this process, a callback of the benchmark's beside it.
+
+    python scripts/benchmark/ours.py run.json result.json
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+from lightning.pytorch import Callback, LightningModule, Trainer
+from measuring import Measured
+
+from vlm_lit.commands.lightning import VlmLitCLI, restrict_imports
+from vlm_lit.schema import StepWindow
+
+
+class Watch(Callback):
+    """Notes time, memory and conversations of every step."""
+
+    def __init__(self, measured: Measured) -> None:
+        self.measured = measured
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Everything is loaded."""
+        self.measured.begin(pl_module)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: StepWindow, batch_idx: int
+    ) -> None:
+        """A step is over."""
+        self.measured.step()
+        self.measured.losses.append(float(trainer.callback_metrics["train/loss"]))
+        self.measured.ids.append(sorted(batch.ids))
+
+
+class WatchedCLI(VlmLitCLI):
+    """`fit` with the watch among its callbacks."""
+
+    measured = Measured()
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:  # noqa: ANN401 - Lightning's signature
+        """The trainer, watched."""
+        trainer = super().instantiate_trainer(**kwargs)
+        trainer.callbacks.insert(0, Watch(self.measured))  # type: ignore[attr-defined]
+        return trainer
+
+
+def settings(run: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """The config of a run: what a user would write for it."""
+    data = {
+        "train": {"path": run["train"]},
+        "effective_batch": run["batch"],
+        "micro_batch": run["micro_batch"],
+        "num_workers": 0,
+        "max_length": None,
+        **run["data"],
+    }
+    return {
+        "seed_everything": run["seed"],
+        "run_dir": str(folder / "run"),
+        "trainer": {
+            "accelerator": "cpu" if run["device"] == "cpu" else "gpu",
+            "devices": 1,
+            "precision": "bf16-mixed" if run["autocast"] else "32-true",
+            "max_epochs": run["passes"],
+            "max_steps": run["max_steps"],
+            "log_every_n_steps": 1,
+            "enable_progress_bar": False,
+        },
+        "model": {
+            "class_path": "vlm_lit.training.supervised.SupervisedModule",
+            "init_args": {
+                "model_id": run["checkpoint"],
+                "parts": run["parts"],
+                "quantization": {"compute_dtype": run["compute"]},
+                "lora": run["lora"],
+                "activation_checkpointing": run["checkpointing"],
+                "learning_rate": run["learning_rate"],
+                "schedule": "constant",
+                "warmup_ratio": 0.0,
+            },
+        },
+        "data": {"class_path": "vlm_lit.data.datamodule.ConversationDataModule", "init_args": data},
+    }
+
+
+def main() -> None:
+    """Run and write what was measured."""
+    run, result = json.loads(Path(sys.argv[1]).read_text()), Path(sys.argv[2])
+    config = result.with_suffix(".yaml")
+    config.write_text(yaml.safe_dump(settings(run, result.parent)), encoding="utf-8")
+    restrict_imports()
+    WatchedCLI("fit", ["--config", str(config)])
+    result.write_text(json.dumps(WatchedCLI.measured.as_dict()), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

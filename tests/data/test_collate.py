@@ -1,0 +1,36 @@
+"""Do the rows of one batch have equally many images, and is the order of the questions kept?"""
+
+import family_cases as cases
+import pytest
+from tiny_families.catalogue import TINY
+
+from vlm_lit.data.collate import PromptCollator, WindowCollator
+from vlm_lit.data.datamodule import encoder_of
+from vlm_lit.data.encoding import ConversationEncoder
+from vlm_lit.data.over_length import OverLengthPolicy
+from vlm_lit.schema import PromptWindow, StepWindow
+
+TALKS = [cases.conversation(images, 1, seed) for seed, images in enumerate([1, 0, 2, 1, 1, 0, 1])]
+
+
+@pytest.fixture(scope="module")
+def made() -> tuple[ConversationEncoder, OverLengthPolicy]:
+    encoder = encoder_of(TINY["llava"].build(0)[1])
+    return encoder, OverLengthPolicy(encoder, None, "error")
+
+
+def test_micro_batches_hold_rows_of_equally_many_images(made: tuple[ConversationEncoder, OverLengthPolicy]) -> None:
+    window = WindowCollator(*made, 3)(TALKS)
+    assert isinstance(window, StepWindow)
+    counts = {talk.id: len(talk.images) for talk in TALKS}
+    assert [sorted({counts[name] for name in batch.ids}) for batch in window.micro_batches] == [[0], [1], [1], [2]]
+    assert sorted(window.ids) == sorted(counts)
+
+
+def test_prompts_are_grouped_and_their_order_is_kept(made: tuple[ConversationEncoder, OverLengthPolicy]) -> None:
+    window = PromptCollator(*made)(TALKS)
+    assert isinstance(window, PromptWindow)
+    assert [len(batch.conversations) for batch in window.batches] == [2, 4, 1]
+    assert window.ids == [talk.id for talk in TALKS]
+    assert {c.id for batch in window.batches for c in batch.conversations} == set(window.ids)
+    assert all(ref.pixels is None for batch in window.batches for c in batch.conversations for ref in c.images)

@@ -1,0 +1,93 @@
+"""`verify`: measure on this model and this data that every shortcut gives what the slow road gives."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from contextlib import redirect_stdout
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vlm_lit.commands.options import OptionParser
+from vlm_lit.schema import ConfigError
+
+if TYPE_CHECKING:
+    from vlm_lit.training.verification import Equality
+
+_EPILOG = """Takes the config files and overrides of fit. Exits with 0 if every equality holds or is refused with its
+reason, with 1 if one does not hold. Ranks (equality 5) and resumption (6) take processes of their own: the tests."""
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 2:
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number from 2 up")
+    return int(text)
+
+
+def run(verb: str, arguments: Sequence[str]) -> int:
+    """Verify and show; the exit status.
+
+    Raises:
+        VlmLitError: whatever `fit` would refuse.
+    """
+    parser = OptionParser(f"python -m vlm_lit {verb}", description=__doc__, epilog=_EPILOG, allow_abbrev=False)
+    parser.add_argument("--conversations", type=_count, default=8, help="how many to compute on; default: 8")
+    parser.add_argument("--format", choices=("text", "json"), default="text", help="default: text")
+    parser.add_argument("--output", type=Path, help="file to write instead of standard output")
+    options, of_fit = parser.parse_known_args(arguments)
+    with redirect_stdout(sys.stderr):
+        found = _equalities(options.conversations, of_fit)
+    text = json.dumps([asdict(equality) for equality in found], indent=2) + "\n"
+    if options.format == "text":
+        text = table(found)
+    if options.output is None:
+        print(text, end="")
+    else:
+        options.output.write_text(text, encoding="utf-8")
+    return 1 if any(equality.verdict == "DIFFERENT" for equality in found) else 0
+
+
+def _equalities(count: int, of_fit: Sequence[str]) -> list[Equality]:
+    from vlm_lit.commands.lightning import prepared
+    from vlm_lit.data.datamodule import ConversationDataModule
+    from vlm_lit.data.sources import ConversationDataset
+    from vlm_lit.models.loading import needs_autocast
+    from vlm_lit.training.inspection.look import attach
+    from vlm_lit.training.supervised import SupervisedModule
+    from vlm_lit.training.verification import Verification, chosen
+
+    run = prepared(of_fit)
+    module, data = run.model, run.datamodule
+    if not isinstance(module, SupervisedModule) or not isinstance(data, ConversationDataModule):
+        raise ConfigError("verify knows a SupervisedModule on a ConversationDataModule.")
+    train = data.datasets["train"]
+    if not isinstance(train, ConversationDataset):
+        raise ConfigError("A stream cannot be verified: set data.init_args.train.streaming to false.")
+    attach(module, data, run.trainer)
+    module.configure_model()
+    module.to(run.trainer.strategy.root_device)
+    precision = run.trainer.precision_plugin
+    bf16 = needs_autocast(module.parts) or module.quantization.compute_dtype != "fp32"
+    found = []
+    with precision.train_step_context():
+        conversations = chosen([train[i] for i in range(min(len(train), 4096))], count)
+        for equality in Verification(module, conversations, bf16=bf16).equalities():
+            print(f"{equality.name}: {equality.verdict}", file=sys.stderr, flush=True)
+            found.append(equality)
+    return found
+
+
+def table(equalities: Sequence[Equality]) -> str:
+    """The equalities as aligned text."""
+    header = ("", "claim", "verdict", "loss differs by", "gradient by", "")
+    body = [(e.name, e.claim, e.verdict, _shown(e.loss), _shown(e.gradient), e.note) for e in equalities]
+    widths = [max(len(row[i]) for row in (header, *body)) for i in range(len(header))]
+    lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in (header, *body)]
+    return "\n".join(lines) + "\n"
+
+
+def _shown(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1e}"

@@ -1,0 +1,108 @@
+"""Which distinct images do data sets show, and what does a processor make of each of them alone?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from transformers import ProcessorMixin
+
+from vlm_lit.data.encoding import processed
+from vlm_lit.data.feature_store import FeatureStore
+from vlm_lit.data.images import load_images
+from vlm_lit.data.sources import ConversationDataset
+from vlm_lit.data.stored_images import Observed, StoredImage
+from vlm_lit.schema import Conversation, RecordError
+
+_READERS: Final = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Look:
+    """One image as a processor sees it: its key, what is to be kept of it, and the fields that the tower takes."""
+
+    key: str
+    image: StoredImage
+    inputs: dict[str, Tensor]
+
+    @property
+    def shape(self) -> tuple[object, ...]:
+        """What images must have in common to pass the tower together."""
+        return tuple((name, value.shape) for name, value in self.inputs.items())
+
+
+def distinct_images(datasets: Iterable[ConversationDataset], store: FeatureStore) -> dict[str, Conversation]:
+    """Each distinct image's key, with a conversation that shows it and no other. Every image file is read once.
+
+    Raises:
+        RecordError: an image cannot be read.
+    """
+    alone: dict[Path | str, Conversation] = {}
+    for dataset in datasets:
+        for i in range(len(dataset)):
+            conversation = dataset[i]
+            for ref in conversation.images:
+                shown = replace(conversation, images=(ref,))
+                alone.setdefault(ref.path if ref.path is not None else _key(shown, store), shown)
+    with ThreadPoolExecutor(_READERS) as readers:
+        keys = list(readers.map(lambda shown: _key(shown, store), alone.values()))
+    return dict(zip(keys, alone.values(), strict=True))
+
+
+def _key(shown: Conversation, store: FeatureStore) -> str:
+    try:
+        return store.key(shown.images[0])
+    except (OSError, ValueError):
+        load_images(shown)  # says what is wrong, and with which record
+        raise
+
+
+def looks(
+    processor: ProcessorMixin, images: Mapping[str, Conversation], *, together: int, workers: int
+) -> Iterator[list[Look]]:
+    """What the processor makes of each image, so many at a time.
+
+    Raises:
+        RecordError: an image cannot be used.
+    """
+    seen = _Looks(processor, list(images.items()))
+    for batch in DataLoader(seen, batch_size=together, num_workers=workers, collate_fn=list):
+        yield [_raised(look) for look in batch]
+
+
+def _raised(look: Look | RecordError) -> Look:
+    # Raised inside a worker it would reach the user as a page of traceback.
+    if isinstance(look, RecordError):
+        raise look
+    return look
+
+
+class _Looks(Dataset["Look | RecordError"]):
+    def __init__(self, processor: ProcessorMixin, images: Sequence[tuple[str, Conversation]]) -> None:
+        self.processor, self.images = processor, images
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> Look | RecordError:
+        key, shown = self.images[index]
+        try:
+            return look_at(self.processor, key, shown)
+        except RecordError as error:
+            return error
+
+
+def look_at(processor: ProcessorMixin, key: str, shown: Conversation) -> Look:
+    """What the processor makes of a conversation's one image.
+
+    Raises:
+        RecordError: the image cannot be used.
+    """
+    observed = Observed(processor)
+    output = processed(observed.processor, [str(observed.processor.image_token)], [load_images(shown)], [shown])
+    return Look(key=key, image=observed.stored(), inputs=observed.inputs(output))

@@ -1,0 +1,81 @@
+"""Who sees whom in a row that several questions about one image share, and where does each token stand?
+
+A packed row is a prefix (system message, image) and behind it a segment a question. A token sees the prefix and its
+own segment up to itself; each segment's positions go on where the prefix ends. To a causal model the questions then
+are what they would be in rows of their own.
+
+B = rows, L = tokens. `segments` [B, L] int64: 0 in the prefix, 1, 2, ... in the segments, and in the padding as well 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from vlm_lit.models.families import Family
+
+
+def unpackable(model: PreTrainedModel, family: Family) -> str | None:
+    """Why questions cannot share a row in this model; None where they can."""
+    if family.unpackable is not None:
+        return family.unpackable
+    implementation = model.config.get_text_config()._attn_implementation
+    if implementation in ("sdpa", "eager"):
+        return None
+    return f"attention: {implementation} takes no mask of a row's own; use sdpa"
+
+
+def packed_inputs(
+    model: nn.Module, inputs: Mapping[str, Tensor], segments: Tensor, family: Family
+) -> dict[str, Tensor]:
+    """The model's keyword arguments for packed rows: mask and positions put in for `attention_mask`.
+
+    Args:
+        model: the model without its head.
+        inputs: as the processor made them, `input_ids` and `attention_mask` [B, L] among them.
+        segments: which segment each token belongs to [B, L].
+        family: how positions are counted.
+    """
+    valid = inputs["attention_mask"].bool()
+    shift = _shift(segments, valid)
+    places = torch.arange(segments.shape[1], device=segments.device) - shift
+    positions = places if family.positions == "row" else _rotary_positions(model, inputs, shift, places)
+    mask = visible(segments, valid)[:, None]
+    return {**inputs, "attention_mask": mask, "position_ids": positions}
+
+
+def visible(segments: Tensor, valid: Tensor) -> Tensor:
+    """Whether token i sees token j [B, L, L] (bool). Every token sees itself: a row of nothing would be NaN."""
+    length = segments.shape[1]
+    earlier = torch.ones(length, length, dtype=torch.bool, device=segments.device).tril()
+    shared = (segments[:, None, :] == 0) | (segments[:, :, None] == segments[:, None, :])
+    itself = torch.eye(length, dtype=torch.bool, device=segments.device)
+    return (earlier & shared & valid[:, None, :]) | itself
+
+
+def _shift(segments: Tensor, valid: Tensor) -> Tensor:
+    """How far each token stands behind the place it would have in a row of its own [B, L]."""
+    places = torch.arange(segments.shape[1], device=segments.device).expand_as(segments)
+    begins = torch.ones_like(segments, dtype=torch.bool)
+    begins[:, 1:] = segments[:, 1:] != segments[:, :-1]
+    start = torch.where(begins, places, 0).cummax(1).values
+    prefix = ((segments == 0) & valid).sum(1, keepdim=True)
+    return torch.where(segments > 0, start - prefix, 0)
+
+
+def _rotary_positions(model: nn.Module, inputs: Mapping[str, Tensor], shift: Tensor, places: Tensor) -> Tensor:
+    """Multimodal positions [4, B, L]: a row for the mask, then time, height and width.
+
+    Behind an image words count on from its largest position, all three alike, so a packed segment differs from the
+    plain row only by its shift.
+    """
+    plain, _ = model.get_rope_index(  # type: ignore[operator]
+        inputs["input_ids"],
+        mm_token_type_ids=inputs["mm_token_type_ids"],
+        image_grid_thw=inputs.get("image_grid_thw"),
+        attention_mask=inputs["attention_mask"],
+    )
+    return torch.cat([places[None], plain - shift])

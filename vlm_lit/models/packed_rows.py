@@ -1,0 +1,144 @@
+"""How do several questions go on from what they have in common, computed once?
+
+Packed rows (`models/attention.py`) run through the model once and leave their keys and values behind. What is said in
+answer to any of their questions is then appended to its row, marked with the question's segment: it sees the prefix,
+its own question and what it follows. So an image's keys and values are never copied for its questions.
+
+B = rows, L = tokens of a row, K = keys of a row so far, N = questions, n = questions that go on, S = most of them in
+one row, T = tokens appended to each, D = width. `positions` are [...] for a family that counts along the row and
+[4, ...] for one with multimodal positions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import torch
+from torch import Tensor, nn
+from transformers import DynamicCache, PreTrainedConfig, PreTrainedModel
+
+from vlm_lit.models.attention import packed_inputs
+from vlm_lit.models.families import Family
+
+NOBODY: Final = -1
+"""The owner of padding: no question sees it."""
+
+
+@dataclass
+class Reader:
+    """What the model remembers of packed rows, and where their questions stand.
+
+    Args:
+        backbone: the model without its head.
+        cache: keys and values of the rows, K tokens each.
+        owners: whose each key is [B, K]: 0 for the prefix, a segment, or NOBODY.
+        kept: the rows' numbers; those no longer needed are forgotten.
+        rows, segments: each question's row, and the segment that is its own [N].
+        positions: of the first token behind each question [N] or [4, N].
+        hidden: the last hidden state of each question's last token [N, D].
+    """
+
+    backbone: nn.Module
+    cache: DynamicCache
+    owners: Tensor
+    kept: list[int]
+    rows: list[int]
+    segments: Tensor
+    positions: Tensor
+    hidden: Tensor
+
+    def go_on(self, questions: Sequence[int], tokens: Tensor, depths: Tensor, sees: Tensor) -> Tensor:
+        """Append tokens to some questions and return their last hidden states [n, T, D].
+
+        Args:
+            questions: n of the N questions, in their order.
+            tokens: what is appended to each [n, T].
+            depths: how many places behind the question each stands [T].
+            sees: which of the T sees which [T, T] (bool), each itself among them.
+        """
+        self._forget_all_but(questions)
+        row, slot = self._cells(questions)
+        B, S, T = len(self.kept), int(slot.max()) + 1, tokens.shape[1]
+        said, owners = tokens.new_zeros(B, S, T), tokens.new_full((B, S, T), NOBODY)
+        said[row, slot], owners[row, slot] = tokens, self.segments[list(questions), None]
+        places = self.positions[..., list(questions), None] + depths
+        positions = places.new_zeros(*places.shape[:-2], B, S, T)
+        positions[..., row, slot, :] = places
+        among = torch.kron(torch.eye(S, dtype=torch.bool, device=sees.device), sees)
+        hidden = self._forward(said.flatten(1), owners.flatten(1), positions.flatten(-2), among)
+        return hidden.view(B, S, T, -1)[row, slot]
+
+    def forget_behind(self, length: int) -> None:
+        """Forget what was appended behind the rows' first `length` tokens."""
+        self.cache.crop(length - self.owners.shape[1])
+        self.owners = self.owners[:, :length]
+
+    def _forward(self, tokens: Tensor, owners: Tensor, positions: Tensor, among: Tensor) -> Tensor:
+        earlier = (self.owners[:, None] == 0) | (self.owners[:, None] == owners[:, :, None])
+        mask = torch.cat([earlier, among.expand(len(tokens), -1, -1)], 2)[:, None]
+        self.owners = torch.cat([self.owners, owners], 1)
+        hidden: Tensor = self.backbone(
+            input_ids=tokens,
+            attention_mask=_addable(mask, self.backbone),
+            position_ids=positions,
+            past_key_values=self.cache,
+            use_cache=True,
+        ).last_hidden_state
+        return hidden
+
+    def _forget_all_but(self, questions: Sequence[int]) -> None:
+        needed = sorted({self.rows[q] for q in questions})
+        if needed != self.kept:
+            index = torch.tensor([self.kept.index(row) for row in needed], device=self.owners.device)
+            self.owners = self.owners[index]
+            self.cache.batch_select_indices(index)
+            self.kept = needed
+
+    def _cells(self, questions: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Among the kept rows each question's, and how many of the questions stand before it in that row [n]."""
+        rows = [self.rows[q] for q in questions]
+        slots = [i - rows.index(row) for i, row in enumerate(rows)]
+        return torch.tensor([self.kept.index(row) for row in rows]), torch.tensor(slots)
+
+
+def read(base: PreTrainedModel, inputs: Mapping[str, Tensor], segments: Tensor, family: Family) -> Reader:
+    """Run packed prompts through the model: each image once, and each prefix once.
+
+    Args:
+        base: the model, without its PEFT shell.
+        inputs: right-padded, `input_ids` and `attention_mask` [B, L] among them.
+        segments: whose each token is [B, L]; a row without any segment asks one question.
+        family: how positions are counted.
+    """
+    backbone, cache = base.get_submodule("model"), DynamicCache()
+    packed = packed_inputs(backbone, inputs, segments, family)
+    packed["attention_mask"] = _addable(packed["attention_mask"], backbone)
+    hidden = backbone(**packed, past_key_values=cache, use_cache=True).last_hidden_state
+    owners = torch.where(inputs["attention_mask"].bool(), segments, NOBODY)
+    places = [(b, s) for b, most in enumerate(segments.amax(1).tolist()) for s in range(1, max(most, 1) + 1)]
+    rows, own = torch.tensor(places, device=segments.device).unbind(1)
+    # The last token of the question's segment, or of the prefix where that is all there is.
+    along = torch.arange(owners.shape[1], device=segments.device)
+    ends = torch.where((owners[rows] == 0) | (owners[rows] == own[:, None]), along, -1).amax(1)
+    positions = packed["position_ids"].expand(*packed["position_ids"].shape[:-2], *owners.shape)
+    return Reader(
+        backbone=backbone,
+        cache=cache,
+        owners=owners,
+        kept=list(range(len(owners))),
+        rows=rows.tolist(),
+        segments=own,
+        positions=positions[..., rows, ends] + 1,
+        hidden=hidden[rows, ends],
+    )
+
+
+def _addable(mask: Tensor, backbone: nn.Module) -> Tensor:
+    """A mask of who is seen, in the form that the model's attention takes: eager attention adds it to its scores."""
+    config = backbone.config
+    assert isinstance(config, PreTrainedConfig)
+    if mask.dtype != torch.bool or config.get_text_config()._attn_implementation != "eager":
+        return mask
+    return torch.zeros(mask.shape, device=mask.device).masked_fill_(~mask, torch.finfo(torch.float32).min)

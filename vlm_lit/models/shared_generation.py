@@ -1,0 +1,63 @@
+"""What does the model answer to questions that share a row? Greedy decoding, the image and its prefix read once.
+
+Every step appends one token to each question that is still being answered; where all of a row's questions are
+answered, the row leaves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from vlm_lit.models.families import Family
+from vlm_lit.models.generation import StopTokens, cut_at_end, without_adapter_shell
+from vlm_lit.models.head import head_logits
+from vlm_lit.models.packed_rows import read
+
+
+@torch.no_grad()
+def generate_shared(
+    model: PreTrainedModel,
+    inputs: Mapping[str, Tensor],
+    segments: Tensor,
+    *,
+    family: Family,
+    max_new_tokens: int,
+    stop: StopTokens,
+) -> list[list[int]]:
+    """Answer each question of a right-padded batch of packed rows.
+
+    Args:
+        model: the model, its PEFT shell included.
+        inputs: `input_ids` [B, L] and whatever else the processor made.
+        segments: which question each token belongs to [B, L]: 0 what a row's questions share, 1, 2, ... their own.
+        family: how positions are counted.
+        max_new_tokens: longest answer, in tokens, its end of turn included.
+        stop: token ids to stop at, pad with and forbid.
+
+    Returns:
+        Lists of token ids, cut before the end of turn: the questions of the first row, those of the second, ...
+    """
+    base = without_adapter_shell(model)
+    reader = read(base, inputs, segments, family)
+    said: list[list[int]] = [[] for _ in reader.rows]
+    unfinished, hidden, itself = list(range(len(said))), reader.hidden, torch.ones(1, 1, dtype=torch.bool, device=segments.device)
+    for length in range(1, max_new_tokens + 1):
+        for question, token in zip(unfinished, _likeliest(head_logits(base, hidden), stop), strict=True):
+            said[question].append(token)
+        unfinished = [q for q in unfinished if said[q][-1] not in (*stop.end_of_turn, stop.pad)]
+        if not unfinished or length == max_new_tokens:
+            break
+        last = torch.tensor([said[q][-1:] for q in unfinished], device=segments.device)
+        depth = torch.tensor([length - 1], device=segments.device)
+        hidden = reader.go_on(unfinished, last, depth, itself)[:, 0]
+    return [cut_at_end(tokens, stop) for tokens in said]
+
+
+def _likeliest(logits: Tensor, stop: StopTokens) -> list[int]:
+    logits[:, list(stop.forbidden)] = -torch.inf
+    tokens: list[int] = logits.argmax(-1).tolist()
+    return tokens

@@ -1,0 +1,113 @@
+"""What does a model answer to a batch of prompts? What it says by itself, or the likeliest of a list."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+from peft import PeftModel
+from torch import Tensor
+
+from vlm_lit.data.candidates import candidate_tokens
+from vlm_lit.data.encoding import ConversationEncoder
+from vlm_lit.models.closed_set import closed_set_scores
+from vlm_lit.models.families import Family
+from vlm_lit.models.generation import StopTokens, generate, without_adapter_shell
+from vlm_lit.models.shared_generation import generate_shared
+from vlm_lit.models.vision_features import with_features
+from vlm_lit.schema import ConfigError, PromptBatch
+
+Score = Literal["sum", "mean"]
+
+
+@dataclass(frozen=True)
+class ClosedSet:
+    """Answers to choose from, by log-likelihood.
+
+    Args:
+        answers: all that may be answered.
+        score: `sum` takes the answer that is likeliest; `mean` divides each log-likelihood by the answer's tokens, so
+            that a long one is at no disadvantage.
+
+    Raises:
+        ConfigError: there are fewer than two answers, an empty one, or one twice.
+    """
+
+    answers: list[str]
+    score: Score = "sum"
+
+    def __post_init__(self) -> None:
+        words = [answer.strip() for answer in self.answers]
+        twice = next((word for word in words if words.count(word) > 1), None)
+        if len(words) < 2 or not all(words):
+            raise ConfigError(f"model.answer_from is {self.answers}; name two answers or more, none of them empty.")
+        if twice is not None:
+            raise ConfigError(f"model.answer_from names {twice!r} twice. Take one out.")
+
+
+class Answering:
+    """Answers prompts.
+
+    Args:
+        model: the adapted model.
+        family: its facts.
+        encoder: made the prompts.
+        answer_from: answers to choose from; None generates.
+    """
+
+    def __init__(
+        self, model: PeftModel, family: Family, encoder: ConversationEncoder, answer_from: ClosedSet | None = None
+    ) -> None:
+        self.model, self.family, self.encoder, self.answer_from = model, family, encoder, answer_from
+
+    @cached_property
+    def stop(self) -> StopTokens:
+        """What ends, pads and may not stand in an answer."""
+        names = ("image_token_id", "video_token_id")
+        placeholders = [getattr(self.encoder.processor, name, None) for name in names]
+        return StopTokens(
+            end_of_turn=self.encoder.end_of_turn,
+            pad=int(self.encoder.tokenizer.pad_token_id),
+            forbidden=tuple(int(token) for token in placeholders if token is not None),
+        )
+
+    @cached_property
+    def _candidates(self) -> list[list[int]]:
+        assert self.answer_from is not None
+        return candidate_tokens(self.encoder, self.answer_from.answers)
+
+    def answers(self, batch: PromptBatch, max_new_tokens: int) -> list[str]:
+        """An answer to each conversation of the batch, stripped of blanks at both ends."""
+        inputs = batch.inputs
+        if batch.features is not None:
+            inputs = with_features(without_adapter_shell(self.model), self.family, inputs, batch.features)
+        texts = (
+            self._said(inputs, batch.segments, max_new_tokens)
+            if self.answer_from is None
+            else self._chosen(inputs, batch.segments, self.answer_from)
+        )
+        return [text.strip() for text in texts]
+
+    def _said(self, inputs: Mapping[str, Any], segments: Tensor | None, longest: int) -> list[str]:
+        tokens = (
+            generate(self.model, inputs, max_new_tokens=longest, stop=self.stop)
+            if segments is None
+            else generate_shared(
+                self.model, inputs, segments, family=self.family, max_new_tokens=longest, stop=self.stop
+            )
+        )
+        return [str(text) for text in self.encoder.tokenizer.batch_decode(tokens, skip_special_tokens=True)]
+
+    def _chosen(self, inputs: Mapping[str, Any], segments: Tensor | None, given: ClosedSet) -> list[str]:
+        scores = closed_set_scores(
+            self.model,
+            inputs,
+            segments,
+            self._candidates,
+            family=self.family,
+            pad=self.stop.pad,
+            per_token=given.score == "mean",
+        )
+        return [given.answers[best] for best in scores.argmax(1).tolist()]

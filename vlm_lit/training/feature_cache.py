@@ -1,0 +1,240 @@
+"""How do the vision features of a run's images get onto disk before it begins?"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import lightning
+from lightning.pytorch.trainer.states import TrainerFn, TrainerStatus
+from lightning.pytorch.utilities import rank_zero_info
+from torch import nn
+
+from vlm_lit.data.datamodule import ConversationDataModule
+from vlm_lit.data.distinct_images import Look, distinct_images, looks
+from vlm_lit.data.feature_store import SHARD_BYTES, FeatureStore, check_room
+from vlm_lit.data.processors import processor_identity
+from vlm_lit.data.sources import ConversationDataset
+from vlm_lit.data.stored_images import StoredImage
+from vlm_lit.models.families import Family, family_of
+from vlm_lit.models.loading import load_config
+from vlm_lit.models.vision_features import answers_from_features, check_cacheable, tower_features, tower_identity
+from vlm_lit.schema import ConfigError, Conversation
+
+if TYPE_CHECKING:
+    from vlm_lit.training.base import VisionLanguageModule
+
+_TOGETHER: Final = 16
+"""Images that pass the tower at once, where their shapes are alike; also those that sizes are estimated from."""
+
+_GIGABYTE: Final = 1e9
+
+Say = Callable[[str], None]
+
+
+def open_store(data: ConversationDataModule, base: nn.Module, family: Family, precision: str) -> FeatureStore:
+    """The store for this processor, this tower and this precision.
+
+    Args:
+        data: names the folder and has the processor.
+        base: the model without its PEFT shell.
+        family: its facts.
+        precision: the trainer's, since autocast changes what a tower computes.
+
+    Raises:
+        ConfigError: no folder is named, or it cannot be used.
+    """
+    if data.feature_cache is None:
+        raise ConfigError("No folder is named for vision features: set data.init_args.feature_cache.")
+    identity = {
+        "processor": _images_only(data),
+        "tower": tower_identity(base, family),
+        "precision": precision,
+        "handed_over": family.projected,
+    }
+    return FeatureStore(Path(data.feature_cache), identity)
+
+
+def _images_only(data: ConversationDataModule) -> dict[str, object]:
+    """What a processor makes of an image follows from its image settings and its own, not from its chat template."""
+    identity = {name: value for name, value in processor_identity(data.processor).items() if "template" not in name}
+    own = {name: value for name, value in vars(data.processor).items() if isinstance(value, str | int | float | bool)}
+    return {**identity, "own": {name: value for name, value in own.items() if "template" not in name}}
+
+
+def fill(
+    store: FeatureStore,
+    data: ConversationDataModule,
+    base: nn.Module,
+    family: Family,
+    *,
+    say: Say,
+    rank: int = 0,
+    world: int = 1,
+) -> None:
+    """Compute what the store lacks of the images of all data sets that are open. Any number may do so at once.
+
+    Args:
+        store: where features go.
+        data: its data sets, processor, workers and limit.
+        base: the model without its PEFT shell, its tower frozen and in evaluation mode.
+        family: its facts.
+        say: takes a line of progress.
+        rank, world: which share of the images is this process's.
+
+    Raises:
+        ConfigError: the features would not fit; nothing has been written then.
+        RecordError: an image cannot be used.
+    """
+    wanted = distinct_images(_shown(data, family), store)
+    missing = {key: shown for key, shown in wanted.items() if key not in store}
+    say(
+        f"Vision features: {len(wanted):,} distinct images, {len(wanted) - len(missing):,} found in {store.folder}, "
+        f"{len(missing):,} to compute."
+    )
+    if missing:
+        store.sweep()
+        mine = dict(list(missing.items())[rank::world])
+        _compute(store, data, _Tower(base, family), mine, total=len(missing), say=say)
+
+
+def _shown(data: ConversationDataModule, family: Family) -> list[ConversationDataset]:
+    used = [split for split in data.datasets if split == "train" or answers_from_features(family)]
+    found = []
+    for split in used:
+        dataset = data.datasets[split]
+        if not isinstance(dataset, ConversationDataset):
+            raise ConfigError(
+                f"data.{split} is streamed, so nobody knows its images before they come: set streaming to false, or "
+                "leave data.init_args.feature_cache out."
+            )
+        found.append(dataset)
+    return found
+
+
+class _Tower:
+    """The frozen tower, asked about several images at once."""
+
+    def __init__(self, base: nn.Module, family: Family) -> None:
+        self.base, self.family = base, family
+        self.device = next(base.get_submodule(family.vision_tower[0]).parameters()).device
+
+    def __call__(self, seen: Sequence[Look]) -> dict[str, StoredImage]:
+        found: dict[str, StoredImage] = {}
+        for _, alike in groupby(sorted(seen, key=lambda look: str(look.shape)), key=lambda look: look.shape):
+            images = list(alike)
+            inputs = [{name: t.to(self.device) for name, t in look.inputs.items()} for look in images]
+            features = tower_features(self.base, self.family, inputs)
+            for look, tensors in zip(images, features, strict=True):
+                found[look.key] = replace(look.image, features=tuple(t.cpu().clone() for t in tensors))
+        return found
+
+
+def _compute(
+    store: FeatureStore,
+    data: ConversationDataModule,
+    tower: _Tower,
+    missing: Mapping[str, Conversation],
+    *,
+    total: int,
+    say: Say,
+) -> None:
+    images = {key: missing[key] for key in _rotated(list(missing))}
+    made: dict[str, StoredImage] = {}
+    fits, done = False, 0
+    for batch in looks(data.processor, images, together=_TOGETHER, workers=data.num_workers):
+        made |= tower([look for look in batch if look.key not in store])
+        done += len(batch)
+        if made and not fits:
+            check_room(store.folder, images=total, bytes_each=_size(made) / len(made), most=_limit(data))
+            fits = True
+        if _size(made) >= SHARD_BYTES:
+            store.write(made)
+            made = {}
+            say(f"Vision features: {done:,} of {len(images):,} computed.")
+    store.write(made)
+
+
+def _size(images: Mapping[str, StoredImage]) -> int:
+    return sum(image.size for image in images.values())
+
+
+def _limit(data: ConversationDataModule) -> float | None:
+    return None if data.feature_cache_gb is None else data.feature_cache_gb * _GIGABYTE
+
+
+def _rotated(keys: list[str]) -> list[str]:
+    """From anywhere on: processes that begin together then do different images, and skip what others have done."""
+    at = secrets.randbelow(len(keys)) if keys else 0
+    return keys[at:] + keys[:at]
+
+
+# In a run --------------------------------------------------------------------------------------------------------
+
+
+def prepare(module: VisionLanguageModule) -> None:
+    """Let the run's data module use a feature store, filled when it first needs it; nothing where none is asked for.
+
+    Raises:
+        ConfigError: the features would change while training, or the family is not known to take them.
+    """
+    trainer, data = module.trainer, module.data
+    if data.feature_cache is None:
+        return
+    model_type = load_config(module.model_id, module.revision).model_type
+    family = family_of(model_type)
+    check_cacheable(family, model_type, module.parts)
+    _shown(data, family)
+    data.prompts_from_store = answers_from_features(family)
+    if trainer.state.status is TrainerStatus.RUNNING:  # not where a run is merely looked at
+        data.open_store = partial(_filled, module, family)
+
+
+def _filled(module: VisionLanguageModule, family: Family) -> FeatureStore:
+    trainer = module.trainer
+    store = filled_store(module, family, say=rank_zero_info, rank=trainer.global_rank, world=trainer.world_size)
+    trainer.strategy.barrier("feature cache")
+    store.refresh()
+    return store
+
+
+def filled_store(
+    module: VisionLanguageModule, family: Family, *, say: Say, rank: int = 0, world: int = 1
+) -> FeatureStore:
+    """The store of a module whose model is loaded and on its device, with all images of its data in it.
+
+    Raises:
+        ConfigError: the features would not fit.
+        RecordError: an image cannot be used.
+    """
+    trainer, data = module.trainer, module.data
+    store = open_store(data, module.base, family, str(trainer.precision))
+    with trainer.precision_plugin.forward_context():
+        fill(store, data, module.base, family, say=say, rank=rank, world=world)
+    return store
+
+
+def fill_ahead(
+    module: VisionLanguageModule, data: ConversationDataModule, trainer: lightning.Trainer, *, say: Say
+) -> FeatureStore:
+    """Fill the store of a run that is not run, in this process alone.
+
+    Raises:
+        ConfigError: what a `fit` with the same config would refuse.
+    """
+    trainer.state.fn = TrainerFn.FITTING  # type: ignore[assignment]
+    trainer.datamodule = data  # type: ignore[attr-defined]
+    data.trainer = module.trainer = trainer
+    trainer.strategy.connect(module)
+    say(f"Loading {module.model_id} ...")
+    module.configure_model()
+    module.to(trainer.strategy.root_device)
+    assert module.family is not None
+    store = filled_store(module, module.family, say=say)
+    store.refresh()
+    return store
