@@ -38,7 +38,6 @@ def filled(
     made = {}
     for alone in (replace(c, images=(ref,)) for c in shown for ref in c.images):
         look = look_at(encoder.processor, store.key(alone.images[0]), alone)
-        (features,) = tower_features(base, family, [look.inputs])
-        made[look.key] = replace(look.image, features=features)
+        made[look.key] = replace(look.image, features=tower_features(base, family, look.inputs))
     store.write(made)
     return store

@@ -74,6 +74,10 @@ class Bench:
         Returns:
             Speed, memory and losses, and what made them.
         """
+        if self.workload.batch % micro_batch:
+            raise SystemExit(
+                f"{self.workload.batch} conversations a step do not divide by a micro-batch of {micro_batch}."
+            )
         self._runs += 1
         place = self.folder / f"{self._runs:03d}"
         place.mkdir()
@@ -155,9 +159,7 @@ def comparison(runs: Sequence[Run], opponent: str) -> Run:
         runs: all runs in the order they were made, each side equally often.
         opponent: the other side.
     """
-    pairs = list(
-        zip([r for r in runs if r["side"] == "ours"], [r for r in runs if r["side"] == opponent], strict=True)
-    )
+    pairs = list(zip([r for r in runs if r["side"] == "ours"], [r for r in runs if r["side"] == opponent], strict=True))
     speed = [ours["samples_per_second"] / theirs["samples_per_second"] for ours, theirs in pairs]
     memory = [ours["above_bytes"] / theirs["above_bytes"] for ours, theirs in pairs]
     apart = [

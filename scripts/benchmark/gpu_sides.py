@@ -1,6 +1,6 @@
 """What does one side do on the device, from one row a forward pass to the most that fit? A process a side and shape.
 
-    python scripts/benchmark/gpu_sides.py ours|trl run.json result.json
+python scripts/benchmark/gpu_sides.py ours|trl run.json result.json
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import yaml
 from gpu_split import Split
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import nn
-from transformers import TrainerCallback
+from transformers import PreTrainedModel, TrainerCallback
 
 from vlm_lit.commands.lightning import VlmLitCLI, restrict_imports
 from vlm_lit.models.families import Family, family_of, owner_of
@@ -50,8 +50,7 @@ class Stages:
         """The next steps take `rows` rows a forward pass."""
         if self._step == 0 and not self.found:
             self.loaded = memory(peak=False)
-        if torch.cuda.is_available():
-            torch.cuda.reset_peak_memory_stats()
+        self._forget_peak()
         self.found.append({"micro_batch": rows})
         self._step, self._began = 0, self._now()
 
@@ -70,6 +69,10 @@ class Stages:
         self._began = self._now()
         return self._step == len(STEPS)
 
+    def _forget_peak(self) -> None:
+        if torch.cuda.is_available():
+            torch.cuda.reset_peak_memory_stats()
+
     def _speed(self, samples: int, tokens: int) -> None:
         seconds, positions = self._now() - self._began, self.split.positions
         self.found[-1] |= {
@@ -85,6 +88,12 @@ class Stages:
         model, whose weights have none. What is computed twice to save memory counts once."""
         vision = 2 * self.linear["vision_tower"] * self.split.positions["vision"]
         return vision + 4 * self.linear["language_model"] * self.split.positions["language_model"]
+
+    def again(self) -> None:
+        """The step that is over does not count."""
+        self.split.start()
+        self.split.on = False
+        self._began = self._now()
 
     def drop(self) -> None:
         """The last micro-batch did not fit."""
@@ -144,6 +153,8 @@ class Stepper(Callback):
         if pl_module.data.micro_batch.rows < self.rows:  # the product has halved it: memory ran out
             self.stages.drop()
             trainer.should_stop = True
+        elif batch.rows < self.rows:
+            self.stages.again()  # a worker had made this step before the micro-batch grew
         elif self.stages.step(len(batch.ids), sum(n for b in batch.micro_batches for n in b.lengths)):
             self._double(trainer, pl_module)
 
@@ -194,10 +205,10 @@ def run_trl(run: dict[str, Any], result: Path) -> dict[str, Any]:
     """TRL's trainer again and again on one model, its batch doubled each time."""
     made = theirs.model(run)
     base = made.get_base_model()
-    assert isinstance(base, nn.Module)
+    assert isinstance(base, PreTrainedModel)
     stages = Stages(base, family_of(base.config.model_type))
     rows = 1
-    while rows <= run["most_rows"]:
+    while rows <= run["most_rows"] * run["questions"]:  # our rows hold so many conversations, its rows one
         stages.begin(rows)
         if not _fits(run, made, stages, rows, result.parent):
             stages.drop()
@@ -207,7 +218,7 @@ def run_trl(run: dict[str, Any], result: Path) -> dict[str, Any]:
 
 
 def _fits(run: dict[str, Any], made: Any, stages: Stages, rows: int, folder: Path) -> bool:  # noqa: ANN401 - PEFT's
-    batch = max(rows, run["batch"] // 4)  # a step of one row each need not be as long as ours
+    batch = rows * -(-run["batch"] // (4 * rows))  # a step need not be as long as ours
     steps = [[row for step in run["steps"] for row in step][k * batch : (k + 1) * batch] for k in range(len(STEPS))]
     ready = theirs.trainer({**run, "micro_batch": rows, "batch": batch, "steps": steps}, made, folder)
     ready.add_callback(Watch(stages, batch))

@@ -83,7 +83,7 @@ class Split:
             output.last_hidden_state.register_hook(self._marking("head"))
 
     def _marking(self, part: str) -> Any:  # noqa: ANN401 - a hook
-        def hook(gradient: Tensor) -> None:
+        def hook(_: Tensor) -> None:
             self.mark(part)
 
         return hook

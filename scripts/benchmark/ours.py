@@ -1,6 +1,6 @@
 """What does one run of ours show? `python -m vlm_lit fit` in this process, a callback of the benchmark's beside it.
 
-    python scripts/benchmark/ours.py run.json result.json
+python scripts/benchmark/ours.py run.json result.json
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ class Watch(Callback):
     def __init__(self, measured: Measured) -> None:
         self.measured = measured
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Everything is loaded."""
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """The model is loaded; what comes before the first step, such as filling the feature cache, counts."""
         self.measured.begin(pl_module)
 
     def on_train_batch_end(

@@ -58,7 +58,7 @@ SMOLVLM_TEMPLATE: Final = (
 
 SHORT: Final = "\nAnswer the question using a single word or phrase."
 COMMON: Final = "User Assistant user system Describe the picture. There is a an that is on off. Asked one would say"
-_TILE: Final = 256
+_TILE: Final = 512
 _PLACES: Final = [f"<row_{row}_col_{column}>" for row in (1, 2, 3, 4) for column in (1, 2, 3, 4)]
 _SMOLVLM_MARKS: Final = {
     "fake_image_token": "<fake_token_around_image>",
@@ -144,7 +144,7 @@ def llava_config(image_tokens: int, words: PreTrainedTokenizerFast) -> LlavaConf
 
 
 def smolvlm_processor() -> ProcessorMixin:
-    """SmolVLM's processor with tiles of 256 pixels: a picture is up to 4 tiles and seen whole once more."""
+    """SmolVLM's processor with its tiles of 512 pixels and 64 tokens, fewer: up to 4, and the picture seen whole."""
     words = tokenizer(eos="<end_of_utterance>", control=_PLACES, named=_SMOLVLM_MARKS)
     video = {"video_processor_type": "SmolVLMVideoProcessor", "size": {"longest_edge": _TILE}, "fps": 1}
     return processor_class("SmolVLMProcessor")(
@@ -153,18 +153,18 @@ def smolvlm_processor() -> ProcessorMixin:
         ),
         tokenizer=words,
         video_processor=NoVideoProcessor({**video, "num_frames": 4}),
-        image_seq_len=16,
+        image_seq_len=64,
         chat_template=SMOLVLM_TEMPLATE,
     )
 
 
 def smolvlm_config(words: PreTrainedTokenizerFast) -> SmolVLMConfig:
-    """SmolVLM-256M's proportions: a tower of two thirds of the language model, 16 image tokens for 256 patches."""
+    """SmolVLM-256M's proportions: a tower of two thirds of the language model, 64 image tokens for 1024 patches."""
     return SmolVLMConfig(
         vision_config={
             "hidden_size": 384,
             "intermediate_size": 1536,
-            "num_hidden_layers": 9,
+            "num_hidden_layers": 10,
             "num_attention_heads": 6,
             "image_size": _TILE,
             "patch_size": 16,

@@ -94,7 +94,7 @@ def trainer(run: dict[str, Any], made: PeftModel, folder: Path) -> Any:  # noqa:
         bf16=run["autocast"],
         use_cpu=run["device"] == "cpu",
         train_sampling_strategy="sequential",
-        dataloader_num_workers=0,
+        dataloader_num_workers=run["data"].get("num_workers", 0),
         logging_steps=1,
         save_strategy="no",
         report_to=[],
@@ -112,10 +112,10 @@ def trainer(run: dict[str, Any], made: PeftModel, folder: Path) -> Any:  # noqa:
 
 
 def _score_supervised_positions_only() -> None:
-    """TRL runs the head on supervised positions where Triton is, and on all positions elsewhere; here as with Triton."""
+    """As with Triton: without it, TRL runs the head on every position."""
     from trl.trainer import utils  # type: ignore[import-not-found,import-untyped,unused-ignore]
 
-    utils._use_triton = lambda device: True
+    utils._use_triton = lambda _: True
 
 
 def main() -> None:

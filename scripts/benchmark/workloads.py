@@ -1,4 +1,4 @@
-"""What is trained on? Questions about drawn scenes as LLaVA-style JSON, the same files and the same order for both sides."""
+"""What is trained on? Questions about drawn scenes as LLaVA-style JSON, the same files and order for both sides."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ GOALS: Final = (
         name="three_passes",
         says="tiled images, vision-heavy, 1 question an image, 3 passes",
         shape="smolvlm",
-        batch=16,
+        batch=8,
         steps=2,
         passes=3,
     ),

@@ -50,11 +50,14 @@ def cached(config: Config, data_set: Path) -> Callable[..., Path]:
     return write
 
 
-def test_a_fit_with_features_from_the_disk_is_the_fit_without(cached: Config, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_a_fit_with_features_from_the_disk_is_the_fit_without(
+    cached: Config, caplog: pytest.LogCaptureFixture, precision: str
+) -> None:
     losses = []
     for changed in ({"feature_cache": None}, {"num_workers": 2}, {}):
         path = cached(**changed)
-        runs.fit(path)
+        runs.fit(path, f"--trainer.precision={precision}")
         losses.append([value for _, value in runs.scalars(runs.run_dir(path))["train/loss"]])
         shutil.rmtree(runs.run_dir(path))
     said = [line for line in caplog.messages if "Vision features: " in line]
@@ -81,6 +84,16 @@ def test_filled_ahead_a_fit_computes_nothing_and_never_runs_the_tower(
     monkeypatch.setattr(CLIPVisionModel, "forward", None)
     runs.fit(path)
     assert "4 found in" in _said(caplog.messages)
+
+
+def test_what_is_kept_of_an_image_follows_from_the_image_alone(cached: Config, data_set: Path) -> None:
+    kept = []
+    for name in ("one", "other"):  # each in an order of its own
+        assert cache("cache", ["--config", str(cached(feature_cache=str(data_set / name)))]) == 0
+        (shard,) = (data_set / name).glob("*/*.safetensors")
+        kept.append(load_file(shard))
+    assert kept[0].keys() == kept[1].keys()
+    assert all(torch.equal(tensor, kept[1][name]) for name, tensor in kept[0].items())
 
 
 def test_a_test_answers_from_features_what_it_answers_from_images(cached: Config) -> None:

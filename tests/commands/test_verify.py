@@ -73,7 +73,9 @@ def test_the_table_is_the_only_thing_on_standard_output(
     assert main(["verify", "--config", shared("llava"), "--conversations", "4"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split() == ["claim", "verdict", "loss", "differs", "by", "gradient", "by"]
-    assert [line.split()[0] for line in lines[1:]] == ["mask", "packed", "accumulated", "generated", "reloaded"]
+    assert [line.split()[0] for line in lines[1:]] == [
+        "mask", "packed", "cached", "accumulated", "generated", "reloaded",
+    ]  # fmt: skip
 
 
 def test_a_mistyped_option_is_named(shared: Callable[..., str], capsys: pytest.CaptureFixture[str]) -> None:

@@ -393,7 +393,9 @@ def cached(tiny: TinyFamily, folder: Path) -> str | None:
                 assert found.features is not None
                 assert not any(name.startswith("pixel") for name in found.inputs)
                 assert torch.equal(found.labels, expected.labels)
-                assert torch.equal(found.inputs["input_ids"], expected.inputs["input_ids"])
+                # Of Llama-3.2-Vision's picture shapes only the tower knows what to do with.
+                for field in (name for name in found.inputs if not name.startswith("aspect_ratio")):
+                    assert torch.equal(found.inputs[field], expected.inputs[field]), field
                 with torch.no_grad():
                     # Bit-equal in most families; where the tower sees images in one sequence its sums differ.
                     torch.testing.assert_close(module.loss(found), module.loss(expected), rtol=1e-6, atol=0)

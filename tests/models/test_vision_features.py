@@ -12,14 +12,12 @@ import stored
 import tiny_models
 import torch
 from family_cases import TINY
-from torch import Tensor
 
 from vlm_lit.data.collate import WindowCollator
-from vlm_lit.data.distinct_images import look_at
 from vlm_lit.data.over_length import OverLengthPolicy
 from vlm_lit.models.families import FAMILIES
 from vlm_lit.models.parts import PartSettings, PartsSettings
-from vlm_lit.models.vision_features import check_cacheable, tower_features, tower_identity
+from vlm_lit.models.vision_features import check_cacheable, tower_identity
 from vlm_lit.schema import Batch, ConfigError, Conversation, ImageRef, StepWindow
 from vlm_lit.training.supervised import SupervisedModule
 
@@ -27,15 +25,6 @@ from vlm_lit.training.supervised import SupervisedModule
 @lru_cache(maxsize=1)
 def _module(folder: Path) -> SupervisedModule:
     return cases.module(folder)
-
-
-def _inputs(folder: Path, count: int) -> list[dict[str, Tensor]]:
-    """What the tower takes of pictures of one size."""
-    shown = [
-        Conversation(id=str(n), turns=(), images=(ImageRef(pixels=tiny_models.picture(n, (90, 44))),))
-        for n in range(count)
-    ]
-    return [look_at(cases.encoder(folder).processor, c.id, c).inputs for c in shown]
 
 
 def _windows(module: SupervisedModule, folder: Path, root: Path) -> tuple[Batch, Batch]:
@@ -47,19 +36,6 @@ def _windows(module: SupervisedModule, folder: Path, root: Path) -> tuple[Batch,
     found = [WindowCollator(encoder, policy, 8, packing=True, store=s)(talks[:4]) for s in (store, None)]
     cached, live = (window.micro_batches[0] for window in found if isinstance(window, StepWindow))
     return cached, live
-
-
-@pytest.mark.parametrize("name", TINY)
-def test_images_pass_the_tower_together_as_they_do_alone(name: str, folders: dict[str, Path]) -> None:
-    base, family = _module(folders[name]).base, FAMILIES[TINY[name].model_type]
-    images = _inputs(folders[name], 3)
-    together = tower_features(base, family, images)
-    for image, found in zip(images, together, strict=True):
-        (alone,) = tower_features(base, family, [image])
-        assert [tensor.shape for tensor in found] == [tensor.shape for tensor in alone]
-        for one, other in zip(found, alone, strict=True):
-            torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
-    assert not torch.allclose(together[0][0], together[1][0], atol=1e-2)
 
 
 def test_the_tower_is_not_run_for_cached_images_and_the_projector_is(folders: dict[str, Path], tmp_path: Path) -> None:

@@ -101,3 +101,11 @@ def test_a_checkpoint_of_another_rank_is_refused(
     kept = finished / "checkpoints" / "step-000003.ckpt"
     assert verb("test", path, "--ckpt_path", str(kept)) == 2
     assert "made with another lora" in capsys.readouterr().err
+
+
+def test_predict_writes_unjudged_answers(config: Callable[..., Path], small: Path) -> None:
+    path = config(data={"predict": {"path": str(small / "val.json")}})
+    assert verb("predict", path) == 0
+    lines = predictions(run_dir(path))
+    assert [line["id"] for line in lines] == [f"val{i}" for i in range(6)]
+    assert {line["score"] for line in lines} == {None}

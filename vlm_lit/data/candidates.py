@@ -8,7 +8,7 @@ from typing import Final
 from PIL import Image
 
 from vlm_lit.data.encoding import ConversationEncoder, Encoder
-from vlm_lit.schema import IGNORE_INDEX, IMAGE, ConfigError, Conversation, ImageRef, Turn
+from vlm_lit.schema import IGNORE_INDEX, IMAGE, ConfigError, Conversation, ImageRef, RecordError, Turn
 
 _AT_ONCE: Final = 64
 
@@ -18,25 +18,31 @@ def candidate_tokens(encoder: ConversationEncoder, answers: Sequence[str]) -> li
 
     Raises:
         ConfigError: the tokenizer joins an answer's first letters with what stands before it, so that no tokens of its
-            own follow the prompt.
+            own follow the prompt; or the checkpoint refuses the answer.
     """
+    found: list[list[int]] = []
+    for at in range(0, len(answers), _AT_ONCE):
+        found += _tokens(encoder, answers[at : at + _AT_ONCE])
+    return found
+
+
+def _tokens(encoder: ConversationEncoder, answers: Sequence[str]) -> list[list[int]]:
     asked = [_answered(encoder, answer) for answer in answers]
     pictures = [[ref.pixels for ref in c.images if ref.pixels is not None] for c in asked]
-    prompt = encoder.encode(asked[:1], pictures[:1], side="right", for_generation=True).inputs["input_ids"][0].tolist()
-    found: list[list[int]] = []
-    for at in range(0, len(asked), _AT_ONCE):
-        chunk = slice(at, at + _AT_ONCE)
-        batch = encoder.encode(asked[chunk], pictures[chunk], side="right")
-        for answer, row, labels in zip(
-            answers[chunk], batch.inputs["input_ids"].tolist(), batch.labels.tolist(), strict=True
-        ):
-            said = [label for label in labels if label != IGNORE_INDEX]
-            if row[: len(prompt) + len(said)] != prompt + said:
-                raise ConfigError(
-                    f"model.answer_from: the tokenizer joins {answer!r} with the prompt before it, so its likelihood "
-                    "cannot be told. Write the answer in another way, or let the model generate (answer_from: null)."
-                )
-            found.append(said)
+    try:
+        question = encoder.encode(asked[:1], pictures[:1], side="right", for_generation=True)
+        batch = encoder.encode(asked, pictures, side="right")
+    except RecordError as error:
+        raise ConfigError(f"model.answer_from cannot be scored: {error.problem}. {error.remedy}") from error
+    prompt, found = question.inputs["input_ids"][0].tolist(), list[list[int]]()
+    for answer, row, labels in zip(answers, batch.inputs["input_ids"].tolist(), batch.labels.tolist(), strict=True):
+        said = [label for label in labels if label != IGNORE_INDEX]
+        if row[: len(prompt) + len(said)] != prompt + said:
+            raise ConfigError(
+                f"model.answer_from cannot be scored: the tokenizer writes the prompt before {answer!r} differently "
+                "than the prompt alone. Let the model generate (answer_from: null)."
+            )
+        found.append(said)
     return found
 
 

@@ -99,7 +99,7 @@ class ConversationDataModule(LightningDataModule):
         self.max_length, self.over_length = max_length, over_length
         self.num_workers, self.check_images, self.seed = num_workers, check_images, seed
         self.feature_cache, self.feature_cache_gb = feature_cache, feature_cache_gb
-        self.open_store: Callable[[], FeatureStore] | None = None
+        self.fill_store: Callable[[], FeatureStore] | None = None
         """Fills and opens the feature store; set by whoever has the tower."""
         self.prompts_from_store = True
         """Whether answers can be generated from stored features; the model's matter as well."""
@@ -187,8 +187,8 @@ class ConversationDataModule(LightningDataModule):
 
     def _stored(self) -> FeatureStore | None:
         """The feature store, filled when first asked for: the model is on its device by then."""
-        if self._store is None and self.open_store is not None:
-            self._store = self.open_store()
+        if self._store is None and self.fill_store is not None:
+            self._store = self.fill_store()
         return self._store
 
     def _collator(self) -> WindowCollator:

@@ -30,13 +30,10 @@ class Look:
     image: StoredImage
     inputs: dict[str, Tensor]
 
-    @property
-    def shape(self) -> tuple[object, ...]:
-        """What images must have in common to pass the tower together."""
-        return tuple((name, value.shape) for name, value in self.inputs.items())
 
-
-def distinct_images(datasets: Iterable[ConversationDataset], store: FeatureStore) -> dict[str, Conversation]:
+def distinct_images(
+    datasets: Iterable[ConversationDataset | Sequence[Conversation]], store: FeatureStore
+) -> dict[str, Conversation]:
     """Each distinct image's key, with a conversation that shows it and no other. Every image file is read once.
 
     Raises:

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from vlm_lit.models.families import Family
 
@@ -44,7 +44,7 @@ def packed_inputs(
     places = torch.arange(segments.shape[1], device=segments.device) - shift
     positions = places if family.positions == "row" else _rotary_positions(model, inputs, shift, places)
     mask = visible(segments, valid)[:, None]
-    return {**inputs, "attention_mask": mask, "position_ids": positions}
+    return {**inputs, "attention_mask": addable(mask, model), "position_ids": positions}
 
 
 def visible(segments: Tensor, valid: Tensor) -> Tensor:
@@ -54,6 +54,15 @@ def visible(segments: Tensor, valid: Tensor) -> Tensor:
     shared = (segments[:, None, :] == 0) | (segments[:, :, None] == segments[:, None, :])
     itself = torch.eye(length, dtype=torch.bool, device=segments.device)
     return (earlier & shared & valid[:, None, :]) | itself
+
+
+def addable(mask: Tensor, backbone: nn.Module) -> Tensor:
+    """A mask of who is seen, in the form that the model's attention takes: eager attention adds it to its scores."""
+    config = backbone.config
+    assert isinstance(config, PreTrainedConfig)
+    if mask.dtype != torch.bool or config.get_text_config()._attn_implementation != "eager":
+        return mask
+    return torch.zeros(mask.shape, device=mask.device).masked_fill_(~mask, torch.finfo(torch.float32).min)
 
 
 def _shift(segments: Tensor, valid: Tensor) -> Tensor:

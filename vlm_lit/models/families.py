@@ -83,9 +83,7 @@ _QWEN2_VL: Final = Family(
 FAMILIES: Final[dict[str, Family]] = {
     "llava": _LLAVA,
     # `image_newline` is a bare parameter, which PEFT cannot save: it stays as the checkpoint has it.
-    "llava_next": replace(
-        _LLAVA, projector=("model.multi_modal_projector", "model.image_newline"), projected="tiles"
-    ),
+    "llava_next": replace(_LLAVA, projector=("model.multi_modal_projector", "model.image_newline"), projected="tiles"),
     "idefics3": _IDEFICS3,
     "smolvlm": _IDEFICS3,
     "qwen2_vl": _QWEN2_VL,

@@ -53,9 +53,7 @@ def generate(
     )
     base = without_adapter_shell(model)
     with _own_settings_only(base):
-        output = base.generate(
-            **inputs, generation_config=config, logits_processor=LogitsProcessorList(processors)
-        )
+        output = base.generate(**inputs, generation_config=config, logits_processor=LogitsProcessorList(processors))
     new = output[:, inputs["input_ids"].shape[1] :]
     return [cut_at_end(row, stop) for row in new.tolist()]
 

@@ -17,9 +17,9 @@ from typing import Final
 
 import torch
 from torch import Tensor, nn
-from transformers import DynamicCache, PreTrainedConfig, PreTrainedModel
+from transformers import DynamicCache, PreTrainedModel
 
-from vlm_lit.models.attention import packed_inputs
+from vlm_lit.models.attention import addable, packed_inputs
 from vlm_lit.models.families import Family
 
 NOBODY: Final = -1
@@ -81,7 +81,7 @@ class Reader:
         self.owners = torch.cat([self.owners, owners], 1)
         hidden: Tensor = self.backbone(
             input_ids=tokens,
-            attention_mask=_addable(mask, self.backbone),
+            attention_mask=addable(mask, self.backbone),
             position_ids=positions,
             past_key_values=self.cache,
             use_cache=True,
@@ -114,7 +114,6 @@ def read(base: PreTrainedModel, inputs: Mapping[str, Tensor], segments: Tensor, 
     """
     backbone, cache = base.get_submodule("model"), DynamicCache()
     packed = packed_inputs(backbone, inputs, segments, family)
-    packed["attention_mask"] = _addable(packed["attention_mask"], backbone)
     hidden = backbone(**packed, past_key_values=cache, use_cache=True).last_hidden_state
     owners = torch.where(inputs["attention_mask"].bool(), segments, NOBODY)
     places = [(b, s) for b, most in enumerate(segments.amax(1).tolist()) for s in range(1, max(most, 1) + 1)]
@@ -133,12 +132,3 @@ def read(base: PreTrainedModel, inputs: Mapping[str, Tensor], segments: Tensor, 
         positions=positions[..., rows, ends] + 1,
         hidden=hidden[rows, ends],
     )
-
-
-def _addable(mask: Tensor, backbone: nn.Module) -> Tensor:
-    """A mask of who is seen, in the form that the model's attention takes: eager attention adds it to its scores."""
-    config = backbone.config
-    assert isinstance(config, PreTrainedConfig)
-    if mask.dtype != torch.bool or config.get_text_config()._attn_implementation != "eager":
-        return mask
-    return torch.zeros(mask.shape, device=mask.device).masked_fill_(~mask, torch.finfo(torch.float32).min)

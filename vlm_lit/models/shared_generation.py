@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
-from torch import Tensor
-from transformers import PreTrainedModel
+from torch import Tensor, nn
 
 from vlm_lit.models.families import Family
 from vlm_lit.models.generation import StopTokens, cut_at_end, without_adapter_shell
@@ -20,7 +19,7 @@ from vlm_lit.models.packed_rows import read
 
 @torch.no_grad()
 def generate_shared(
-    model: PreTrainedModel,
+    model: nn.Module,
     inputs: Mapping[str, Tensor],
     segments: Tensor,
     *,
@@ -31,7 +30,7 @@ def generate_shared(
     """Answer each question of a right-padded batch of packed rows.
 
     Args:
-        model: the model, its PEFT shell included.
+        model: the model, with or without a PEFT shell.
         inputs: `input_ids` [B, L] and whatever else the processor made.
         segments: which question each token belongs to [B, L]: 0 what a row's questions share, 1, 2, ... their own.
         family: how positions are counted.
@@ -44,7 +43,8 @@ def generate_shared(
     base = without_adapter_shell(model)
     reader = read(base, inputs, segments, family)
     said: list[list[int]] = [[] for _ in reader.rows]
-    unfinished, hidden, itself = list(range(len(said))), reader.hidden, torch.ones(1, 1, dtype=torch.bool, device=segments.device)
+    unfinished, hidden = list(range(len(said))), reader.hidden
+    itself = torch.ones(1, 1, dtype=torch.bool, device=segments.device)
     for length in range(1, max_new_tokens + 1):
         for question, token in zip(unfinished, _likeliest(head_logits(base, hidden), stop), strict=True):
             said[question].append(token)

@@ -97,25 +97,22 @@ def projector_modules(base: nn.Module, family: Family) -> list[nn.Module]:
 
 
 @torch.no_grad()
-def tower_features(base: nn.Module, family: Family, images: Sequence[Mapping[str, Tensor]]) -> list[Features]:
-    """What the tower hands to the projector, for each image.
+def tower_features(base: nn.Module, family: Family, inputs: Mapping[str, Tensor]) -> Features:
+    """What the tower hands to the projector for one image.
+
+    One at a time: kernels sum in another order for another batch, and what is kept must follow from the image alone,
+    whatever was computed beside it, in whichever order and by however many processes.
 
     Args:
         base: the model without its PEFT shell.
         family: its facts.
-        images: the processor's fields of each image; of equal shapes.
+        inputs: the processor's fields of the image.
     """
-    inputs = {name: torch.cat([image[name] for image in images]) for name in images[0]}
     modules = projector_modules(base, family)
     with _caught(modules) as caught:
         _run_tower(base, family, inputs)
-    kept = [_split(caught[module], len(images)) for module in modules]
-    if family.projected == "windows":
-        kept = [
-            [_in_order(part, image["image_grid_thw"], base, family) for part, image in zip(parts, images, strict=True)]
-            for parts in kept
-        ]
-    return list(zip(*kept, strict=True))
+    kept = tuple(caught[module] for module in modules)
+    return tuple(_in_order(part, inputs, base, family) for part in kept) if family.projected == "windows" else kept
 
 
 def _run_tower(base: nn.Module, family: Family, inputs: Mapping[str, Tensor]) -> None:
@@ -143,18 +140,15 @@ def _caught(modules: Sequence[nn.Module]) -> Iterator[dict[nn.Module, Tensor]]:
             hook.remove()
 
 
-def _split(features: Tensor, images: int) -> list[Tensor]:
-    # Pixtral's patches follow each other in one sequence, whichever image they are of.
-    along = 1 if features.shape[0] < images else 0
-    return list(features.chunk(images, dim=along))
-
-
-def _in_order(features: Tensor, grid: Tensor, base: nn.Module, family: Family) -> Tensor:
+def _in_order(features: Tensor, inputs: Mapping[str, Tensor], base: nn.Module, family: Family) -> Tensor:
     """Patches [N, D] as they lie in the image; the tower leaves them window by window."""
     tower: Any = base.get_submodule(family.vision_tower[0])
     unit = tower.spatial_merge_size**2
     windows, _ = get_vision_window_index(
-        grid, spatial_merge_size=tower.spatial_merge_size, window_size=tower.window_size, patch_size=tower.patch_size
+        inputs["image_grid_thw"],
+        spatial_merge_size=tower.spatial_merge_size,
+        window_size=tower.window_size,
+        patch_size=tower.patch_size,
     )
     order = torch.argsort(windows).to(features.device)
     return features.reshape(-1, unit, features.shape[-1])[order].flatten(0, 1)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from functools import cached_property
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import torch
 from lightning import LightningModule
@@ -20,12 +18,11 @@ from transformers import PreTrainedModel
 
 from vlm_lit.data.datamodule import ConversationDataModule
 from vlm_lit.data.processors import processor_identity
-from vlm_lit.data.sources import ConversationDataset
 from vlm_lit.metrics.catalogue import MetricSettings
-from vlm_lit.models.adapter_state import base_identity, load_adapter, load_trainable_state, trainable_state
+from vlm_lit.models.adapter_state import load_adapter, load_trainable_state, trainable_state
 from vlm_lit.models.adapters import LoraSettings, adapt
 from vlm_lit.models.attention import packed_inputs, unpackable
-from vlm_lit.models.families import PART_NAMES, Family, owner_of
+from vlm_lit.models.families import Family, owner_of
 from vlm_lit.models.head import head_logits
 from vlm_lit.models.loading import load_base, needs_autocast
 from vlm_lit.models.parts import PartRow, PartsSettings, parts_table
@@ -35,14 +32,8 @@ from vlm_lit.schema import Batch, ConfigError, Prediction, PromptBatch, PromptWi
 from vlm_lit.training import feature_cache
 from vlm_lit.training.answering import Answering, ClosedSet, Score
 from vlm_lit.training.evaluation import chosen_rules
-from vlm_lit.training.optimization import Schedule, parameter_groups, schedule
-
-_LIBRARIES: Final = ("torch", "lightning", "transformers", "peft", "bitsandbytes")
-
-
-def library_versions() -> dict[str, str]:
-    """The versions that a result depends on."""
-    return {name: version(name) for name in ("vlm_lit", *_LIBRARIES)}
+from vlm_lit.training.identity import check_same, course, identity, library_versions
+from vlm_lit.training.optimization import Schedule, check_numbers, parameter_groups, schedule
 
 
 class VisionLanguageModule(LightningModule):
@@ -93,7 +84,7 @@ class VisionLanguageModule(LightningModule):
         metrics: list[MetricSettings] | None = None,
     ) -> None:
         super().__init__()
-        _check_numbers(learning_rate, warmup_ratio, gradient_clip, max_new_tokens)
+        check_numbers(learning_rate, warmup_ratio, gradient_clip, max_new_tokens)
         self.automatic_optimization = False
         self.strict_loading = False  # checkpoints hold trained weights only; `on_load_checkpoint` is the strict one
         self.model_id, self.revision = model_id, revision
@@ -257,45 +248,21 @@ class VisionLanguageModule(LightningModule):
     # Checkpoints -------------------------------------------------------------------------------------------------
 
     @cached_property
-    def _base_identity(self) -> dict[str, object]:
-        # Digests of a 7B model's files take seconds, and every checkpoint states them.
-        commit = getattr(getattr(self.base, "config", None), "_commit_hash", None)
-        return base_identity(self.model_id, self.revision, commit)
-
     def identity(self) -> dict[str, Any]:
-        """What must be the same for trained weights to fit: the base, and what was put on it."""
-        return {
-            "base": self._base_identity,
-            "parts": {part: vars(self.parts.of(part)) for part in PART_NAMES},
-            "lora": dict(vars(self.lora)),
-            "quantization": dict(vars(self.quantization)),
-            "seed": self.seed,
-        }
-
-    def course(self) -> dict[str, Any]:
-        """What must be the same for a run to go on: what the data order and the learning rates follow from."""
-        train = self.data.datasets["train"]
-        return {
-            "conversations": len(train) if isinstance(train, ConversationDataset) else None,
-            "effective_batch": self.data.effective_batch,
-            "questions_per_row": self.data.questions_per_row if self.data.packing else 1,
-            "total_steps": self.data.total_steps,
-            "learning_rate": self.learning_rate,
-            "schedule": self.schedule,
-            "warmup_ratio": self.warmup_ratio,
-        }
+        """What must be the same for trained weights to fit. Digests of a 7B model's files take seconds: made once."""
+        return identity(self)
 
     def fingerprint(self) -> dict[str, Any]:
         """What is written beside an adapter, so that whoever loads it can see what it belongs to."""
-        return {**self.identity(), "processor": processor_identity(self.data.processor), "versions": library_versions()}
+        return {**self.identity, "processor": processor_identity(self.data.processor), "versions": library_versions()}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the trained weights only, in their optimizer's order."""
         state = trainable_state(self)
         checkpoint["state_dict"] = state
         checkpoint["trainable_names"] = list(state)
-        checkpoint["identity"] = self.identity()
-        checkpoint["course"] = self.course()
+        checkpoint["identity"] = self.identity
+        checkpoint["course"] = course(self)
 
     def on_load_checkpoint(self, checkpoint: Mapping[str, Any]) -> None:
         """Put the trained weights back, every one of them, onto the base they were trained on.
@@ -303,34 +270,12 @@ class VisionLanguageModule(LightningModule):
         Raises:
             ConfigError: the checkpoint belongs to another base, configuration or set of parameters.
         """
-        _same(checkpoint["identity"], self.identity())
+        check_same(checkpoint["identity"], self.identity)
         if self.trainer.state.fn == "fit":
-            _same(checkpoint["course"], self.course())
+            check_same(checkpoint["course"], course(self))
         if checkpoint["trainable_names"] != list(trainable_state(self)):
             raise ConfigError(
                 "The checkpoint's parameters stand in another order, so optimizer states would be mixed up."
             )
         load_trainable_state(self, checkpoint["state_dict"])
         self.loaded_step = int(checkpoint["global_step"])
-
-
-def _same(kept: Mapping[str, Any], own: Mapping[str, Any]) -> None:
-    different = [key for key, value in own.items() if kept.get(key) != value]
-    if different:
-        raise ConfigError(
-            f"The checkpoint was made with another {', '.join(different)}: "
-            + "; ".join(f"{key} was {kept.get(key)}, is {own[key]}" for key in different)
-            + ". Use the config in its run directory, or start a new run from its adapter/ by model.init_args.adapter."
-        )
-
-
-def _check_numbers(learning_rate: float, warmup_ratio: float, gradient_clip: float | None, max_new_tokens: int) -> None:
-    # YAML accepts .nan and .inf, and either would train in silence.
-    if not (math.isfinite(learning_rate) and learning_rate > 0):
-        raise ConfigError(f"model.learning_rate is {learning_rate}; it must be a finite number above zero.")
-    if not 0.0 <= warmup_ratio < 1.0:
-        raise ConfigError(f"model.warmup_ratio is {warmup_ratio}; it must lie in [0, 1).")
-    if gradient_clip is not None and not (math.isfinite(gradient_clip) and gradient_clip > 0):
-        raise ConfigError(f"model.gradient_clip is {gradient_clip}; it must be a finite number above zero, or null.")
-    if max_new_tokens < 1:
-        raise ConfigError(f"model.max_new_tokens is {max_new_tokens}; it must be at least 1.")

@@ -59,7 +59,7 @@ class Evaluation:
         for metric in self.metrics:
             if self.predictions and any(p.references for p in self.predictions):
                 values |= {_key(metric.name, group): value for group, value in metric.compute().items()}
-        return _unique(_gathered(self.predictions)), values
+        return gathered(self.predictions), values
 
     def _score(self, prediction: Prediction) -> float | None:
         return self.leading.rule.score(
@@ -95,7 +95,12 @@ def _key(metric: str, group: str) -> str:
     return f"{metric}/{group.removeprefix('answer_type/')}"
 
 
-def _gathered(predictions: list[Prediction]) -> list[Prediction]:
+def gathered(predictions: list[Prediction]) -> list[Prediction]:
+    """All ranks' predictions, once each in order of first sight."""
+    return _unique(_of_all_ranks(predictions))
+
+
+def _of_all_ranks(predictions: list[Prediction]) -> list[Prediction]:
     if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
         return predictions
     gathered: list[list[Prediction]] = [[] for _ in range(dist.get_world_size())]

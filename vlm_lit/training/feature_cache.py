@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import random
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -30,14 +30,16 @@ if TYPE_CHECKING:
     from vlm_lit.training.base import VisionLanguageModule
 
 _TOGETHER: Final = 16
-"""Images that pass the tower at once, where their shapes are alike; also those that sizes are estimated from."""
+"""Images that workers hand over at once, and that sizes are estimated from."""
 
 _GIGABYTE: Final = 1e9
 
 Say = Callable[[str], None]
 
 
-def open_store(data: ConversationDataModule, base: nn.Module, family: Family, precision: str) -> FeatureStore:
+def open_store(
+    data: ConversationDataModule, base: nn.Module, family: Family, precision: str, folder: str | Path | None = None
+) -> FeatureStore:
     """The store for this processor, this tower and this precision.
 
     Args:
@@ -45,11 +47,13 @@ def open_store(data: ConversationDataModule, base: nn.Module, family: Family, pr
         base: the model without its PEFT shell.
         family: its facts.
         precision: the trainer's, since autocast changes what a tower computes.
+        folder: another folder than the one that `data` names.
 
     Raises:
         ConfigError: no folder is named, or it cannot be used.
     """
-    if data.feature_cache is None:
+    folder = folder or data.feature_cache
+    if folder is None:
         raise ConfigError("No folder is named for vision features: set data.init_args.feature_cache.")
     identity = {
         "processor": _images_only(data),
@@ -57,7 +61,7 @@ def open_store(data: ConversationDataModule, base: nn.Module, family: Family, pr
         "precision": precision,
         "handed_over": family.projected,
     }
-    return FeatureStore(Path(data.feature_cache), identity)
+    return FeatureStore(Path(folder), identity)
 
 
 def _images_only(data: ConversationDataModule) -> dict[str, object]:
@@ -76,6 +80,7 @@ def fill(
     say: Say,
     rank: int = 0,
     world: int = 1,
+    conversations: Sequence[Conversation] | None = None,
 ) -> None:
     """Compute what the store lacks of the images of all data sets that are open. Any number may do so at once.
 
@@ -86,12 +91,13 @@ def fill(
         family: its facts.
         say: takes a line of progress.
         rank, world: which share of the images is this process's.
+        conversations: whose images, instead of all that are open.
 
     Raises:
         ConfigError: the features would not fit; nothing has been written then.
         RecordError: an image cannot be used.
     """
-    wanted = distinct_images(_shown(data, family), store)
+    wanted = distinct_images(_shown(data, family) if conversations is None else [conversations], store)
     missing = {key: shown for key, shown in wanted.items() if key not in store}
     say(
         f"Vision features: {len(wanted):,} distinct images, {len(wanted) - len(missing):,} found in {store.folder}, "
@@ -118,21 +124,16 @@ def _shown(data: ConversationDataModule, family: Family) -> list[ConversationDat
 
 
 class _Tower:
-    """The frozen tower, asked about several images at once."""
+    """The frozen tower, asked about one image."""
 
     def __init__(self, base: nn.Module, family: Family) -> None:
         self.base, self.family = base, family
         self.device = next(base.get_submodule(family.vision_tower[0]).parameters()).device
 
-    def __call__(self, seen: Sequence[Look]) -> dict[str, StoredImage]:
-        found: dict[str, StoredImage] = {}
-        for _, alike in groupby(sorted(seen, key=lambda look: str(look.shape)), key=lambda look: look.shape):
-            images = list(alike)
-            inputs = [{name: t.to(self.device) for name, t in look.inputs.items()} for look in images]
-            features = tower_features(self.base, self.family, inputs)
-            for look, tensors in zip(images, features, strict=True):
-                found[look.key] = replace(look.image, features=tuple(t.cpu().clone() for t in tensors))
-        return found
+    def __call__(self, look: Look) -> StoredImage:
+        inputs = {name: tensor.to(self.device) for name, tensor in look.inputs.items()}
+        features = tower_features(self.base, self.family, inputs)
+        return replace(look.image, features=tuple(tensor.cpu().clone() for tensor in features))
 
 
 def _compute(
@@ -144,11 +145,12 @@ def _compute(
     total: int,
     say: Say,
 ) -> None:
-    images = {key: missing[key] for key in _rotated(list(missing))}
+    images = {key: missing[key] for key in _shuffled(list(missing))}
     made: dict[str, StoredImage] = {}
     fits, done = False, 0
     for batch in looks(data.processor, images, together=_TOGETHER, workers=data.num_workers):
-        made |= tower([look for look in batch if look.key not in store])
+        store.refresh()
+        made |= {look.key: tower(look) for look in batch if look.key not in store}
         done += len(batch)
         if made and not fits:
             check_room(store.folder, images=total, bytes_each=_size(made) / len(made), most=_limit(data))
@@ -168,10 +170,9 @@ def _limit(data: ConversationDataModule) -> float | None:
     return None if data.feature_cache_gb is None else data.feature_cache_gb * _GIGABYTE
 
 
-def _rotated(keys: list[str]) -> list[str]:
-    """From anywhere on: processes that begin together then do different images, and skip what others have done."""
-    at = secrets.randbelow(len(keys)) if keys else 0
-    return keys[at:] + keys[:at]
+def _shuffled(keys: list[str]) -> list[str]:
+    """In an order that no other process has: each does different images, and skips what others have done meanwhile."""
+    return random.Random(secrets.randbits(64)).sample(keys, len(keys))
 
 
 # In a run --------------------------------------------------------------------------------------------------------
@@ -183,8 +184,9 @@ def prepare(module: VisionLanguageModule) -> None:
     Raises:
         ConfigError: the features would change while training, or the family is not known to take them.
     """
-    trainer, data = module.trainer, module.data
-    if data.feature_cache is None:
+    trainer = module.trainer
+    data = getattr(trainer, "datamodule", None)
+    if not isinstance(data, ConversationDataModule) or data.feature_cache is None:
         return
     model_type = load_config(module.model_id, module.revision).model_type
     family = family_of(model_type)
@@ -192,7 +194,7 @@ def prepare(module: VisionLanguageModule) -> None:
     _shown(data, family)
     data.prompts_from_store = answers_from_features(family)
     if trainer.state.status is TrainerStatus.RUNNING:  # not where a run is merely looked at
-        data.open_store = partial(_filled, module, family)
+        data.fill_store = partial(_filled, module, family)
 
 
 def _filled(module: VisionLanguageModule, family: Family) -> FeatureStore:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Literal, TypedDict
 
@@ -83,3 +84,20 @@ def sum_gradients_over_ranks(parameters: Sequence[nn.Parameter]) -> None:
 def clip(parameters: Iterable[nn.Parameter], largest_norm: float | None) -> Tensor:
     """Scale the gradients down to a norm of at most `largest_norm`; the norm before that (a scalar)."""
     return torch.nn.utils.clip_grad_norm_(parameters, largest_norm if largest_norm is not None else torch.inf)
+
+
+def check_numbers(learning_rate: float, warmup_ratio: float, gradient_clip: float | None, max_new_tokens: int) -> None:
+    """Refuse numbers that no run can use.
+
+    Raises:
+        ConfigError: naming the setting.
+    """
+    # YAML accepts .nan and .inf, and either would train in silence.
+    if not (math.isfinite(learning_rate) and learning_rate > 0):
+        raise ConfigError(f"model.learning_rate is {learning_rate}; it must be a finite number above zero.")
+    if not 0.0 <= warmup_ratio < 1.0:
+        raise ConfigError(f"model.warmup_ratio is {warmup_ratio}; it must lie in [0, 1).")
+    if gradient_clip is not None and not (math.isfinite(gradient_clip) and gradient_clip > 0):
+        raise ConfigError(f"model.gradient_clip is {gradient_clip}; it must be a finite number above zero, or null.")
+    if max_new_tokens < 1:
+        raise ConfigError(f"model.max_new_tokens is {max_new_tokens}; it must be at least 1.")

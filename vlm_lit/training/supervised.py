@@ -12,7 +12,7 @@ from vlm_lit.data.sampler import derive_seed
 from vlm_lit.objectives.cross_entropy import supervised_cross_entropy
 from vlm_lit.schema import Batch, Prediction, PromptWindow, StepWindow, VlmLitError
 from vlm_lit.training.base import VisionLanguageModule
-from vlm_lit.training.evaluation import Evaluation
+from vlm_lit.training.evaluation import Evaluation, gathered
 from vlm_lit.training.memory import is_out_of_memory, most_rows
 from vlm_lit.training.optimization import clip, sum_gradients_over_ranks, sum_over_ranks
 
@@ -169,9 +169,18 @@ class SupervisedModule(VisionLanguageModule):
         """Log every metric under `test/`."""
         self._finish("test")
 
-    def predict_step(self, batch: PromptWindow, batch_idx: int) -> list[Prediction]:
-        """Answers to a batch of prompts, unjudged."""
-        return self.predictions(batch)
+    def on_predict_start(self) -> None:
+        """Begin with no answers."""
+        self.last_predictions = []
+
+    def predict_step(self, batch: PromptWindow, batch_idx: int) -> list[str]:
+        """Answer a batch of prompts; whose they are is returned: Lightning takes that apart, and answers are frozen."""
+        self.last_predictions += self.predictions(batch)
+        return batch.ids
+
+    def on_predict_epoch_end(self) -> None:
+        """Put all ranks' answers together, unjudged."""
+        self.last_predictions = gathered(self.last_predictions)
 
     def _finish(self, split: str) -> None:
         self.last_predictions, self.last_metrics = self.evaluation.finish()

@@ -16,10 +16,13 @@ import torch
 from torch import Tensor
 
 from vlm_lit.data.collate import PromptCollator, WindowCollator
+from vlm_lit.data.feature_store import FeatureStore
 from vlm_lit.data.packing import image_key
 from vlm_lit.models.adapter_state import load_adapter, save_adapter
 from vlm_lit.models.attention import unpackable
+from vlm_lit.models.vision_features import check_cacheable
 from vlm_lit.schema import IGNORE_INDEX, Batch, ConfigError, Conversation, PromptWindow, RecordError, StepWindow
+from vlm_lit.training.feature_cache import fill, open_store
 from vlm_lit.training.supervised import SupervisedModule
 
 TOLERANCE: Final = {"fp32": 1e-5, "bf16": 3e-2}
@@ -70,7 +73,7 @@ class Verification:
 
     def equalities(self) -> Iterator[Equality]:
         """Each equality as soon as it is measured."""
-        for measure in (self.masked, self.packed, self.accumulated, self.generated, self.reloaded):
+        for measure in (self.masked, self.packed, self.cached, self.accumulated, self.generated, self.reloaded):
             yield measure()
 
     def masked(self) -> Equality:
@@ -99,6 +102,26 @@ class Verification:
         note = f"{len(self.conversations)} conversations in {_rows(window)} rows"
         return self._compared("packed", claim, note, window, self._window(self.conversations, packing=False))
 
+    def cached(self) -> Equality:
+        """Equality 3."""
+        claim, module = "vision features from disk = a live tower", self.module
+        assert module.family is not None
+        shown = [conversation for conversation in self.conversations if conversation.images]
+        try:
+            check_cacheable(module.family, str(getattr(module.base.config, "model_type", "")), module.parts)
+        except ConfigError as error:
+            return Equality(name="cached", claim=claim, verdict="refused", note=str(error))
+        if not shown:
+            return Equality(name="cached", claim=claim, verdict="refused", note="no conversation shows an image")
+        live = self._window(shown, packing=False)
+        with TemporaryDirectory() as folder:
+            store = open_store(module.data, module.base, module.family, str(module.trainer.precision), folder)
+            fill(store, module.data, module.base, module.family, say=lambda _: None, conversations=shown)
+            store.refresh()
+            stored = self._window(shown, packing=False, store=store)
+            assert all(batch.features is not None for batch in stored.micro_batches)
+            return self._compared("cached", claim, f"{len(shown)} conversations", stored, live)
+
     def accumulated(self) -> Equality:
         """Equality 4."""
         claim = "micro-batches of 1 = of 2 = of all"
@@ -111,8 +134,11 @@ class Verification:
     def generated(self) -> Equality:
         """Equality 7."""
         claim = "answers together = one at a time"
-        together = self._answers(self.conversations)
-        alone = [answer for conversation in self.conversations for answer in self._answers([conversation])]
+        assert self.module.family is not None
+        together = self._answers(self.conversations, packing=unpackable(self.module.base, self.module.family) is None)
+        alone = [
+            answer for conversation in self.conversations for answer in self._answers([conversation], packing=False)
+        ]
         differ = sum(one != other for one, other in zip(together, alone, strict=True))
         # Where bfloat16 rounds two likeliest tokens to one value, the order of a sum decides between them.
         verdict: Verdict = "equal" if not differ else "DIFFERENT"
@@ -150,9 +176,16 @@ class Verification:
         verdict: Verdict = "equal" if equal else "DIFFERENT"
         return Equality(name=name, claim=claim, verdict=verdict, loss=loss, gradient=gradient, note=note)
 
-    def _window(self, conversations: Sequence[Conversation], *, packing: bool, rows: int | None = None) -> StepWindow:
+    def _window(
+        self,
+        conversations: Sequence[Conversation],
+        *,
+        packing: bool,
+        rows: int | None = None,
+        store: FeatureStore | None = None,
+    ) -> StepWindow:
         most = rows or len(conversations)
-        window = WindowCollator(self.encoder, self.policy, most, packing=packing)(conversations)
+        window = WindowCollator(self.encoder, self.policy, most, packing=packing, store=store)(conversations)
         if isinstance(window, RecordError):
             raise window
         moved: StepWindow = self.module.data.transfer_batch_to_device(window, self.module.device, 0)  # type: ignore[assignment]
@@ -170,8 +203,8 @@ class Verification:
         grads = [p.grad if p.grad is not None else torch.zeros_like(p) for p in parameters]
         return _Road(loss=loss, gradient=torch.cat([grad.double().flatten() for grad in grads]))
 
-    def _answers(self, conversations: Sequence[Conversation]) -> list[str]:
-        window = PromptCollator(self.encoder, self.policy)(conversations)
+    def _answers(self, conversations: Sequence[Conversation], *, packing: bool) -> list[str]:
+        window = PromptCollator(self.encoder, self.policy, packing=packing)(conversations)
         if isinstance(window, RecordError):
             raise window
         moved: PromptWindow = self.module.data.transfer_batch_to_device(window, self.module.device, 0)  # type: ignore[assignment]

@@ -15,7 +15,8 @@ from lightning.pytorch.utilities import rank_zero_info
 from vlm_lit.data.sources import ConversationDataset
 from vlm_lit.models.adapter_state import save_adapter
 from vlm_lit.schema import Prediction, RunResult
-from vlm_lit.training.base import VisionLanguageModule, library_versions
+from vlm_lit.training.base import VisionLanguageModule
+from vlm_lit.training.identity import library_versions
 from vlm_lit.training.kept_pictures import with_pictures
 from vlm_lit.training.supervised import SupervisedModule
 
@@ -48,10 +49,15 @@ class RunDirectory(Callback):
 
     def on_predict_end(self, trainer: LightningTrainer, pl_module: LightningModule) -> None:
         """Write the answers, unjudged."""
-        batches = trainer.predict_loop.predictions
-        answers = [p for batch in batches for p in batch if isinstance(p, Prediction)]
+        assert isinstance(pl_module, SupervisedModule)
         if trainer.is_global_zero:
-            write_predictions(Path(trainer.default_root_dir) / "predictions.jsonl", answers)
+            self._write_answers(trainer, pl_module, "predict", "predictions.jsonl")
+
+    def _write_answers(self, trainer: LightningTrainer, pl_module: SupervisedModule, split: str, name: str) -> None:
+        run, dataset = Path(trainer.default_root_dir), pl_module.data.datasets[split]
+        assert isinstance(dataset, ConversationDataset)
+        asked = (dataset[i] for i in range(len(dataset)))
+        write_predictions(run / name, with_pictures(pl_module.last_predictions, asked, run))
 
     def _write(self, trainer: LightningTrainer, pl_module: LightningModule, split: str) -> None:
         assert isinstance(pl_module, SupervisedModule)
@@ -65,11 +71,9 @@ class RunDirectory(Callback):
             global_step=pl_module.trained_steps,
             versions=library_versions(),
         )
-        run, dataset = Path(trainer.default_root_dir), pl_module.data.datasets[split]
-        assert isinstance(dataset, ConversationDataset)
-        predictions, results = (run / name for name in _FILES[split])
-        asked = (dataset[i] for i in range(len(dataset)))
-        write_predictions(predictions, with_pictures(pl_module.last_predictions, asked, run))
+        predictions, name = _FILES[split]
+        self._write_answers(trainer, pl_module, split, predictions)
+        results = Path(trainer.default_root_dir) / name
         write_whole(results, json.dumps(asdict(result), indent=2) + "\n")
         rank_zero_info(f"Results written to {results}")
 

@@ -1,0 +1,138 @@
+"""What do the result files say? The tables in README.md beside this file, and the plot of how cost grows.
+
+    python scripts/benchmark/plots.py
+
+Reads `results/*.json` and writes between the README's markers; nothing is typed in by hand.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+HERE: Final = Path(__file__).parent
+BEGIN, END = "<!-- {}: written by plots.py -->", "<!-- end of {} -->"
+NAMES: Final = {"ours": "vlm_lit", "trl": "TRL", "trl_supervised_head": "TRL, head on supervised positions alone"}
+Found = dict[str, Any]
+
+
+def goals_table(found: Found) -> str:
+    """A row for each workload and opponent: how fast, how much memory, how alike the losses."""
+    head = "| workload | against | samples/s, ours and theirs | speed | memory above the model | losses within |"
+    return "\n".join([head, "|---|---|---|---|---|---|", *(row for r in found["results"] for row in _rows(r))])
+
+
+def _rows(result: Found) -> Iterator[str]:
+    for compared in result["comparisons"]:
+        ours, theirs = (_median_speed(result, side) for side in ("ours", compared["opponent"]))
+        yield (
+            f"| {result['workload']['says']} | {NAMES[compared['opponent']]} | {ours:.2f}, {theirs:.2f} "
+            f"| {_range(compared['speed_ratio'], compared['speed_ratios'])} "
+            f"| {_range(compared['memory_ratio'], compared['memory_ratios'])} "
+            f"| {compared['largest_relative_loss_difference']:.0e} |"
+        )
+
+
+def _range(middle: float, every: Sequence[float]) -> str:
+    return f"{middle:.2f}x ({min(every):.2f} to {max(every):.2f})"
+
+
+def _median_speed(result: Found, side: str) -> float:
+    speeds = sorted(float(run["samples_per_second"]) for run in result["runs"] if run["side"] == side)
+    return speeds[len(speeds) // 2]
+
+
+def gpu_table(found: Found) -> str:
+    """A row for each shape, side and micro-batch at either end: one row, and the most that fit."""
+    head = "| shape | side | micro-batch | samples/s | tokens/s | share of the bf16 peak | peak memory, GiB | time |"
+    rows = [row for result in found["results"] for side in ("ours", "trl") for row in _gpu_rows(result, side)]
+    return "\n".join([head, "|---|---|---|---|---|---|---|---|", *rows])
+
+
+def _gpu_rows(result: Found, side: str) -> Iterator[str]:
+    stages = result.get(side, {}).get("micro_batches", [])
+    for stage in stages[:1] + stages[1:][-1:]:
+        shares = ", ".join(f"{name.replace('_', ' ')} {share:.0%}" for name, share in stage["shares"].items())
+        yield (
+            f"| {result['shape']} | {NAMES[side]} | {stage['micro_batch']} | {stage['samples_per_second']:.1f} "
+            f"| {stage['tokens_per_second']:.0f} | {stage['peak_share']:.0%} | {stage['peak_bytes'] / 2**30:.1f} "
+            f"| {shares} |"
+        )
+
+
+def about(found: Found) -> str:
+    """Where and with what a file was measured, in a line."""
+    device, versions = found["device"], found["versions"]
+    machine = device.get("gpu") or f"{device['cpu']}, {found.get('threads', device['cores'])} threads"
+    listed = ", ".join(f"{name} {versions[name]}" for name in ("torch", "transformers", "trl") if name in versions)
+    return f"Measured {found['date'][:10]} at commit {found['commit'][:10]} on {machine} ({listed})."
+
+
+def growth_figure(found: Found) -> Figure:
+    """Samples a second against questions an image, a panel for each number of image tokens."""
+    points = [(r["workload"]["image_tokens"], r["workload"]["questions"], r) for r in found["results"]]
+    tokens = sorted({t for t, _, _ in points})
+    figure = Figure(figsize=(3.4 * len(tokens), 3.2), layout="constrained")
+    panels = figure.subplots(1, len(tokens), sharey=True, squeeze=False)[0]
+    for panel, count in zip(panels, tokens, strict=True):
+        _panel(panel, sorted((q, r) for t, q, r in points if t == count))
+        panel.set_title(f"{count} image tokens", fontsize=10)
+    panels[0].set_ylabel("samples a second")
+    panels[0].legend(frameon=False, fontsize=8)
+    return figure
+
+
+def _panel(panel: Axes, points: Sequence[tuple[int, Found]]) -> None:
+    questions = [q for q, _ in points]
+    sides = dict.fromkeys(run["side"] for _, result in points for run in result["runs"])
+    for side, style in zip(sides, ("o-", "s--", "^:"), strict=False):
+        panel.plot(questions, [_median_speed(result, side) for _, result in points], style, label=NAMES[side])
+    panel.set_xscale("log")
+    panel.set_yscale("log")
+    panel.set_xticks(questions, [str(q) for q in questions])
+    panel.minorticks_off()
+    panel.set_xlabel("questions an image")
+    panel.grid(alpha=0.3)
+
+
+def between(text: str, name: str, new: str) -> str:
+    """`text` with what stands between a name's markers replaced.
+
+    Raises:
+        ValueError: the markers are not there.
+    """
+    begin, end = BEGIN.format(name), END.format(name)
+    before, found, rest = text.partition(begin)
+    _, ended, after = rest.partition(end)
+    if not found or not ended:
+        raise ValueError(f"There is no {begin} ... {end}.")
+    return f"{before}{begin}\n{new}\n{end}{after}"
+
+
+def read(name: str) -> Found | None:
+    """A result file, if there is one."""
+    path = HERE / "results" / name
+    found: Found | None = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+    return found
+
+
+def main() -> None:
+    """Write the tables and the plot of the files that are there."""
+    readme = HERE / "README.md"
+    text = readme.read_text(encoding="utf-8")
+    for name, file, table in (("goals", "against_trl.json", goals_table), ("gpu", "gpu.json", gpu_table)):
+        if (found := read(file)) is not None:
+            text = between(text, name, f"{table(found)}\n\n{about(found)}")
+    if (found := read("growth.json")) is not None:
+        growth_figure(found).savefig(HERE / "results" / "growth.png", dpi=120, metadata={"Software": None})
+        text = between(text, "growth", f"![samples a second](results/growth.png)\n\n{about(found)}")
+    readme.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,68 @@
+"""Is each distinct image found once, looked at alike in workers, and named where it cannot be used?"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import family_cases as cases
+import pytest
+import small_data
+import stored
+import torch
+
+from vlm_lit.data.distinct_images import distinct_images, looks
+from vlm_lit.data.feature_store import FeatureStore
+from vlm_lit.data.sources import ConversationDataset, SourceSettings, open_source
+from vlm_lit.schema import RecordError
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> ConversationDataset:
+    """Four conversations about three pictures, one of which has two names."""
+    path = small_data.write_conversations(tmp_path, 4)
+    shutil.copy(tmp_path / "images" / "0.png", tmp_path / "images" / "3.png")
+    opened = open_source(
+        SourceSettings(path=str(path)), prompt=None, system=None, requires_answer=True, check_images=False
+    )
+    assert isinstance(opened, ConversationDataset)
+    return opened
+
+
+def test_equal_bytes_are_one_image_whatever_their_name(dataset: ConversationDataset, tmp_path: Path) -> None:
+    store = FeatureStore(tmp_path / "store", stored.IDENTITY)
+    found = distinct_images([dataset, dataset], store)
+    assert len(found) == 3
+    for key, shown in found.items():
+        assert len(shown.images) == 1
+        assert store.key(shown.images[0]) == key
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_workers_look_at_images_as_this_process_does(
+    dataset: ConversationDataset, tmp_path: Path, tiny_llava: Path, workers: int
+) -> None:
+    images = distinct_images([dataset], FeatureStore(tmp_path / "store", stored.IDENTITY))
+    batches = list(looks(cases.encoder(tiny_llava).processor, images, together=2, workers=workers))
+    assert [len(batch) for batch in batches] == [2, 1]
+    assert [look.key for batch in batches for look in batch] == list(images)
+    encoder = cases.encoder(tiny_llava)
+    for look in (look for batch in batches for look in batch):
+        expected = cases.encode(encoder, [images[look.key]])
+        assert torch.equal(look.inputs["pixel_values"], expected.inputs["pixel_values"])
+        assert look.image.replacement == "<image>" * 4
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_image_that_cannot_be_used_is_named_with_its_record(
+    dataset: ConversationDataset, tmp_path: Path, tiny_llava: Path, workers: int
+) -> None:
+    store = FeatureStore(tmp_path / "store", stored.IDENTITY)
+    picture = tmp_path / "images" / "1.png"
+    picture.write_bytes(picture.read_bytes()[:-200])
+    images = distinct_images([dataset], store)
+    with pytest.raises(RecordError, match=r"data\.json, record 1 \(id '1'\).*1\.png: the file is"):
+        list(looks(cases.encoder(tiny_llava).processor, images, together=2, workers=workers))
+    picture.unlink()
+    with pytest.raises(RecordError, match=r"data\.json, record 1 \(id '1'\).*1\.png: no such file"):
+        distinct_images([dataset], FeatureStore(tmp_path / "store", stored.IDENTITY))

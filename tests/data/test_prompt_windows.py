@@ -1,0 +1,86 @@
+"""Are questions about one picture asked together, each once and in the file's order?"""
+
+from __future__ import annotations
+
+import family_cases as cases
+import pytest
+import torch
+from tiny_families.catalogue import TINY
+
+from vlm_lit.data.collate import PromptCollator
+from vlm_lit.data.datamodule import encoder_of
+from vlm_lit.data.encoding import ConversationEncoder
+from vlm_lit.data.over_length import OverLengthPolicy
+from vlm_lit.data.prompt_windows import prompt_windows
+from vlm_lit.schema import PromptWindow, RecordError
+
+KEYS = ["a", "a", "a", "b", "b", None, None, "c", "c", "c", "c", "c", "a"]
+
+
+def test_neighbours_that_show_the_same_are_not_parted() -> None:
+    assert prompt_windows(range(13), KEYS, 4) == [[0, 1, 2], [3, 4, 5, 6], [7, 8, 9, 10], [11, 12]]
+
+
+def test_what_fits_no_window_is_cut() -> None:
+    assert prompt_windows(range(13), KEYS, 2) == [[0, 1], [2], [3, 4], [5, 6], [7, 8], [9, 10], [11, 12]]
+
+
+def test_where_nobody_knows_what_is_shown_windows_are_full() -> None:
+    assert prompt_windows(range(5), None, 2) == [[0, 1], [2, 3], [4]]
+
+
+@pytest.mark.parametrize("most", [1, 3, 8, 64])
+@pytest.mark.parametrize("world", [1, 3])
+def test_every_question_is_asked_once_by_one_rank(most: int, world: int) -> None:
+    shares = [prompt_windows(range(rank, 13, world), KEYS, most) for rank in range(world)]
+    for rank, windows in enumerate(shares):
+        assert [i for window in windows for i in window] == list(range(rank, 13, world))
+        assert all(0 < len(window) <= most for window in windows)
+
+
+@pytest.fixture(scope="module")
+def encoder() -> ConversationEncoder:
+    return encoder_of(TINY["llava"].build(0)[1])
+
+
+TALKS = [*cases.about_one_picture(1, 0, questions=3), cases.conversation(0, 1, 2), cases.conversation(1, 1, 9)]
+
+
+def test_prompts_about_one_picture_share_a_row_and_their_order_is_kept(encoder: ConversationEncoder) -> None:
+    window = PromptCollator(encoder, OverLengthPolicy(encoder, None, "error"), packing=True)(TALKS)
+    assert isinstance(window, PromptWindow)
+    text, pictured = window.batches
+    assert window.ids == [talk.id for talk in TALKS]
+    assert [c.id for c in text.conversations] == [TALKS[3].id]
+    assert text.segments is not None
+    assert not bool(text.segments.any())
+    assert pictured.segments is not None
+    # Conversations stand in the order of rows, then of segments: the lone question first, since its row is shorter.
+    assert [c.id for c in pictured.conversations] == [TALKS[i].id for i in (4, 0, 1, 2)]
+    assert pictured.segments.amax(1).tolist() == [0, 3]
+    assert len(pictured.inputs["pixel_values"]) == 2
+    assert all(ref.pixels is None for c in pictured.conversations for ref in c.images)
+
+
+def test_a_row_reads_as_its_questions_do_alone(encoder: ConversationEncoder) -> None:
+    (batch,) = cases.prompts(encoder, TALKS[:3], packing=True)
+    assert batch.segments is not None
+    for k, talk in enumerate(TALKS[:3], 1):
+        (alone,) = cases.prompts(encoder, [talk], packing=False)
+        seen = (batch.segments[0] == 0) | (batch.segments[0] == k)
+        assert torch.equal(batch.inputs["input_ids"][0][seen], alone.inputs["input_ids"][0])
+
+
+def test_prompts_that_are_too_long_get_rows_of_their_own_and_the_policy(encoder: ConversationEncoder) -> None:
+    longest = max(cases.prompts(encoder, [t], packing=False)[0].inputs["input_ids"].shape[1] for t in TALKS[:3])
+    shared = PromptCollator(encoder, OverLengthPolicy(encoder, longest, "error"), packing=True)(TALKS[:3])
+    assert isinstance(shared, PromptWindow)
+    # What they share a row for is no reason to refuse: the limit is for a conversation.
+    assert shared.batches[0].inputs["input_ids"].shape[1] > longest
+    refused = PromptCollator(encoder, OverLengthPolicy(encoder, longest - 1, "error"), packing=True)(TALKS[:3])
+    assert isinstance(refused, RecordError)
+    trimmed = PromptCollator(encoder, OverLengthPolicy(encoder, longest - 1, "trim_text"), packing=True)(TALKS[:3])
+    assert isinstance(trimmed, PromptWindow)
+    (batch,) = trimmed.batches
+    assert batch.segments is None
+    assert batch.inputs["input_ids"].shape[1] <= longest - 1

@@ -1,0 +1,37 @@
+"""Do packed rows mean the same to every kind of attention?"""
+
+from pathlib import Path
+
+import family_cases as cases
+import pytest
+import torch
+from tiny_families.catalogue import save
+
+from vlm_lit.data.collate import WindowCollator
+from vlm_lit.data.over_length import OverLengthPolicy
+from vlm_lit.models.attention import unpackable
+from vlm_lit.models.families import FAMILIES
+from vlm_lit.schema import StepWindow
+
+
+@pytest.mark.parametrize("name", ["llava", "qwen2_vl"])
+@pytest.mark.parametrize("implementation", ["sdpa", "eager"])
+def test_packed_rows_cost_what_plain_ones_do(name: str, implementation: str, tmp_path: Path) -> None:
+    folder = save(name, tmp_path)
+    module, encoder = cases.module(folder), cases.encoder(folder)
+    module.base.set_attn_implementation(implementation)  # type: ignore[operator]
+    policy, talks = OverLengthPolicy(encoder, None, "error"), cases.about_one_picture(1)
+    losses = []
+    for packing in (True, False):
+        window = WindowCollator(encoder, policy, 8, packing=packing)(talks)
+        assert isinstance(window, StepWindow)
+        with torch.no_grad():
+            losses.append(sum(float(module.loss(batch)) for batch in window.micro_batches))
+    # Summed float32 losses of a few nats each.
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+
+
+def test_attention_without_a_mask_of_its_own_packs_nothing(tmp_path: Path) -> None:
+    module = cases.module(save("llava", tmp_path))
+    module.base.config.get_text_config()._attn_implementation = "flash_attention_2"  # type: ignore[union-attr, operator]
+    assert "flash_attention_2 takes no mask" in str(unpackable(module.base, FAMILIES["llava"]))

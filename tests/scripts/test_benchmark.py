@@ -1,0 +1,251 @@
+"""Do the benchmark's pure parts compare what they say they compare? Nothing is timed here."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForImageTextToText
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "scripts" / "benchmark"))
+
+import against_trl
+import gpu_check
+import gpu_shapes
+import ours
+import plots
+import provenance
+import shapes
+import workloads
+from gpu_split import Split
+from measuring import Measured
+from workloads import Workload
+
+from vlm_lit.data.conversations import to_conversation
+from vlm_lit.data.encoding import Encoder
+from vlm_lit.data.images import load_images
+from vlm_lit.data.masking import Transcript
+from vlm_lit.data.processors import load_processor
+from vlm_lit.data.records import read_records
+from vlm_lit.models.families import FAMILIES
+from vlm_lit.schema import IGNORE_INDEX, Batch
+
+SMALL = Workload(name="small", says="small", image_tokens=64, questions=2, batch=4, steps=2)
+
+
+@pytest.fixture(scope="module")
+def train(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small workload's file."""
+    return workloads.write(tmp_path_factory.mktemp("bench") / "data", SMALL)
+
+
+@pytest.fixture(scope="module")
+def qwen(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny Qwen2.5-VL, written as the 7B one is."""
+    folder = tmp_path_factory.mktemp("bench") / "qwen"
+    gpu_shapes.save(folder, "qwen25vl_tiny", "cpu")
+    return folder
+
+
+def batch(train: Path, processor: Any, conversations: int) -> Batch:
+    """The first conversations of a workload, encoded as ours encodes them."""
+    made = [to_conversation(r, requires_answer=True) for r in read_records(train)][:conversations]
+    return Encoder(Transcript(processor)).encode(made, [load_images(c) for c in made], side="right")
+
+
+def generated(processor: Any, row: dict[str, Any], picture: object) -> tuple[list[int], list[int]]:
+    """Token ids and generation mask of a row as TRL asks the processor for them."""
+    question, answer = (turn["value"].removeprefix("<image>\n") for turn in row["conversations"])
+    messages = [
+        {"role": "user", "content": [{"type": "image", "image": picture}, {"type": "text", "text": question}]},
+        {"role": "assistant", "content": [{"type": "text", "text": answer}]},
+    ]
+    output = processor.apply_chat_template(
+        [messages],
+        tokenize=True,
+        return_dict=True,
+        return_tensors="pt",
+        return_assistant_tokens_mask=True,
+        processor_kwargs={"add_special_tokens": False},
+    )
+    return output["input_ids"][0].tolist(), torch.as_tensor(output["assistant_masks"])[0].tolist()
+
+
+@pytest.mark.parametrize("shape", ["llava", "smolvlm", "qwen"])
+def test_both_sides_supervise_the_same_tokens(train: Path, qwen: Path, shape: str) -> None:
+    processors: dict[str, Callable[[], Any]] = {
+        "llava": lambda: shapes.llava_processor(64),
+        "smolvlm": shapes.smolvlm_processor,
+        "qwen": lambda: load_processor(str(qwen)),
+    }
+    processor = processors[shape]()
+    rows = json.loads(train.read_text())
+    encoded = batch(train, processor, 3)
+    for i, row in enumerate(rows[:3]):
+        (picture,) = load_images(to_conversation(list(read_records(train))[i], requires_answer=True))
+        ids, mask = generated(processor, row, picture)
+        assert encoded.inputs["input_ids"][i, : len(ids)].tolist() == ids
+        assert (encoded.labels[i, : len(ids)] != IGNORE_INDEX).int().tolist() == mask
+        assert sum(mask) >= 2  # a word and the end
+
+
+def test_a_workload_asks_each_picture_its_questions(train: Path) -> None:
+    rows = json.loads(train.read_text())
+    assert len(rows) == SMALL.conversations == 12
+    assert [row["image"] for row in rows[0::2]] == [row["image"] for row in rows[1::2]]
+    assert len({row["image"] for row in rows}) == 6
+    assert all((train.parent / row["image"]).is_file() for row in rows)
+
+
+def test_the_other_side_is_given_our_samplers_steps_from_short_to_long(train: Path) -> None:
+    rows = json.loads(train.read_text())
+    steps = workloads.steps_of(rows, SMALL, questions_per_row=2)
+    assert [len(step) for step in steps] == [4, 4, 4]
+    assert sorted(row["id"] for step in steps for row in step) == sorted(row["id"] for row in rows)
+    for step in steps:
+        lengths = [sum(len(turn["value"]) for turn in row["conversations"]) for row in step]
+        assert lengths == sorted(lengths)
+        assert len({row["image"] for row in step}) == 2  # questions about a picture are in one step
+
+
+def test_a_step_with_other_conversations_is_noticed(train: Path) -> None:
+    steps = workloads.steps_of(json.loads(train.read_text()), SMALL, questions_per_row=2)
+    ids = [sorted(row["id"] for row in step) for step in steps]
+    against_trl.check_order([{"side": "ours", "ids": ids}, {"side": "trl", "ids": []}], steps)
+    with pytest.raises(SystemExit, match="different conversations"):
+        against_trl.check_order([{"side": "ours", "ids": ids[::-1]}], steps)
+
+
+def measured(ends: list[float], **more: Any) -> dict[str, Any]:
+    """A side's raw measurements."""
+    return {
+        "ends": ends,
+        "work": ends,
+        "loaded": 100,
+        "peak": 150,
+        "losses": [2.0] * (len(ends) - 1),
+        "ids": [],
+        **more,
+    }
+
+
+def test_the_first_step_counts_only_where_the_whole_course_does() -> None:
+    ends = [0.0, 10.0, 12.0, 14.0]
+    one = against_trl.figures(measured(ends), SMALL)
+    assert one["samples_per_second"] == pytest.approx(4 * 2 / 4.0)
+    assert one["above_bytes"] == 50
+    course = Workload(name="w", says="w", batch=4, steps=1, passes=3)
+    assert against_trl.figures(measured(ends), course)["samples_per_second"] == pytest.approx(4 * 3 / 14.0)
+
+
+def run_of(side: str, speed: float, above: int, losses: list[float]) -> dict[str, Any]:
+    """A run as `Bench.run` returns it."""
+    return {"side": side, "samples_per_second": speed, "above_bytes": above, "losses": losses}
+
+
+def test_ratios_are_of_neighbouring_runs_and_losses_of_the_same_step() -> None:
+    runs = [
+        run_of("ours", 8.0, 30, [2.0, 1.0]), run_of("trl", 2.0, 60, [2.0, 1.0]),
+        run_of("ours", 6.0, 30, [2.0, 1.0]), run_of("trl", 1.0, 120, [2.0, 1.001]),
+        run_of("ours", 8.0, 30, [2.0, 1.0]), run_of("trl", 1.6, 40, [2.0, 1.0]),
+    ]  # fmt: skip
+    found = against_trl.comparison(runs, "trl")
+    assert found["speed_ratios"] == pytest.approx([4.0, 6.0, 5.0])
+    assert found["speed_ratio"] == pytest.approx(5.0)
+    assert found["memory_ratio"] == pytest.approx(0.5)
+    assert found["largest_relative_loss_difference"] == pytest.approx(1e-3, rel=1e-2)
+
+
+def test_tables_say_what_the_file_says() -> None:
+    runs = [run_of("ours", 8.0, 30, [2.0]), run_of("trl", 2.0, 60, [2.0])]
+    result = {
+        "workload": {"says": "a workload", "questions": 5, "image_tokens": 64},
+        "runs": runs,
+        "comparisons": [against_trl.comparison(runs, "trl")],
+    }
+    table = plots.goals_table({"results": [result]})
+    assert table.splitlines()[2] == (
+        "| a workload | TRL | 8.00, 2.00 | 4.00x (4.00 to 4.00) | 0.50x (0.50 to 0.50) | 0e+00 |"
+    )
+    figure = plots.growth_figure({"results": [result]})
+    assert [line.get_ydata()[0] for line in figure.axes[0].get_lines()] == [8.0, 2.0]  # type: ignore[index]
+
+
+def test_the_gpus_table_shows_one_row_and_the_most_that_fit() -> None:
+    stage = {"samples_per_second": 5.0, "tokens_per_second": 50.0, "peak_share": 0.5, "peak_bytes": 2**31}
+    stages = [{**stage, "micro_batch": n, "shares": {"language_model": 0.75, "data": 0.25}} for n in (1, 2, 4)]
+    rows = plots.gpu_table({"results": [{"shape": "s", "ours": {"micro_batches": stages}}]}).splitlines()[2:]
+    assert [row.split("|")[3].strip() for row in rows] == ["1", "4"]
+    assert "50% | 2.0 | language model 75%, data 25%" in rows[0]
+
+
+def test_only_what_stands_between_the_markers_is_replaced() -> None:
+    text = (plots.HERE / "README.md").read_text(encoding="utf-8")
+    for name in ("goals", "growth", "gpu"):
+        changed = plots.between(text, name, "new")
+        assert plots.between(changed, name, "other").replace("other", "new") == changed
+        assert changed != text
+    with pytest.raises(ValueError, match="There is no"):
+        plots.between("no markers", "goals", "new")
+
+
+def test_a_random_checkpoint_of_a_shape_loads_whole(qwen: Path) -> None:
+    model, info = AutoModelForImageTextToText.from_pretrained(qwen, output_loading_info=True)
+    assert {kind: list(names) for kind, names in info.items() if names} == {}
+    assert model.dtype == torch.bfloat16
+    drawn = model.model.language_model.layers[0].mlp.up_proj.weight.detach().float()
+    assert float(drawn.std()) == pytest.approx(0.02, rel=0.1)
+
+
+def test_the_large_shapes_have_the_parameters_of_their_checkpoints() -> None:
+    for name, millions in {"llava15_7b": 7063, "qwen25vl_7b": 8292}.items():
+        shape = gpu_shapes.SHAPES[name]
+        with torch.device("meta"):
+            model = shape.model(shape.config(shape.processor().tokenizer))
+        assert sum(p.numel() for p in model.parameters()) // 10**6 == millions
+
+
+def test_the_split_accounts_for_tower_language_model_and_head(train: Path) -> None:
+    processor = shapes.llava_processor(64)
+    config = gpu_shapes.SHAPES["llava_tiny"].config(processor.tokenizer)
+    model: Any = gpu_shapes.SHAPES["llava_tiny"].model(config)
+    model.model.vision_tower.requires_grad_(False)
+    encoded = batch(train, processor, 2)
+    split = Split(model, FAMILIES["llava"])
+    split.start()
+    split.mark("data")
+    model(**encoded.inputs, labels=encoded.labels).loss.backward()
+    split.mark("rest")
+    assert set(split.shares()) == {"data", "vision", "language_model", "head", "rest"}
+    assert sum(split.shares().values()) == pytest.approx(1.0)
+    assert split.positions == {"vision": 2 * 65, "language_model": encoded.inputs["input_ids"].numel()}
+
+
+def test_memory_counts_from_the_loaded_model_on() -> None:
+    measured = Measured()
+    measured.begin(torch.nn.Linear(4, 4))
+    taken = torch.ones(2**24)  # 64 MiB
+    measured.step()
+    assert 2**26 <= measured.peak - measured.loaded < 2**27
+    assert len(measured.ends) == len(measured.work) == 2
+    del taken
+
+
+def test_our_config_is_one_that_fit_reads(train: Path, tmp_path: Path) -> None:
+    bench = {"checkpoint": "x", "train": str(train), "batch": 4, "micro_batch": 1, "seed": 1, "passes": 1}
+    run = {**bench, "max_steps": 2, "device": "cpu", "autocast": False, "compute": "fp32", "checkpointing": False}
+    run |= {"parts": against_trl.PARTS, "lora": against_trl.LORA, "learning_rate": 1e-4, "data": {}}
+    made = ours.settings(run, tmp_path)
+    assert made["trainer"]["max_steps"] == 2
+    assert made["model"]["init_args"]["parts"]["language_model"] == {"precision": "nf4", "training": "lora"}
+
+
+def test_the_head_of_a_file_names_commit_and_versions() -> None:
+    about = provenance.of_this_run()
+    assert {"date", "commit", "versions", "device"} <= about.keys()
+    assert gpu_check.parsed(["--shapes", "tiny", "--device", "cpu"]).most_rows == 64
