@@ -29,7 +29,7 @@ from vlm_lit.schema import ConfigError, Conversation
 if TYPE_CHECKING:
     from vlm_lit.training.base import VisionLanguageModule
 
-_TOGETHER: Final = 16
+_TOGETHER: Final = 4
 """Images that workers hand over at once, and that sizes are estimated from."""
 
 _GIGABYTE: Final = 1e9
