@@ -13,7 +13,7 @@ from vlm_lit.data.collate import WindowCollator
 from vlm_lit.data.datamodule import encoder_of
 from vlm_lit.data.encoding import Encoder
 from vlm_lit.data.over_length import OverLength, OverLengthPolicy
-from vlm_lit.data.packing import grouped, image_key, likely_longest
+from vlm_lit.data.packing import grouped, image_key, likely_longest, size_of
 from vlm_lit.data.shared_rows import SharedRowEncoder
 from vlm_lit.models.attention import visible
 from vlm_lit.schema import IGNORE_INDEX, Conversation, StepWindow, Turn
@@ -130,5 +130,5 @@ def test_groups_keep_their_order_and_the_keyless_stand_alone() -> None:
 
 def test_the_longest_rows_are_those_of_most_words() -> None:
     talks = [talk for seed in range(3) for talk in cases.about_one_picture(1, seed, questions=1 + seed)]
-    found = likely_longest(talks, [image_key(talk) for talk in talks], 8, 1)
-    assert found == talks[3:]
+    found = likely_longest([size_of(talk) for talk in talks], [image_key(talk) for talk in talks], 8, 1)
+    assert found == [3, 4, 5]

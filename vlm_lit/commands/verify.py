@@ -73,7 +73,7 @@ def _equalities(count: int, of_fit: Sequence[str]) -> list[Equality]:
     bf16 = needs_autocast(module.parts) or module.quantization.compute_dtype != "fp32"
     found = []
     with precision.train_step_context():
-        conversations = chosen([train[i] for i in range(min(len(train), 4096))], count)
+        conversations = chosen([train[i] for i in range(min(len(train), 1024))], count)
         for equality in Verification(module, conversations, bf16=bf16).equalities():
             print(f"{equality.name}: {equality.verdict}", file=sys.stderr, flush=True)
             found.append(equality)

@@ -8,13 +8,16 @@ whom is `models/attention.py`'s matter.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from vlm_lit.data.encoding import Row
 from vlm_lit.schema import Conversation, ImageRef
+
+Item = TypeVar("Item")
 
 
 def image_key(conversation: Conversation) -> str | None:
@@ -29,24 +32,33 @@ def _name(image: ImageRef) -> str | None:
     return hashlib.sha256(image.data).hexdigest() if image.data is not None else None
 
 
-def grouped(conversations: Sequence[Conversation], keys: Sequence[Hashable | None]) -> list[list[Conversation]]:
-    """Conversations of one key together, in order of first appearance; those without a key alone."""
-    groups: dict[Hashable, list[Conversation]] = {}
-    for position, (conversation, key) in enumerate(zip(conversations, keys, strict=True)):
-        groups.setdefault(("alone", position) if key is None else ("shared", key), []).append(conversation)
+def grouped(items: Iterable[Item], keys: Sequence[Hashable | None]) -> list[list[Item]]:
+    """Items of one key together, in order of first appearance; those without a key alone."""
+    groups: dict[Hashable, list[Item]] = {}
+    for position, (item, key) in enumerate(zip(items, keys, strict=True)):
+        groups.setdefault(("alone", position) if key is None else ("shared", key), []).append(item)
     return list(groups.values())
 
 
-def likely_longest(
-    conversations: Sequence[Conversation], keys: Sequence[Hashable | None], most: int, count: int
-) -> list[Conversation]:
-    """The conversations of the `count` rows that are likely to be longest, where a row takes up to `most` of one key.
+def size_of(conversation: Conversation) -> tuple[int, int]:
+    """Its images, and the letters of all it says."""
+    return len(conversation.images), sum(len(turn.text) for turn in conversation.turns)
 
-    Judged by images and letters: to know a row's length one has to process its images.
+
+def likely_longest(
+    sizes: Sequence[tuple[int, int]], keys: Sequence[Hashable | None], most: int, count: int
+) -> list[int]:
+    """Which conversations the `count` rows hold that are likely to be longest, where a row takes up to `most` of a key.
+
+    Args:
+        sizes: images and letters of each conversation. To know a row's length one has to process its images.
+        keys: what each shows, as in `grouped`.
+        most: conversations that share a row.
+        count: rows to find.
     """
-    rows = [group[at : at + most] for group in grouped(conversations, keys) for at in range(0, len(group), most)]
-    rows.sort(key=lambda row: (len(row[0].images), sum(len(t.text) for c in row for t in c.turns)), reverse=True)
-    return [conversation for row in rows[:count] for conversation in row]
+    rows = [group[at : at + most] for group in grouped(range(len(sizes)), keys) for at in range(0, len(group), most)]
+    rows.sort(key=lambda row: (sizes[row[0]][0], sum(sizes[i][1] for i in row)), reverse=True)
+    return [i for row in rows[:count] for i in row]
 
 
 def packed(rows: Sequence[Row]) -> tuple[Row, Tensor]:
