@@ -1,10 +1,12 @@
 """From aligned systems to pairs, groups, verdicts and notes."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from run_files import row, rows, write_run, write_scores
 
 from vlm_lit.studies.alignment import align
@@ -178,3 +180,41 @@ def test_dropped_ids_are_said(tmp_path: Path) -> None:
     systems = open_systems([a, b])
     found = compare(systems, align(systems, intersect=True), Method())
     assert said(found).startswith("Ids that not every system has, left out: 1; items that remain: 2.")
+
+
+def shown(folder: Path, scores: Sequence[float | None], blind: str | None, **model: object) -> Path:
+    """A run that showed its images, or something else."""
+    run = write_run(folder, rows(scores), **model)  # type: ignore[arg-type]
+    settings = yaml.safe_load((run / "config.yaml").read_text())
+    (run / "config.yaml").write_text(yaml.safe_dump({**settings, "data": {"init_args": {"blind": blind}}}))
+    return run
+
+
+@pytest.mark.parametrize(
+    ("blind", "how"),
+    [("blank", "With blank pictures"), ("shuffle", "With shuffled pictures"), ("drop", "Without pictures")],
+)
+def test_what_a_blind_run_leaves_of_the_score_is_said(tmp_path: Path, blind: str, how: str) -> None:
+    sighted, control = shown(tmp_path / "a", TUNED, None), shown(tmp_path / "b", BASE, blind)
+    assert f"{how} the score is 23.0 (b): 62.0 points of 85.0 (a) need the picture." in said(
+        compared([sighted, control])
+    )
+    control = shown(tmp_path / "b", TUNED, blind)
+    text = said(compared([sighted, control]))
+    assert f"{how} the score is 85.0 (b), no lower than 85.0 (a): nothing here shows that the picture" in text
+
+
+def test_a_blind_run_is_measured_against_its_own_model(tmp_path: Path) -> None:
+    mine, other = (shown(tmp_path / name, TUNED, None, adapter=f"runs/{name}") for name in ("a", "other"))
+    control = shown(tmp_path / "b", BASE, "blank", adapter="runs/a")
+    assert said(compared([mine, other, control])).count("points of") == 1
+    assert "points of 85.0 (a) need" in said(compared([mine, other, control]))
+    assert "need the picture" not in said(compared([mine, other]))
+    assert "the picture" not in said(compared([shown(tmp_path / "c", TUNED, "drop", adapter="runs/a"), control]))
+
+
+def test_an_untrained_models_blind_run_says_nothing_of_a_trained_one(tmp_path: Path) -> None:
+    trained, control = shown(tmp_path / "a", TUNED, None), shown(tmp_path / "b", BASE, "blank")
+    results = json.loads((control / "results.json").read_text())
+    (control / "results.json").write_text(json.dumps({**results, "global_step": 0}))
+    assert "need the picture" not in said(compared([trained, control]))

@@ -20,7 +20,7 @@ from vlm_lit.data.encoding import ConversationEncoder, Encoder, Side
 from vlm_lit.data.feature_store import FeatureStore
 from vlm_lit.data.images import load_images
 from vlm_lit.data.over_length import OverLengthPolicy
-from vlm_lit.data.packing import grouped
+from vlm_lit.data.packing import grouped, size_of
 from vlm_lit.data.shared_rows import SharedRowEncoder
 from vlm_lit.data.stored_images import Picture, features_of
 from vlm_lit.schema import Batch, Conversation, PromptBatch, PromptWindow, RecordError, StepWindow
@@ -242,7 +242,7 @@ def _encode(encoder: ConversationEncoder, decoded: Sequence[Decoded], side: Side
 
 
 def _size(group: Group) -> tuple[int, int]:
-    return len(group[0].images), sum(len(turn.text) for c in group for turn in c.turns)
+    return len(group[0].images), sum(size_of(conversation)[1] for conversation in group)
 
 
 def _without_pixels(conversation: Conversation) -> Conversation:

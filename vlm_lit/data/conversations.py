@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
+from vlm_lit.data.choices import right_letter
 from vlm_lit.data.image_paths import resolved_folder
 from vlm_lit.data.turns import Draft, draft, refusal, words
 from vlm_lit.schema import IMAGE, Conversation, ImageRef, ImageSlot, Record, RecordError, Turn
@@ -119,7 +120,7 @@ def _has_own_turns(record: Record) -> bool:
 
 
 def _answers(record: Record) -> tuple[str, ...]:
-    """The accepted answers as given, from the first answer key that holds any."""
+    """The accepted answers as given, from the first answer key that holds any, else the right choice's letter."""
     keys = ("answers",) if _has_own_turns(record) else _ANSWER_KEYS
     for key in keys:
         value = record.fields.get(key)
@@ -128,7 +129,8 @@ def _answers(record: Record) -> tuple[str, ...]:
             if not entries:
                 raise refusal(record, f"{key} is an empty list", remedy="Give one answer at least.", code="no_answer")
             return tuple(words(record, _answer(entry), f"an answer in {key!r}") for entry in entries)
-    return ()
+    letter = None if _has_own_turns(record) else right_letter(record)
+    return () if letter is None else (letter,)
 
 
 def _answer(entry: object) -> object:

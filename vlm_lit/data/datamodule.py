@@ -10,12 +10,13 @@ from lightning import LightningDataModule
 from torch.utils.data import DataLoader
 from transformers import ProcessorMixin
 
+from vlm_lit.data.blind import Blind, BlindPrompts, name_own_images
 from vlm_lit.data.collate import MicroBatch, PromptCollator, WindowCollator
 from vlm_lit.data.encoding import ConversationEncoder, Encoder
 from vlm_lit.data.feature_store import FeatureStore
 from vlm_lit.data.masking import Transcript
 from vlm_lit.data.over_length import OverLength, OverLengthPolicy
-from vlm_lit.data.packing import likely_longest
+from vlm_lit.data.packing import likely_longest, size_of
 from vlm_lit.data.prefix_encoding import PrefixEncoder
 from vlm_lit.data.processors import load_processor
 from vlm_lit.data.prompt_windows import PromptWindows, prompt_windows
@@ -53,6 +54,8 @@ class ConversationDataModule(LightningDataModule):
             never again, in this run and in later ones; null for none.
         feature_cache_gb: most gigabytes to add to that folder; null for as many as the disk has.
         seed: what the data order follows from; linked to seed_everything.
+        blind: what an evaluation shows in the images' place, to see how much of a score needs them: `blank` shows grey
+            pictures of the same sizes, `shuffle` another conversation's images, `drop` none; null shows the images.
     """
 
     def __init__(
@@ -78,6 +81,7 @@ class ConversationDataModule(LightningDataModule):
         feature_cache: str | None = None,
         feature_cache_gb: float | None = None,
         seed: int = 42,
+        blind: Blind | None = None,
     ) -> None:
         super().__init__()
         for name, value in (
@@ -99,6 +103,7 @@ class ConversationDataModule(LightningDataModule):
         self.max_length, self.over_length = max_length, over_length
         self.num_workers, self.check_images, self.seed = num_workers, check_images, seed
         self.feature_cache, self.feature_cache_gb = feature_cache, feature_cache_gb
+        self.blind: Blind | None = blind
         self.fill_store: Callable[[], FeatureStore] | None = None
         """Fills and opens the feature store; set by whoever has the tower."""
         self.prompts_from_store = True
@@ -122,6 +127,11 @@ class ConversationDataModule(LightningDataModule):
 
     def setup(self, stage: str) -> None:
         """Open and check the sources that `stage` (fit, validate, test, predict) needs."""
+        if stage == "fit" and self.blind is not None:
+            raise ConfigError(
+                f"data.blind is {self.blind}, which is for evaluations: a model trains on its images. Leave it out of "
+                "fit, and give it to test, validate or predict."
+            )
         needed = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",), "predict": ("predict",)}[stage]
         for split in needed:
             if split not in self.datasets and self.sources[split] is not None:
@@ -227,9 +237,11 @@ class ConversationDataModule(LightningDataModule):
         train = self.datasets["train"]
         if isinstance(train, StreamedWindows):
             return None
-        conversations = [train[i] for i in range(len(train))]
+        # Their sizes alone are kept: a table's conversations hold their images' bytes.
+        sizes = [size_of(train[i]) for i in range(len(train))]
         keys = (train.image_keys if self.packing else None) or [None] * len(train)
-        return _raised(self._collator()(likely_longest(conversations, keys, self.questions_per_row, rows)))
+        longest = likely_longest(sizes, keys, self.questions_per_row, rows)
+        return _raised(self._collator()([train[i] for i in longest]))
 
     def _prompts(self, split: str) -> DataLoader[PromptWindow] | list[DataLoader[PromptWindow]]:
         if split not in self.datasets:
@@ -242,9 +254,10 @@ class ConversationDataModule(LightningDataModule):
             )
         world, rank = self.trainer.world_size, self.trainer.global_rank
         # Each question on one rank, none repeated to even them out: answering needs no ranks in step.
-        keys = dataset.image_keys if self.packing else None
-        windows = PromptWindows(dataset, prompt_windows(range(rank, len(dataset), world), keys, self.eval_batch))
-        store = self._stored() if self.prompts_from_store else None
+        asked = dataset if self.blind is None else BlindPrompts(dataset, self.blind, seed=self.seed)
+        keys = asked.image_keys if self.packing else None
+        windows = PromptWindows(asked, prompt_windows(range(rank, len(dataset), world), keys, self.eval_batch))
+        store = self._stored() if self.prompts_from_store and self.blind is None else None
         collator = PromptCollator(*self.fitting(), packing=self.packing, store=store)
         return self._loader(windows, collate_fn=collator, batch_size=None)
 
@@ -277,7 +290,7 @@ class ConversationDataModule(LightningDataModule):
         """Raise here, in the training process, what a worker found wrong with a record."""
         if isinstance(batch, RecordError):
             raise batch
-        return batch
+        return name_own_images(batch) if isinstance(batch, PromptWindow) else batch
 
     def transfer_batch_to_device(
         self, batch: StepWindow | PromptWindow, device: torch.device, dataloader_idx: int

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Final, TypeAlias
 
+from vlm_lit.data.choices import CHOICES, MOST_CHOICES, as_lines
 from vlm_lit.data.image_paths import ImageProblem
 from vlm_lit.data.images import to_image_ref
 from vlm_lit.schema import IMAGE, ImageRef, ImageSlot, Part, Record, RecordError, Role, Turn
@@ -64,7 +65,7 @@ def draft(record: Record, prompt: str | None) -> Draft:
     """Read the turns of a record in whichever accepted form it is. A question's answer is not among them.
 
     A template's fields are written `{name}`, or `{name|words}` with the words to use where the field is empty. Without
-    `{question}` in it, the record needs no question.
+    `{question}` in it, the record needs no question. A list is written with commas, `{choices}` as lines `A. red`.
 
     Raises:
         RecordError: no accepted form, or a part of it has the wrong shape.
@@ -212,11 +213,21 @@ def _filled(record: Record, name: str | None, spec: str | None, conversion: str 
     value = record.fields[key]
     if isinstance(value, int | float) and not isinstance(value, bool):
         return str(value)
+    if isinstance(value, list | tuple) and key != "answers":  # a list of these would give the answer away
+        value = _listed(record, key, value)
     text = "" if value is None else words(record, value, f"the field {key!r} of the prompt")
     if not text.strip() and not bar:
         remedy = f"Fill it in, take the record out, or say in the prompt what stands for it: {{{key}|unknown}}."
         raise refusal(record, f"the field {key!r} of the prompt is empty", remedy=remedy, code="prompt_empty")
     return text if text.strip() else substitute
+
+
+def _listed(record: Record, key: str, values: Sequence[object]) -> str:
+    texts = [words(record, value, f"entry {i} of the field {key!r} of the prompt") for i, value in enumerate(values)]
+    if key == CHOICES and len(texts) > MOST_CHOICES:
+        remedy = f"Letters name {MOST_CHOICES} at most: leave some out."
+        raise refusal(record, f"{len(texts)} choices", remedy=remedy, code="choices")
+    return as_lines(texts) if key == CHOICES else ", ".join(texts)
 
 
 def _record_images(record: Record) -> list[ImageRef]:

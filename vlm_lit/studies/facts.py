@@ -22,6 +22,8 @@ _SETTINGS: Final = {
     "prompt": "data.init_args.prompt",
     "system prompt": "data.init_args.system",
 }
+AS_THEY_ARE: Final = "as they are"
+_IMAGES: Final = {None: AS_THEY_ARE, "blank": "blank", "shuffle": "shuffled", "drop": "dropped"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +57,7 @@ def read_facts(predictions: Path) -> Facts:
         "optimizer steps": _text(results.get("global_step")),
         **{name: _text(_at(config, key)) for name, key in _SETTINGS.items()},
         "data": _text(_at(config, f"data.init_args.{split}.path")),
+        "images": _images(config),
         "answers written": datetime.fromtimestamp(predictions.stat().st_mtime, UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "software": _versions(results.get("versions")),
     }
@@ -93,6 +96,11 @@ def _at(settings: object, dotted: str) -> object:
 
 def _text(value: object) -> str:
     return "" if value is None or isinstance(value, dict | list) else str(value)
+
+
+def _images(config: Mapping[str, Any]) -> str:
+    blind = _at(config, "data.init_args.blind")
+    return _IMAGES.get(blind, str(blind)) if config and (blind is None or isinstance(blind, str)) else ""
 
 
 def _versions(versions: object) -> str:

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 from vlm_lit.studies.comparison import Comparison
+from vlm_lit.studies.facts import AS_THEY_ARE
 from vlm_lit.studies.wording import percent
 
 FEW_IMAGES: Final = 30
 _SAME: Final = ("max new tokens", "prompt", "system prompt", "data")  # what a fair comparison keeps
 _ROUNDING: Final = 1e-6
+_BLIND: Final = {"blank": "With blank pictures", "shuffled": "With shuffled pictures", "dropped": "Without pictures"}
 
 
 def notes(comparison: Comparison) -> list[str]:
     """Sentences in plain words, the most important first."""
     return [
         *_left_out(comparison),
+        *_blind(comparison),
         *_not_alike(comparison),
         *_own_figures(comparison),
         *_unread(comparison),
@@ -44,6 +47,29 @@ def _left_out(comparison: Comparison) -> Iterator[str]:
         yield f"Items that lack a score and enter no figure: {missing:,}."
     if not any(item.groups for item in comparison.items):
         yield "The files do not say which group an item belongs to, so there is no breakdown."
+
+
+def _blind(comparison: Comparison) -> Iterator[str]:
+    """How much of a system's score is gone where the same weights do not see the images."""
+    shown = [(standing, standing.system.facts.shown) for standing in comparison.standings]
+    for blind, how in shown:
+        for sighted, facts in shown:
+            if how.get("images") not in _BLIND or facts.get("images") != AS_THEY_ARE or not _same_weights(how, facts):
+                continue
+            needed = sighted.mean - blind.mean
+            score = f"{_BLIND[how['images']]} the score is {percent(blind.mean)} ({blind.system.name})"
+            whole = f"{percent(sighted.mean)} ({sighted.system.name})"
+            if needed > 0:
+                yield f"{score}: {percent(needed)} points of {whole} need the picture."
+            else:
+                yield f"{score}, no lower than {whole}: nothing here shows that the picture is needed."
+
+
+def _same_weights(one: Mapping[str, str], other: Mapping[str, str]) -> bool:
+    """As far as a run's files tell: one base, trained in both runs or in neither, and no two adapters."""
+    adapters = {facts["adapter"] for facts in (one, other) if "adapter" in facts}
+    trained = {"adapter" in facts or facts.get("optimizer steps", "0") != "0" for facts in (one, other)}
+    return one.get("model") == other.get("model") and len(adapters) < 2 and len(trained) == 1
 
 
 def _not_alike(comparison: Comparison) -> Iterator[str]:

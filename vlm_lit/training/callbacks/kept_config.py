@@ -36,7 +36,8 @@ class KeptConfig(Callback):
     def on_fit_end(self, trainer: lightning.Trainer, pl_module: LightningModule) -> None:
         """TensorBoard's table of hyperparameters shows them beside where the run ended."""
         # The overall values: what stands behind another slash is a group or a detail.
-        shown = [n for n in trainer.callback_metrics if n == "train/loss" or (n.startswith("val/") and n.count("/") == 1)]
+        names = map(str, trainer.callback_metrics)
+        shown = [n for n in names if n == "train/loss" or (n.startswith("val/") and n.count("/") == 1)]
         ended = {f"final/{name}": float(trainer.callback_metrics[name]) for name in shown}
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger) and ended:

@@ -1,0 +1,72 @@
+"""Are options shown with their letters, and is the right letter found?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from vlm_lit.data.conversations import to_conversation
+from vlm_lit.schema import Conversation, Record, RecordError
+
+PROMPT = "{question}\n{choices}"
+
+
+def read(prompt: str = PROMPT, **fields: Any) -> Conversation:
+    whole = {"question": "Which?", "choices": ["red", "blue"], **fields}
+    record = Record(file=Path("data.json"), index=3, fields=whole, image_root=None)
+    return to_conversation(record, prompt=prompt, requires_answer=False)
+
+
+@pytest.mark.parametrize("index", [1, "1"])
+def test_options_have_letters_and_the_answer_is_one(index: int | str) -> None:
+    conversation = read(answer_index=index)
+    assert [turn.text for turn in conversation.turns] == ["Which?\nA. red\nB. blue", "B"]
+    assert conversation.references == ("B",)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"answer_index": 2},
+        {"answer_index": -1},
+        {"answer_index": "B"},
+        {"answer_index": True},
+        {"answer_index": 1.0},
+        {"answer_index": 0, "choices": None},
+        {"answer_index": 0, "choices": "red"},
+        {"answer_index": 26, "choices": ["red"] * 27},
+    ],
+    ids=str,
+)
+def test_an_index_of_no_choice_is_refused(fields: dict[str, Any]) -> None:
+    with pytest.raises(RecordError, match="count from 0") as caught:
+        read("{question}", **fields)
+    assert caught.value.code == "conversation.answer_index"
+    assert str(caught.value).startswith("data.json, record 3")
+
+
+def test_a_record_without_an_index_keeps_its_answers() -> None:
+    assert read(answer="red").references == ("red",)
+    assert read(answer="red", answer_index=1).references == ("red",)
+    assert read().references == ()
+    assert read(answer_index=None).references == ()
+
+
+def test_more_options_than_letters_are_refused() -> None:
+    assert read(choices=["red"] * 26).turns[0].text.endswith("\nZ. red")
+    with pytest.raises(RecordError, match="27 choices") as caught:
+        read(choices=["red"] * 27)
+    assert caught.value.code == "conversation.choices"
+
+
+def test_other_lists_stand_in_a_prompt_with_commas() -> None:
+    assert read("{question} {words}", words=["red", "two"]).turns[0].text == "Which? red, two"
+    assert read("{question} {words|none}", words=[]).turns[0].text == "Which? none"
+
+
+@pytest.mark.parametrize("field", ["choices", "words"])
+def test_lists_of_anything_but_text_are_refused(field: str) -> None:
+    with pytest.raises(RecordError, match=f"entry 1 of the field '{field}'"):
+        read(f"{{question}} {{{field}}}", **{field: ["red", 2]})

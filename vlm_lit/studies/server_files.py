@@ -1,0 +1,145 @@
+"""What does a benchmark's server want to be handed?
+
+The servers of VQA v2, TextVQA, VizWiz, DocVQA, GQA, MMMU, A-OKVQA and POPE each read a file of their own. All of them
+match answers to questions by the data set's ids (POPE by position), so a run must have kept those ids.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, TypeVar
+
+from vlm_lit.metrics.multiple_choice import LETTERS, extracted_letter
+from vlm_lit.schema import ConfigError, Prediction, VlmLitError
+
+_Key = TypeVar("_Key", str, int)
+
+_PICTURE: Final = re.compile(r"VizWiz_\w+\.jpg")
+_ONE_LETTER: Final = re.compile(r"\(?([A-Z])\)?[.:]?")
+_OPTION: Final = re.compile(r"([A-Z])\. (.+)")
+
+
+def server_file(name: str, predictions: Sequence[Prediction]) -> str:
+    """The text of the file that a benchmark's server reads, in the predictions' order.
+
+    Args:
+        name: one of `FORMATS`.
+        predictions: one a question, under the data set's own ids.
+
+    Raises:
+        ConfigError: there is no such format.
+        VlmLitError: an id is not of the server's kind, or two predictions have one id; names it.
+    """
+    if name not in FORMATS:
+        raise ConfigError(f"There is no server format {name!r}. Formats are: {', '.join(FORMATS)}.")
+    return FORMATS[name](predictions)
+
+
+def _vqa_v2(predictions: Sequence[Prediction]) -> str:
+    answers = _by_id(predictions, _whole_number)
+    return _as_json([{"question_id": key, "answer": p.prediction} for key, p in answers.items()])
+
+
+def _docvqa(predictions: Sequence[Prediction]) -> str:
+    answers = _by_id(predictions, _whole_number)
+    return _as_json([{"questionId": key, "answer": p.prediction} for key, p in answers.items()])
+
+
+def _vizwiz(predictions: Sequence[Prediction]) -> str:
+    answers = _by_id(predictions, _picture)
+    return _as_json([{"image": key, "answer": p.prediction} for key, p in answers.items()])
+
+
+def _gqa(predictions: Sequence[Prediction]) -> str:
+    answers = _by_id(predictions, _as_it_is)
+    return _as_json([{"questionId": key, "prediction": p.prediction} for key, p in answers.items()])
+
+
+def _mmmu(predictions: Sequence[Prediction]) -> str:
+    """A reply that is one letter, however dressed, is that letter; open questions keep their words."""
+    answers = _by_id(predictions, _as_it_is)
+    return _as_json({key: _letter_or_words(p.prediction) for key, p in answers.items()})
+
+
+def _aokvqa(predictions: Sequence[Prediction]) -> str:
+    """The setting is told from the question: options that it shows are what is chosen from."""
+    answers = _by_id(predictions, _as_it_is)
+    return _as_json({key: _settings(p) for key, p in answers.items()})
+
+
+def _pope(predictions: Sequence[Prediction]) -> str:
+    answers = _by_id(predictions, _as_it_is)
+    rows = ({"question_id": key, "question": p.question, "answer": p.prediction} for key, p in answers.items())
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+
+
+FORMATS: Final[Mapping[str, Callable[[Sequence[Prediction]], str]]] = {
+    "vqa_v2": _vqa_v2,
+    "textvqa": _vqa_v2,
+    "vizwiz": _vizwiz,
+    "docvqa": _docvqa,
+    "gqa": _gqa,
+    "mmmu": _mmmu,
+    "aokvqa": _aokvqa,
+    "pope": _pope,
+}
+"""What writes each server's file."""
+
+
+def _by_id(predictions: Sequence[Prediction], key_of: Callable[[Prediction], _Key]) -> dict[_Key, Prediction]:
+    """The predictions by the ids that the server knows them by."""
+    found: dict[_Key, Prediction] = {}
+    for prediction in predictions:
+        key = key_of(prediction)
+        if key in found:
+            raise VlmLitError(f"Two predictions have the id {key!r}. Servers want one answer a question: take one out.")
+        found[key] = prediction
+    return found
+
+
+def _whole_number(prediction: Prediction) -> int:
+    if not (prediction.id.isascii() and prediction.id.isdecimal()):
+        raise VlmLitError(
+            f"The id {prediction.id!r} is not a whole number, and this server knows questions by numbers. "
+            "Evaluate with the data set's own ids: `id` or `question_id` in the records, or by the setting `columns`."
+        )
+    return int(prediction.id)
+
+
+def _picture(prediction: Prediction) -> str:
+    if not _PICTURE.fullmatch(prediction.id):
+        raise VlmLitError(
+            f"The id {prediction.id!r} is not a picture's name such as VizWiz_test_00000000.jpg, by which this server "
+            "knows questions. Evaluate with these names as ids."
+        )
+    return prediction.id
+
+
+def _as_it_is(prediction: Prediction) -> str:
+    return prediction.id
+
+
+def _letter_or_words(reply: str) -> str:
+    letter = _ONE_LETTER.fullmatch(reply.strip())
+    return letter[1] if letter else reply
+
+
+def _settings(prediction: Prediction) -> dict[str, str]:
+    options = _options(prediction.question)
+    if not options:
+        return {"direct_answer": prediction.prediction}
+    letter = extracted_letter(prediction.prediction, options)
+    chosen = prediction.prediction if letter is None else options[LETTERS.index(letter)]
+    return {"multiple_choice": chosen, "direct_answer": chosen}
+
+
+def _options(question: str) -> list[str]:
+    """The texts of the lines `A. red`, `B. green`, ... of a question."""
+    lines = filter(None, map(_OPTION.fullmatch, question.splitlines()))
+    return [line[2] for line, letter in zip(lines, LETTERS, strict=False) if line[1] == letter]
+
+
+def _as_json(content: object) -> str:
+    return json.dumps(content, ensure_ascii=False) + "\n"
