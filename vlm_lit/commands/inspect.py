@@ -11,7 +11,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from vlm_lit.commands.options import OptionParser
+from vlm_lit.commands.options import OptionParser, whole_number
 from vlm_lit.schema import ConfigError
 
 if TYPE_CHECKING:
@@ -24,20 +24,16 @@ if all is well; with 1 if a parameter that is to be trained does not move or a f
 supervised, or image placeholders and image features differ; with 2 if fit would refuse the config or a record."""
 
 
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a whole number from 1 up")
-    return int(text)
-
-
 def _parser(verb: str) -> argparse.ArgumentParser:
     parser = OptionParser(f"python -m vlm_lit {verb}", description=__doc__, epilog=_EPILOG, allow_abbrev=False)
     parser.add_argument("--format", choices=("text", "json", "html"), default="text", help="default: text")
     parser.add_argument(
         "--output", type=Path, help="file to write instead of standard output; a page goes to run_dir/inspect.html"
     )
-    parser.add_argument("--conversations", type=_count, default=4, help="how many to show and step on; default: 4")
-    parser.add_argument("--lengths", type=_count, default=256, help="how many to measure; default: 256")
+    parser.add_argument(
+        "--conversations", type=whole_number(1), default=4, help="how many to show and step on; default: 4"
+    )
+    parser.add_argument("--lengths", type=whole_number(1), default=256, help="how many to measure; default: 256")
     return parser
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+from collections.abc import Callable
 from difflib import get_close_matches
 from typing import NoReturn
 
@@ -23,3 +24,14 @@ class OptionParser(argparse.ArgumentParser):
         near = get_close_matches(unknown[1].partition("=")[0], self._option_string_actions, n=1) if unknown else []
         stop = "" if message.endswith("?") else "."
         raise ConfigError(f"{self.prog}: {message}{stop}" + (f" Did you mean {near[0]}?" if near else ""))
+
+
+def whole_number(least: int) -> Callable[[str], int]:
+    """What reads an option that is a whole number from `least` up."""
+
+    def read(text: str) -> int:
+        if not text.isdecimal() or int(text) < least:
+            raise argparse.ArgumentTypeError(f"{text} is not a whole number from {least} up")
+        return int(text)
+
+    return read

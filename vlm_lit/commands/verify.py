@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections.abc import Sequence
@@ -11,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vlm_lit.commands.options import OptionParser
+from vlm_lit.commands.options import OptionParser, whole_number
 from vlm_lit.schema import ConfigError
 
 if TYPE_CHECKING:
@@ -21,12 +20,6 @@ _EPILOG = """Takes the config files and overrides of fit. Exits with 0 if every 
 reason, with 1 if one does not hold. Ranks (equality 5) and resumption (6) take processes of their own: the tests."""
 
 
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 2:
-        raise argparse.ArgumentTypeError(f"{text} is not a whole number from 2 up")
-    return int(text)
-
-
 def run(verb: str, arguments: Sequence[str]) -> int:
     """Verify and show; the exit status.
 
@@ -34,7 +27,7 @@ def run(verb: str, arguments: Sequence[str]) -> int:
         VlmLitError: whatever `fit` would refuse.
     """
     parser = OptionParser(f"python -m vlm_lit {verb}", description=__doc__, epilog=_EPILOG, allow_abbrev=False)
-    parser.add_argument("--conversations", type=_count, default=8, help="how many to compute on; default: 8")
+    parser.add_argument("--conversations", type=whole_number(2), default=8, help="how many to compute on; default: 8")
     parser.add_argument("--format", choices=("text", "json"), default="text", help="default: text")
     parser.add_argument("--output", type=Path, help="file to write instead of standard output")
     options, of_fit = parser.parse_known_args(arguments)

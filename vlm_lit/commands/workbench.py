@@ -6,23 +6,17 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from vlm_lit.commands.options import OptionParser
+from vlm_lit.commands.options import OptionParser, whole_number
 from vlm_lit.schema import ConfigError
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a whole number from 1 up")
-    return int(text)
 
 
 def run(verb: str, arguments: Sequence[str]) -> int:
     """Parse the options and write the folder; the exit status."""
     parser = OptionParser(f"python -m vlm_lit {verb}", description=__doc__, allow_abbrev=False)
     parser.add_argument("--output", type=Path, help="folder to write: images/, *.json, base/")
-    parser.add_argument("--train_images", type=_count, default=1000)
-    parser.add_argument("--val_images", type=_count, default=50)
-    parser.add_argument("--test_images", type=_count, default=150)
+    parser.add_argument("--train_images", type=whole_number(1), default=1000)
+    parser.add_argument("--val_images", type=whole_number(1), default=50)
+    parser.add_argument("--test_images", type=whole_number(1), default=150)
     parser.add_argument("--dialect", choices=("plain", "team"), default="team", help="whose words the answers use")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
