@@ -7,11 +7,12 @@ No heavy import lives here: torch and PIL appear in annotations only, so that `-
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias, TypeVar
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 IGNORE_INDEX: Final = -100
 """Label of a position that no loss may see. The value is the one `torch.nn.functional.cross_entropy` ignores."""
+
+Found = TypeVar("Found")
 
 Role = Literal["system", "user", "assistant"]
 
@@ -55,6 +58,17 @@ class RecordError(VlmLitError):
         return rebuild, (self.problem,)
 
 
+def raised(found: Found | RecordError) -> Found:
+    """`found`, unless it is what a worker found wrong: raised in there, it would reach the user as a page of traceback.
+
+    Raises:
+        RecordError: that one.
+    """
+    if isinstance(found, RecordError):
+        raise found
+    return found
+
+
 @dataclass(frozen=True)
 class ImageSlot:
     """The place in a turn's content where the conversation's next image goes."""
@@ -72,6 +86,11 @@ class ImageRef:
     path: Path | None = None
     data: bytes | None = None
     pixels: Image.Image | None = None
+
+    @cached_property
+    def digest(self) -> str | None:
+        """SHA-256 of the encoded bytes that the record holds, in hexadecimal; None where it holds none."""
+        return hashlib.sha256(self.data).hexdigest() if self.data is not None else None
 
     def __str__(self) -> str:
         return str(self.path) if self.path is not None else "<image held in the record>"

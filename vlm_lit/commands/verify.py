@@ -48,7 +48,7 @@ def _equalities(count: int, of_fit: Sequence[str]) -> list[Equality]:
     from vlm_lit.data.datamodule import ConversationDataModule
     from vlm_lit.data.sources import ConversationDataset
     from vlm_lit.models.loading import needs_autocast
-    from vlm_lit.training.inspection.look import attach
+    from vlm_lit.training.attached import attach
     from vlm_lit.training.supervised import SupervisedModule
     from vlm_lit.training.verification import Verification, chosen
 

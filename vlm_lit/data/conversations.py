@@ -6,7 +6,6 @@ image, the answers it is scored against. What cannot be used is refused here, be
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -222,8 +221,8 @@ def _image_id(record: Record, images: Sequence[ImageRef]) -> str | None:
     for ref in images:
         if ref.path is not None and root is not None:
             names.append(ref.path.relative_to(root).as_posix())
-        elif ref.data is not None:
-            names.append(hashlib.sha256(ref.data).hexdigest()[:16])
+        elif ref.digest is not None:
+            names.append(ref.digest[:16])
     return " ".join(names) if names and len(names) == len(images) else None
 
 

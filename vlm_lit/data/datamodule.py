@@ -22,7 +22,7 @@ from vlm_lit.data.processors import load_processor
 from vlm_lit.data.prompt_windows import PromptWindows, prompt_windows
 from vlm_lit.data.sampler import WindowSampler, steps_per_epoch
 from vlm_lit.data.sources import ConversationDataset, SourceSettings, StreamedWindows, open_source
-from vlm_lit.schema import Batch, ConfigError, PromptBatch, PromptWindow, RecordError, StepWindow
+from vlm_lit.schema import Batch, ConfigError, PromptBatch, PromptWindow, RecordError, StepWindow, raised
 
 
 class ConversationDataModule(LightningDataModule):
@@ -230,7 +230,7 @@ class ConversationDataModule(LightningDataModule):
         train = self.datasets["train"]
         if isinstance(train, StreamedWindows):
             return None
-        return _raised(self._collator()([train[i] for i in self._sampler(train).indices(step)]))
+        return raised(self._collator()([train[i] for i in self._sampler(train).indices(step)]))
 
     def longest_window(self, rows: int) -> StepWindow | None:
         """The `rows` rows that are likely to be longest, as one window; None for a stream, whose rows nobody knows."""
@@ -241,7 +241,7 @@ class ConversationDataModule(LightningDataModule):
         sizes = [size_of(train[i]) for i in range(len(train))]
         keys = (train.image_keys if self.packing else None) or [None] * len(train)
         longest = likely_longest(sizes, keys, self.questions_per_row, rows)
-        return _raised(self._collator()([train[i] for i in longest]))
+        return raised(self._collator()([train[i] for i in longest]))
 
     def _prompts(self, split: str) -> DataLoader[PromptWindow] | list[DataLoader[PromptWindow]]:
         if split not in self.datasets:
@@ -314,12 +314,6 @@ class ConversationDataModule(LightningDataModule):
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
         """Go on behind the steps that are done."""
         self._start = state_dict["step"]
-
-
-def _raised(found: StepWindow | RecordError) -> StepWindow:
-    if isinstance(found, RecordError):
-        raise found
-    return found
 
 
 def encoder_of(processor: ProcessorMixin) -> ConversationEncoder:

@@ -17,7 +17,7 @@ from vlm_lit.data.feature_store import FeatureStore
 from vlm_lit.data.images import load_images
 from vlm_lit.data.sources import ConversationDataset
 from vlm_lit.data.stored_images import Observed, StoredImage
-from vlm_lit.schema import Conversation, RecordError
+from vlm_lit.schema import Conversation, RecordError, raised
 
 _READERS: Final = 8
 
@@ -69,14 +69,7 @@ def looks(
     """
     seen = _Looks(processor, list(images.items()))
     for batch in DataLoader(seen, batch_size=together, num_workers=workers, collate_fn=list):
-        yield [_raised(look) for look in batch]
-
-
-def _raised(look: Look | RecordError) -> Look:
-    # Raised inside a worker it would reach the user as a page of traceback.
-    if isinstance(look, RecordError):
-        raise look
-    return look
+        yield [raised(look) for look in batch]
 
 
 class _Looks(Dataset["Look | RecordError"]):

@@ -100,8 +100,8 @@ class FeatureStore:
             if ref.path not in self._keys:
                 self._keys[ref.path] = hashlib.sha256(ref.path.read_bytes()).hexdigest()
             return self._keys[ref.path]
-        if ref.data is not None:
-            return hashlib.sha256(ref.data).hexdigest()
+        if ref.digest is not None:
+            return ref.digest
         pixels = load_image(ref)
         return hashlib.sha256(f"pixels {pixels.size} ".encode() + pixels.tobytes()).hexdigest()
 

@@ -7,7 +7,6 @@ whom is `models/attention.py`'s matter.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Hashable, Iterable, Sequence
 from typing import TypeVar
 
@@ -29,7 +28,7 @@ def image_key(conversation: Conversation) -> str | None:
 def _name(image: ImageRef) -> str | None:
     if image.path is not None:
         return str(image.path)
-    return hashlib.sha256(image.data).hexdigest() if image.data is not None else None
+    return image.digest
 
 
 def grouped(items: Iterable[Item], keys: Sequence[Hashable | None]) -> list[list[Item]]:

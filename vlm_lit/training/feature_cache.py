@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import lightning
-from lightning.pytorch.trainer.states import TrainerFn, TrainerStatus
+from lightning.pytorch.trainer.states import TrainerStatus
 from lightning.pytorch.utilities import rank_zero_info
 from torch import nn
 
@@ -25,6 +25,7 @@ from vlm_lit.models.families import Family, family_of
 from vlm_lit.models.loading import load_config
 from vlm_lit.models.vision_features import answers_from_features, check_cacheable, tower_features, tower_identity
 from vlm_lit.schema import ConfigError, Conversation
+from vlm_lit.training.attached import attach
 
 if TYPE_CHECKING:
     from vlm_lit.training.base import VisionLanguageModule
@@ -229,10 +230,7 @@ def fill_ahead(
     Raises:
         ConfigError: what a `fit` with the same config would refuse.
     """
-    trainer.state.fn = TrainerFn.FITTING  # type: ignore[assignment]
-    trainer.datamodule = data  # type: ignore[attr-defined]
-    data.trainer = module.trainer = trainer
-    trainer.strategy.connect(module)
+    attach(module, data, trainer)
     say(f"Loading {module.model_id} ...")
     module.configure_model()
     module.to(trainer.strategy.root_device)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -32,10 +31,10 @@ def with_pictures(
     kept: dict[str, str] = {}
     names: set[str] = set()
     for conversation in conversations:
-        held = conversation.images[0].data if conversation.images else None
-        if held is None:
+        digest = conversation.images[0].digest if conversation.images else None
+        if digest is None:
             continue
-        name = f"{FOLDER}/{hashlib.sha256(held).hexdigest()[:16]}.jpg"
+        name = f"{FOLDER}/{digest[:16]}.jpg"
         if name not in names:
             if len(names) == MOST:
                 continue

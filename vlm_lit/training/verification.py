@@ -6,7 +6,7 @@ off their start (LoRA starts at an update of zero, which would make half of the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,8 +21,10 @@ from vlm_lit.data.packing import image_key
 from vlm_lit.models.adapter_state import load_adapter, save_adapter
 from vlm_lit.models.attention import unpackable
 from vlm_lit.models.vision_features import check_cacheable
-from vlm_lit.schema import IGNORE_INDEX, Batch, ConfigError, Conversation, PromptWindow, RecordError, StepWindow
+from vlm_lit.schema import ConfigError, Conversation, PromptWindow, StepWindow, raised
 from vlm_lit.training.feature_cache import fill, open_store
+from vlm_lit.training.inspection.conversations import Reader
+from vlm_lit.training.inspection.features import image_token_of
 from vlm_lit.training.supervised import SupervisedModule
 
 TOLERANCE: Final = {"fp32": 1e-5, "bf16": 3e-2}
@@ -79,10 +81,17 @@ class Verification:
     def masked(self) -> Equality:
         """Equality 1."""
         claim = "supervised tokens = the assistant's words and end of turn"
+        reader = Reader(
+            tokenizer=self.encoder.tokenizer,
+            end_of_turn=self.encoder.end_of_turn,
+            image_token=image_token_of(self.module),
+        )
         for conversation in self.conversations:
             (batch,) = self._window([conversation], packing=False).micro_batches
             said = [turn.text.strip() for turn in conversation.turns if turn.role == "assistant"]
-            if _decoded(batch, self.encoder.tokenizer.decode, self.encoder.end_of_turn) != said:
+            ids, labels = batch.inputs["input_ids"][0].tolist(), batch.labels[0].tolist()
+            found = reader.supervision(ids, labels, turns=len(said))
+            if list(found.supervised) != said or not all(found.end_of_turn):
                 note = f"conversation {conversation.id} supervises something else"
                 return Equality(name="mask", claim=claim, verdict="DIFFERENT", note=note)
         return Equality(name="mask", claim=claim, verdict="equal", note=f"{len(self.conversations)} conversations")
@@ -185,9 +194,7 @@ class Verification:
         store: FeatureStore | None = None,
     ) -> StepWindow:
         most = rows or len(conversations)
-        window = WindowCollator(self.encoder, self.policy, most, packing=packing, store=store)(conversations)
-        if isinstance(window, RecordError):
-            raise window
+        window = raised(WindowCollator(self.encoder, self.policy, most, packing=packing, store=store)(conversations))
         moved: StepWindow = self.module.data.transfer_batch_to_device(window, self.module.device, 0)  # type: ignore[assignment]
         return moved
 
@@ -204,9 +211,7 @@ class Verification:
         return _Road(loss=loss, gradient=torch.cat([grad.double().flatten() for grad in grads]))
 
     def _answers(self, conversations: Sequence[Conversation], *, packing: bool) -> list[str]:
-        window = PromptCollator(self.encoder, self.policy, packing=packing)(conversations)
-        if isinstance(window, RecordError):
-            raise window
+        window = raised(PromptCollator(self.encoder, self.policy, packing=packing)(conversations))
         moved: PromptWindow = self.module.data.transfer_batch_to_device(window, self.module.device, 0)  # type: ignore[assignment]
         return [prediction.prediction for prediction in self.module.predictions(moved)]
 
@@ -234,19 +239,6 @@ def _move(module: SupervisedModule) -> None:
             scale = max(float(parameter.std(correction=0)), 1e-2)
             noise = torch.randn(parameter.shape, generator=generator) * 0.1 * scale
             parameter.add_(noise.to(parameter.device, parameter.dtype))
-
-
-def _decoded(batch: Batch, decode: Callable[[list[int]], str], ends: tuple[int, ...]) -> list[str] | None:
-    """The words of each run of supervised tokens; None if one does not close with an end of turn."""
-    runs: list[list[int]] = []
-    previous = IGNORE_INDEX
-    for label in batch.labels[0].tolist():
-        if label != IGNORE_INDEX and previous == IGNORE_INDEX:
-            runs.append([])
-        if label != IGNORE_INDEX:
-            runs[-1].append(label)
-        previous = label
-    return [decode(run[:-1]).strip() for run in runs] if all(run[-1] in ends for run in runs) else None
 
 
 def _rows(window: StepWindow) -> int:

@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator, Sequence
 
 import lightning
 import torch
-from lightning.pytorch.trainer.states import TrainerFn
 from PIL import Image
 
 from vlm_lit.data.collate import WindowCollator
 from vlm_lit.data.datamodule import ConversationDataModule
-from vlm_lit.schema import RecordError, StepWindow
+from vlm_lit.schema import StepWindow, raised
+from vlm_lit.training.attached import attach
 from vlm_lit.training.inspection.choice import choose
 from vlm_lit.training.inspection.conversations import Reader, Supervision
 from vlm_lit.training.inspection.features import ImageFit, image_fit, image_token_of
@@ -80,20 +80,8 @@ def inspect_run(
     )
 
 
-def attach(module: SupervisedModule, data: ConversationDataModule, trainer: lightning.Trainer) -> None:
-    """What `Trainer.fit` does before it loads a model, and nothing that writes."""
-    trainer.state.fn = TrainerFn.FITTING  # type: ignore[assignment]
-    trainer.datamodule = data  # type: ignore[attr-defined]
-    data.trainer = module.trainer = trainer
-    trainer.strategy.connect(module)
-    module.setup("fit")
-
-
 def _collated(collator: WindowCollator, shown: Sequence[Measured]) -> StepWindow:
-    window = collator([m.conversation for m in shown])
-    if isinstance(window, RecordError):
-        raise window
-    return window
+    return raised(collator([m.conversation for m in shown]))
 
 
 def _supervisions(
