@@ -1,4 +1,4 @@
-"""How long does a step take and how much memory? The same clock and the same gauge for every side."""
+"""How long does a step take and how much memory? The same clock and the same gauges for every side."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 from torch import nn
+from torch.profiler import ProfilerActivity, profile
 
 
 @dataclass
@@ -19,26 +20,43 @@ class Measured:
     Args:
         loaded: bytes resident when the model, adapter and data are there and training is about to begin.
         peak: most bytes resident from then to the end of the last step.
+        tensors: most bytes of tensors in use beyond those of then, as a GPU's allocator would count them; 0 where they
+            were not counted, which takes time.
         ends: when training began and when each optimizer step ended, in seconds of one clock.
         work: the processor time used up to then, in seconds; it tells how busy the machine was with other things.
         losses: each step's loss, in nats a supervised token.
         ids: the conversations of each step, where the side can tell.
+        waits: the share of each step's time that it waited for data, where the side can tell.
     """
 
     loaded: int = 0
     peak: int = 0
+    tensors: int = 0
     ends: list[float] = field(default_factory=list)
     work: list[float] = field(default_factory=list)
     losses: list[float] = field(default_factory=list)
     ids: list[list[str]] = field(default_factory=list)
+    waits: list[float] = field(default_factory=list)
 
-    def begin(self, model: nn.Module) -> None:
-        """The model is loaded: from here on memory counts."""
+    def __post_init__(self) -> None:
+        self._profile: profile | None = None
+
+    def begin(self, model: nn.Module, *, count_tensors: bool = False) -> None:
+        """The model is loaded: from here on memory counts.
+
+        Args:
+            model: what is trained.
+            count_tensors: note every tensor, which makes steps slower. What is resident is more than they: the
+                allocator keeps much of what is freed.
+        """
         _touch(model)
         gc.collect()
         _give_back_freed_memory()
         Path("/proc/self/clear_refs").write_text("5")  # the high-water mark starts again from what is resident
         self.loaded = resident()["VmRSS"]
+        if count_tensors:
+            self._profile = profile(activities=[ProfilerActivity.CPU], profile_memory=True)
+            self._profile.start()
         self._note_time()
 
     def step(self) -> None:
@@ -49,6 +67,19 @@ class Measured:
     def _note_time(self) -> None:
         self.ends.append(time.perf_counter())
         self.work.append(time.process_time())
+
+    def finish(self) -> None:
+        """Training is over: say how many bytes of tensors there were, if they were counted."""
+        if self._profile is None:
+            return
+        self._profile.stop()
+        assert self._profile.profiler is not None
+        assert self._profile.profiler.kineto_results is not None
+        events = [e for e in self._profile.profiler.kineto_results.events() if e.name() == "[memory]"]
+        in_use = 0
+        for event in sorted(events, key=lambda e: e.start_ns()):
+            in_use += event.nbytes()
+            self.tensors = max(self.tensors, in_use)
 
     def as_dict(self) -> dict[str, object]:
         """For JSON."""

@@ -21,12 +21,12 @@ from vlm_lit.schema import StepWindow
 class Watch(Callback):
     """Notes time, memory and conversations of every step."""
 
-    def __init__(self, measured: Measured) -> None:
-        self.measured = measured
+    def __init__(self, measured: Measured, *, count_tensors: bool) -> None:
+        self.measured, self.count_tensors = measured, count_tensors
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The model is loaded; what comes before the first step, such as filling the feature cache, counts."""
-        self.measured.begin(pl_module)
+        self.measured.begin(pl_module, count_tensors=self.count_tensors)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: StepWindow, batch_idx: int
@@ -37,15 +37,30 @@ class Watch(Callback):
         self.measured.ids.append(sorted(batch.ids))
 
 
+class Waits(Callback):
+    """Notes what the run itself logs of its waiting for data; stands behind the callback that logs it."""
+
+    def __init__(self, measured: Measured) -> None:
+        self.measured = measured
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: StepWindow, batch_idx: int
+    ) -> None:
+        """A step is over."""
+        self.measured.waits.append(round(float(trainer.callback_metrics["train/data_wait_share"]), 4))
+
+
 class WatchedCLI(VlmLitCLI):
     """`fit` with the watch among its callbacks."""
 
     measured = Measured()
+    count_tensors = False
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:  # noqa: ANN401 - Lightning's signature
         """The trainer, watched."""
         trainer = super().instantiate_trainer(**kwargs)
-        trainer.callbacks.insert(0, Watch(self.measured))  # type: ignore[attr-defined]
+        trainer.callbacks.insert(0, Watch(self.measured, count_tensors=self.count_tensors))  # type: ignore[attr-defined]
+        trainer.callbacks.append(Waits(self.measured))  # type: ignore[attr-defined]
         return trainer
 
 
@@ -94,7 +109,9 @@ def main() -> None:
     config = result.with_suffix(".yaml")
     config.write_text(yaml.safe_dump(settings(run, result.parent)), encoding="utf-8")
     restrict_imports()
+    WatchedCLI.count_tensors = run["count_tensors"]
     WatchedCLI("fit", ["--config", str(config)])
+    WatchedCLI.measured.finish()
     result.write_text(json.dumps(WatchedCLI.measured.as_dict()), encoding="utf-8")
 
 

@@ -23,8 +23,8 @@ Found = dict[str, Any]
 
 def goals_table(found: Found) -> str:
     """A row for each workload and opponent: how fast, how much memory, how alike the losses."""
-    head = "| workload | against | samples/s, ours and theirs | speed | memory above the model | losses within |"
-    return "\n".join([head, "|---|---|---|---|---|---|", *(row for r in found["results"] for row in _rows(r))])
+    head = "| workload | against | samples/s, ours and theirs | speed | tensors | resident | losses within |"
+    return "\n".join([head, "|---|---|---|---|---|---|---|", *(row for r in found["results"] for row in _rows(r))])
 
 
 def _rows(result: Found) -> Iterator[str]:
@@ -33,7 +33,7 @@ def _rows(result: Found) -> Iterator[str]:
         yield (
             f"| {result['workload']['says']} | {NAMES[compared['opponent']]} | {ours:.2f}, {theirs:.2f} "
             f"| {_range(compared['speed_ratio'], compared['speed_ratios'])} "
-            f"| {_range(compared['memory_ratio'], compared['memory_ratios'])} "
+            f"| {compared['memory_ratio']:.2f}x | {_range(compared['resident_ratio'], compared['resident_ratios'])} "
             f"| {compared['largest_relative_loss_difference']:.0e} |"
         )
 

@@ -30,12 +30,12 @@ from vlm_lit.models.quantization import QuantizationSettings
 class Watch(TrainerCallback):  # type: ignore[misc]
     """Notes time, memory and loss of every step."""
 
-    def __init__(self, measured: Measured) -> None:
-        self.measured = measured
+    def __init__(self, measured: Measured, *, count_tensors: bool) -> None:
+        self.measured, self.count_tensors = measured, count_tensors
 
     def on_train_begin(self, args: object, state: object, control: object, model: nn.Module, **_: object) -> None:
         """Everything is loaded."""
-        self.measured.begin(model)
+        self.measured.begin(model, count_tensors=self.count_tensors)
 
     def on_step_end(self, *_: object, **__: object) -> None:
         """A step is over."""
@@ -124,8 +124,9 @@ def main() -> None:
     torch.manual_seed(run["seed"])
     measured = Measured()
     ready = trainer(run, model(run), result.parent)
-    ready.add_callback(Watch(measured))
+    ready.add_callback(Watch(measured, count_tensors=run["count_tensors"]))
     ready.train()
+    measured.finish()
     result.write_text(json.dumps(measured.as_dict()), encoding="utf-8")
 
 

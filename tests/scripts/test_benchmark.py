@@ -128,7 +128,9 @@ def measured(ends: list[float], **more: Any) -> dict[str, Any]:
         "work": ends,
         "loaded": 100,
         "peak": 150,
+        "tensors": 0,
         "losses": [2.0] * (len(ends) - 1),
+        "waits": [0.01] * (len(ends) - 1),
         "ids": [],
         **more,
     }
@@ -154,10 +156,11 @@ def test_ratios_are_of_neighbouring_runs_and_losses_of_the_same_step() -> None:
         run_of("ours", 6.0, 30, [2.0, 1.0]), run_of("trl", 1.0, 120, [2.0, 1.001]),
         run_of("ours", 8.0, 30, [2.0, 1.0]), run_of("trl", 1.6, 40, [2.0, 1.0]),
     ]  # fmt: skip
-    found = against_trl.comparison(runs, "trl")
+    found = against_trl.comparison(runs, {"ours": 10, "trl": 40}, "trl")
     assert found["speed_ratios"] == pytest.approx([4.0, 6.0, 5.0])
     assert found["speed_ratio"] == pytest.approx(5.0)
-    assert found["memory_ratio"] == pytest.approx(0.5)
+    assert found["memory_ratio"] == pytest.approx(0.25)
+    assert found["resident_ratio"] == pytest.approx(0.5)
     assert found["largest_relative_loss_difference"] == pytest.approx(1e-3, rel=1e-2)
 
 
@@ -166,11 +169,11 @@ def test_tables_say_what_the_file_says() -> None:
     result = {
         "workload": {"says": "a workload", "questions": 5, "image_tokens": 64},
         "runs": runs,
-        "comparisons": [against_trl.comparison(runs, "trl")],
+        "comparisons": [against_trl.comparison(runs, {"ours": 10, "trl": 40}, "trl")],
     }
     table = plots.goals_table({"results": [result]})
     assert table.splitlines()[2] == (
-        "| a workload | TRL | 8.00, 2.00 | 4.00x (4.00 to 4.00) | 0.50x (0.50 to 0.50) | 0e+00 |"
+        "| a workload | TRL | 8.00, 2.00 | 4.00x (4.00 to 4.00) | 0.25x | 0.50x (0.50 to 0.50) | 0e+00 |"
     )
     figure = plots.growth_figure({"results": [result]})
     assert [line.get_ydata()[0] for line in figure.axes[0].get_lines()] == [8.0, 2.0]  # type: ignore[index]
@@ -234,6 +237,38 @@ def test_memory_counts_from_the_loaded_model_on() -> None:
     assert 2**26 <= measured.peak - measured.loaded < 2**27
     assert len(measured.ends) == len(measured.work) == 2
     del taken
+
+
+def test_tensors_are_counted_at_their_peak_though_nothing_keeps_them() -> None:
+    measured = Measured()
+    measured.begin(torch.nn.Linear(4, 4), count_tensors=True)
+    for _ in range(3):
+        kept = torch.ones(2**20)
+        more = torch.ones(2**20) + kept  # three of 4 MiB at once
+        del kept, more
+    measured.step()
+    measured.finish()
+    assert 3 * 2**22 <= measured.tensors < 3 * 2**22 + 2**16
+    assert "tensors" in measured.as_dict()
+    uncounted = Measured()
+    uncounted.begin(torch.nn.Linear(4, 4))
+    uncounted.finish()
+    assert uncounted.tensors == 0
+
+
+def test_a_side_takes_the_smallest_micro_batch_that_is_about_as_fast() -> None:
+    class Timed(against_trl.Bench):
+        def __init__(self) -> None:
+            self.workload = SMALL
+
+        def run(
+            self, side: str, micro_batch: int, steps: int | None = None, *, count_tensors: bool = False
+        ) -> dict[str, Any]:
+            return {"micro_batch": micro_batch, "samples_per_second": {1: 8.0, 2: 9.1, 4: 10.0}[micro_batch]}
+
+    taken, tried = Timed().chosen("ours", [1, 2, 4, 8])
+    assert taken == 2
+    assert [run["micro_batch"] for run in tried] == [1, 2, 4]
 
 
 def test_our_config_is_one_that_fit_reads(train: Path, tmp_path: Path) -> None:
