@@ -253,10 +253,10 @@ class ConversationDataModule(LightningDataModule):
                 f"data.{split} is streamed; an evaluation needs every question once, so set streaming to false."
             )
         world, rank = self.trainer.world_size, self.trainer.global_rank
-        # Each question on one rank, none repeated to even them out: answering needs no ranks in step.
+        # None repeated to even the ranks out: answering needs no ranks in step.
         asked = dataset if self.blind is None else BlindPrompts(dataset, self.blind, seed=self.seed)
         keys = asked.image_keys if self.packing else None
-        windows = PromptWindows(asked, prompt_windows(range(rank, len(dataset), world), keys, self.eval_batch))
+        windows = PromptWindows(asked, prompt_windows(len(dataset), keys, self.eval_batch, rank=rank, world=world))
         store = self._stored() if self.prompts_from_store and self.blind is None else None
         collator = PromptCollator(*self.fitting(), packing=self.packing, store=store)
         return self._loader(windows, collate_fn=collator, batch_size=None)

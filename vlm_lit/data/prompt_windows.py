@@ -28,21 +28,25 @@ class PromptWindows(Dataset[list[Conversation]]):
         return [self.conversations[i] for i in self.windows[index]]
 
 
-def prompt_windows(positions: Sequence[int], keys: Sequence[Hashable | None] | None, most: int) -> list[list[int]]:
-    """Positions in windows of at most `most`, in their order.
+def prompt_windows(
+    n: int, keys: Sequence[Hashable | None] | None, most: int, *, rank: int = 0, world: int = 1
+) -> list[list[int]]:
+    """This rank's positions in windows of at most `most`, in the file's order.
 
     Args:
-        positions: which conversations, in the order they are asked in.
-        keys: what each conversation of the data set shows; None where that is not known. Neighbours that show the same
-            are in one window, unless they are more than fit any.
+        n: conversations in the data set.
+        keys: what each of them shows; None where that is not known. Neighbours that show the same go to one rank and
+            into one window, unless they are more than fit any.
         most: longest window.
+        rank, world: this process among all; each conversation belongs to one of them.
     """
+    # Where nobody knows what a conversation shows, its neighbours are not known to show the same.
+    shown = [(i, None) if keys is None or keys[i] is None else (None, keys[i]) for i in range(n)]
+    together = [list(run) for _, run in groupby(range(n), key=lambda i: shown[i])]
+    pieces = [run[at : at + most] for run in together for at in range(0, len(run), most)]
     windows: list[list[int]] = []
-    for key, run in groupby(positions, key=lambda i: None if keys is None else keys[i]):
-        together = list(run)
-        size = 1 if key is None else most
-        for piece in (together[at : at + size] for at in range(0, len(together), size)):
-            if not windows or len(windows[-1]) + len(piece) > most:
-                windows.append([])
-            windows[-1] += piece
+    for piece in pieces[rank::world]:
+        if not windows or len(windows[-1]) + len(piece) > most:
+            windows.append([])
+        windows[-1] += piece
     return windows
