@@ -127,6 +127,11 @@ class Bench:
         fastest = max(run["samples_per_second"] for run in tried)
         return min(run["micro_batch"] for run in tried if run["samples_per_second"] >= AS_FAST * fastest), tried
 
+    def tensor_bytes(self, side: str, micro_batch: int) -> int:
+        """The most bytes of a side's tensors at once, beyond the loaded model's: of two steps, which reach it."""
+        found: int = self.run(side, micro_batch, steps=2, count_tensors=True)["tensor_bytes"]
+        return found
+
 
 def can_cache() -> bool:
     """Whether vision features can be kept on disk."""
@@ -164,7 +169,7 @@ def comparison(runs: Sequence[Run], counted: Mapping[str, int], opponent: str) -
 
     Args:
         runs: all runs in the order they were made, each side equally often.
-        counted: the most bytes of each side's tensors at once, beyond the loaded model's.
+        counted: the most bytes of each side's tensors at once, beyond the loaded model's; empty where not counted.
         opponent: the other side.
     """
     pairs = list(zip([r for r in runs if r["side"] == "ours"], [r for r in runs if r["side"] == opponent], strict=True))
@@ -179,7 +184,7 @@ def comparison(runs: Sequence[Run], counted: Mapping[str, int], opponent: str) -
         "opponent": opponent,
         "speed_ratios": speed,
         "speed_ratio": statistics.median(speed),
-        "memory_ratio": counted["ours"] / counted[opponent],
+        "memory_ratio": counted["ours"] / counted[opponent] if counted else None,
         "resident_ratios": resident,
         "resident_ratio": statistics.median(resident),
         "largest_relative_loss_difference": max(apart),
@@ -203,7 +208,7 @@ def measure(workload: Workload, sides: Sequence[str], options: argparse.Namespac
                 runs.append(bench.run(side, chosen[side]))
                 print(f"{workload.name}: {line(runs[-1])}", flush=True)
         check_order(runs, bench.steps)
-        counted = {side: bench.run(side, chosen[side], steps=2, count_tensors=True)["tensor_bytes"] for side in sides}
+        counted = {} if options.growth else {side: bench.tensor_bytes(side, chosen[side]) for side in sides}
         compared = [comparison(runs, counted, side) for side in sides if side != "ours"]
         for found in compared:
             print(f"{workload.name}: {verdict(found)}", flush=True)
@@ -242,9 +247,10 @@ def line(run: Run) -> str:
 
 def verdict(found: Run) -> str:
     """A comparison in words."""
+    tensors = "" if found["memory_ratio"] is None else f"{found['memory_ratio']:.2f}x its tensors and "
     return (
-        f"{found['speed_ratio']:.2f}x the speed of {found['opponent']}, above the model {found['memory_ratio']:.2f}x "
-        f"its tensors and {found['resident_ratio']:.2f}x what was resident, losses within "
+        f"{found['speed_ratio']:.2f}x the speed of {found['opponent']}, above the model {tensors}"
+        f"{found['resident_ratio']:.2f}x what was resident, losses within "
         f"{found['largest_relative_loss_difference']:.1e}"
     )
 

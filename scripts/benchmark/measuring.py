@@ -7,6 +7,7 @@ import gc
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -75,7 +76,8 @@ class Measured:
         self._profile.stop()
         assert self._profile.profiler is not None
         assert self._profile.profiler.kineto_results is not None
-        events = [e for e in self._profile.profiler.kineto_results.events() if e.name() == "[memory]"]
+        every: list[Any] = self._profile.profiler.kineto_results.events()  # their bytes are missing from torch's stubs
+        events = [event for event in every if event.name() == "[memory]"]
         in_use = 0
         for event in sorted(events, key=lambda e: e.start_ns()):
             in_use += event.nbytes()

@@ -74,7 +74,10 @@ def model(run: dict[str, Any]) -> PeftModel:
 
 def trainer(run: dict[str, Any], made: PeftModel, folder: Path) -> Any:  # noqa: ANN401 - TRL need not be installed
     """TRL's trainer, with what it does by default wherever that is faster."""
-    from trl import SFTConfig, SFTTrainer  # type: ignore[import-not-found,import-untyped,unused-ignore]
+    from trl import (  # type: ignore[import-not-found,import-untyped,attr-defined,unused-ignore]
+        SFTConfig,
+        SFTTrainer,
+    )
 
     if run["head"] == "supervised":
         _score_supervised_positions_only()
@@ -115,7 +118,7 @@ def _score_supervised_positions_only() -> None:
     """As with Triton: without it, TRL runs the head on every position."""
     from trl.trainer import utils  # type: ignore[import-not-found,import-untyped,unused-ignore]
 
-    utils._use_triton = lambda _: True
+    setattr(utils, "_use_triton", lambda _: True)  # noqa: B010 - mypy knows the function's type where TRL is installed
 
 
 def main() -> None:
