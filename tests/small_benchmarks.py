@@ -123,6 +123,57 @@ def _ai2d(i: int) -> Row:
     return {"question": f"What is {i}?", "options": ["red", "green", "two"], "answer": "2", "image": _png(i)}
 
 
+def _gqa(i: int) -> Row:
+    return {
+        "id": f"2013619{i}",
+        "imageId": f"n16131{i}",
+        "question": f"What colour is lamp {i}?",
+        "answer": "red",
+        "fullAnswer": "The lamp is red.",
+        "isBalanced": True,
+        "groups": {"global": "color", "local": "10q-lamp_color"},
+        "entailed": "",
+        "equivalent": "",
+        "types": {"structural": ["query", "verify"][i], "semantic": "attr", "detailed": "directOf"},
+        "annotations": {"question": [], "answer": [], "fullAnswer": []},
+        "semantic": [{"operation": "select", "argument": "lamp", "dependencies": []}],
+        "semanticStr": "select: lamp",
+    }
+
+
+def _gqa_image(i: int) -> Row:
+    return {"id": f"n16131{1 - i}", "image": _png(1 - i)}  # in another order than the questions
+
+
+def _mmmu(i: int) -> Row:
+    asked = [
+        {
+            "id": "validation_Accounting_1",
+            "question": "Beside <image 1>, which is a lamp?",
+            "options": "['red', '<image 2>', \"a lamp's light\"]",
+            "answer": "B",
+            "question_type": "multiple-choice",
+        },
+        {
+            "id": "validation_Math_19",
+            "question": "<image 1> How many tools?",
+            "options": "[]",
+            "answer": "['2', 'two']",
+            "question_type": "open",
+        },
+    ][i]
+    images = {f"image_{k}": _png(k) if k <= 3 else None for k in range(1, 8)}  # image_3 is in the explanation only
+    return {
+        **asked,
+        **images,
+        "explanation": "See <image 3>.",
+        "img_type": "['Diagrams']",
+        "topic_difficulty": "Easy",
+        "subfield": "Managerial Accounting",
+    }
+
+
+_PAIRS: Final = datasets.List({"objectId": _TEXT, "value": _TEXT})
 _ANSWER: Final = {"answer": _TEXT, "answer_confidence": _TEXT, "answer_id": _WHOLE}
 _FEATURES: Final[Mapping[str, object]] = {
     "image": _PICTURE,
@@ -133,6 +184,7 @@ _FEATURES: Final[Mapping[str, object]] = {
     "ocr_tokens": _TEXTS,
     "question_types": _TEXTS,
     "rationales": _TEXTS,
+    **{f"image_{k}": _PICTURE for k in range(1, 8)},
 }
 """Columns that are no plain text or number; what those are, their values say."""
 
@@ -143,6 +195,14 @@ _SPECIAL: Final[Mapping[str, Mapping[str, object]]] = {
     "vizwiz": {"answers": _TEXTS},
     "scienceqa": {"answer": datasets.Value("int8")},
     "aokvqa": {"correct_choice_idx": datasets.Value("int8")},
+    "aokvqa_direct": {"correct_choice_idx": datasets.Value("int8")},
+    "mmmu": {"options": _TEXT},
+    "gqa": {
+        "groups": {"global": _TEXT, "local": _TEXT},
+        "types": {"structural": _TEXT, "semantic": _TEXT, "detailed": _TEXT},
+        "annotations": {"question": _PAIRS, "answer": _PAIRS, "fullAnswer": _PAIRS},
+        "semantic": datasets.List({"operation": _TEXT, "argument": _TEXT, "dependencies": datasets.List(_WHOLE)}),
+    },
 }
 _ROWS: Final = {
     "vqav2": _vqav2,
@@ -152,7 +212,11 @@ _ROWS: Final = {
     "vizwiz": _vizwiz,
     "scienceqa": _scienceqa,
     "aokvqa": _aokvqa,
+    "aokvqa_direct": _aokvqa,
     "ai2d": _ai2d,
+    "gqa": _gqa,
+    "gqa_images": _gqa_image,
+    "mmmu": _mmmu,
 }
 
 
@@ -166,6 +230,11 @@ def write_benchmark(name: str, folder: Path) -> Path:
     path = folder / f"{name}.parquet"
     datasets.Dataset.from_list(rows, features=datasets.Features(features)).to_parquet(str(path))
     return path
+
+
+def further_sources(name: str, folder: Path) -> dict[str, Path]:
+    """The options that name what else a benchmark reads, written as well."""
+    return {"data.init_args.test.images_from.path": write_benchmark("gqa_images", folder)} if name == "gqa" else {}
 
 
 def _feature(data_set: str, key: str, value: object) -> object:

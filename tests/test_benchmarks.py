@@ -10,7 +10,8 @@ from typing import Any, Final
 
 import pytest
 import yaml
-from small_benchmarks import write_benchmark
+from scored_anew import scored_anew
+from small_benchmarks import further_sources, write_benchmark
 from test_configs import CONFIGS, printed
 
 from vlm_lit.cli import main
@@ -18,16 +19,19 @@ from vlm_lit.cli import main
 BENCHMARKS = sorted((CONFIGS / "benchmark").glob("*.yaml"))
 
 VERSIONS: Final = {
-    "ai2d": (1, "249f320da0a457a3"),
-    "aokvqa": (1, "a1eddf6c26c24443"),
-    "chartqa": (1, "954196bc54329161"),
-    "docvqa": (1, "e64d44f16a2919ed"),
-    "pope": (1, "ccfc1f3625b22245"),
-    "scienceqa": (1, "f611908b37db1f7e"),
-    "textvqa": (1, "a2b84f93ad13ae55"),
-    "textvqa_ocr": (1, "e084c887603c0746"),
-    "vizwiz": (1, "537269f874c2bcda"),
-    "vqav2": (1, "f99784b76c29556a"),
+    "ai2d": (2, "f63d26c54195f1f7"),
+    "aokvqa": (2, "35308ed17c5e55d7"),
+    "aokvqa_direct": (1, "767aa29a64d8d7b5"),
+    "chartqa": (1, "afc201adc1efcb83"),
+    "docvqa": (1, "88d296b4c28871a4"),
+    "gqa": (1, "c69787ce47da40a0"),
+    "mmmu": (1, "e2cdfd0740278e77"),
+    "pope": (1, "0a459b8435377c27"),
+    "scienceqa": (1, "45adf35663b324cc"),
+    "textvqa": (1, "a9dc871ee78ab038"),
+    "textvqa_ocr": (1, "d1dcc0637fa4c381"),
+    "vizwiz": (1, "73817a696709f366"),
+    "vqav2": (1, "f10b16d4d0821f22"),
 }
 
 WORD = "\nAnswer the question using a single word or phrase."
@@ -38,6 +42,7 @@ ASKED: Final[dict[str, dict[str, Any]]] = {
         "question": "What is 1?\nA. red\nB. green\nC. two" + LETTER,
         "references": ["C"],
         "groups": {},
+        "choices": ["red", "green", "two"],
         "metric": "multiple_choice[extractor=mmmu]",
     },
     "aokvqa": {
@@ -45,7 +50,15 @@ ASKED: Final[dict[str, dict[str, Any]]] = {
         "question": "Which is a lamp?\nA. red\nB. green\nC. blue\nD. two" + LETTER,
         "references": ["D"],
         "groups": {},
+        "choices": ["red", "green", "blue", "two"],
         "metric": "multiple_choice[extractor=mmmu]",
+    },
+    "aokvqa_direct": {
+        "id": "22jbM6gDxdaMaunuzgrsB1",
+        "question": "Which is a lamp?" + WORD,
+        "references": ["red", "red"],
+        "groups": {"difficult_direct_answer": "false"},
+        "metric": "aokvqa/difficult_direct_answer/false",
     },
     "chartqa": {
         "id": "1",
@@ -61,6 +74,22 @@ ASKED: Final[dict[str, dict[str, Any]]] = {
         "groups": {},
         "metric": "anls",
     },
+    "gqa": {
+        "id": "20136191",
+        "image_id": "n161311",
+        "question": "What colour is lamp 1?" + WORD,
+        "references": ["red"],
+        "groups": {"structural": "verify", "semantic": "attr", "detailed": "directOf"},
+        "metric": "gqa[processor=llava]/form/binary",
+    },
+    "mmmu": {
+        "id": "validation_Accounting_1",
+        "question": "Beside , which is a lamp?\nA. red\nB. \nC. a lamp's light\n" + LETTER,
+        "references": ["B"],
+        "groups": {"question_type": "multiple-choice"},
+        "choices": ["red", "<image 2>", "a lamp's light"],
+        "metric": "mmmu[extractor=mmmu,fallback=random]/subject/Math",
+    },
     "pope": {
         "id": "1",
         "image_id": "COCO_val2014_000000310196",
@@ -74,6 +103,7 @@ ASKED: Final[dict[str, dict[str, Any]]] = {
         "question": "Context: N/A\nWhich is a lamp?\nA. the red one\nB. the green one" + LETTER,
         "references": ["B"],
         "groups": {"subject": "natural science"},
+        "choices": ["the red one", "the green one"],
         "metric": "multiple_choice[extractor=scienceqa_llava]",
     },
     "textvqa": {
@@ -117,8 +147,15 @@ def settings_of(path: Path) -> dict[str, Any]:
 
 
 def digest_of(path: Path) -> str:
-    """Of a file's settings, whatever its comments and layout."""
-    return hashlib.sha256(json.dumps(settings_of(path), sort_keys=True).encode()).hexdigest()[:16]
+    """Of what a file sets, whatever its comments and layout; a null only takes back what files below it set."""
+    return hashlib.sha256(json.dumps(said(settings_of(path)), sort_keys=True).encode()).hexdigest()[:16]
+
+
+def said(settings: object) -> object:
+    """Settings without their nulls."""
+    if not isinstance(settings, dict):
+        return settings
+    return {key: said(value) for key, value in settings.items() if value is not None}
 
 
 @pytest.mark.parametrize("path", BENCHMARKS, ids=lambda p: p.stem)
@@ -156,7 +193,7 @@ def test_a_benchmark_says_all_there_is_to_say_about_its_questions(
 
 
 @pytest.mark.parametrize("path", BENCHMARKS, ids=lambda p: p.stem)
-def test_a_benchmark_is_run_on_the_columns_of_its_data_set(
+def test_a_benchmark_is_run_on_the_columns_of_its_data_set_and_scored_anew_from_its_answers(
     path: Path, folders: dict[str, Path], tmp_path: Path
 ) -> None:
     configs = [CONFIGS / "llava15_7b_qlora.yaml", CONFIGS / "overlay" / "bf16_frozen.yaml", path]
@@ -164,6 +201,7 @@ def test_a_benchmark_is_run_on_the_columns_of_its_data_set(
         "run_dir": tmp_path / "run",
         "model.init_args.model_id": folders["llava"],
         "data.init_args.test.path": write_benchmark(path.stem, tmp_path),
+        **further_sources(path.stem, tmp_path),
         "data.init_args.num_workers": 0,
         "trainer.accelerator": "cpu",
         "trainer.devices": 1,
@@ -178,4 +216,8 @@ def test_a_benchmark_is_run_on_the_columns_of_its_data_set(
     lines = map(json.loads, (tmp_path / "run" / "predictions.jsonl").read_text().splitlines())
     (found,) = (line for line in lines if line["id"] == expected["id"])
     assert {key: found[key] for key in expected} == expected
+    assert ("choices" in found) == ("choices" in expected)
+    metrics = settings_of(path)["model"]["init_args"]["metrics"]
+    anew = {name: value for metric in metrics for name, value in scored_anew(tmp_path / "run", metric).items()}
+    assert anew == pytest.approx(results["metrics"])
     assert found["image"] is not None

@@ -137,7 +137,8 @@ class Conversation:
 
     `images` are in the order of the image slots. `references` are the accepted answers to the last assistant
     turn (VQA v2 has ten), empty where there is none. `groups` name the breakdowns its score enters, for
-    example `{"answer_type": "number"}`. `image_id` clusters questions about one image.
+    example `{"answer_type": "number"}`. `image_id` clusters questions about one image. `choices` are the texts of the
+    options A, B, ... of a multiple choice question, empty for any other.
     """
 
     id: str
@@ -146,6 +147,7 @@ class Conversation:
     references: tuple[str, ...] = ()
     image_id: str | None = None
     groups: Mapping[str, str] = field(default_factory=dict)
+    choices: tuple[str, ...] = ()
     file: Path | str = ""
     record: str = ""
 
@@ -223,7 +225,11 @@ class PromptWindow:
 
 @dataclass(frozen=True, kw_only=True)
 class Prediction:
-    """One answer and how it was judged; a line of `predictions.jsonl`. `score` is a fraction in [0, 1]."""
+    """One answer and how it was judged; a line of `predictions.jsonl`, which has `choices` only where there are any.
+
+    `score` is a fraction in [0, 1]. `confidence`, which the line has only where there is one, is the share of the
+    answer in the probabilities of all that could be chosen; None where the answer was generated.
+    """
 
     id: str
     image: str | None
@@ -233,6 +239,8 @@ class Prediction:
     prediction: str
     score: float | None
     groups: Mapping[str, str]
+    choices: tuple[str, ...] = ()
+    confidence: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

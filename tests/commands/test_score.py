@@ -12,19 +12,13 @@ from typing import Any
 
 import pytest
 from refusals import refusal
+from vqa_files import write_vqa
 
 from vlm_lit.cli import main
 from vlm_lit.metrics.catalogue import RULES
 from vlm_lit.schema import Prediction
 
 Capture = pytest.CaptureFixture[str]
-Rows = list[dict[str, Any]]
-
-VQA_ANSWERS = {
-    7: (["yes"] * 10, "yes/no", "is the", "Yes"),  # unanimous: compared raw, 0
-    8: (["2"] * 3 + ["two"] * 1 + ["3"] * 6, "number", "how many", "two"),  # 4 of ten after normalising: 1
-    9: (["red"] + ["blue"] * 9, "other", "what color", "red"),  # 1 of ten: 0.3
-}
 
 
 def write_lines(path: Path, rows: Sequence[object]) -> Path:
@@ -35,29 +29,7 @@ def write_lines(path: Path, rows: Sequence[object]) -> Path:
 @pytest.fixture
 def vqa(tmp_path: Path) -> list[str]:
     """The arguments that name a VQA result file, its annotations and its questions."""
-    annotations = [
-        {
-            "question_id": id_,
-            "image_id": id_ // 2,
-            "question_type": question_type,
-            "answer_type": answer_type,
-            "multiple_choice_answer": answers[0],
-            "answers": [
-                {"answer": text, "answer_confidence": "yes", "answer_id": number} for number, text in enumerate(answers)
-            ],
-        }
-        for id_, (answers, answer_type, question_type, _) in VQA_ANSWERS.items()
-    ]
-    predictions = [{"question_id": id_, "answer": entry[3]} for id_, entry in reversed(VQA_ANSWERS.items())]
-    questions = [{"question_id": id_, "image_id": id_ // 2, "question": "?"} for id_ in VQA_ANSWERS]
-    files = {
-        "predictions": predictions,
-        "annotations": {"info": {}, "annotations": annotations},
-        "questions": {"questions": questions},
-    }
-    for name, content in files.items():
-        (tmp_path / f"{name}.json").write_text(json.dumps(content))
-    return [word for name in files for word in (f"--{name}", str(tmp_path / f"{name}.json"))]
+    return write_vqa(tmp_path)
 
 
 @pytest.fixture
@@ -309,80 +281,6 @@ def test_refused_samples(capsys: Capture, tmp_path: Path) -> None:
     assert 'record 0 (doc_id 0): filtered_resps is ["a", "b"]. It must hold one reply.' in refusal(
         capsys, "score", *arguments
     )
-
-
-def without_first(rows: Rows) -> None:
-    del rows[0]
-
-
-def one_more(rows: Rows) -> None:
-    rows.append({"question_id": 99, "answer": "x"})
-
-
-def repeated(rows: Rows) -> None:
-    rows.append(dict(rows[0]))
-
-
-def wrong_type(rows: Rows) -> None:
-    rows[1]["answer"] = 2
-
-
-def without_id(rows: Rows) -> None:
-    del rows[1]["question_id"]
-
-
-@pytest.mark.parametrize(
-    ("change", "problem"),
-    [
-        (without_first, "record 9: 1 of the 3 questions in "),
-        (one_more, "record 99: 1 question ids do not stand in "),
-        (repeated, "record 3 (question_id 9): the question_id 9 stands there twice."),
-        (wrong_type, "record 1 (question_id 8): answer is 2. It must be text."),
-        (without_id, "record 1: it has no question_id; there is answer."),
-        (list.clear, ": the list is empty."),
-    ],
-)
-def test_refused_vqa_predictions(
-    change: Callable[[Rows], None], problem: str, vqa: list[str], capsys: Capture, tmp_path: Path
-) -> None:
-    path = tmp_path / "predictions.json"
-    rows = json.loads(path.read_text())
-    change(rows)
-    path.write_text(json.dumps(rows))
-    error = refusal(capsys, "score", "--metric", "vqa_v2", "--output", str(tmp_path / "o.json"), *vqa)
-    assert error.startswith(f"error: {path}")
-    assert problem in error
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "problem"),
-    [
-        ('"question_id": 8', '"question_id": 9', "record 2 (question_id 9): the id 9 stands there twice."),
-        ('"answer": "red"', '"answer": 5', "record 2 (question_id 9): answers is [5, "),
-        ('"answers": [{"answer": "yes"', '"answer": [{"answer": "yes"', "it has no answers; there is question_id, "),
-        ('"annotations"', '"annotation"', "it has no list of objects named annotations."),
-        ('"info": {}', '"info": {}, "info": {}', "the key 'info' stands twice in one object."),
-        ('"info": {}', '"info": NaN', "NaN is not JSON."),
-        ('"info": {}', '"info": {', "not JSON in line 1, column "),
-    ],
-)
-def test_refused_vqa_annotations(
-    old: str, new: str, problem: str, vqa: list[str], capsys: Capture, tmp_path: Path
-) -> None:
-    path = tmp_path / "annotations.json"
-    text = path.read_text()
-    assert old in text
-    path.write_text(text.replace(old, new, 1))
-    error = refusal(capsys, "score", "--metric", "vqa_v2", "--output", str(tmp_path / "o.json"), *vqa)
-    assert error.startswith(f"error: {path}")
-    assert problem in error
-
-
-def test_questions_of_another_split(vqa: list[str], capsys: Capture, tmp_path: Path) -> None:
-    path = tmp_path / "questions.json"
-    path.write_text(path.read_text().replace('"question_id": 8', '"question_id": 88'))
-    error = refusal(capsys, "score", "--metric", "vqa_v2", "--output", str(tmp_path / "o.json"), *vqa)
-    assert error.startswith(f"error: {path}, record 8: 1 of the 3 questions in ")
 
 
 def test_help_lists_metrics_and_options(capsys: Capture) -> None:

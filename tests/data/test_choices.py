@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from vlm_lit.data.conversations import to_conversation
+from vlm_lit.data.sources import ConversationDataset, SourceSettings, open_source
 from vlm_lit.schema import Conversation, Record, RecordError
 
 PROMPT = "{question}\n{choices}"
@@ -70,3 +71,31 @@ def test_other_lists_stand_in_a_prompt_with_commas() -> None:
 def test_lists_of_anything_but_text_are_refused(field: str) -> None:
     with pytest.raises(RecordError, match=f"entry 1 of the field '{field}'"):
         read(f"{{question}} {{{field}}}", **{field: ["red", 2]})
+
+
+def test_a_conversation_carries_the_options() -> None:
+    assert read(answer_index=1).choices == ("red", "blue")
+    assert read(prompt="{question}", answer="B").choices == ("red", "blue")
+    assert read(prompt="{question}", choices=None).choices == ()
+    assert read(prompt="{question}", choices=[1, 2]).choices == ()
+    assert read(prompt="{question}", choices="red").choices == ()
+
+
+def test_a_source_may_ask_what_has_no_options_in_other_words(tmp_path: Path) -> None:
+    rows = ['{"question": "Which?", "options": "[\'red\', \'blue\']"}', '{"question": "How many?", "options": "[]"}']
+    (tmp_path / "a.jsonl").write_text("\n".join(rows))
+    source = SourceSettings(
+        path=str(tmp_path / "a.jsonl"),
+        columns={"choices": "options"},
+        lists=["choices"],
+        prompt_without_choices="{question} In a word.",
+    )
+    asked = open_source(source, prompt=PROMPT, system=None, requires_answer=False, check_images=True)
+    assert isinstance(asked, ConversationDataset)
+    assert [asked[i].turns[0].text for i in range(2)] == ["Which?\nA. red\nB. blue", "How many? In a word."]
+
+
+def test_true_and_false_name_a_group() -> None:
+    record = Record(file="a.json", index=0, fields={"question": "?", "hard": True, "easy": False})
+    found = to_conversation(record, requires_answer=False, group_fields=["hard", "easy"])
+    assert found.groups == {"hard": "true", "easy": "false"}

@@ -39,7 +39,7 @@ CHOICES = ["a red car", "no", "5%"]
 
 def items(name: str, replies: list[int]) -> list[Answer]:
     """One item a reply; its references fit the metric."""
-    references = {"pope": [["yes"], ["no"]], "multiple_choice": [["A"], ["C"]]}.get(name)
+    references = {"pope": [["yes"], ["no"]], "multiple_choice": [["A"], ["C"]], "mmmu": [["A"], ["C"]]}.get(name)
     references = references or [["red car", *["a red car on the left"] * 9], ["yes"] * 9 + ["No"]]
     return [
         Answer(TEXTS[r], references[i % 2], f"id {i}", CHOICES, {"category": "abc"[i % 3], "structural": "query"})

@@ -12,8 +12,8 @@ from vlm_lit.metrics.catalogue import RULES, MetricSettings, metric, rule
 from vlm_lit.schema import ConfigError
 
 NAMES = {
-    *("vqa_v2", "textvqa", "chartqa_relaxed", "anls", "pope", "gqa", "multiple_choice", "exact_match"),
-    *("vizwiz", "aokvqa", "bleu", "rouge_l", "answer_length"),
+    *("vqa_v2", "textvqa", "chartqa_relaxed", "anls", "pope", "gqa", "multiple_choice", "mmmu"),
+    *("exact_match", "vizwiz", "aokvqa", "bleu", "rouge_l", "answer_length"),
 }
 
 

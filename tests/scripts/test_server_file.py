@@ -26,6 +26,15 @@ def test_a_runs_answers_are_written(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert capsys.readouterr().out.startswith("2 answers written to ")
 
 
+def test_two_runs_are_put_together(tmp_path: Path) -> None:
+    chosen = write_run(tmp_path / "chosen", [row("a", 1.0, prediction="B", choices=["red", "blue"])])
+    direct = write_run(tmp_path / "direct", [row("a", 1.0)])
+    files = [str(run / "predictions.jsonl") for run in (chosen, direct)]
+    main(["--format", "aokvqa", "--predictions", *files, "--output", str(tmp_path / "results.json")])
+    written = {"a": {"multiple_choice": "blue", "direct_answer": "red"}}
+    assert json.loads((tmp_path / "results.json").read_text()) == written
+
+
 def test_what_cannot_be_handed_in_is_said_and_nothing_written(tmp_path: Path) -> None:
     run, output = write_run(tmp_path / "run", [row("q7", 1.0)]), tmp_path / "results.json"
     with pytest.raises(SystemExit, match=r"error: The id 'q7' is not a whole number"):

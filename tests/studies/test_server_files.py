@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -51,6 +52,31 @@ def test_a_chosen_letter_is_handed_in_as_its_option() -> None:
         "a": {"multiple_choice": "dark green", "direct_answer": "dark green"},
         "b": {"multiple_choice": "neither", "direct_answer": "neither"},
     }
+
+
+def with_choices(predictions: list[Prediction]) -> list[Prediction]:
+    return [replace(p, choices=("red", "dark green")) for p in predictions]
+
+
+def test_choices_go_before_what_a_question_shows() -> None:
+    shown_otherwise = with_choices(said(("a", "B"), question="Which lamp?\nA. blue\nB. two"))
+    assert json.loads(server_file("aokvqa", shown_otherwise)) == {
+        "a": {"multiple_choice": "dark green", "direct_answer": "dark green"}
+    }
+    replies = with_choices(said(("a", "I am sure that it is dark green"), ("b", "C"), ("c", "(A) red")))
+    assert json.loads(server_file("mmmu", replies)) == {"a": "B", "b": "C", "c": "A"}
+
+
+def test_both_settings_of_aokvqa_are_handed_in_together() -> None:
+    chosen, direct = with_choices(said(("a", "B"), ("b", "A"))), said(("b", "a lamp"), ("a", "green"))
+    assert json.loads(server_file("aokvqa", [*chosen, *direct])) == {
+        "a": {"multiple_choice": "dark green", "direct_answer": "green"},
+        "b": {"multiple_choice": "red", "direct_answer": "a lamp"},
+    }
+    with pytest.raises(VlmLitError, match="1 questions have an answer in one of the two settings only, such as 'b'"):
+        server_file("aokvqa", [*chosen, *direct[1:]])
+    with pytest.raises(VlmLitError, match="Two predictions have the id 'a'"):
+        server_file("aokvqa", [*chosen, *direct, *chosen[:1]])
 
 
 def test_pope_is_handed_in_line_by_line_in_order() -> None:

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import family_cases as cases
 import pytest
 import tiny_models
 from runs import predictions, run_dir, verb
 
+from vlm_lit.data.candidates import candidate_tokens
+from vlm_lit.models.closed_set import closed_set_scores
+from vlm_lit.models.families import FAMILIES
 from vlm_lit.schema import ConfigError
-from vlm_lit.training.answering import ClosedSet
+from vlm_lit.training.answering import Answering, ClosedSet
 
 Config = Callable[..., Path]
 
@@ -52,9 +57,33 @@ def test_answers_are_chosen_from_a_list(config: Config, questions: Path) -> None
     listed = '--model.init_args.answer_from=["yes","no","two tools"]'
     chosen = answers(config, questions, listed)
     assert {row["prediction"] for row in chosen} <= {"yes", "no", "two tools"}
-    assert answers(config, questions, listed, packing=False) == chosen
-    mean = answers(config, questions, listed, "--model.init_args.answer_score=mean")
-    assert {row["prediction"] for row in mean} <= {"yes", "no", "two tools"}
+    plain = answers(config, questions, listed, packing=False)
+    sure, surely = ([row.pop("confidence") for row in rows] for rows in (chosen, plain))
+    assert plain == chosen
+    assert surely == pytest.approx(sure, rel=1e-4)  # log-likelihoods of some nats each, in float32
+    assert all(1 / 3 <= share <= 1 for share in sure)  # the likeliest of three
+    assert len(set(sure)) > 1
+
+
+def test_an_answer_that_is_generated_has_no_confidence(config: Config, questions: Path) -> None:
+    assert all("confidence" not in row for row in answers(config, questions))
+
+
+def test_the_confidence_is_the_softmax_of_what_the_choice_was_made_by(tiny_llava: Path) -> None:
+    module = cases.module(tiny_llava).eval()
+    encoder, family = cases.encoder(tiny_llava), FAMILIES["llava"]
+    (batch,) = cases.prompts(encoder, cases.about_one_picture(1, 0, questions=3), packing=True)
+    listed, pad = ["red", "red tools and lamps", "two"], int(encoder.tokenizer.pad_token_id)
+    for score in ("sum", "mean"):
+        answering = Answering(module.model, family, encoder, ClosedSet(listed, score))
+        tokens, per_token = candidate_tokens(encoder, listed), score == "mean"
+        found = closed_set_scores(
+            module.base, batch.inputs, batch.segments, tokens, family=family, pad=pad, per_token=per_token
+        )
+        for reply, row in zip(answering.replies(batch, 4), found.tolist(), strict=True):
+            weights = [math.exp(value - max(row)) for value in row]
+            assert reply.text == listed[row.index(max(row))]
+            assert reply.confidence == pytest.approx(1 / math.fsum(weights), rel=1e-9)
 
 
 @pytest.mark.parametrize(

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from datetime import timedelta
+from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
+import torch.distributed as dist
 from runs import predictions, run_dir, verb
 
 from vlm_lit.metrics.catalogue import MetricSettings
+from vlm_lit.metrics.confusion import Confusion, confusions
 from vlm_lit.schema import ConfigError, Prediction
-from vlm_lit.training.evaluation import Evaluation
+from vlm_lit.training.answering import ClosedSet
+from vlm_lit.training.evaluation import Evaluation, answer_of
 
 Config = Callable[..., Path]
 
@@ -73,6 +81,15 @@ def test_answers_without_references_are_kept_unjudged() -> None:
     assert finished(None, ("2", None)) == ([None], {})
 
 
+def test_choices_reach_the_metrics() -> None:
+    evaluation = Evaluation(["multiple_choice"])
+    (answer,) = answers(("I am sure that it is dark green", "B"))
+    evaluation.add([replace(answer, choices=("red", "dark green"))])
+    (judged,), values = evaluation.finish()
+    assert (judged.score, values["multiple_choice[extractor=mmmu]"]) == (1.0, 1.0)
+    assert judged.choices == ("red", "dark green")
+
+
 def test_letters_do_for_multiple_choice_where_no_choices_are_known() -> None:
     scores, values = finished(["multiple_choice"], ("(B)", "B"), ("B. green", "B"))
     assert scores == [1.0, 0.0]
@@ -121,3 +138,70 @@ def test_a_metric_that_cannot_be_is_refused_before_anything_is_written(
     assert says in shown.splitlines()[-1]
     assert "Loading weights" not in shown
     assert not run_dir(path).exists()
+
+
+# Calibration ---------------------------------------------------------------------------------------------------------
+
+
+def sure(name: str, confidence: float | None, text: str = "a", right: str | None = "a") -> Prediction:
+    return Prediction(
+        id=name, image=None, image_id=None, question="?", references=() if right is None else (right,),
+        prediction=text, score=None, groups={}, confidence=confidence,
+    )  # fmt: skip
+
+
+CHOSEN = [sure("1", 0.55), sure("2", 0.95), sure("3", 0.95, "b"), sure("4", 0.9, "b", None), sure("5", None)]
+
+
+def test_the_calibration_error_is_of_the_judged_answers_that_have_a_confidence() -> None:
+    evaluation = Evaluation()
+    evaluation.add(CHOSEN)
+    _, values = evaluation.finish()
+    # 0.55 right: 0.45 of one; 0.95 right and wrong: |0.5 - 0.95| of two.
+    assert values["ece"] == pytest.approx(0.45)
+    assert list(values) == ["vqa_accuracy", "exact_match", "ece"]
+    assert [p.confidence for p in evaluation.predictions] == [0.55, 0.95, 0.95, 0.9, None]
+
+
+def test_shares_of_means_per_token_are_called_so() -> None:
+    assert Evaluation(None, ClosedSet(["a", "b"], "mean")).ece_name == "ece[answer_score=mean]"
+    assert Evaluation(None, ClosedSet(["a", "b"])).ece_name == Evaluation().ece_name == "ece"
+
+
+def test_there_is_no_calibration_error_without_confidences() -> None:
+    assert "ece" not in finished(None, ("2", "2"))[1]
+
+
+WORLD_SIZE = 2
+SHARDS = {
+    "repeated": ([CHOSEN[0], CHOSEN[2], CHOSEN[4]], [CHOSEN[1], CHOSEN[3], CHOSEN[0]]),
+    "a rank without questions": (CHOSEN, []),
+}
+
+
+def on_each_rank(rank: int, store: str) -> dict[str, tuple[list[Prediction], dict[str, float], list[Confusion]]]:
+    warnings.simplefilter("error")
+    dist.init_process_group(
+        "gloo", init_method=f"file://{store}", rank=rank, world_size=WORLD_SIZE, timeout=timedelta(seconds=60)
+    )
+    found = {}
+    for name, shards in SHARDS.items():
+        evaluation = Evaluation()
+        for prediction in shards[rank]:
+            evaluation.add([prediction])
+        predictions, values = evaluation.finish()
+        found[name] = (predictions, values, confusions(evaluation.leading.rule, map(answer_of, predictions)))
+    dist.destroy_process_group()
+    return found
+
+
+def test_two_ranks_have_the_values_and_the_table_of_one(tmp_path: Path) -> None:
+    with ProcessPoolExecutor(WORLD_SIZE, mp_context=get_context("spawn")) as pool:
+        results = list(pool.map(on_each_rank, range(WORLD_SIZE), [str(tmp_path / "store")] * WORLD_SIZE))
+    evaluation = Evaluation()
+    evaluation.add(CHOSEN)
+    predictions, values = evaluation.finish()
+    expected = (predictions, values, confusions(evaluation.leading.rule, map(answer_of, predictions)))
+    assert expected[2][0].counts == ((3, 1),)
+    for found in results:
+        assert found == dict.fromkeys(SHARDS, expected)

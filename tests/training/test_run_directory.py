@@ -27,7 +27,7 @@ def finished(config: Config) -> Path:
 def test_a_run_directory_holds_everything(finished: Path) -> None:
     names = {p.name for p in finished.iterdir() if not p.name.startswith("events.")}
     assert names == {"config.yaml", "config.test.yaml", "hparams.yaml", "adapter", "checkpoints", "predictions.jsonl",
-                     "predictions.png", "results.json"}  # fmt: skip
+                     "predictions.png", "results.json", "confusion.json", "confusion.png"}  # fmt: skip
     assert any(p.name.startswith("events.out.tfevents") for p in finished.iterdir())
     rows = predictions(finished)
     assert list(rows[0]) == ["id", "image", "image_id", "question", "references", "prediction", "score", "groups"]
@@ -58,7 +58,8 @@ def test_the_config_is_the_users_and_runs_again(finished: Path) -> None:
 def test_the_panel_and_hyperparameters_are_in_tensorboard(finished: Path) -> None:
     events = EventAccumulator(str(finished), size_guidance={"images": 0})
     events.Reload()
-    assert {"val/predictions", "test/predictions"} <= set(events.Tags()["images"])
+    drawn = {f"{split}/{name}" for split in ("val", "test") for name in ("predictions", "confusion")}
+    assert drawn == set(events.Tags()["images"])
     assert "epoch" not in events.Tags()["scalars"]
     assert {"final/train/loss", "final/val/vqa_accuracy", "final/val/exact_match"} <= set(events.Tags()["scalars"])
     with Image.open(finished / "predictions.png") as panel:

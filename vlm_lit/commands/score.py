@@ -11,7 +11,9 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Final
 
-from vlm_lit.commands.answer_files import FiledAnswer, read_records, read_vqa
+from vlm_lit.commands.answer_files import read_records
+from vlm_lit.commands.filed_rows import FiledAnswer
+from vlm_lit.commands.official_files import read_official
 from vlm_lit.commands.options import OptionParser
 from vlm_lit.metrics.catalogue import RULES, rule
 from vlm_lit.metrics.rules import Counts, Rule, column_sums, judged
@@ -30,7 +32,7 @@ def run(verb: str, arguments: Sequence[str]) -> int:
         if getattr(asked, name) is None:
             parser.error(f"--{name} must be given")
     chosen = rule(asked.metric, options)
-    filed = _read(parser, asked)
+    filed = _read(parser, asked, chosen)
     report = report_of(chosen, filed)
     write_report(asked.output, report.as_json())
     print(f"{report.as_text()}\nWritten to {asked.output}")
@@ -50,8 +52,11 @@ def _parser(verb: str) -> OptionParser:
     parser.add_argument("--output", type=Path, help="JSON file to write")
     records = "records with id, prediction, references and, where they apply, image_id, choices, groups: "
     parser.add_argument("--records", type=Path, help=records + ".jsonl or .json, a run's predictions or lmms-eval's")
-    parser.add_argument("--predictions", type=Path, help="VQA result file: a list of question_id and answer")
-    parser.add_argument("--annotations", type=Path, help="VQA annotations of the same questions")
+    published = "annotations of the same questions as published: VQA, TextVQA, DocVQA, VizWiz, GQA, A-OKVQA"
+    parser.add_argument(
+        "--predictions", type=Path, help="what a benchmark's server is handed: its answers by its own ids"
+    )
+    parser.add_argument("--annotations", type=Path, help=published)
     parser.add_argument("--questions", type=Path, help="VQA questions, to check that they are the same")
     return parser
 
@@ -83,10 +88,10 @@ def _value(text: str) -> object:
     return int(text) if re.fullmatch(r"-?[0-9]{1,18}", text) else _WORDS.get(text.lower(), text)
 
 
-def _read(parser: OptionParser, asked: argparse.Namespace) -> list[FiledAnswer]:
-    of_vqa = {name: getattr(asked, name) for name in ("predictions", "annotations", "questions")}
-    given = [f"--{name}" for name, path in of_vqa.items() if path is not None]
-    for path in (asked.records, *of_vqa.values()):
+def _read(parser: OptionParser, asked: argparse.Namespace, chosen: Rule) -> list[FiledAnswer]:
+    official = {name: getattr(asked, name) for name in ("predictions", "annotations", "questions")}
+    given = [f"--{name}" for name, path in official.items() if path is not None]
+    for path in (asked.records, *official.values()):
         if path is not None and path.resolve() == asked.output.resolve():
             parser.error(f"--output {path} would overwrite what is to be judged")
     if asked.records is not None:
@@ -95,7 +100,7 @@ def _read(parser: OptionParser, asked: argparse.Namespace) -> list[FiledAnswer]:
         return read_records(asked.records)
     if asked.predictions is None or asked.annotations is None:
         parser.error("give either --records, or --predictions and --annotations")
-    return read_vqa(asked.predictions, asked.annotations, asked.questions)
+    return read_official(asked.predictions, asked.annotations, asked.questions, metric=chosen.title)
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,14 @@ def as_lines(options: Sequence[str]) -> str:
     return "\n".join(f"{letter}. {text}" for letter, text in zip(string.ascii_uppercase, options, strict=False))
 
 
+def choices_of(record: Record) -> tuple[str, ...]:
+    """The options' texts; none for a record without a list of texts under `choices`."""
+    choices = record.fields.get(CHOICES)
+    if not isinstance(choices, list | tuple) or not all(isinstance(text, str) for text in choices):
+        return ()
+    return tuple(choices)
+
+
 def right_letter(record: Record) -> str | None:
     """The letter that `answer_index` stands for; None for a record that has no such field.
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
-from vlm_lit.data.choices import right_letter
+from vlm_lit.data.choices import choices_of, right_letter
 from vlm_lit.data.image_paths import resolved_folder
 from vlm_lit.data.turns import Draft, draft, refusal, words
 from vlm_lit.schema import IMAGE, Conversation, ImageRef, ImageSlot, Record, RecordError, Turn
@@ -46,7 +46,7 @@ def to_conversation(
         requires_answer: whether the conversation must end with an answer to learn from. Where it need not,
             a last answer that is empty or a placeholder counts as absent.
         group_fields: fields whose values name further breakdowns of the score, besides `answer_type` and
-            `question_type`.
+            `question_type`; true and false are names as well.
 
     Raises:
         RecordError: the record cannot be used; its `code` starts with `conversation.`, `image.` or `path.`.
@@ -67,6 +67,7 @@ def to_conversation(
         references=answers or _last_words(turns),
         image_id=_image_id(record, found.images),
         groups=_groups(record, group_fields),
+        choices=choices_of(record),
         file=record.file,
         record=record.name,
     )
@@ -232,7 +233,8 @@ def _groups(record: Record, group_fields: Sequence[str]) -> Mapping[str, str]:
         if record.fields.get(key) is None:
             remedy = f"Its fields are {', '.join(map(repr, record.fields))}; correct the setting group_fields."
             raise refusal(record, f"no field {key!r} to group by", remedy=remedy, code="group_field")
-        groups[key] = _name_of(record, record.fields[key], key)
+        value = record.fields[key]
+        groups[key] = str(value).lower() if isinstance(value, bool) else _name_of(record, value, key)
     return groups
 
 

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, overload
+from typing import TYPE_CHECKING, Any, Final, overload
 
 from vlm_lit.data.class_labels import LabelNames, UnknownClass, label_names, named
 from vlm_lit.data.json_strict import iter_json_lines, iter_json_list
@@ -54,8 +54,17 @@ class _Naming:
     def _fields(self, index: int, row: Mapping[str, object]) -> Mapping[str, object]:
         if not self.columns:
             return row
-        for ours, theirs in self.columns.items():
-            if theirs not in row:
+        renamed = {ours: self._value(index, row, ours, theirs) for ours, theirs in self.columns.items()}
+        taken = set(self.columns.values())
+        return {key: value for key, value in row.items() if key not in taken} | renamed
+
+    def _value(self, index: int, row: Mapping[str, object], ours: str, theirs: str) -> object:
+        """A column, or a field within one: `types.structural`. What an absent value holds is absent too."""
+        value: object = row
+        for key in [theirs] if theirs in row else theirs.split("."):
+            if value is None:
+                return None
+            if not isinstance(value, Mapping) or key not in value:
                 raise RecordError(
                     f"no column {theirs!r} to use as {ours!r}; there are {', '.join(map(repr, row))}",
                     remedy="Correct the setting `columns` (our name: theirs).",
@@ -63,9 +72,8 @@ class _Naming:
                     record=str(index),
                     code="records.missing_column",
                 )
-        renamed = {ours: row[theirs] for ours, theirs in self.columns.items()}
-        taken = set(self.columns.values())
-        return {key: value for key, value in row.items() if key not in taken} | renamed
+            value = value[key]
+        return value
 
 
 class ArrowRecords(Sequence[Record]):
@@ -88,12 +96,29 @@ class ArrowRecords(Sequence[Record]):
         row = self._rows[index]
         return self._naming.record(row, self._table[row].to_pylist()[0])
 
+    def column(self, name: str) -> list[object]:
+        """One column of every record, under the name the table has for it, without reading the others.
+
+        Raises:
+            RecordError: there is no such column.
+        """
+        if name not in self._table.column_names:
+            there = ", ".join(map(repr, self._table.column_names))
+            raise RecordError(
+                f"no column {name!r}; there are {there}",
+                remedy="Correct its name in the settings.",
+                file=self._naming.file,
+                code="records.missing_column",
+            )
+        values: list[object] = self._table.select_columns([name])[:][name].to_pylist()
+        return [values[row] for row in self._rows]
+
 
 def read_records(
     source: str | Path,
     *,
     split: str = "train",
-    name: str | None = None,
+    name: str | Sequence[str] | None = None,
     columns: Mapping[str, str] | None = None,
     image_root: Path | None = None,
     limit: int | None = None,
@@ -104,8 +129,9 @@ def read_records(
     Args:
         source: a path, a pattern of paths, or a hub id `owner/name`.
         split: which split, or slice of one such as `train[:90%]`. A single file is one split, whatever its name.
-        name: which configuration of a hub data set.
-        columns: our field names to theirs, for example `{"question": "query", "answers": "label"}`.
+        name: which configuration of a hub data set, or several, which follow one another.
+        columns: our field names to theirs, for example `{"question": "query", "answers": "label"}`. A field within a
+            column is written with a dot: `types.structural`.
         image_root: the folder relative image paths start from; the source's own folder by default.
         limit: use only this many records, the first ones.
         revision: which commit, tag or branch of a hub data set.
@@ -128,7 +154,7 @@ def stream_records(
     source: str | Path,
     *,
     split: str = "train",
-    name: str | None = None,
+    name: str | Sequence[str] | None = None,
     columns: Mapping[str, str] | None = None,
     image_root: Path | None = None,
     limit: int | None = None,
@@ -147,7 +173,9 @@ def stream_records(
     return islice(_streamed(found, naming, name, revision), limit)
 
 
-def _streamed(found: Source, naming: _Naming, name: str | None, revision: str | None) -> Iterator[Record]:
+def _streamed(
+    found: Source, naming: _Naming, name: str | Sequence[str] | None, revision: str | None
+) -> Iterator[Record]:
     with _unreadable(found):
         if found.kind in ("json", "jsonl"):
             yield from _json_records(found, naming)
@@ -173,7 +201,7 @@ def _json_records(found: Source, naming: _Naming) -> Iterator[Record]:
         raise RecordError("no records", remedy="Write at least one.", file=path, code="records.none")
 
 
-def _open_table(found: Source, name: str | None, revision: str | None) -> Dataset:
+def _open_table(found: Source, name: str | Sequence[str] | None, revision: str | None) -> Dataset:
     import datasets
 
     if found.kind == "arrow":
@@ -181,7 +209,7 @@ def _open_table(found: Source, name: str | None, revision: str | None) -> Datase
     if found.kind == "parquet":
         return datasets.load_dataset("parquet", data_files=[str(file) for file in found.files], split="train")
     if found.kind == "hub":
-        return datasets.load_dataset(found.name, name, split=found.split.name, revision=revision)
+        return _of_hub(found, name, revision)
     saved = datasets.load_from_disk(found.name)
     if isinstance(saved, datasets.DatasetDict):
         if found.split.name not in saved:
@@ -190,13 +218,25 @@ def _open_table(found: Source, name: str | None, revision: str | None) -> Datase
     return saved
 
 
-def _open_stream(found: Source, name: str | None, revision: str | None) -> IterableDataset:
+def _open_stream(found: Source, name: str | Sequence[str] | None, revision: str | None) -> IterableDataset:
     import datasets
 
     if found.kind == "parquet":
         files = [str(file) for file in found.files]
         return datasets.load_dataset("parquet", data_files=files, split="train", streaming=True)
-    return datasets.load_dataset(found.name, name, split=found.split.name, revision=revision, streaming=True)
+    return _of_hub(found, name, revision, streaming=True)
+
+
+def _of_hub(found: Source, name: str | Sequence[str] | None, revision: str | None, **more: bool) -> Any:  # noqa: ANN401
+    """A split of one configuration, or of several, one after the other; a table, or a stream if that is asked for."""
+    import datasets
+
+    names = [name] if name is None or isinstance(name, str) else list(name)
+    if not names:
+        raise ConfigError(f"name is an empty list; write a configuration of {found.name}, or null for its only one.")
+    split = found.split.name
+    parts = [datasets.load_dataset(found.name, one, split=split, revision=revision, **more) for one in names]
+    return parts[0] if len(parts) == 1 else datasets.concatenate_datasets(parts)
 
 
 def _opened(

@@ -9,11 +9,14 @@ from pathlib import Path
 import torch
 from torch.utils.data import Dataset, IterableDataset, get_worker_info
 
+from vlm_lit.data.choices import choices_of
 from vlm_lit.data.conversations import check_unique_ids, to_conversation
+from vlm_lit.data.image_tables import ImageTable, ImageTableSettings
 from vlm_lit.data.images import check_images
 from vlm_lit.data.packing import image_key
 from vlm_lit.data.records import read_records, stream_records
 from vlm_lit.data.sampler import derive_seed
+from vlm_lit.data.written_lists import with_lists
 from vlm_lit.schema import ConfigError, Conversation, Record
 
 _SHUFFLE_BUFFER = 1000
@@ -26,10 +29,14 @@ class SourceSettings:
     Args:
         path: a .json, .jsonl, .parquet or .arrow file, a folder saved by `datasets`, or a hub id.
         split: split of a data set, slices such as train[:10%] included; a single file is one split, train.
-        name: configuration of a hub data set.
-        columns: our field names to the source's, for example {question: query, answers: label}.
+        name: configuration of a hub data set, or a list of several, which follow one another.
+        columns: our field names to the source's, for example {question: query, answers: label}; a field within a column
+            is written with a dot, for example {structural: types.structural}.
+        lists: fields whose text is read as a list of texts where it begins as one, for example "['red', 'blue']".
+        images_from: another source that holds the records' images, under a key that the records name.
         image_root: folder that relative image paths start from; null takes the file's own folder.
         group_fields: further fields of a record to break scores down by.
+        prompt_without_choices: template for records without choices, where some have them; null for the same template.
         limit: use only the first so many records.
         revision: commit of a hub data set.
         streaming: read a hub data set without downloading it whole; needs trainer.max_steps.
@@ -37,10 +44,13 @@ class SourceSettings:
 
     path: str
     split: str = "train"
-    name: str | None = None
+    name: str | list[str] | None = None
     columns: dict[str, str] | None = None
+    lists: list[str] | None = None
+    images_from: ImageTableSettings | None = None
     image_root: str | None = None
     group_fields: list[str] | None = None
+    prompt_without_choices: str | None = None
     limit: int | None = None
     revision: str | None = None
     streaming: bool = False
@@ -54,11 +64,16 @@ class _Reading:
     prompt: str | None
     system: str | None
     requires_answer: bool
+    images: ImageTable | None
 
     def conversation(self, record: Record) -> Conversation:
+        record = with_lists(record, self.source.lists or ())
+        if self.images is not None:
+            record = self.images.with_image(record)
+        other = self.source.prompt_without_choices
         return to_conversation(
             record,
-            prompt=self.prompt,
+            prompt=self.prompt if other is None or choices_of(record) else other,
             system=self.system,
             requires_answer=self.requires_answer,
             group_fields=self.source.group_fields or (),
@@ -159,7 +174,8 @@ def open_source(
     Raises:
         RecordError: a record or image that cannot be used, named with its file and a remedy.
     """
-    reading = _Reading(source=source, prompt=prompt, system=system, requires_answer=requires_answer)
+    images = ImageTable(source.images_from) if source.images_from is not None else None
+    reading = _Reading(source=source, prompt=prompt, system=system, requires_answer=requires_answer, images=images)
     if source.streaming:
         return StreamedWindows(reading)
     records = read_records(source.path, **reading.options())  # type: ignore[arg-type]

@@ -17,6 +17,7 @@ from typing import Final, TypeAlias
 from vlm_lit.data.choices import CHOICES, MOST_CHOICES, as_lines
 from vlm_lit.data.image_paths import ImageProblem
 from vlm_lit.data.images import to_image_ref
+from vlm_lit.data.numbered_images import numbered_images, shown_images, split_at_markers
 from vlm_lit.schema import IMAGE, ImageRef, ImageSlot, Part, Record, RecordError, Role, Turn
 
 ACCEPTED_FORMS: Final = (
@@ -66,6 +67,8 @@ def draft(record: Record, prompt: str | None) -> Draft:
 
     A template's fields are written `{name}`, or `{name|words}` with the words to use where the field is empty. Without
     `{question}` in it, the record needs no question. A list is written with commas, `{choices}` as lines `A. red`.
+    Of a record with `image_1`, `image_2`, ... and no other images, `<image 2>` is the place of the second; one that is
+    not named is not shown, and all stand at the start where none is.
 
     Raises:
         RecordError: no accepted form, or a part of it has the wrong shape.
@@ -168,12 +171,22 @@ def _question(record: Record, prompt: str) -> Draft:
     asks = any(name == "question" for _, name, _, _ in pieces)
     if asks:
         _check_question(record)
-    images = _record_images(record)
     text = "".join(literal + _filled(record, name, spec, how) for literal, name, spec, how in pieces)
     if not asks and record.fields.get("question") is not None:
         remedy = "Put {question} into it, or rename the field by the setting `columns` if it is not to be asked."
         raise refusal(record, "the prompt leaves out the question", remedy=remedy, code="prompt_question")
-    return Draft(turns=[Turn(role="user", content=(*(IMAGE for _ in images), text))], images=images)
+    content, images = _with_images(record, text)
+    return Draft(turns=[Turn(role="user", content=content)], images=images)
+
+
+def _with_images(record: Record, text: str) -> tuple[tuple[Part, ...], list[ImageRef]]:
+    if not numbered_images(record):
+        images = _record_images(record)
+        return (*(IMAGE for _ in images), text), images
+    pieces = split_at_markers(text)
+    images = [_image(record, value) for value in shown_images(record, pieces)]
+    content = tuple(piece if isinstance(piece, str) else IMAGE for piece in pieces)
+    return (content if IMAGE in content else (*(IMAGE for _ in images), *content)), images
 
 
 def _check_question(record: Record) -> None:

@@ -52,9 +52,13 @@ def _normalised_distance(prediction: str, target: str, whitespace: Whitespace) -
         p, t = prediction.lower().strip(), target.lower().strip()
         longest = max(len(p), len(t))
     else:
-        p, t = " ".join(prediction.lower().split()), " ".join(target.lower().split())
+        p, t = _collapsed(prediction), _collapsed(target)
         longest = max(len(prediction.upper()), len(target.upper()))
     return levenshtein(p, t) / longest if longest else 0.0
+
+
+def _collapsed(text: str) -> str:
+    return " ".join(text.lower().split())
 
 
 def levenshtein(a: str, b: str) -> int:
@@ -96,3 +100,7 @@ class ANLS(Rule):
             whitespace=self.whitespace,
         )
         return (score,)
+
+    def compared(self, answer: Answer) -> tuple[str, Sequence[str]]:
+        """In lower case with runs of blanks as one; how near two texts are does not show."""
+        return _collapsed(answer.prediction), [_collapsed(reference) for reference in answer.references]

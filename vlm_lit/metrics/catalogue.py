@@ -14,6 +14,7 @@ from vlm_lit.metrics.aokvqa import AOKVQAAccuracy
 from vlm_lit.metrics.bleu import BLEU
 from vlm_lit.metrics.chartqa import ChartQARelaxedAccuracy
 from vlm_lit.metrics.gqa import GQAAccuracy
+from vlm_lit.metrics.mmmu import MMMUAccuracy
 from vlm_lit.metrics.multiple_choice import MultipleChoiceAccuracy
 from vlm_lit.metrics.pope import POPE
 from vlm_lit.metrics.rouge import RougeL
@@ -37,6 +38,7 @@ RULES: Final[Mapping[str, type[Rule]]] = MappingProxyType(
         "pope": POPE,
         "gqa": GQAAccuracy,
         "multiple_choice": MultipleChoiceAccuracy,
+        "mmmu": MMMUAccuracy,
         "exact_match": ExactMatch,
         "vizwiz": VizWizAccuracy,
         "aokvqa": AOKVQAAccuracy,
@@ -53,8 +55,8 @@ class MetricSettings:
     """A metric by name.
 
     Args:
-        name: vqa_v2 (logged as vqa_accuracy), textvqa, chartqa_relaxed, anls, pope, gqa, multiple_choice, exact_match,
-            vizwiz, aokvqa, bleu, rouge_l or answer_length.
+        name: vqa_v2 (logged as vqa_accuracy), textvqa, chartqa_relaxed, anls, pope, gqa, multiple_choice, mmmu,
+            exact_match, vizwiz, aokvqa, bleu, rouge_l or answer_length.
         options: what to change of the metric's definition, for example {normalize: always}.
 
     Raises:

@@ -98,3 +98,10 @@ class ChartQARelaxedAccuracy(Rule):
             ignore_case=self.ignore_case,
         )
         return (score,)
+
+    def compared(self, answer: Answer) -> tuple[str, Sequence[str]]:
+        """A prediction that is right by a reference as that reference; in lower case if case is ignored."""
+        said = answer.prediction.strip() if self.strip_prediction else answer.prediction
+        met = (r for r in answer.references if _is_right(said, r, percent=self.percent, ignore_case=self.ignore_case))
+        first, *others = [text.lower() if self.ignore_case else text for text in (next(met, said), *answer.references)]
+        return first, others

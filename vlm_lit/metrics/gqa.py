@@ -35,8 +35,11 @@ def gqa_score(prediction: str, references: Sequence[str], *, processor: Processo
     """
     check_choice("gqa", "processor", processor, Processor)
     need_references("GQA accuracy", references)
-    prediction = prediction.rstrip(".").lower() if processor == "llava" else prediction
-    return float(prediction in references)
+    return float(_processed(prediction, processor) in references)
+
+
+def _processed(prediction: str, processor: Processor) -> str:
+    return prediction.rstrip(".").lower() if processor == "llava" else prediction
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,10 @@ class GQAAccuracy(Rule):
     def counts(self, answer: Answer) -> Counts:
         """The item's `gqa_score` under these options."""
         return (gqa_score(answer.prediction, answer.references, processor=self.processor),)
+
+    def compared(self, answer: Answer) -> tuple[str, Sequence[str]]:
+        """The prediction after `processor`, the references as they are."""
+        return _processed(answer.prediction, self.processor), answer.references
 
     def groups(self, answer: Answer) -> Mapping[str, str]:
         """The item's groups, and whether it asks for one of two answers where its structural type says so."""

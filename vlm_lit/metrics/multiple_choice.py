@@ -116,7 +116,7 @@ class MultipleChoiceAccuracy(Rule):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.seed and self.fallback != "random":
-            raise ConfigError("multiple_choice: seed has no effect without fallback random. Set both, or neither.")
+            raise ConfigError(f"{self.title}: seed has no effect without fallback random. Set both, or neither.")
 
     @property
     def name(self) -> str:
@@ -129,9 +129,13 @@ class MultipleChoiceAccuracy(Rule):
     def counts(self, answer: Answer) -> Counts:
         """Right and unparsed, each 0 or 1."""
         right = _right_letter(answer)
-        letter = extracted_letter(answer.prediction, answer.choices, extractor=self.extractor)
+        letter = self._letter(answer)
         chosen = self._drawn(answer) if letter is None and self.fallback == "random" else letter
         return float(chosen == right), float(letter is None)
+
+    def compared(self, answer: Answer) -> tuple[str, Sequence[str]]:
+        """The letters; a reply that means none, as it is, even where one is drawn for it."""
+        return self._letter(answer) or answer.prediction, [_right_letter(answer)]
 
     def values(self, sums: Sequence[float], n: int) -> dict[str, float]:
         """The accuracy and the share of unparsed replies."""
@@ -140,6 +144,9 @@ class MultipleChoiceAccuracy(Rule):
     def unparsed(self, sums: Sequence[float]) -> int:
         """How many replies meant no letter."""
         return int(sums[1])
+
+    def _letter(self, answer: Answer) -> str | None:
+        return extracted_letter(answer.prediction, answer.choices, extractor=self.extractor)
 
     def _drawn(self, answer: Answer) -> str:
         letters = letters_of(answer.choices)

@@ -86,6 +86,11 @@ class POPE(Rule):
         flags = (said is truth, truth and said is True, said is True, missed, said is None)
         return tuple(map(float, flags))
 
+    def compared(self, answer: Answer) -> tuple[str, Sequence[str]]:
+        """Yes or no; a prediction read as neither, as it is."""
+        words = {True: "yes", False: "no", None: answer.prediction}
+        return words[pope_answer(answer.prediction, parser=self.parser)], [words[_truth(answer.references)]]
+
     def values(self, sums: Sequence[float], n: int) -> dict[str, float]:
         """The accuracy as `overall`, then the details."""
         right, true_yes, said_yes, missed, unparsed = sums

@@ -88,6 +88,10 @@ class Rule(ABC):
         """How many of the answers summed had no form that the metric understands."""
         return 0
 
+    def compared(self, answer: Answer) -> tuple[str, Sequence[str]]:
+        """The prediction and the references as this metric sees them when it compares; here, as they are."""
+        return answer.prediction, answer.references
+
     def groups(self, answer: Answer) -> Mapping[str, str]:
         """The breakdowns an item enters: its own, and those that follow from them."""
         return answer.groups

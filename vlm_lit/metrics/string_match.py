@@ -82,3 +82,11 @@ class ExactMatch(Rule):
             ignore_articles=self.ignore_articles,
         )
         return (score,)
+
+    def compared(self, answer: Answer) -> tuple[str, Sequence[str]]:
+        """Without what is ignored, both."""
+        first, *others = [
+            _simplified(text, case=self.ignore_case, punctuation=self.ignore_punctuation, articles=self.ignore_articles)
+            for text in (answer.prediction, *answer.references)
+        ]
+        return first, others

@@ -69,3 +69,8 @@ class TextVQAAccuracy(Rule):
     def counts(self, answer: Answer) -> Counts:
         """The item's `textvqa_score` under these options."""
         return (textvqa_score(answer.prediction, answer.references, normalizer=self.normalizer),)
+
+    def compared(self, answer: Answer) -> tuple[str, Sequence[str]]:
+        """Normalised, both."""
+        normalise = _NORMALIZERS[self.normalizer]
+        return normalise(answer.prediction), [normalise(reference) for reference in answer.references]

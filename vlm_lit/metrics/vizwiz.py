@@ -29,7 +29,11 @@ def vizwiz_score(prediction: str, references: Sequence[str]) -> float:
         VlmLitError: there are no references.
     """
     need_references("VizWiz accuracy", references)
-    return agreement(list(references).count(vqa_normalise(one_line(prediction))), len(references))
+    return agreement(list(references).count(_normalised(prediction)), len(references))
+
+
+def _normalised(prediction: str) -> str:
+    return vqa_normalise(one_line(prediction))
 
 
 @dataclass(frozen=True)
@@ -41,3 +45,7 @@ class VizWizAccuracy(Rule):
     def counts(self, answer: Answer) -> Counts:
         """The item's `vizwiz_score`."""
         return (vizwiz_score(answer.prediction, answer.references),)
+
+    def compared(self, answer: Answer) -> tuple[str, Sequence[str]]:
+        """The prediction normalised, the references as they are."""
+        return _normalised(answer.prediction), answer.references

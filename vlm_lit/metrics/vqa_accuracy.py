@@ -54,12 +54,19 @@ def vqa_score(
     check_choice("vqa_accuracy", "aggregation", aggregation, Aggregation)
     check_choice("vqa_accuracy", "prediction_processor", prediction_processor, PredictionProcessor)
     need_references("VQA accuracy", references)
-    prediction = m4c_normalise(prediction) if prediction_processor == "m4c" else one_line(prediction)
+    prediction, references = _compared(prediction, references, normalize, prediction_processor)
+    return agreement(references.count(prediction), len(references), aggregation)
+
+
+def _compared(
+    prediction: str, references: Sequence[str], normalize: Normalize, processor: PredictionProcessor
+) -> tuple[str, list[str]]:
+    prediction = m4c_normalise(prediction) if processor == "m4c" else one_line(prediction)
     references = [one_line(reference) for reference in references]
     # Unanimous references are compared raw in the official code: `Yes` against ten `yes` scores 0.
     if normalize == "always" or len(set(references)) > 1:
-        prediction, references = vqa_normalise(prediction), [vqa_normalise(reference) for reference in references]
-    return agreement(references.count(prediction), len(references), aggregation)
+        return vqa_normalise(prediction), [vqa_normalise(reference) for reference in references]
+    return prediction, references
 
 
 def agreement(matches: int, n: int, aggregation: Aggregation = "leave_one_out") -> float:
@@ -113,3 +120,7 @@ class VQAAccuracy(Rule):
             prediction_processor=self.prediction_processor,
         )
         return (score,)
+
+    def compared(self, answer: Answer) -> tuple[str, Sequence[str]]:
+        """Normalised, unless the references are all the same and `normalize` is `official`."""
+        return _compared(answer.prediction, answer.references, self.normalize, self.prediction_processor)

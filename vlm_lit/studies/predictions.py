@@ -13,6 +13,9 @@ from vlm_lit.schema import Prediction, VlmLitError
 def read_predictions(path: Path | str) -> list[Prediction]:
     """Reads a run's `predictions.jsonl`: one JSON object a line, with exactly the fields of `Prediction`.
 
+    `choices` may be left out: only multiple choice questions have them. So may `confidence`: only an answer chosen from
+    a list has one.
+
     Raises:
         VlmLitError: the file cannot be read, is empty, or a line is broken or repeats an id; names file and line.
     """
@@ -37,15 +40,17 @@ def _parsed(line: bytes, *, where: str) -> Prediction:
         row = json.loads(line)
     except ValueError as error:  # broken JSON, or bytes that are not UTF-8
         raise VlmLitError(f"{where}: is not JSON ({error}). The file may be cut short; evaluate again.") from error
-    if not isinstance(row, dict) or row.keys() != _CHECKS.keys():
+    if not isinstance(row, dict) or {*row, *_OPTIONAL} != _CHECKS.keys():
         found = ", ".join(row) if isinstance(row, dict) else type(row).__name__
-        raise VlmLitError(f"{where}: needs the fields {', '.join(_CHECKS)}; found {found}.")
+        needed = ", ".join(name for name in _CHECKS if name not in _OPTIONAL)
+        raise VlmLitError(f"{where}: needs the fields {needed}; found {found}.")
+    row = {**_OPTIONAL, **row}
     wrong = [name for name, is_right in _CHECKS.items() if not is_right(row[name])]
     if wrong:
         raise VlmLitError(
             f"{where}: {', '.join(f'{name} = {row[name]!r}' for name in wrong)} cannot be. Evaluate again."
         )
-    return Prediction(**{**row, "references": tuple(row["references"])})
+    return Prediction(**{**row, "references": tuple(row["references"]), "choices": tuple(row["choices"])})
 
 
 def _is_text(value: object) -> bool:
@@ -79,4 +84,7 @@ _CHECKS: Final[Mapping[str, Callable[[object], bool]]] = {
     "prediction": _is_text,
     "score": _is_fraction_or_none,
     "groups": _is_text_by_text,
+    "choices": _is_texts,
+    "confidence": _is_fraction_or_none,
 }
+_OPTIONAL: Final[Mapping[str, object]] = {"choices": [], "confidence": None}

@@ -26,11 +26,12 @@ def server_file(name: str, predictions: Sequence[Prediction]) -> str:
 
     Args:
         name: one of `FORMATS`.
-        predictions: one a question, under the data set's own ids.
+        predictions: one a question, under the data set's own ids; for A-OKVQA one in either of its settings, or both.
 
     Raises:
         ConfigError: there is no such format.
-        VlmLitError: an id is not of the server's kind, or two predictions have one id; names it.
+        VlmLitError: an id is not of the server's kind, two predictions have one id, or only one of A-OKVQA's two
+            settings has it; names it.
     """
     if name not in FORMATS:
         raise ConfigError(f"There is no server format {name!r}. Formats are: {', '.join(FORMATS)}.")
@@ -58,15 +59,24 @@ def _gqa(predictions: Sequence[Prediction]) -> str:
 
 
 def _mmmu(predictions: Sequence[Prediction]) -> str:
-    """A reply that is one letter, however dressed, is that letter; open questions keep their words."""
+    """A reply that means one of the options is its letter; open questions keep their words."""
     answers = _by_id(predictions, _as_it_is)
-    return _as_json({key: _letter_or_words(p.prediction) for key, p in answers.items()})
+    return _as_json({key: _letter_or_words(p) for key, p in answers.items()})
 
 
 def _aokvqa(predictions: Sequence[Prediction]) -> str:
-    """The setting is told from the question: options that it shows are what is chosen from."""
-    answers = _by_id(predictions, _as_it_is)
-    return _as_json({key: _settings(p) for key, p in answers.items()})
+    """Answers to questions with options are chosen among them, others direct; a chosen one stands in for both."""
+    chosen = _by_id([p for p in predictions if _options(p)], _as_it_is)
+    direct = _by_id([p for p in predictions if not _options(p)], _as_it_is)
+    strangers = sorted(chosen.keys() ^ direct.keys())
+    if chosen and direct and strangers:
+        raise VlmLitError(
+            f"{len(strangers):,} questions have an answer in one of the two settings only, such as {strangers[0]!r}. "
+            "Give both runs the same split, or hand in one of them."
+        )
+    texts = {key: _chosen_text(p) for key, p in chosen.items()}
+    both = {key: {"multiple_choice": text, "direct_answer": text} for key, text in texts.items()}
+    return _as_json({key: {**both.get(key, {}), "direct_answer": p.prediction} for key, p in direct.items()} or both)
 
 
 def _pope(predictions: Sequence[Prediction]) -> str:
@@ -121,24 +131,25 @@ def _as_it_is(prediction: Prediction) -> str:
     return prediction.id
 
 
-def _letter_or_words(reply: str) -> str:
-    letter = _ONE_LETTER.fullmatch(reply.strip())
+def _letter_or_words(prediction: Prediction) -> str:
+    reply = prediction.prediction
+    if prediction.choices:
+        return extracted_letter(reply, prediction.choices) or reply
+    letter = _ONE_LETTER.fullmatch(reply.strip())  # an older file has no choices
     return letter[1] if letter else reply
 
 
-def _settings(prediction: Prediction) -> dict[str, str]:
-    options = _options(prediction.question)
-    if not options:
-        return {"direct_answer": prediction.prediction}
+def _chosen_text(prediction: Prediction) -> str:
+    options = _options(prediction)
     letter = extracted_letter(prediction.prediction, options)
-    chosen = prediction.prediction if letter is None else options[LETTERS.index(letter)]
-    return {"multiple_choice": chosen, "direct_answer": chosen}
+    return prediction.prediction if letter is None else options[LETTERS.index(letter)]
 
 
-def _options(question: str) -> list[str]:
-    """The texts of the lines `A. red`, `B. green`, ... of a question."""
-    lines = filter(None, map(_OPTION.fullmatch, question.splitlines()))
-    return [line[2] for line, letter in zip(lines, LETTERS, strict=False) if line[1] == letter]
+def _options(prediction: Prediction) -> Sequence[str]:
+    """The choices; in an older file, the texts of the lines `A. red`, `B. green`, ... of the question."""
+    lines = filter(None, map(_OPTION.fullmatch, prediction.question.splitlines()))
+    shown = [line[2] for line, letter in zip(lines, LETTERS, strict=False) if line[1] == letter]
+    return prediction.choices or shown
 
 
 def _as_json(content: object) -> str:

@@ -47,6 +47,18 @@ class ClosedSet:
             raise ConfigError(f"model.answer_from names {twice!r} twice. Take one out.")
 
 
+@dataclass(frozen=True)
+class Reply:
+    """What a model answers, stripped of blanks at both ends.
+
+    `confidence` is the chosen answer's share in the softmax over the log-likelihoods (or, with `mean`, over their means
+    per token) of all answers it was chosen from; None for what the model says by itself.
+    """
+
+    text: str
+    confidence: float | None = None
+
+
 class Answering:
     """Answers prompts.
 
@@ -80,15 +92,16 @@ class Answering:
 
     def answers(self, batch: PromptBatch, max_new_tokens: int) -> list[str]:
         """An answer to each conversation of the batch, stripped of blanks at both ends."""
+        return [reply.text for reply in self.replies(batch, max_new_tokens)]
+
+    def replies(self, batch: PromptBatch, max_new_tokens: int) -> list[Reply]:
+        """An answer to each conversation of the batch, with its confidence where it was chosen from a list."""
         inputs = batch.inputs
         if batch.features is not None:
             inputs = with_features(without_adapter_shell(self.model), self.family, inputs, batch.features)
-        texts = (
-            self._said(inputs, batch.segments, max_new_tokens)
-            if self.answer_from is None
-            else self._chosen(inputs, batch.segments, self.answer_from)
-        )
-        return [text.strip() for text in texts]
+        if self.answer_from is not None:
+            return self._chosen(inputs, batch.segments, self.answer_from)
+        return [Reply(text.strip()) for text in self._said(inputs, batch.segments, max_new_tokens)]
 
     def _said(self, inputs: Mapping[str, Any], segments: Tensor | None, longest: int) -> list[str]:
         tokens = (
@@ -100,7 +113,7 @@ class Answering:
         )
         return [str(text) for text in self.encoder.tokenizer.batch_decode(tokens, skip_special_tokens=True)]
 
-    def _chosen(self, inputs: Mapping[str, Any], segments: Tensor | None, given: ClosedSet) -> list[str]:
+    def _chosen(self, inputs: Mapping[str, Any], segments: Tensor | None, given: ClosedSet) -> list[Reply]:
         scores = closed_set_scores(
             self.model,
             inputs,
@@ -110,4 +123,8 @@ class Answering:
             pad=self.stop.pad,
             per_token=given.score == "mean",
         )
-        return [given.answers[best] for best in scores.argmax(1).tolist()]
+        # In float64 the surest answers are not all rounded to one.
+        shares = scores.double().softmax(1)
+        best = scores.argmax(1)
+        sure = shares.gather(1, best[:, None])[:, 0]
+        return [Reply(given.answers[b].strip(), c) for b, c in zip(best.tolist(), sure.tolist(), strict=True)]

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Final
 
 import torch.distributed as dist
 
 from vlm_lit.metrics.accumulators import ItemMetric
+from vlm_lit.metrics.calibration import Bin, expected_calibration_error, reliability
 from vlm_lit.metrics.catalogue import MetricSettings, rule
 from vlm_lit.metrics.rules import Answer, Rule
 from vlm_lit.schema import ConfigError, Prediction
+from vlm_lit.training.answering import ClosedSet, Score
 
 DEFAULT_METRICS: Final = (MetricSettings("vqa_accuracy"), MetricSettings("exact_match"))
 
@@ -23,12 +25,16 @@ class Evaluation:
 
     Args:
         metrics: the metrics by name, or by name and options; None takes VQA accuracy and exact match.
+        answer_from: what answers are chosen from; it names the calibration error.
 
     Raises:
         ConfigError: a metric or option is unknown, one is asked for twice, or the leading one is no score.
     """
 
-    def __init__(self, metrics: Sequence[MetricSettings | str] | None = None) -> None:
+    def __init__(
+        self, metrics: Sequence[MetricSettings | str] | None = None, answer_from: ClosedSet | None = None
+    ) -> None:
+        self.ece_name = ece_name(answer_from.score if answer_from is not None else "sum")
         self.metrics = [ItemMetric(rule) for rule in chosen_rules(metrics)]
         self.predictions: list[Prediction] = []
 
@@ -47,24 +53,45 @@ class Evaluation:
                     [p.references for p in judged],
                     [p.id for p in judged],
                     [p.groups for p in judged],
+                    [p.choices for p in judged],
                 )
         self.predictions += [replace(p, score=self._score(p)) if p.references else p for p in predictions]
 
     def finish(self) -> tuple[list[Prediction], dict[str, float]]:
         """All ranks' predictions, once each in order of first sight, and every metric's values as fractions.
 
-        The values of `answer_length` are words and ratios.
+        The values of `answer_length` are words and ratios. The calibration error of the leading metric's scores comes
+        last, where answers have a confidence.
         """
-        values: dict[str, float] = {}
-        for metric in self.metrics:
-            if self.predictions and any(p.references for p in self.predictions):
-                values |= {_key(metric.name, group): value for group, value in metric.compute().items()}
-        return gathered(self.predictions), values
+        predictions, values = gathered(self.predictions), dict[str, float]()
+        # Asked of all ranks' answers: computing is a meeting, which a rank without a question may not miss.
+        if any(p.references for p in predictions):
+            for metric in self.metrics:
+                if not metric.update_called:
+                    metric.update([], [], [])  # torchmetrics would warn
+                values |= {logged_name(metric.name, group): value for group, value in metric.compute().items()}
+        bins = reliability_of(predictions)
+        return predictions, values | ({self.ece_name: expected_calibration_error(bins)} if bins else {})
 
     def _score(self, prediction: Prediction) -> float | None:
-        return self.leading.rule.score(
-            Answer(prediction.prediction, prediction.references, prediction.id, groups=prediction.groups)
-        )
+        return self.leading.rule.score(answer_of(prediction))
+
+
+def answer_of(prediction: Prediction) -> Answer:
+    """A prediction as a metric's rule takes it."""
+    p = prediction
+    return Answer(p.prediction, p.references, p.id, p.choices, p.groups)
+
+
+def ece_name(score: Score) -> str:
+    """What the calibration error is logged as: from means per token it is another quantity, and called so."""
+    return "ece" if score == "sum" else f"ece[answer_score={score}]"
+
+
+def reliability_of(predictions: Iterable[Prediction]) -> list[Bin]:
+    """The bins of the answers that have a confidence and a score; none where there is no such answer."""
+    judged = [(p.confidence, p.score) for p in predictions if p.confidence is not None and p.score is not None]
+    return reliability(judged) if judged else []
 
 
 def chosen_rules(metrics: Sequence[MetricSettings | str] | None) -> list[Rule]:
@@ -88,7 +115,7 @@ def chosen_rules(metrics: Sequence[MetricSettings | str] | None) -> list[Rule]:
     return rules
 
 
-def _key(metric: str, group: str) -> str:
+def logged_name(metric: str, group: str) -> str:
     """`vqa_accuracy`, `vqa_accuracy/number` (the official answer types), `vqa_accuracy/question_type/colour`."""
     if group == "overall":
         return metric
@@ -111,4 +138,7 @@ def _of_all_ranks(predictions: list[Prediction]) -> list[Prediction]:
 
 
 def _unique(predictions: Sequence[Prediction]) -> list[Prediction]:
-    return list({p.id: p for p in reversed(predictions)}.values())[::-1]
+    first: dict[str, Prediction] = {}
+    for prediction in predictions:
+        first.setdefault(prediction.id, prediction)
+    return list(first.values())

@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 from lightning.pytorch import Callback, LightningModule
 from lightning.pytorch import Trainer as LightningTrainer
-from lightning.pytorch.loggers import TensorBoardLogger
 from PIL import Image, ImageDraw, ImageFont
 
 from vlm_lit.data.images import load_images
 from vlm_lit.data.sources import ConversationDataset
 from vlm_lit.schema import Conversation, Prediction
 from vlm_lit.training.base import VisionLanguageModule
+from vlm_lit.training.callbacks.pictures import logged, what_was_shown
 from vlm_lit.training.supervised import SupervisedModule
 
 _SIDE, _TEXT, _MARGIN = 200, 88, 8
+_FONT, _TITLE_FONT, _TITLE_LINE = ImageFont.load_default(11), ImageFont.load_default(14), 18
 _RIGHT, _WRONG, _INK = (20, 120, 40), (180, 30, 30), (30, 30, 30)
 
 
@@ -45,13 +45,12 @@ class PredictionPanel(Callback):
         assert isinstance(pl_module, SupervisedModule)
         shown = fixed_examples(pl_module, split, self.examples)
         by_id = {p.id: p for p in pl_module.last_predictions}
-        panel = draw_panel([(c, by_id[c.id]) for c in shown if c.id in by_id])
+        instead = what_was_shown(pl_module.data.blind)
+        title = f"{instead}, not these" if instead else ""
+        panel = draw_panel([(c, by_id[c.id]) for c in shown if c.id in by_id], title=title)
         if panel is None:
             return
-        for logger in trainer.loggers:
-            if isinstance(logger, TensorBoardLogger):
-                step = max(trainer.global_step - 1, 0)  # where Lightning logs the scores of the same answers
-                logger.experiment.add_image(f"{split}/predictions", np.asarray(panel), step, dataformats="HWC")
+        logged(trainer, f"{split}/predictions", panel)
         if trainer.default_root_dir and split == "test":
             panel.save(Path(trainer.default_root_dir) / "predictions.png")
 
@@ -69,17 +68,26 @@ def fixed_examples(module: VisionLanguageModule, split: str, n: int) -> list[Con
     return list(chosen.values())
 
 
-def draw_panel(examples: Sequence[tuple[Conversation, Prediction]], columns: int = 4) -> Image.Image | None:
-    """Images with question, reference and answer under each; right answers green, wrong ones red."""
+def draw_panel(
+    examples: Sequence[tuple[Conversation, Prediction]], columns: int = 4, *, title: str = ""
+) -> Image.Image | None:
+    """Images with question, reference and answer under each; right answers green, wrong ones red.
+
+    A title, where there is one, stands above them in lines as wide as the panel.
+    """
     if not examples:
         return None
     columns = min(columns, len(examples))
     rows = -(-len(examples) // columns)
     width, height = _SIDE + 2 * _MARGIN, _SIDE + _TEXT + 2 * _MARGIN
-    sheet = Image.new("RGB", (columns * width, rows * height), "white")
+    lines = _lines(title, columns * width - 2 * _MARGIN, _TITLE_FONT) if title else []
+    header = len(lines) * _TITLE_LINE + _MARGIN if lines else 0
+    sheet = Image.new("RGB", (columns * width, header + rows * height), "white")
+    for row, line in enumerate(lines):
+        ImageDraw.Draw(sheet).text((_MARGIN, _MARGIN + row * _TITLE_LINE), line, fill=_WRONG, font=_TITLE_FONT)
     for i, (conversation, prediction) in enumerate(examples):
         cell = _cell(conversation, prediction)
-        sheet.paste(cell, ((i % columns) * width + _MARGIN, (i // columns) * height + _MARGIN))
+        sheet.paste(cell, ((i % columns) * width + _MARGIN, header + (i // columns) * height + _MARGIN))
     return sheet
 
 
@@ -110,16 +118,19 @@ def _fitted(size: tuple[int, int]) -> tuple[int, int]:
 
 
 def _write(draw: ImageDraw.ImageDraw, text: str, top: int, ink: tuple[int, int, int]) -> int:
-    font = ImageFont.load_default(11)
+    for written in _lines(text, _SIDE, _FONT)[:3]:
+        draw.text((0, top), written, fill=ink, font=_FONT)
+        top += 13
+    return top + 1
+
+
+def _lines(text: str, width: int, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> list[str]:
     lines, line = [], ""
     for word in text.split():
         longer = f"{line} {word}".strip()
-        if draw.textlength(longer, font) <= _SIDE:
+        if font.getlength(longer) <= width:
             line = longer
         else:
             lines.append(line)
             line = word
-    for written in [*lines, line][:3]:
-        draw.text((0, top), written, fill=ink, font=font)
-        top += 13
-    return top + 1
+    return [*lines, line]

@@ -80,7 +80,13 @@ class RunDirectory(Callback):
 
 def write_predictions(path: Path, predictions: Iterable[Prediction]) -> None:
     """Write `predictions.jsonl`, one prediction a line."""
-    write_whole(path, "".join(json.dumps(asdict(p), ensure_ascii=False) + "\n" for p in predictions))
+    write_whole(path, "".join(json.dumps(_line(p), ensure_ascii=False) + "\n" for p in predictions))
+
+
+def _line(prediction: Prediction) -> dict[str, object]:
+    """Its fields; those that few predictions have, only where there is something in them."""
+    nothing = {"choices": (), "confidence": None}
+    return {name: value for name, value in asdict(prediction).items() if name not in nothing or value != nothing[name]}
 
 
 def write_whole(path: Path, text: str) -> None:

@@ -1,0 +1,188 @@
+"""What did a benchmark ask, and what was answered? Its official annotations and the result file that its server reads.
+
+The benchmark is told by the annotations: VQA (v1, v2, OK-VQA), TextVQA, DocVQA, VizWiz, GQA and A-OKVQA.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, TypeAlias
+
+from vlm_lit.commands.filed_rows import FiledAnswer, Row, loaded, rows, with_unique_ids
+from vlm_lit.metrics.aokvqa import DIFFICULT
+from vlm_lit.metrics.rules import Answer
+from vlm_lit.schema import ConfigError, RecordError
+
+_Members: TypeAlias = Sequence[Mapping[str, object]]
+
+_VQA_GROUPS: Final = ("answer_type", "question_type")
+_GQA_GROUPS: Final = ("structural", "semantic", "detailed")
+_AOKVQA_SETTINGS: Final = {"aokvqa": "direct_answer", "exact_match": "multiple_choice"}
+_REMEDY: Final = "Give one of these as it was published, or answers and references in one file by --records."
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Form:
+    """How a benchmark writes its files.
+
+    `id_key` and `result_key` name a question in the annotations and in the result file, `answer_key` its answer there.
+    """
+
+    name: str
+    id_key: str
+    result_key: str
+    answer_key: str = "answer"
+    asked: Callable[[Row, str, str], Answer]
+
+
+def read_official(
+    predictions: Path, annotations: Path, questions: Path | None = None, *, metric: str
+) -> list[FiledAnswer]:
+    """Reads a result file and the annotations it answers, in the order of the annotations.
+
+    Groups are VQA's and VizWiz' `answer_type` and `question_type`, GQA's `structural`, `semantic` and `detailed`, and
+    A-OKVQA's `difficult_direct_answer`.
+
+    Args:
+        predictions: what the benchmark's server is handed.
+        annotations: what was published.
+        questions: VQA's questions, to check that they are the same; the others' stand in the annotations.
+        metric: the metric's name, by which A-OKVQA's direct answers or chosen options are meant.
+
+    Raises:
+        RecordError: a file is broken, of no known form, repeats an id, or the files are not about the same questions.
+        ConfigError: there is no such file, or the metric judges neither of A-OKVQA's settings.
+    """
+    form, members = _recognised(annotations, loaded(annotations))
+    if questions is not None and form is not _VQA:
+        raise ConfigError(f"--questions is for VQA; {annotations} holds {form.name}'s questions itself. Leave it out.")
+    found = _chosen_or_direct(predictions, metric) if form is _AOKVQA else _results(predictions, form)
+    numbered = (Row(annotations, index, member, id_key=form.id_key) for index, member in enumerate(members))
+    # One that is missing is named with all the others, once they are known.
+    filed = list(with_unique_ids(row.filed(form.asked(row, found.get(row.id, ""), metric)) for row in numbered))
+    asked = {item.answer.id for item in filed}
+    _same_ids(predictions, set(found), annotations, asked)
+    if questions is not None:
+        _same_ids(questions, _ids_of_questions(questions), annotations, asked)
+    return filed
+
+
+def _recognised(path: Path, whole: object) -> tuple[_Form, _Members]:
+    """Whose annotations these are, and the questions in them."""
+    for found, members in _candidates(whole):
+        if members and all(isinstance(member, dict) for member in members):
+            return found, members
+    raise RecordError(
+        "these are no annotations of VQA, TextVQA, DocVQA, VizWiz, GQA or A-OKVQA",
+        remedy=_REMEDY,
+        file=path,
+        code="json.form",
+    )
+
+
+def _candidates(whole: object) -> Iterator[tuple[_Form, _Members]]:
+    if isinstance(whole, dict):
+        for key, forms in (("annotations", (_VQA,)), ("data", (_TEXTVQA, _DOCVQA))):
+            members = whole.get(key)
+            if isinstance(members, list):
+                yield from ((form, members) for form in forms if _has(members, form.id_key))
+        if _has(list(whole.values()), "imageId"):
+            yield _GQA, [_gqa_member(key, entry) for key, entry in whole.items()]
+    if isinstance(whole, list):
+        if _has(whole, "question_id", "choices"):
+            yield _AOKVQA, whole
+        if _has(whole, "image", "answers"):
+            yield _VIZWIZ, whole
+
+
+def _gqa_member(key: str, entry: object) -> Any:  # noqa: ANN401 - whether it is an object is looked at with the others
+    return {"id": key, "image_id": entry.get("imageId"), **entry} if isinstance(entry, dict) else entry
+
+
+def _has(members: Sequence[object], *keys: str) -> bool:
+    """Whether one of the first entries has these keys: one that lacks them is named later, as a broken record."""
+    return any(isinstance(member, dict) and member.keys() >= set(keys) for member in members[:2])
+
+
+def _results(path: Path, form: _Form) -> Mapping[str, str]:
+    found: dict[str, str] = {}
+    for index, entry in enumerate(rows(path)):
+        row = Row(path, index, entry, id_key=form.result_key)
+        if row.id in found:
+            row.refuse(f"the {form.result_key} {row.id} stands there twice", "Keep one answer a question.")
+        found[row.id] = row.text(form.answer_key)
+    return found
+
+
+def _chosen_or_direct(path: Path, metric: str) -> Mapping[str, str]:
+    """A-OKVQA's result file: an object of answers in both settings by question."""
+    if metric not in _AOKVQA_SETTINGS:
+        raise ConfigError(
+            f"A-OKVQA's files are not judged by {metric}: judge direct answers by --metric aokvqa, and chosen options, "
+            "which they hold as words, by --metric exact_match."
+        )
+    whole = loaded(path)
+    if not isinstance(whole, dict) or not all(isinstance(entry, dict) for entry in whole.values()):
+        remedy = 'Write {"question id": {"multiple_choice": "red", "direct_answer": "red"}, ...}.'
+        raise RecordError("it is no object of answers by question", remedy=remedy, file=path, code="json.form")
+    entries = ({"question_id": key, **entry} for key, entry in whole.items())
+    answers = (Row(path, index, entry, id_key="question_id") for index, entry in enumerate(entries))
+    return {row.id: row.text(_AOKVQA_SETTINGS[metric]) for row in answers}
+
+
+def _ids_of_questions(path: Path) -> set[str]:
+    whole = loaded(path)
+    members = whole.get("questions") if isinstance(whole, dict) else None
+    if not (isinstance(members, list) and members and all(isinstance(member, dict) for member in members)):
+        remedy = "Give the file as it was published."
+        raise RecordError("it has no list of objects named questions", remedy=remedy, file=path, code="json.form")
+    return {Row(path, index, row, id_key="question_id").id for index, row in enumerate(members)}
+
+
+def _same_ids(path: Path, ids: set[str], other: Path, wanted: set[str]) -> None:
+    missing, extra = sorted(wanted - ids), sorted(ids - wanted)
+    if missing:
+        problem = f"{len(missing):,} of the {len(wanted):,} questions in {other} are missing, such as {missing[0]}"
+        raise RecordError(
+            problem, remedy='Answer every question; "" is an answer.', file=path, record=missing[0], code="ids.missing"
+        )
+    if extra:
+        problem = f"{len(extra):,} question ids do not stand in {other}, such as {extra[0]}"
+        remedy = "Take them out, or give the annotations of the same split."
+        raise RecordError(problem, remedy=remedy, file=path, record=extra[0], code="ids.extra")
+
+
+def _people(row: Row, prediction: str, _: str) -> Answer:
+    """A question that people answered, with the types that the benchmark gave it."""
+    groups = {name: row.text(name) for name in _VQA_GROUPS if name in row.fields}
+    return Answer(prediction, row.texts("answers"), row.id, groups=groups)
+
+
+def _gqa(row: Row, prediction: str, _: str) -> Answer:
+    if row.fields.get("isBalanced") is False:
+        row.refuse("it is not balanced", "GQA is scored on balanced questions: give testdev_balanced_questions.json.")
+    types = row.fields.get("types")
+    found = types if isinstance(types, dict) else {}
+    groups = {name: value for name in _GQA_GROUPS if isinstance(value := found.get(name), str)}
+    return Answer(prediction, (row.text("answer"),), row.id, groups=groups)
+
+
+def _aokvqa(row: Row, prediction: str, metric: str) -> Answer:
+    groups = {DIFFICULT: str(row.fields.get(DIFFICULT)).lower()} if DIFFICULT in row.fields else {}
+    if _AOKVQA_SETTINGS[metric] == "direct_answer":
+        return Answer(prediction, row.texts("direct_answers"), row.id, groups=groups)
+    choices, right = row.texts("choices"), row.fields.get("correct_choice_idx")
+    if not isinstance(right, int) or isinstance(right, bool) or not 0 <= right < len(choices):
+        problem = f"correct_choice_idx is {right!r} where there are {len(choices)} choices"
+        row.refuse(problem, "Give a split whose answers are known.")
+    return Answer(prediction, (choices[right],), row.id)
+
+
+_VQA: Final = _Form(name="VQA", id_key="question_id", result_key="question_id", asked=_people)
+_TEXTVQA: Final = _Form(name="TextVQA", id_key="question_id", result_key="question_id", asked=_people)
+_DOCVQA: Final = _Form(name="DocVQA", id_key="questionId", result_key="questionId", asked=_people)
+_VIZWIZ: Final = _Form(name="VizWiz", id_key="image", result_key="image", asked=_people)
+_GQA: Final = _Form(name="GQA", id_key="id", result_key="questionId", answer_key="prediction", asked=_gqa)
+_AOKVQA: Final = _Form(name="A-OKVQA", id_key="question_id", result_key="question_id", asked=_aokvqa)

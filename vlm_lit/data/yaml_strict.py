@@ -1,0 +1,63 @@
+"""How is a YAML file read so that nothing in it is silently changed?
+
+PyYAML keeps the last of two equal keys, takes `.nan` for a number, makes a date of what looks like one, and reads
+1e-4 as text. Here the first two are mistakes, a date is text and 1e-4 is the number.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Hashable
+from typing import Any
+
+import yaml
+from yaml.constructor import ConstructorError
+
+
+class StrictLoader(yaml.SafeLoader):
+    """YAML in which a key written twice or a number that is none is a mistake, and a date is text."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012 - PyYAML's own way
+        first: [(tag, pattern) for tag, pattern in pairs if tag != "tag:yaml.org,2002:timestamp"]
+        for first, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        """Make a mapping's keys and values.
+
+        Raises:
+            ConstructorError: a key stands there twice.
+        """
+        seen: set[object] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if isinstance(key, Hashable) and key in seen:
+                raise ConstructorError(None, None, f"the key {key} stands there a second time", key_node.start_mark)
+            seen |= {key} if isinstance(key, Hashable) else set()
+        return super().construct_mapping(node, deep=deep)
+
+    def construct_yaml_float(self, node: yaml.ScalarNode) -> float:
+        """Make a number.
+
+        Raises:
+            ConstructorError: it is not finite.
+        """
+        value = super().construct_yaml_float(node)
+        if not math.isfinite(value):
+            raise ConstructorError(None, None, f"{node.value} is not a finite number", node.start_mark)
+        return value
+
+
+# YAML 1.1 reads 1e-4 as a string; everybody means the number.
+StrictLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9][0-9_]*(?:\.[0-9_]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
+)
+StrictLoader.add_constructor("tag:yaml.org,2002:float", StrictLoader.construct_yaml_float)
+
+
+def loading_problem(error: Exception) -> str:
+    """Where a text is no YAML, and why, in the words of PyYAML: `, line 3: the key a stands there a second time`."""
+    mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None) or str(error)
+    where = f", line {mark.line + 1}" if mark is not None else ""
+    return f"{where}: {problem}"

@@ -1,0 +1,66 @@
+"""How does a picture of answers reach TensorBoard, and what does it say of an evaluation without its own images?"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from typing import Any, Final
+
+import numpy as np
+from lightning.pytorch import Trainer as LightningTrainer
+from lightning.pytorch.loggers import TensorBoardLogger
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from PIL import Image
+
+from vlm_lit.data.blind import Blind
+
+INK: Final = "#1c2733"
+FAINT: Final = "#c9d1d9"
+STYLE: Final[Any] = {  # matplotlib's own type lists every key it knows
+    "font.size": 9,
+    "axes.edgecolor": FAINT,
+    "axes.labelcolor": INK,
+    "text.color": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "text.parse_math": False,  # an answer may hold a dollar sign
+}
+
+_DOTS_PER_INCH: Final = 120
+_SHOWN: Final[Mapping[Blind | None, str]] = {
+    None: "",
+    "blank": "BLIND (blank): the model was shown grey pictures",
+    "shuffle": "BLIND (shuffle): the model was shown other questions' pictures",
+    "drop": "BLIND (drop): the model was shown no pictures",
+}
+
+
+def what_was_shown(blind: Blind | None) -> str:
+    """What a picture's title says of an evaluation without its own images; nothing of any other."""
+    return _SHOWN[blind]
+
+
+def titled(title: str, blind: Blind | None) -> str:
+    """A title, and under it what was shown in the images' place."""
+    return "\n".join(line for line in (title, what_was_shown(blind)) if line)
+
+
+def logged(trainer: LightningTrainer, name: str, picture: Image.Image) -> None:
+    """Puts a picture into TensorBoard, at the step where Lightning logs the scores of the same answers."""
+    step = max(trainer.global_step - 1, 0)
+    for logger in trainer.loggers:
+        if isinstance(logger, TensorBoardLogger):
+            logger.experiment.add_image(name, np.asarray(picture), step, dataformats="HWC")
+
+
+def drawn(figure: Figure) -> Image.Image:
+    """A figure as a picture."""
+    figure.set_dpi(_DOTS_PER_INCH)
+    canvas = FigureCanvasAgg(figure)
+    with warnings.catch_warnings():
+        # Answers may be in letters that the font does not have; a box stands for each, and the file beside has them.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        canvas.draw()  # type: ignore[no-untyped-call]
+    pixels = np.asarray(canvas.buffer_rgba())  # type: ignore[no-untyped-call]
+    return Image.fromarray(pixels).convert("RGB")
