@@ -21,6 +21,7 @@ from vlm_lit.data.images import load_images
 from vlm_lit.data.over_length import OverLengthPolicy
 from vlm_lit.data.processors import load_processor
 from vlm_lit.models.adapters import LoraSettings
+from vlm_lit.models.families import LayeredPart
 from vlm_lit.models.parts import PartSettings, PartsSettings
 from vlm_lit.models.quantization import QuantizationSettings
 from vlm_lit.schema import IGNORE_INDEX, IMAGE, Batch, Conversation, ImageRef, Part, PromptBatch, PromptWindow, Turn
@@ -123,7 +124,9 @@ def parts(**changed: PartSettings) -> PartsSettings:
     return PartsSettings(**{**usual, **changed})
 
 
-def module(folder: Path, settings: PartsSettings | None = None, *, checkpointing: bool = False) -> SupervisedModule:
+def module(
+    folder: Path, settings: PartsSettings | None = None, *, checkpointing: bool | list[LayeredPart] = False
+) -> SupervisedModule:
     """The adapted model, every trained weight moved off its start so that all of it shows."""
     made = SupervisedModule(
         model_id=str(folder),

@@ -22,7 +22,7 @@ from vlm_lit.models.quantization import QuantizationSettings, quantization_confi
 from vlm_lit.training.supervised import SupervisedModule
 
 CONFIGS = Path(__file__).parent.parent / "configs"
-RUNNABLE = sorted(CONFIGS.glob("*.yaml"))
+RUNNABLE = sorted(p for folder in (CONFIGS, CONFIGS / "paper") for p in folder.glob("*.yaml"))
 OVERLAYS = sorted((CONFIGS / "overlay").glob("*.yaml"))
 PARTS = sorted(p for folder in ("trainer", "model", "data") for p in (CONFIGS / folder).glob("*.yaml"))
 

@@ -123,6 +123,19 @@ def with_peak_share(found: dict[str, Any], peak: float) -> dict[str, Any]:
     return {**found, "micro_batches": stages} if stages else found
 
 
+def reckoned(folder: Path, *, checkpointing: bool) -> dict[int, int]:
+    """The bytes that `python -m vlm_lit budget` says of our run, by micro-batch; empty where it could not say."""
+    config, found = folder / "ours.result.yaml", folder / "budget.json"
+    command = [sys.executable, "-m", "vlm_lit", "budget", "--config", str(config), "--format", "json", "--output"]
+    done = subprocess.run([*command, str(found)], capture_output=True, text=True, check=False)
+    if done.returncode:
+        print(done.stderr[-3000:], file=sys.stderr)
+        return {}
+    recipe = next(recipe for recipe in json.loads(found.read_text())["recipes"] if recipe["configured"])
+    stages = [stage for stage in recipe["micro_batches"] if stage["activation_checkpointing"] == checkpointing]
+    return {stage["rows"]: stage["total"] for stage in stages}
+
+
 def check(shape: str, peak: float, options: argparse.Namespace) -> dict[str, Any]:
     """Make a shape, run the sides on it, remove it."""
     sides = ["ours", "trl"] if find_spec("trl") is not None else ["ours"]
@@ -131,6 +144,9 @@ def check(shape: str, peak: float, options: argparse.Namespace) -> dict[str, Any
         parameters = gpu_shapes.save(folder / "checkpoint", shape, options.device)
         run = asked(shape, folder, options)
         found = {which: with_peak_share(side(which, run, folder), peak) for which in sides}
+        budget = reckoned(folder, checkpointing=run["checkpointing"])
+    for stage in found["ours"].get("micro_batches", []):
+        stage["reckoned_bytes"] = budget.get(stage["micro_batch"])
     for which in sides:
         for stage in found[which].get("micro_batches", []):
             print(f"{shape}: {which}: {line(stage)}", flush=True)
@@ -140,10 +156,13 @@ def check(shape: str, peak: float, options: argparse.Namespace) -> dict[str, Any
 def line(stage: dict[str, Any]) -> str:
     """A micro-batch's figures in words."""
     shares = ", ".join(f"{part} {share:.0%}" for part, share in stage["shares"].items())
+    reckoned = stage.get("reckoned_bytes")
     return (
         f"micro_batch {stage['micro_batch']}: {stage['samples_per_second']:.2f} samples/s, "
         f"{stage['tokens_per_second']:.0f} tokens/s, {stage['peak_share']:.1%} of the matrix peak, "
-        f"{stage['peak_bytes'] / 2**30:.1f} GiB; {shares}"
+        f"{stage['peak_bytes'] / 2**30:.1f} GiB"
+        + (f" ({reckoned / 2**30:.1f} reckoned by budget)" if reckoned is not None else "")
+        + f"; {shares}"
     )
 
 

@@ -100,6 +100,13 @@ def test_the_most_rows_that_fit_are_found_and_leave_no_trace(
     assert expected.trainer.global_step == found.trainer.global_step
 
 
+def test_the_search_multiplies_as_the_run_does(config: Callable[..., Path]) -> None:
+    bf16 = {"precision": "bf16"}
+    parts = {"vision_tower": bf16, "projector": {**bf16, "training": "full"}, "language_model": bf16, "head": bf16}
+    path = config(data={"micro_batch": "auto"}, model={"parts": parts}, trainer={"precision": "bf16-mixed"})
+    assert fit(path).trainer.global_step == 3
+
+
 @pytest.mark.parametrize(("room", "most", "found"), [(0, 8, 1), (1, 8, 1), (3, 8, 2), (8, 8, 8), (100, 6, 4)])
 def test_powers_of_two_are_tried(room: int, most: int, found: int) -> None:
     tried: list[int] = []

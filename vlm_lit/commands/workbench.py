@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from vlm_lit.commands.options import OptionParser, whole_number
+from vlm_lit.commands.options import OptionParser, share, whole_number
 from vlm_lit.schema import ConfigError
 
 
@@ -18,6 +18,12 @@ def run(verb: str, arguments: Sequence[str]) -> int:
     parser.add_argument("--val_images", type=whole_number(1), default=50)
     parser.add_argument("--test_images", type=whole_number(1), default=150)
     parser.add_argument("--dialect", choices=("plain", "team"), default="team", help="whose words the answers use")
+    parser.add_argument(
+        "--wrong_answers", type=share, default=0.0, help="share of the training answers to replace by other valid ones"
+    )
+    parser.add_argument(
+        "--look", choices=("plain", "shifted"), default="plain", help="shifted: other light, stains, blur and grain"
+    )
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
     if options.output is None:  # after argparse has had its say on the others: a mistyped --output is one of them
@@ -29,6 +35,7 @@ def run(verb: str, arguments: Sequence[str]) -> int:
 def write(options: argparse.Namespace) -> None:
     """Write images, conversations and the base model."""
     from vlm_lit.workbench.base_model import copy_base
+    from vlm_lit.workbench.dataset import NOTE
     from vlm_lit.workbench.dataset import write as write_dataset
 
     target: Path = options.output
@@ -41,6 +48,9 @@ def write(options: argparse.Namespace) -> None:
         test_images=options.test_images,
         seed=options.seed,
         dialect=options.dialect,
+        wrong_answers=options.wrong_answers,
+        look=options.look,
     )
     copy_base(target / "base")
-    print(f"Written to {target}: images/, train.json, val.json, test.json and the model in base/")
+    varied = f"{NOTE} on what was varied, " if (target / NOTE).exists() else ""
+    print(f"Written to {target}: images/, train.json, val.json, test.json, {varied}and the model in base/")

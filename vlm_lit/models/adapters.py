@@ -7,6 +7,7 @@ as one regular expression that must match the whole dotted name.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -14,6 +15,7 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from peft.utils.constants import DUMMY_TARGET_MODULES
 from torch import nn
+from transformers import PreTrainedModel
 
 from vlm_lit.models.families import Family, PartName, names_of, owner_of
 from vlm_lit.models.parts import PartsSettings
@@ -30,6 +32,8 @@ class LoraSettings:
         dropout: probability with which an input of the update is zeroed in training.
         targets: which layers of a decoder layer get one: attention, mlp, or both.
         leaves: names of the linear layers to adapt instead, for example [q_proj, v_proj]; null takes all of `targets`.
+        last_share: share of the decoder layers that get one, counted from the last: 0.25 is the last quarter (rounded,
+            at least one layer), 1 is all. Parts other than the language model are adapted whole.
     """
 
     rank: int = 16
@@ -37,6 +41,7 @@ class LoraSettings:
     dropout: float = 0.05
     targets: list[Literal["attention", "mlp"]] = field(default_factory=lambda: ["attention"])
     leaves: list[str] | None = None
+    last_share: float = 1.0
 
     def __post_init__(self) -> None:
         if self.rank < 1:
@@ -45,6 +50,11 @@ class LoraSettings:
             raise ConfigError(f"lora.dropout is {self.dropout}; it must lie in [0, 1).")
         if not self.targets and not self.leaves:
             raise ConfigError("lora.targets is empty; name attention, mlp or both, or name layers in lora.leaves.")
+        if not 0.0 < self.last_share <= 1.0:
+            raise ConfigError(
+                f"lora.last_share is {self.last_share}; it must lie in (0, 1]: 0.25 is the last quarter of the decoder "
+                "layers. To adapt none, set language_model.training to frozen."
+            )
 
 
 def _decoder_leaves(family: Family, lora: LoraSettings) -> list[str]:
@@ -58,6 +68,15 @@ def _decoder_leaves(family: Family, lora: LoraSettings) -> list[str]:
     return lora.leaves
 
 
+def _decoder_indices(model: nn.Module, family: Family, lora: LoraSettings) -> str:
+    """A pattern for the indices of the decoder layers to adapt; read off the model, since configs count differently."""
+    if lora.last_share == 1.0:
+        return r"\d+"
+    count = len(list(model.get_submodule(family.decoder_layers).children()))
+    adapted = max(1, round(count * lora.last_share))
+    return "(?:" + "|".join(map(str, range(count - adapted, count))) + ")"
+
+
 def _numbered(name: str) -> str:
     """A pattern for `name` and its siblings in other layers: numbers inside it may be any."""
     return re.sub(r"\\\.\d+(?=\\\.)", lambda _: r"\.\d+", re.escape(name))
@@ -65,8 +84,8 @@ def _numbered(name: str) -> str:
 
 def _pattern(model: nn.Module, part: PartName, family: Family, lora: LoraSettings) -> str:
     if part == "language_model":
-        leaves = "|".join(_decoder_leaves(family, lora))
-        return rf"{re.escape(family.decoder_layers)}\.\d+\.(?:\w+\.)*(?:{leaves})"
+        indices, leaves = _decoder_indices(model, family, lora), "|".join(_decoder_leaves(family, lora))
+        return rf"{re.escape(family.decoder_layers)}\.{indices}\.(?:\w+\.)*(?:{leaves})"
     linear = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
     owned = names_of(part, linear, family)
     if not owned:
@@ -154,3 +173,17 @@ def adapt(model: nn.Module, family: Family, parts: PartsSettings, lora: LoraSett
         if parameter.requires_grad:
             parameter.data = parameter.data.float()
     return adapted
+
+
+def recompute_activations(base: PreTrainedModel, family: Family, parts: Sequence[PartName]) -> None:
+    """Let the layers of `parts` compute their activations again in the backward pass instead of keeping them.
+
+    A part that is frozen keeps none in any case.
+    """
+    base.activation_checkpointing_enable({"use_reentrant": False})
+    # The call above also makes a frozen tower's embeddings require gradients, which keeps its whole graph.
+    base.disable_input_require_grads()
+    for name, module in base.named_modules():
+        owner = owner_of(name, family)
+        if owner is not None and owner not in parts and hasattr(module, "gradient_checkpointing"):
+            module.gradient_checkpointing = False

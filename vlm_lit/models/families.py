@@ -16,6 +16,10 @@ from vlm_lit.schema import ConfigError
 
 PartName = Literal["vision_tower", "projector", "language_model", "head"]
 Projected = Literal["rows", "images", "tiles", "windows", "deepstack", "states"]
+LayeredPart = Literal["vision_tower", "language_model"]
+"""The parts that are a stack of layers."""
+
+LAYERED: Final[tuple[LayeredPart, ...]] = ("vision_tower", "language_model")
 PART_NAMES: Final[tuple[PartName, ...]] = ("vision_tower", "projector", "language_model", "head")
 
 

@@ -68,7 +68,7 @@ def load_base(
     """
     config = load_config(model_id, revision)
     family = family_of(config.model_type)
-    _refuse_tied_head(config, parts)
+    refuse_tied_head(config, parts)
     bits = quantization_config(parts.precisions, family, quantization)
     try:
         model = AutoModelForImageTextToText.from_pretrained(
@@ -89,7 +89,12 @@ def load_base(
     return model, family
 
 
-def _refuse_tied_head(config: PretrainedConfig, parts: PartsSettings) -> None:
+def refuse_tied_head(config: PretrainedConfig, parts: PartsSettings) -> None:
+    """Refuse to quantize a head that is the embedding matrix.
+
+    Raises:
+        ConfigError: the checkpoint's head is tied and its part asks for nf4 or int8.
+    """
     tied = getattr(config, "tie_word_embeddings", False) or getattr(
         config.get_text_config(), "tie_word_embeddings", False
     )

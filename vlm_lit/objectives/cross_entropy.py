@@ -30,7 +30,13 @@ def supervised_cross_entropy(
     """
     next_BL = labels_BL[:, 1:]
     supervised = next_BL != IGNORE_INDEX
-    hidden_SD, targets_S = hidden_BLD[:, :-1][supervised], next_BL[supervised]
+    return chunked_cross_entropy(hidden_BLD[:, :-1][supervised], next_BL[supervised], head, chunk=chunk)
+
+
+def chunked_cross_entropy(
+    hidden_SD: Tensor, targets_S: Tensor, head: Callable[[Tensor], Tensor], *, chunk: int = CHUNK
+) -> Tensor:
+    """The same of positions that are all supervised, `chunk` of them at a time."""
     if len(targets_S) <= chunk:
         return _summed(hidden_SD, targets_S, head)
     pieces = zip(hidden_SD.split(chunk), targets_S.split(chunk), strict=True)  # type: ignore[no-untyped-call]

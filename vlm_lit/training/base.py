@@ -20,9 +20,9 @@ from vlm_lit.data.datamodule import ConversationDataModule
 from vlm_lit.data.processors import processor_identity
 from vlm_lit.metrics.catalogue import MetricSettings
 from vlm_lit.models.adapter_state import load_adapter, load_trainable_state, trainable_state
-from vlm_lit.models.adapters import LoraSettings, adapt
+from vlm_lit.models.adapters import LoraSettings, adapt, recompute_activations
 from vlm_lit.models.attention import packed_inputs, unpackable
-from vlm_lit.models.families import Family, owner_of
+from vlm_lit.models.families import LAYERED, Family, LayeredPart, owner_of
 from vlm_lit.models.head import head_logits
 from vlm_lit.models.loading import load_base, needs_autocast
 from vlm_lit.models.parts import PartRow, PartsSettings, parts_table
@@ -30,7 +30,7 @@ from vlm_lit.models.quantization import QuantizationSettings
 from vlm_lit.models.vision_features import with_features
 from vlm_lit.schema import Batch, ConfigError, Prediction, PromptBatch, PromptWindow
 from vlm_lit.training import feature_cache
-from vlm_lit.training.answering import Answering, ClosedSet, Score
+from vlm_lit.training.answering import Answering, ClosedSet, Reply, Score
 from vlm_lit.training.evaluation import chosen_rules
 from vlm_lit.training.identity import check_same, course, identity, library_versions
 from vlm_lit.training.optimization import Schedule, check_numbers, parameter_groups, schedule
@@ -47,7 +47,8 @@ class VisionLanguageModule(LightningModule):
         lora: rank, alpha, dropout and layers of the low-rank updates.
         adapter: folder of a saved adapter to start from; null starts from the checkpoint as it is.
         attention: transformers' attention implementation; null takes its default.
-        activation_checkpointing: recompute the language model's activations in the backward pass.
+        activation_checkpointing: recompute activations in the backward pass instead of keeping them, in all trained
+            layers; or in those of the parts that are named, of vision_tower and language_model.
         optimizer: class of the optimizer; learning rates come from `parts` and `learning_rate`.
         learning_rate: peak learning rate of parts that state none.
         schedule: cosine, linear, constant or constant_with_warmup.
@@ -71,7 +72,7 @@ class VisionLanguageModule(LightningModule):
         lora: LoraSettings = LoraSettings(),  # noqa: B008 - frozen
         adapter: str | None = None,
         attention: str | None = None,
-        activation_checkpointing: bool = True,
+        activation_checkpointing: bool | list[LayeredPart] = True,
         optimizer: OptimizerCallable = lambda p: torch.optim.AdamW(p, weight_decay=0.0),
         learning_rate: float = 2e-4,
         schedule: Schedule = "cosine",
@@ -107,11 +108,11 @@ class VisionLanguageModule(LightningModule):
         """Load and adapt the checkpoint. Not done in `__init__`, so that `--help` and `--print_config` are fast."""
         if self.model is not None:
             return
-        self._check_precision()
+        self.check_precision()
         if self._trainer is not None:
             feature_cache.prepare(self)
         device = self.trainer.strategy.root_device if self._trainer is not None else torch.device("cpu")
-        base, self.family = load_base(
+        base, family = load_base(
             self.model_id,
             parts=self.parts,
             quantization=self.quantization,
@@ -119,15 +120,18 @@ class VisionLanguageModule(LightningModule):
             attention=self.attention,
             device=device,
         )
-        self.model = adapt(base, self.family, self.parts, self.lora, seed=self.seed)
+        self.model = self.adopt(base, family)
         if self.adapter is not None:
             load_adapter(self.model, Path(self.adapter))
-        if self.activation_checkpointing:
-            base.activation_checkpointing_enable({"use_reentrant": False})
-            # The call above also makes a frozen tower's embeddings require gradients, which keeps its whole graph.
-            base.disable_input_require_grads()
-        self.train(self.training)
         self._settle_packing(base)
+
+    def adopt(self, base: PreTrainedModel, family: Family) -> PeftModel:
+        """Put on a base what this run trains, and make it recompute activations if asked to."""
+        self.family, self.model = family, adapt(base, family, self.parts, self.lora, seed=self.seed)
+        if self.activation_checkpointing:
+            recompute_activations(base, family, self.recomputed)
+        self.train(self.training)
+        return self.model
 
     def _settle_packing(self, base: PreTrainedModel) -> None:
         """Plain rows where this model cannot tell questions apart that share one, and word of it."""
@@ -137,7 +141,12 @@ class VisionLanguageModule(LightningModule):
             self.data.packing = False
             rank_zero_info(f"Questions about one image get rows of their own: {reason}.")
 
-    def _check_precision(self) -> None:
+    def check_precision(self) -> None:
+        """Refuse a precision of the trainer that the parts' precisions cannot be multiplied in.
+
+        Raises:
+            ConfigError: naming the settings to change.
+        """
         precision = self.trainer.precision if self._trainer is not None else "32-true"
         if precision not in ("32-true", "bf16-mixed"):
             raise ConfigError(
@@ -148,6 +157,14 @@ class VisionLanguageModule(LightningModule):
                 "Some parts are stored in bf16 while others are kept or trained in float32, which only autocast can "
                 "multiply. Set trainer.precision to bf16-mixed, or every part's precision to fp32 or nf4."
             )
+
+    @property
+    def recomputed(self) -> list[LayeredPart]:
+        """The parts whose activations are recomputed in the backward pass, where they train."""
+        asked = self.activation_checkpointing
+        if isinstance(asked, bool):
+            return list(LAYERED) if asked else []
+        return asked
 
     @property
     def base(self) -> nn.Module:
@@ -217,13 +234,13 @@ class VisionLanguageModule(LightningModule):
 
     # Answering ---------------------------------------------------------------------------------------------------
 
-    def answer(self, batch: PromptBatch) -> list[str]:
-        """The model's answers to a batch of prompts, stripped of blanks at both ends."""
+    def replies(self, batch: PromptBatch) -> list[Reply]:
+        """The model's answers to a batch of prompts, with their confidence where they are chosen from a list."""
         if self._answering is None:
             assert self.model is not None
             assert self.family is not None
             self._answering = Answering(self.model, self.family, self.data.encoder, self.answer_from)
-        return self._answering.answers(batch, self.max_new_tokens)
+        return self._answering.replies(batch, self.max_new_tokens)
 
     def predictions(self, window: PromptWindow) -> list[Prediction]:
         """Answers to a window of prompts with what they answer, not yet judged, in the order they were asked for."""
@@ -238,11 +255,13 @@ class VisionLanguageModule(LightningModule):
                 image_id=c.image_id,
                 question=next((t.text.strip() for t in reversed(c.turns) if t.role == "user"), ""),
                 references=c.references,
-                prediction=text,
+                prediction=reply.text,
                 score=None,
                 groups=c.groups,
+                choices=c.choices,
+                confidence=reply.confidence,
             )
-            for c, text in zip(batch.conversations, self.answer(batch), strict=True)
+            for c, reply in zip(batch.conversations, self.replies(batch), strict=True)
         ]
 
     # Checkpoints -------------------------------------------------------------------------------------------------

@@ -110,8 +110,10 @@ class SupervisedModule(VisionLanguageModule):
             raise VlmLitError("micro_batch: auto cannot look at the longest rows of a stream. Set a number.")
         self.data.transfer_batch_to_device(window, self.device, 0)
         try:
-            for batch in window.micro_batches:
-                self._backward(batch, 0, max(1, window.supervised_tokens))
+            # Lightning puts autocast around training steps alone, and this is none.
+            with self.trainer.precision_plugin.train_step_context():
+                for batch in window.micro_batches:
+                    self._backward(batch, 0, max(1, window.supervised_tokens))
         finally:
             self._forget_gradients()
 
@@ -147,7 +149,7 @@ class SupervisedModule(VisionLanguageModule):
 
     def on_validation_epoch_start(self) -> None:
         """Begin with no answers."""
-        self.evaluation = Evaluation(self.metrics)
+        self.evaluation = Evaluation(self.metrics, self.answer_from)
 
     def validation_step(self, batch: PromptWindow, batch_idx: int) -> None:
         """Answer a batch of prompts and judge the answers."""
@@ -159,7 +161,7 @@ class SupervisedModule(VisionLanguageModule):
 
     def on_test_epoch_start(self) -> None:
         """Begin with no answers."""
-        self.evaluation = Evaluation(self.metrics)
+        self.evaluation = Evaluation(self.metrics, self.answer_from)
 
     def test_step(self, batch: PromptWindow, batch_idx: int) -> None:
         """Answer a batch of prompts and judge the answers."""

@@ -6,21 +6,39 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
 from typing import Final, Literal
 
+from PIL import Image
+
 from vlm_lit.schema import VlmLitError
 from vlm_lit.workbench.dialect import TEAM
 from vlm_lit.workbench.drawing import draw
+from vlm_lit.workbench.looks import Look, seen
 from vlm_lit.workbench.questions import PLAIN, QA, Language, ask
 from vlm_lit.workbench.world import Scene, scene
+from vlm_lit.workbench.wrong_answers import with_wrong_answers
 
 Dialect = Literal["plain", "team"]
 LANGUAGES: Final[dict[Dialect, Language]] = {"plain": PLAIN, "team": TEAM}
 TRAIN_QUESTIONS: Final = 8
 EVALUATION_QUESTIONS: Final = 5
+NOTE: Final = "variation.json"
+
+
+@dataclass(frozen=True)
+class _Row:
+    """A question of the data set: its scene, its place among the questions about that scene, and what is answered."""
+
+    shown: Scene
+    place: int
+    qa: QA
+
+    @property
+    def id(self) -> str:
+        return f"{self.shown.name}-{self.place}"
 
 
 def write(
@@ -31,29 +49,42 @@ def write(
     test_images: int,
     seed: int,
     dialect: Dialect,
+    wrong_answers: float = 0.0,
+    look: Look = "plain",
 ) -> dict[str, Path]:
     """Write a data set into the new or empty folder `directory`, whole or not at all.
 
     Args:
         directory: gets `images/*.png`, `train.json`, `val.json` and `test.json`: one conversation per question, those
-            about one image side by side.
+            about one image side by side; and `variation.json` where either of the last two arguments changes anything.
         train_images, val_images, test_images: how many scenes each split has; no scene is in two.
         seed: the world's seed; the base model was trained on other seeds.
         dialect: `plain`, the language of the base model, or `team`, which it has never seen.
+        wrong_answers: share of the training answers, 0..1, replaced by other valid ones; `variation.json` lists their
+            ids. Validation and test answers stay true.
+        look: `plain`, or `shifted`: the pictures of all three splits in another light, soft and grainy.
 
     Returns:
         The JSON file of each split, by the split's name.
 
     Raises:
-        VlmLitError: the folder already holds something.
+        VlmLitError: the folder already holds something, or too few answers can be wrong.
     """
     if directory.exists() and any(directory.iterdir()):
         raise VlmLitError(f"{directory} is not empty. Give a new folder, or remove what is there.")
     directory.parent.mkdir(parents=True, exist_ok=True)
     unfinished = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
+    sizes = {"train": train_images, "val": val_images, "test": test_images}
     try:
         unfinished.chmod(0o755)
-        _write_splits(unfinished, {"train": train_images, "val": val_images, "test": test_images}, seed, dialect)
+        rows = _draw_splits(unfinished, sizes, seed, dialect, look)
+        note: dict[str, object] = {"look": look} if look != "plain" else {}
+        if wrong_answers:
+            note |= _spoil(rows["train"], wrong_answers, Random(f"workbench wrong answers {seed}/{dialect}"))
+        for split, found in rows.items():
+            _write_json(unfinished / f"{split}.json", [_conversation(row) for row in found])
+        if note:
+            _write_json(unfinished / NOTE, note)
         os.replace(unfinished, directory)
     except BaseException:
         shutil.rmtree(unfinished, ignore_errors=True)
@@ -66,32 +97,49 @@ def questions(shown: Scene, dialect: Dialect, count: int) -> list[QA]:
     return ask(shown, Random(f"workbench questions {shown.name}/{dialect}"), count, LANGUAGES[dialect])
 
 
-def _write_splits(folder: Path, sizes: dict[str, int], seed: int, dialect: Dialect) -> None:
+def _draw_splits(folder: Path, sizes: dict[str, int], seed: int, dialect: Dialect, look: Look) -> dict[str, list[_Row]]:
+    """Write the pictures; the questions of each split with their true answers."""
     (folder / "images").mkdir()
+    rows: dict[str, list[_Row]] = {}
     start = 0
     for split, size in sizes.items():
         scenes = [scene(seed, index) for index in range(start, start + size)]
         start += size
         for shown in scenes:
-            draw(shown).save(folder / _image(shown))
+            _picture(shown, look).save(folder / _image(shown))
         count = TRAIN_QUESTIONS if split == "train" else EVALUATION_QUESTIONS
-        rows = [row for shown in scenes for row in _conversations(shown, dialect, count)]
-        (folder / f"{split}.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+        rows[split] = [_Row(shown, n, qa) for shown in scenes for n, qa in enumerate(questions(shown, dialect, count))]
+    return rows
 
 
-def _conversations(shown: Scene, dialect: Dialect, count: int) -> Iterator[dict[str, object]]:
-    for place, qa in enumerate(questions(shown, dialect, count)):
-        yield {
-            "id": f"{shown.name}-{place}",
-            "image": _image(shown),
-            "image_id": shown.name,
-            "conversations": [
-                {"from": "human", "value": f"<image>\n{qa.question}"},
-                {"from": "gpt", "value": qa.answer},
-            ],
-            "answer_type": qa.answer_type,
-            "question_type": qa.question_type,
-        }
+def _spoil(rows: list[_Row], share: float, rng: Random) -> dict[str, object]:
+    """Replace a share of the answers in place; what the data set's note says about it."""
+    spoiled = with_wrong_answers([row.qa for row in rows], share, rng)
+    wrong = [row.id for row, said in zip(rows, spoiled, strict=True) if said != row.qa]
+    rows[:] = [replace(row, qa=said) for row, said in zip(rows, spoiled, strict=True)]
+    return {"wrong_answers": {"share": share, "wrong": len(wrong), "of": len(rows), "ids": wrong}}
+
+
+def _picture(shown: Scene, look: Look) -> Image.Image:
+    return seen(draw(shown), look, shown.name)
+
+
+def _write_json(path: Path, content: object) -> None:
+    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def _conversation(row: _Row) -> dict[str, object]:
+    return {
+        "id": row.id,
+        "image": _image(row.shown),
+        "image_id": row.shown.name,
+        "conversations": [
+            {"from": "human", "value": f"<image>\n{row.qa.question}"},
+            {"from": "gpt", "value": row.qa.answer},
+        ],
+        "answer_type": row.qa.answer_type,
+        "question_type": row.qa.question_type,
+    }
 
 
 def _image(shown: Scene) -> str:

@@ -1,0 +1,75 @@
+"""Is every study in configs/study/ read, is every cell of it a run, and does each cell set what its levels say?"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_configs import CONFIGS, printed
+
+from vlm_lit.studies.cell import Cell, arguments, settings
+from vlm_lit.studies.grid import cells
+from vlm_lit.studies.study_file import Study, read_study
+
+STUDIES = {path.stem: path for path in sorted((CONFIGS / "study").glob("*.yaml"))}
+EVERY = pytest.mark.parametrize("name", STUDIES)
+ASKED = {
+    "lora_rank": 3, "lora_targets": 3, "lora_rank_targets": 9, "projector": 6, "precision": 4, "data_amount": 6,
+    "depth": 3, "packing": 2,
+}  # fmt: skip
+"""The studies that there are, with the number of their cells."""
+
+
+def of_one_seed(study: Study) -> list[Cell]:
+    """The cells but for their seeds."""
+    return [cell for cell in cells(study) if cell.seed == study.seeds[0]]
+
+
+def found_at(config: Mapping[str, Any], key: str) -> object:
+    here: Any = config
+    for name in key.split("."):
+        here = here[name]
+    return here
+
+
+def test_there_are_the_studies_that_the_readme_lists() -> None:
+    assert {name: len(of_one_seed(read_study(path))) for name, path in STUDIES.items()} == ASKED
+    readme = (CONFIGS / "README.md").read_text()
+    assert [name for name in ASKED if f"`{name}`" not in readme] == []
+
+
+@EVERY
+def test_a_study_is_named_and_kept_as_its_file(name: str) -> None:
+    study = read_study(STUDIES[name])
+    assert (study.name, study.folder) == (name, Path("runs/study") / name)
+    assert study.seeds == (0, 1, 2)
+    assert study.claims
+    assert all(0.02 <= claim.margin <= 0.03 for claim in study.claims if claim.kind == "equal")
+
+
+@EVERY
+def test_the_commands_that_write_its_data_stand_at_its_head(name: str) -> None:
+    study, head = read_study(STUDIES[name]), STUDIES[name].read_text().split("\nname:")[0]
+    written = {"workbench"} | {
+        str(value).split("/")[0]
+        for cell in of_one_seed(study)
+        for key, value in settings(study, cell).items()
+        if key.endswith(".path")
+    }
+    assert set(re.findall(r"python -m vlm_lit workbench --output (\w+)", head)) == written
+
+
+@EVERY
+def test_every_cell_is_a_run_with_the_settings_of_its_levels(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    study, seen = read_study(STUDIES[name]), list[dict[str, Any]]()
+    assert [path.resolve() for path in study.configs] == [CONFIGS / "quickstart.yaml"]
+    for cell in of_one_seed(study):
+        whole = printed(capsys, *arguments(study, cell))
+        asked = settings(study, cell)
+        assert {key: found_at(whole, key) for key in asked} == asked
+        seen.append({part: whole[part] for part in ("trainer", "model", "data")})
+    assert all(one != other for one, other in itertools.combinations(seen, 2))

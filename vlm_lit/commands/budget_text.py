@@ -1,0 +1,180 @@
+"""What does a budget look like in a terminal?"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final
+
+from vlm_lit.models.stored_bytes import Holding
+from vlm_lit.training.budget.estimate import Needs
+from vlm_lit.training.budget.gpus import GPUS, MOST_ROWS, RESERVE, most_rows
+from vlm_lit.training.budget.report import Budget
+
+ROWS: Final = (1, 2, 4, 8)
+"""The micro-batches that are written out."""
+
+_WIDTH: Final = 110
+_GIB: Final = 2**30
+_EACH: Final = {"nf4": 0.5, "int8": 1, "uint8": 1, "bfloat16": 2, "float16": 2, "float32": 4, "int64": 8}
+_ORDER: Final = ("quantized", "constants", "frozen", "trained")
+_UNITS: Final = f"""GiB are 2^30 bytes. A GPU's GB are read as 10^9 bytes, the least they can mean, less
+{RESERVE / _GIB:.1f} GiB for the CUDA context, cuBLAS and holes between blocks: 24 GB leave
+{GPUS[0].usable / _GIB:.1f} GiB for tensors. Sizes are counted tensor by tensor on the config's shapes, with the
+kernels that a CPU would choose; nothing was run on a GPU."""
+
+
+def as_text(budget: Budget) -> str:
+    """The budget as text."""
+    sections = {
+        "Run": _run(budget),
+        "Arithmetic": "\n".join(_arithmetic(needs) for needs in budget.needs),
+        "Memory by purpose, GiB": _purposes(budget),
+        "Memory by micro-batch, GiB": _micro_batches(budget),
+        "Largest micro-batch (rows) by GPU, with / without activation checkpointing": _gpus(budget),
+        "Logits, GiB at their peak": _logits(budget),
+        "Disk": _disk(budget),
+        "Notes": _notes(budget),
+    }
+    return "\n".join(f"{title}\n{textwrap.indent(body, '  ')}\n" for title, body in sections.items() if body)
+
+
+def _run(budget: Budget) -> str:
+    row = budget.row
+    attention = budget.needs[0].attention if budget.needs else "?"
+    each = f" of {budget.picture.tokens:,} tokens" if budget.picture.tokens is not None else ""
+    said = (
+        f"{budget.model_id} ({budget.model_type}), {budget.precision}, {attention} attention, activation checkpointing "
+        f"{'on' if budget.checkpointing else 'off'}. Rows of {row.length:,} tokens ({row.source}), {row.supervised:,} "
+        f"of them supervised, {row.images} image{'s' * (row.images != 1)}{each} in each. * is the run as configured."
+    )
+    return textwrap.fill(said, _WIDTH)
+
+
+def _name(needs: Needs) -> str:
+    return f"{needs.recipe.name}*" if needs.recipe.configured else needs.recipe.name
+
+
+def gib(size: float) -> str:
+    """Bytes in GiB with one decimal; what rounds to nothing is said to be something."""
+    return "<0.1" if 0 < size < 0.05 * _GIB else f"{size / _GIB:.1f}"
+
+
+def _arithmetic(needs: Needs) -> str:
+    lines = [_holding(h) for h in sorted(needs.held, key=lambda h: _ORDER.index(h.purpose)) if h.size >= 2**20]
+    trained = needs.stored("trained")
+    lines += [
+        (f"{trained // 4:,} gradients", "x 4 bytes", gib(needs.gradients)),
+        (f"{needs.optimizer.name} states of {trained // 4:,} weights", "", gib(needs.optimizer.states)),
+    ]
+    return f"{_name(needs)}\n" + "\n".join(f"  {line}" for line in _aligned(lines))
+
+
+def _holding(holding: Holding) -> tuple[str, str, str]:
+    what = {"quantized": "weights", "constants": "constants", "frozen": "frozen weights", "trained": "trained weights"}
+    said = f"{holding.part or 'other'}: {holding.count:,} {what[holding.purpose]} in {holding.stored}"
+    return said, f"x {_EACH[holding.stored]} bytes", gib(holding.size)
+
+
+def _purposes(budget: Budget) -> str:
+    lines: list[tuple[str, Callable[[Needs], int]]] = [
+        ("weights, quantized", lambda n: n.stored("quantized")),
+        ("quantization constants", lambda n: n.stored("constants")),
+        ("weights, frozen", lambda n: n.stored("frozen")),
+        ("weights, trained", lambda n: n.stored("trained")),
+        ("gradients", lambda n: n.gradients),
+        ("optimizer states", lambda n: n.optimizer.states),
+        ("there between two steps", lambda n: n.resident),
+        ("a step of the optimizer adds", lambda n: n.optimizer.step),
+    ]
+    return _table(budget, "", [(name, [gib(size(needs)) for needs in budget.needs]) for name, size in lines])
+
+
+def _micro_batches(budget: Budget) -> str:
+    blocks = []
+    for on in (budget.checkpointing, not budget.checkpointing):
+        lines = []
+        for rows in ROWS:
+            lines += [
+                (f"{rows}: activations kept", [gib(n.kept(rows, checkpointing=on)) for n in budget.needs]),
+                (f"{rows}: total at the peak", [gib(n.total(rows, checkpointing=on)) for n in budget.needs]),
+            ]
+        blocks.append(_table(budget, f"{'with' if on else 'without'} checkpointing", lines))
+    return "\n".join(blocks)
+
+
+def _gpus(budget: Budget) -> str:
+    lines = [
+        (f"{gpu.gigabytes} GB: {gpu.names}", [_most(needs, gpu_index) for needs in budget.needs])
+        for gpu_index, gpu in enumerate(GPUS)
+    ]
+    return _table(budget, "", lines)
+
+
+def _most(needs: Needs, index: int) -> str:
+    return " / ".join(rows_said(fitting(needs, index, checkpointing=on)) for on in (True, False))
+
+
+def fitting(needs: Needs, index: int, *, checkpointing: bool) -> int:
+    """The largest micro-batch on the GPUs of `GPUS[index]`."""
+    return most_rows(lambda rows: needs.total(rows, checkpointing=checkpointing), GPUS[index])
+
+
+def rows_said(rows: int) -> str:
+    """A largest micro-batch in a cell of a table."""
+    return "-" if rows == 0 else f"{MOST_ROWS}+" if rows >= MOST_ROWS else str(rows)
+
+
+def _logits(budget: Budget) -> str:
+    if not budget.needs:
+        return ""
+    needs = next((n for n in budget.needs if n.recipe.configured), budget.needs[0])
+    lines = [("micro-batch", [str(rows) for rows in ROWS])]
+    lines += [("on supervised tokens alone, in chunks (this package)", [gib(needs.head(rows)) for rows in ROWS])]
+    lines += [("on whole rows (a plain head)", [gib(needs.plain_head(rows)) for rows in ROWS])]
+    return "\n".join(_aligned([(name, *cells) for name, cells in lines]))
+
+
+def _disk(budget: Budget) -> str:
+    lines = [
+        ("adapter/", [_megabytes(needs.adapter) for needs in budget.needs]),
+        ("a checkpoint", [_megabytes(needs.checkpoint) for needs in budget.needs]),
+    ]
+    cached = budget.picture.cached
+    features = f"{_megabytes(1000 * cached)}" if cached is not None else "not known before images are read"
+    return _table(budget, "MB (10^6 bytes)", lines) + f"\nvision features of 1,000 images, if cached: {features}"
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:,.0f}"
+
+
+def _notes(budget: Budget) -> str:
+    notes = [_UNITS]
+    notes += [f"{refused.recipe.name}: {refused.reason}" for refused in budget.refused]
+    if budget.row.images and any(not b.with_images for needs in budget.needs for b in needs.backbone.values()):
+        notes.append(_uncounted(budget))
+    words = (" ".join(note.split()) for note in notes)
+    return "\n".join(textwrap.fill(note, _WIDTH, initial_indent="- ", subsequent_indent="  ") for note in words)
+
+
+def _uncounted(budget: Budget) -> str:
+    """What the totals lack where pictures could not be shown to the model."""
+    parts = budget.needs[0].recipe.parts
+    said = "What this family's vision tower and projector take depends on the picture, and is not counted. "
+    if budget.cross_attention:
+        said += "Nor are the language model's cross-attention layers, so the activations are too few. "
+    if parts.vision_tower.training != "frozen":
+        return said + "The tower is trained here, so its activations come on top of the totals."
+    return said + "A frozen tower keeps nothing for the backward pass."
+
+
+def _table(budget: Budget, corner: str, lines: Sequence[tuple[str, Sequence[str]]]) -> str:
+    header = (corner, *(_name(needs) for needs in budget.needs))
+    return "\n".join(_aligned([header, *((name, *cells) for name, cells in lines)]))
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    for row in rows:
+        yield "  ".join(c.rjust(w) if i else c.ljust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True)))

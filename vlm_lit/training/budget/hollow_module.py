@@ -1,0 +1,93 @@
+"""How does a run's module come to its model without weights, and which rows can such a model be shown?"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from itertools import chain
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from transformers import PretrainedConfig
+
+from vlm_lit.models.attention import addable
+from vlm_lit.models.parts import PartsSettings
+from vlm_lit.models.shapes import hollow, shaped_base
+from vlm_lit.models.stored_bytes import constants_of
+from vlm_lit.training.supervised import SupervisedModule
+
+
+def hollow_module(
+    module: SupervisedModule,
+    config: PretrainedConfig,
+    parts: PartsSettings,
+    mode: FakeTensorMode,
+) -> SupervisedModule:
+    """A copy of a module whose model is not loaded, with other parts, adapted in shape and ready to train.
+
+    Its gradients are there already, as they are from the second micro-batch of a run on.
+
+    Raises:
+        ConfigError: what `fit` would refuse of these parts.
+    """
+    assert module.model is None
+    made = copy.copy(module)
+    made.trainer = module.trainer  # which no copy takes along
+    made._modules = dict(module._modules)
+    made.parts = parts
+    made.check_precision()
+    base, family = shaped_base(config, parts=parts, quantization=module.quantization, attention=module.attention)
+    hollow(made.adopt(base, family), mode)
+    with mode:
+        for parameter in made.trainable_parameters():
+            parameter.grad = torch.empty_like(parameter)
+    return made
+
+
+def resident(module: SupervisedModule) -> Iterator[Tensor]:
+    """Every tensor that a step finds there when it begins, optimizer states aside."""
+    gradients = (p.grad for p in module.trainable_parameters() if p.grad is not None)
+    constants = (tensor for layer in module.modules() for tensor in constants_of(layer))
+    return chain(module.parameters(), module.buffers(), constants, gradients)
+
+
+def sizes(module: SupervisedModule, config: PretrainedConfig) -> Iterator[int]:
+    """Whatever numbers a tensor's size can be a product of, rows aside."""
+    yield from (tensor.numel() for tensor in resident(module))
+    yield from _whole_numbers(config.to_dict())
+
+
+def _whole_numbers(settings: object) -> Iterator[int]:
+    if isinstance(settings, dict):
+        for value in settings.values():
+            yield from _whole_numbers(value)
+    elif isinstance(settings, list | tuple):
+        for value in settings:
+            yield from _whole_numbers(value)
+    elif isinstance(settings, int) and not isinstance(settings, bool):
+        yield settings
+
+
+def text_inputs(module: SupervisedModule, rows: int, length: int) -> dict[str, Tensor]:
+    """Rows of words, with a mask of who sees whom: rows of different lengths have one, and packed rows do."""
+    assert module.family is not None
+    seen = torch.empty(rows, 1, length, length, dtype=torch.bool)
+    places = (4, rows, length) if module.family.positions == "mrope" else (rows, length)
+    return {
+        "input_ids": torch.empty(rows, length, dtype=torch.long),
+        "attention_mask": addable(seen, module.base),
+        "position_ids": torch.empty(places, dtype=torch.long),
+    }
+
+
+def image_inputs(base: nn.Module, images: int) -> dict[str, Tensor]:
+    """Pictures of the size that the config names; empty where it names none."""
+    config: Any = base.config
+    side = getattr(getattr(config, "vision_config", None), "image_size", None)
+    if side is None:
+        return {}
+    height, width = (side, side) if isinstance(side, int) else side
+    channels = getattr(config.vision_config, "num_channels", 3)
+    return {"pixel_values": torch.empty(images, channels, height, width)}

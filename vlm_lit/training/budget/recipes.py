@@ -1,0 +1,50 @@
+"""Which ways to train the same model are put side by side?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Final
+
+from vlm_lit.models.families import PART_NAMES
+from vlm_lit.models.parts import PartSettings, PartsSettings
+from vlm_lit.models.quantization import Precision
+
+_ADAPTED: Final[dict[str, Precision]] = {"LoRA": "bf16", "int8": "int8", "QLoRA": "nf4"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """A way to train: its name, its table of parts, and whether it is the one that is configured."""
+
+    name: str
+    parts: PartsSettings
+    configured: bool = False
+
+
+def recipes(parts: PartsSettings) -> list[Recipe]:
+    """Full fine-tuning, LoRA on a 16-bit base, LoRA on an 8-bit base, QLoRA; and the run's own parts where it is none.
+
+    Each changes the language model alone; full fine-tuning trains projector and head as well. Whatever else the run
+    says of its parts stays: a vision tower that is frozen there is frozen in all of them.
+    """
+    whole = {name: _in_full(parts.of(name)) for name in PART_NAMES if name != "vision_tower"}
+    standard = {"full": replace(parts, **whole)} | {
+        name: replace(parts, language_model=replace(parts.language_model, precision=precision, training="lora"))
+        for name, precision in _ADAPTED.items()
+    }
+    found = [Recipe(name=name, parts=asked, configured=_same(asked, parts)) for name, asked in standard.items()]
+    if not any(recipe.configured for recipe in found):
+        found.append(Recipe(name="this run", parts=parts, configured=True))
+    return found
+
+
+def _in_full(part: PartSettings) -> PartSettings:
+    precision = "bf16" if part.precision in ("nf4", "int8") else part.precision
+    return replace(part, precision=precision, training="full")
+
+
+def _same(one: PartsSettings, other: PartsSettings) -> bool:
+    return all(
+        (one.of(name).precision, one.of(name).training) == (other.of(name).precision, other.of(name).training)
+        for name in PART_NAMES
+    )
