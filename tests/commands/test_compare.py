@@ -108,7 +108,18 @@ def test_what_cannot_be_compared_is_refused(
     broken = write_run(tmp_path / "broken", lines)
     with (broken / "predictions.jsonl").open("a") as file:
         file.write('{"id": ')
+    wrong_type = write_run(tmp_path / "wrong_type", [*lines[:7], {**lines[7], "prediction": 5}])
+    no_id = write_run(tmp_path / "no_id", [*lines[:7], {k: v for k, v in lines[7].items() if k != "id"}])
+    latin, scores = write_run(tmp_path / "latin", lines), write_scores(tmp_path / "latin.json", {"q0": 1.0})
+    for written in (latin / "predictions.jsonl", scores):
+        written.write_bytes(written.read_bytes().replace(b'"q0"', b'"\xe90"', 1))
     for other, says in (
+        (write_run(tmp_path / "short", lines[:7]), "8 and 7 items, 1 ids in one of them only (such as 'q7')"),
+        (write_run(tmp_path / "long", rows([1] * 9)), "8 and 9 items, 1 ids in one of them only (such as 'q8')"),
+        (wrong_type, "line 8: prediction = 5 cannot be"),
+        (no_id, "line 8: needs the fields id, "),
+        (latin, "line 1: is not JSON ('utf-8' codec can't decode"),
+        (scores, "latin.json: is not JSON ('utf-8' codec can't decode"),
         (others, "judged 'q7' by different references"),
         (repeated, "line 2: the id 'q0' already stands on line 1"),
         (broken, "line 9: is not JSON"),

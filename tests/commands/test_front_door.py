@@ -73,6 +73,10 @@ def test_every_lightning_verb_has_its_help(verb: str, capsys: pytest.CaptureFixt
         (["--train_images", "three", "--output", "x"], "--train_images: three is not a whole number from 1 up."),
         (["--val_images", "-1", "--output", "x"], "--val_images: -1 is not a whole number from 1 up."),
         (["--dialect", "tem", "--output", "x"], "choose from 'plain', 'team'"),
+        (["--look", "shift", "--output", "x"], "choose from 'plain', 'shifted'"),
+        (["--wrong_answers", "30", "--output", "x"], "--wrong_answers: 30 is not a number from 0 to 1."),
+        (["--wrong_answers", "nan", "--output", "x"], "--wrong_answers: nan is not a number from 0 to 1."),
+        (["--wrong_answers", "some", "--output", "x"], "--wrong_answers: some is not a number from 0 to 1."),
         ([], "--output must be given."),
     ],
 )

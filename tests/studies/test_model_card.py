@@ -72,6 +72,21 @@ def test_a_folder_that_reads_like_a_hub_id_is_local(tmp_path: Path, monkeypatch:
     assert "datasets" not in yaml.safe_load(page.split("---\n")[1])
 
 
+@pytest.mark.parametrize(
+    ("layers", "words"),
+    [
+        ({}, "on attention, mlp."),
+        ({"last_share": 1.0}, "on attention, mlp."),
+        ({"last_share": 0.25}, "on attention, mlp in the last 0.25 of the decoder layers."),
+    ],
+)
+def test_the_layers_with_lora_are_named(layers: dict[str, float], words: str) -> None:
+    part = {"precision": "nf4", "training": "lora", "learning_rate": 1e-3}
+    lora = {"rank": 8, "alpha": 16.0, "dropout": 0.0, "targets": ["attention", "mlp"], "leaves": None, **layers}
+    page = card(RunFiles(fingerprint={"base": BASE, "parts": {"language_model": part}, "lora": lora}))
+    assert f"LoRA: rank 8, alpha 16, dropout 0, {words}\n" in page
+
+
 def test_cells_do_not_break_the_table() -> None:
     config = {"data": {"init_args": {"train": {"path": "org/a|b", "split": "train"}}}}
     assert "| `org/a\\|b` |" in card(RunFiles(fingerprint={"base": BASE}, config=config))

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import os
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from vlm_lit.commands.options import OptionParser
-from vlm_lit.schema import ConfigError
+from vlm_lit.commands.output_files import write_files
 
 if TYPE_CHECKING:
     from vlm_lit.studies.comparison import Comparison
@@ -72,7 +71,7 @@ def _compare(options: argparse.Namespace) -> str:
     systems = open_systems(options.runs, names)
     method = Method(kind=options.se, resamples=options.resamples, seed=options.seed)
     compared = compare(systems, align(systems, intersect=options.intersect), method)
-    _write(options.output, _files(compared, options.examples))
+    write_files(options.output, _files(compared, options.examples))
     return f"{as_text(compared)}\nPage: {options.output / 'comparison.html'}"
 
 
@@ -87,18 +86,3 @@ def _files(compared: Comparison, examples: int) -> dict[str, str]:
         "comparison.tex": exports.as_latex(compared),
         "comparison.html": as_page(compared, examples=examples),
     }
-
-
-def _write(folder: Path, files: dict[str, str]) -> None:
-    """Write each file whole; those of an earlier comparison are replaced."""
-    for name, text in files.items():
-        staging = folder / f".{name}.tmp-{os.getpid()}"
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            staging.write_text(text, encoding="utf-8", newline="\n")
-            os.replace(staging, folder / name)
-        except OSError as error:
-            raise ConfigError(f"--output {folder} cannot be written: {error.strerror}.") from error
-        finally:
-            if folder.is_dir():
-                staging.unlink(missing_ok=True)

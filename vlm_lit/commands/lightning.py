@@ -22,10 +22,12 @@ from vlm_lit.data.datamodule import ConversationDataModule
 from vlm_lit.models.families import family_of
 from vlm_lit.models.loading import load_config
 from vlm_lit.schema import ConfigError, VlmLitError
+from vlm_lit.training.callbacks.confusion import ConfusionMatrix
 from vlm_lit.training.callbacks.kept_config import KeptConfig
 from vlm_lit.training.callbacks.panel import PredictionPanel
 from vlm_lit.training.callbacks.pass_schedule import PartsTable, PassSchedule
 from vlm_lit.training.callbacks.progress import progress_bar
+from vlm_lit.training.callbacks.reliability import ReliabilityDiagram
 from vlm_lit.training.callbacks.run_directory import RunDirectory
 from vlm_lit.training.callbacks.step_checkpoint import StepCheckpoint, newest_checkpoint
 from vlm_lit.training.callbacks.throughput import Throughput
@@ -35,7 +37,8 @@ from vlm_lit.training.trainer import Trainer
 
 _IMPORTABLE: Final = ["vlm_lit", "torch.optim", "bitsandbytes.optim", "lightning.pytorch"]
 _OURS: Final[tuple[type[Callback], ...]] = (
-    PassSchedule, PartsTable, Throughput, PredictionPanel, StepCheckpoint, RunDirectory,
+    PassSchedule, PartsTable, Throughput, PredictionPanel, ConfusionMatrix, ReliabilityDiagram, StepCheckpoint,
+    RunDirectory,
 )  # fmt: skip
 
 
@@ -195,19 +198,19 @@ def _seed(value: bool | int) -> int:
 
 def prepared(arguments: Sequence[str]) -> PreparedRun:
     """The run that `fit` with these arguments would be, without running it."""
-    with _refusing():
+    with refusing():
         return PreparedRun(arguments)
 
 
 def run(verb: str, arguments: Sequence[str]) -> int:
     """Run a Lightning verb; the exit status."""
-    with _refusing():
+    with refusing():
         VlmLitCLI(verb, arguments)
     return 0
 
 
 @contextmanager
-def _refusing() -> Iterator[None]:
+def refusing() -> Iterator[None]:
     """What holds for every run: which code a config may name, how YAML is read, what Lightning refuses."""
     # Workers are forked: a tokenizer's own threads would warn about it and switch themselves off anyway.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

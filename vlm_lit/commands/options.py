@@ -35,3 +35,14 @@ def whole_number(least: int) -> Callable[[str], int]:
         return int(text)
 
     return read
+
+
+def share(text: str) -> float:
+    """Read an option that is a number from 0 to 1."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0.0 <= value <= 1.0:  # nan is refused as well
+        raise argparse.ArgumentTypeError(f"{text} is not a number from 0 to 1")
+    return value

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import re
 import sys
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields, is_dataclass
 from difflib import get_close_matches
 from itertools import pairwise
@@ -18,8 +17,8 @@ import yaml
 from jsonargparse import Namespace, set_loader
 from lightning.pytorch import Callback, LightningDataModule, LightningModule
 from lightning.pytorch.cli import LightningArgumentParser
-from yaml.constructor import ConstructorError
 
+from vlm_lit.data.yaml_strict import StrictLoader, loading_problem
 from vlm_lit.schema import ConfigError
 
 ALLOW_VARIABLE: Final = "VLM_LIT_ALLOW_IMPORTS"
@@ -194,40 +193,9 @@ def _own_classes() -> dict[str, type]:
     return {f"{k.__module__}.{k.__qualname__}": k for k in kinds if k.__module__.startswith("vlm_lit.")}
 
 
-class _Yaml(yaml.SafeLoader):
-    """YAML in which a key written twice or a number that is none is a mistake, and a date is text."""
-
-    yaml_implicit_resolvers = {  # noqa: RUF012 - PyYAML's own way
-        first: [(tag, pattern) for tag, pattern in pairs if tag != "tag:yaml.org,2002:timestamp"]
-        for first, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        seen: set[object] = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if isinstance(key, Hashable) and key in seen:
-                raise ConstructorError(None, None, f"the key {key} stands there a second time", key_node.start_mark)
-            seen |= {key} if isinstance(key, Hashable) else set()
-        return super().construct_mapping(node, deep=deep)
-
-    def construct_yaml_float(self, node: yaml.ScalarNode) -> float:
-        value = super().construct_yaml_float(node)
-        if not math.isfinite(value):
-            raise ConstructorError(None, None, f"{node.value} is not a finite number", node.start_mark)
-        return value
-
-
-# YAML 1.1 reads 1e-4 as a string; everybody means the number.
-_Yaml.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9][0-9_]*(?:\.[0-9_]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
-)
-_Yaml.add_constructor("tag:yaml.org,2002:float", _Yaml.construct_yaml_float)
-
-
 def read_config() -> None:
     """Read every config of this process with unique keys, finite numbers and plain exponents."""
-    set_loader("yaml", lambda text: yaml.load(text, Loader=_Yaml), exceptions=(yaml.YAMLError,))
+    set_loader("yaml", lambda text: yaml.load(text, Loader=StrictLoader), exceptions=(yaml.YAMLError,))
 
 
 class ConfigFiles:
@@ -271,16 +239,14 @@ class ConfigFiles:
             near = _nearest(str(path), map(str, path.parent.glob("*.yaml")))
             raise ConfigError(f"{named}: there is no config file {path}." + (f" Did you mean {near}?" if near else ""))
         try:
-            loader = _Yaml(path.read_text(encoding="utf-8"))
+            loader = StrictLoader(path.read_text(encoding="utf-8"))
             node = loader.get_single_node()
             if not isinstance(node, yaml.MappingNode):
                 raise ConfigError(f"{path} is no config: write settings as `name: value`, one a line.")
             loader.construct_document(node)
             self._note(node, prefix, path)
         except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-            mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None) or str(error)
-            where = f", line {mark.line + 1}" if mark is not None else ""
-            raise ConfigError(f"{path}{where}: {problem}. A config is plain data, each key once.") from error
+            raise ConfigError(f"{path}{loading_problem(error)}. A config is plain data, each key once.") from error
 
     def _note(self, node: yaml.MappingNode, prefix: str, path: Path) -> None:
         for name, value in node.value:

@@ -10,6 +10,7 @@ from vlm_lit.schema import Prediction, VlmLitError
 from vlm_lit.studies.systems import System
 
 IN_RECORD: Final = "<image held in the record>"
+_REMEDY: Final = "Evaluate both on the same split, or compare what they have in common with --intersect."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,12 +39,13 @@ class Alignment:
     dropped: int
 
 
-def align(systems: Sequence[System], *, intersect: bool = False) -> Alignment:
+def align(systems: Sequence[System], *, intersect: bool = False, remedy: str = _REMEDY) -> Alignment:
     """Put the systems' items side by side, by id.
 
     Args:
         systems: two or more.
         intersect: keep the ids that all systems have, instead of refusing where they differ.
+        remedy: what a refusal for different ids tells the user to do.
 
     Raises:
         VlmLitError: the ids differ, the reference answers of an item differ, or the metrics do.
@@ -53,7 +55,7 @@ def align(systems: Sequence[System], *, intersect: bool = False) -> Alignment:
     everything = set().union(*(system.ids for system in systems))
     if not intersect:
         for other in systems[1:]:
-            _check_ids(systems[0], other)
+            _check_ids(systems[0], other, remedy)
     if not common:
         raise VlmLitError(f"{_listed(systems)} have no id in common. Evaluate them on the same data.")
     items = tuple(_item(key, systems) for key in systems[0].ids if key in common)
@@ -78,13 +80,12 @@ def metric_text(system: System) -> str:
     return f"{system.metric}{f' ({options})' if options else ''}"
 
 
-def _check_ids(first: System, other: System) -> None:
+def _check_ids(first: System, other: System, remedy: str) -> None:
     strangers = set(first.ids) ^ set(other.ids)
     if strangers:
         raise VlmLitError(
             f"{first.name} and {other.name} were not asked the same: {len(first.ids):,} and {len(other.ids):,} items, "
-            f"{len(strangers):,} ids in one of them only (such as {min(strangers)!r}). Evaluate both on the same "
-            "split, or compare what they have in common with --intersect."
+            f"{len(strangers):,} ids in one of them only (such as {min(strangers)!r}). {remedy}"
         )
 
 

@@ -14,7 +14,7 @@ def as_text(comparison: Comparison) -> str:
     """Systems, pairs and groups in aligned columns, then the notes. Scores are percent, differences points."""
     parts = [_systems(comparison), _pairs(comparison), _groups(comparison), "\n".join(notes(comparison))]
     lines = "\n\n".join(part for part in parts if part).splitlines()
-    text = "".join(f"{_printable(line)}\n" for line in lines)
+    text = "".join(f"{printable(line)}\n" for line in lines)
     return text.replace("\N{MINUS SIGN}", "-")  # not every terminal's encoding has it
 
 
@@ -54,11 +54,12 @@ def _cells(pair: Pair) -> tuple[str, ...]:
 
 def aligned(rows: Sequence[Sequence[str]]) -> str:
     """Cells in columns, the first to the left; what would steer a terminal is written out."""
-    cells = [[_printable(cell) for cell in row] for row in rows]
+    cells = [[printable(cell) for cell in row] for row in rows]
     widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]
     return "\n".join(lines)
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
+    """Text of which what would steer a terminal is written out."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

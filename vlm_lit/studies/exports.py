@@ -7,25 +7,12 @@ import io
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from typing import Final
 
 from vlm_lit.studies.comparison import OVERALL, Comparison, Pair, Standing
 from vlm_lit.studies.notes import notes
 from vlm_lit.studies.statistics import Interval, PairedDifference
+from vlm_lit.studies.tables import in_csv, in_markdown, latex_table, markdown_table
 from vlm_lit.studies.wording import p_value, percent, points
-
-_TEX: Final = str.maketrans(
-    {
-        "\\": r"\textbackslash{}",
-        "~": r"\textasciitilde{}",
-        "^": r"\textasciicircum{}",
-        "\N{MINUS SIGN}": "$-$",
-        "<": "$<$",
-        ">": "$>$",
-        **{letter: f"\\{letter}" for letter in "&%$#_{}"},
-    }
-)
-_MARKDOWN: Final = str.maketrans({"|": r"\|", "\n": " ", "<": "&lt;", "*": r"\*", "_": r"\_", "`": r"\`"})
 
 
 def as_json(comparison: Comparison) -> str:
@@ -107,7 +94,7 @@ def as_csv(comparison: Comparison) -> str:
         figures = (pair.n, pair.clusters, pair.mean_a, pair.mean_b, pair.gap)
         lines.writerow(
             [
-                *map(_cell, (group, value, pair.a, pair.b)),
+                *map(in_csv, (group, value, pair.a, pair.b)),
                 *figures,
                 *errors,
                 pair.p_holm,
@@ -119,11 +106,6 @@ def as_csv(comparison: Comparison) -> str:
     return text.getvalue()
 
 
-def _cell(text: str) -> str:
-    """A spreadsheet takes text that begins like this for a formula."""
-    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
-
-
 def _every_pair(comparison: Comparison) -> list[tuple[str, str, Pair]]:
     of_groups = [(group.name, group.value, pair) for group in comparison.groups for pair in group.pairs]
     return [*((OVERALL, "", pair) for pair in comparison.pairs), *of_groups]
@@ -131,31 +113,15 @@ def _every_pair(comparison: Comparison) -> list[tuple[str, str, Pair]]:
 
 def as_markdown(comparison: Comparison) -> str:
     """The tables of systems, pairs and groups, and the notes."""
-    tables = [_markdown(header, rows) for header, rows in _tables(comparison)]
-    said = "\n".join(f"- {note.translate(_MARKDOWN)}" for note in notes(comparison))
+    tables = [markdown_table(header, rows) for header, rows in _tables(comparison)]
+    said = "\n".join(f"- {note}" for note in in_markdown(notes(comparison)))
     return "\n\n".join([*tables, said]).strip() + "\n"
-
-
-def _markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(_in_markdown(cell) for cell in line)} |" for line in lines)
-
-
-def _in_markdown(cell: str) -> str:
-    return cell if cell == "---" else cell.translate(_MARKDOWN)
 
 
 def as_latex(comparison: Comparison) -> str:
     """The same tables for LaTeX with the package booktabs."""
     head = "% Needs \\usepackage{booktabs}. Scores in percent, differences in percentage points.\n"
-    return head + "\n".join(_latex(header, rows) for header, rows in _tables(comparison))
-
-
-def _latex(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    columns = "l" * (len(header) - _numbers(header)) + "r" * _numbers(header)
-    lines = [" & ".join(cell.translate(_TEX) for cell in line) + r" \\" for line in (header, *rows)]
-    body = "\n".join([r"\toprule", lines[0], r"\midrule", *lines[1:], r"\bottomrule"])
-    return f"\\begin{{tabular}}{{{columns}}}\n{body}\n\\end{{tabular}}\n"
+    return head + "\n".join(latex_table(header, rows, numbers=_numbers(header)) for header, rows in _tables(comparison))
 
 
 def _numbers(header: Sequence[str]) -> int:

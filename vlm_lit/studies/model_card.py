@@ -203,6 +203,8 @@ def _training(run: RunFiles) -> list[str]:
         return []
     lora = run.fingerprint.get("lora") or {}
     layers = ", ".join(lora.get("leaves") or lora.get("targets") or [])
+    if lora.get("last_share", 1) < 1:
+        layers += f" in the last {lora['last_share']:.3g} of the decoder layers"
     words = f"LoRA: rank {lora['rank']}, alpha {lora['alpha']:g}, dropout {lora['dropout']:g}, on {layers}."
     table = _table(("part", "precision in training", "training", "learning rate"), rows)
     return [table, words] if any(row[2] == "lora" for row in rows) else [table]

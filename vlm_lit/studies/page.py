@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
-
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from vlm_lit.studies.alignment import Item, metric_text
 from vlm_lit.studies.comparison import Comparison
 from vlm_lit.studies.examples import selections
-from vlm_lit.studies.exports import bounds
 from vlm_lit.studies.marked_text import Segments, marked
 from vlm_lit.studies.notes import notes
 from vlm_lit.studies.pictures import Picture, picture
-from vlm_lit.studies.plots import COLOURS, MOST_GROUPS, forest_plot, means_plot, shown_groups
-from vlm_lit.studies.wording import decimal, p_value, percent, points, sentence
+from vlm_lit.studies.plot_style import COLOURS
+from vlm_lit.studies.plots import MOST_GROUPS, forest_plot, means_plot, shown_groups
+from vlm_lit.studies.templates import environment
+from vlm_lit.studies.wording import sentence
 
 _TEMPLATE: Final = "comparison.html.j2"
 _PANELS: Final = 3  # differences side by side in one plot
@@ -63,35 +61,30 @@ def as_page(comparison: Comparison, *, examples: int) -> str:
         comparison: what to show.
         examples: how many items stand side by side; see `selections`.
     """
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"percent": percent, "points": points, "p_value": p_value, "decimal": decimal}
-    environment.globals |= {"bounds": bounds, "percent": percent, "points": points}
     colours = colours_of(comparison)
     cards = [
         (chosen, [_card(item, comparison) for item in chosen.items]) for chosen in selections(comparison, examples)
     ]
-    return environment.get_template(_TEMPLATE).render(
-        comparison=comparison,
-        title=" · ".join(system.name for system in comparison.systems),
-        metric=next((metric_text(s.system) for s in comparison.standings if s.system.metric), None),
-        judged_images=len({item.cluster for item in comparison.judged}),
-        sentences=_sentences(comparison),
-        notes=notes(comparison),
-        facts=_facts(comparison),
-        colours=colours,
-        agreement=_agreement(comparison),
-        means=means_plot(comparison.standings, [colours[s.system.name] for s in comparison.standings])
-        if comparison.standings
-        else None,
-        forests=_forests(comparison),
-        plotted=min(MOST_GROUPS, len(shown_groups(comparison))),
-        cards=cards,
+    return (
+        environment()
+        .get_template(_TEMPLATE)
+        .render(
+            comparison=comparison,
+            title=" · ".join(system.name for system in comparison.systems),
+            metric=next((metric_text(s.system) for s in comparison.standings if s.system.metric), None),
+            judged_images=len({item.cluster for item in comparison.judged}),
+            sentences=_sentences(comparison),
+            notes=notes(comparison),
+            facts=_facts(comparison),
+            colours=colours,
+            agreement=_agreement(comparison),
+            means=means_plot(comparison.standings, [colours[s.system.name] for s in comparison.standings])
+            if comparison.standings
+            else None,
+            forests=_forests(comparison),
+            plotted=min(MOST_GROUPS, len(shown_groups(comparison))),
+            cards=cards,
+        )
     )
 
 

@@ -2,40 +2,25 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Sequence
-from io import BytesIO
-from typing import Any, Final
+from typing import Final
 
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from vlm_lit.studies.comparison import Comparison, Group, Pair, Standing
+from vlm_lit.studies.plot_style import INK, STYLE, as_svg, plain, short, svg_address
 
 MOST_GROUPS: Final = 30
 """Groups a forest plot shows, the largest ones; the table has all."""
 
-COLOURS: Final = ("#0b61a4", "#c2500a", "#00795a", "#9c3d7d", "#8a6a00", "#4a4a4a")
-"""Told apart by colour-blind readers and in grey; of a system by its position."""
-
-_INK, _FAINT = "#1c2733", "#c9d1d9"
-_STYLE: Final[Any] = {  # matplotlib's own type lists every key it knows
-    "font.size": 10,
-    "axes.edgecolor": _FAINT,
-    "axes.labelcolor": _INK,
-    "text.color": _INK,
-    "xtick.color": _INK,
-    "ytick.color": _INK,
-    "text.parse_math": False,  # a name may hold a dollar sign
-    "svg.hashsalt": "vlm_lit",  # the same page for the same numbers
-}
 _INCHES_A_ROW: Final = 0.3
 
 
 def means_plot(standings: Sequence[Standing], colours: Sequence[str]) -> str:
     """A dot and an interval for each system, as a `data:` address."""
-    with rc_context(_STYLE):
+    with rc_context(STYLE):
         figure = Figure(figsize=(9, 0.75 + 0.42 * len(standings)), layout="constrained")
         axes = figure.subplots()
         for row, (standing, colour) in enumerate(zip(standings, colours, strict=True)):
@@ -46,7 +31,7 @@ def means_plot(standings: Sequence[Standing], colours: Sequence[str]) -> str:
         _rows(axes, [standing.system.name for standing in standings])
         axes.set_xlim(0, 100)
         axes.set_xlabel("mean score, % (95 % interval)")
-        return _data_address(figure)
+        return svg_address(as_svg(figure))
 
 
 def forest_plot(pairs: Sequence[Pair], comparison: Comparison) -> str:
@@ -54,14 +39,14 @@ def forest_plot(pairs: Sequence[Pair], comparison: Comparison) -> str:
     groups = shown_groups(comparison)
     positions = [comparison.pairs.index(pair) for pair in pairs]
     names = ["overall", *(f"{group.name}: {group.value}" for group in groups)]
-    with rc_context(_STYLE):
+    with rc_context(STYLE):
         height = 1.2 + _INCHES_A_ROW * len(names)
         figure = Figure(figsize=(11, height) if len(pairs) > 1 else (9, height), layout="constrained")
         panels = figure.subplots(1, len(pairs), sharey=True, squeeze=False)[0]
         for axes, pair, position in zip(panels, pairs, positions, strict=True):
             _panel(axes, [pair, *(group.pairs[position] for group in groups)])
-        _rows(panels[0], [_short(name, 34) for name in names])
-        return _data_address(figure)
+        _rows(panels[0], [short(name, 34) for name in names])
+        return svg_address(as_svg(figure))
 
 
 def shown_groups(comparison: Comparison) -> list[Group]:
@@ -71,41 +56,23 @@ def shown_groups(comparison: Comparison) -> list[Group]:
 
 
 def _panel(axes: Axes, rows: Sequence[Pair]) -> None:
-    axes.axvline(0, color=_INK, linewidth=0.8)
+    axes.axvline(0, color=INK, linewidth=0.8)
     for row, pair in enumerate(rows):
         sure = pair.verdict.endswith(" better")
         if pair.difference:
             low, high = max(pair.difference.low, -1.0), min(pair.difference.high, 1.0)
-            axes.plot([100 * low, 100 * high], [row, row], color=_INK, linewidth=2.4 if row == 0 else 1.4)
-        face = _INK if sure else "white"
-        axes.plot(100 * pair.gap, row, "D" if row == 0 else "o", color=_INK, markerfacecolor=face, markersize=6)
+            axes.plot([100 * low, 100 * high], [row, row], color=INK, linewidth=2.4 if row == 0 else 1.4)
+        face = INK if sure else "white"
+        axes.plot(100 * pair.gap, row, "D" if row == 0 else "o", color=INK, markerfacecolor=face, markersize=6)
     reach = max((abs(edge) for edge in axes.get_xlim()), default=1.0)
     axes.set_xlim(-1.08 * reach, 1.08 * reach)
-    a, b = _short(rows[0].a, 18), _short(rows[0].b, 18)
+    a, b = short(rows[0].a, 18), short(rows[0].b, 18)
     axes.set_xlabel(f"\N{LEFTWARDS ARROW} {b} better    points    {a} better \N{RIGHTWARDS ARROW}")
-    _plain(axes)
+    plain(axes)
 
 
 def _rows(axes: Axes, names: Sequence[str]) -> None:
     """Names down the left, the first on top."""
-    axes.set_yticks(range(len(names)), [_short(name, 40) for name in names])
+    axes.set_yticks(range(len(names)), [short(name, 40) for name in names])
     axes.set_ylim(len(names) - 0.5, -0.5)
-    _plain(axes)
-
-
-def _plain(axes: Axes) -> None:
-    axes.tick_params(length=0)
-    axes.grid(axis="x", color=_FAINT, linewidth=0.5)
-    axes.set_axisbelow(True)
-    for side in ("top", "right", "left"):
-        axes.spines[side].set_visible(False)
-
-
-def _short(text: str, length: int) -> str:
-    return text if len(text) <= length else f"{text[: length - 1]}\N{HORIZONTAL ELLIPSIS}"
-
-
-def _data_address(figure: Figure) -> str:
-    buffer = BytesIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None})
-    return f"data:image/svg+xml;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
+    plain(axes)

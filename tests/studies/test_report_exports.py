@@ -1,0 +1,226 @@
+"""The report's files, parsed back, with names that would like to be code."""
+
+import csv
+import io
+import json
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from study_runs import METRIC, falling, open_study, write_cell
+
+from vlm_lit.studies.report import Report, study_report
+from vlm_lit.studies.report_exports import as_csv, as_json, as_latex, as_markdown
+from vlm_lit.studies.report_page import as_page
+from vlm_lit.studies.report_plots import report_plots
+from vlm_lit.studies.report_text import as_text
+from vlm_lit.studies.study_file import Factor, Level
+
+EVIL = r"</script><img src=x onerror=alert(1)>&\_{x}%$#^~|"
+CLAIM = {
+    "says": "b is better",
+    "source": "Paper, Table 3",
+    "better": {"way": "b"},
+    "than": {"way": "a"},
+    "kind": "greater",
+}
+PUBLISHED = {"cell": {"way": "b"}, "value": 0.737, "what": "WikiSQL", "source": "LoRA, Table 6"}
+
+
+@pytest.fixture
+def report(tmp_path: Path) -> Report:
+    study = open_study(tmp_path, {"way": ["a", "b", "c"]}, claims=[CLAIM], published=[PUBLISHED])
+    for level, right in (("a", (10, 11, 12)), ("b", (34, 35, 36)), ("c", (11, 10))):
+        for seed, n in enumerate(right):
+            loss = {"train/loss": falling(11, to=1.0 if level == "b" else 1.5, seconds=3.0)}
+            write_cell(study, {"way": level}, seed, [1.0] * n + [0.0] * (40 - n), events=loss)
+    write_cell(study, {"way": "c"}, 2, status="failed", error="Step 7 has loss nan")
+    return study_report(study)
+
+
+@pytest.fixture
+def evil(tmp_path: Path) -> Report:
+    study = open_study(tmp_path, {"way": ["a", "b"]}, claims=[CLAIM], published=[PUBLISHED])
+    factor = Factor(name=f"f{EVIL}", levels=tuple(Level(name=f"{name}{EVIL}") for name in "ab"))
+    first, second = ({factor.name: level.name} for level in factor.levels)
+    (claim,), (figure,) = study.claims, study.published
+    study = replace(
+        study,
+        name=f"n{EVIL}",
+        factors=(factor,),
+        baseline=first,
+        claims=(replace(claim, says=f"s{EVIL}", source=f"o{EVIL}\nnext", better=second, than=first),),
+        published=(replace(figure, cell=second, what=f"w{EVIL}", source=EVIL),),
+    )
+    for levels, n in ((first, 8), (second, 30)):
+        for seed in (0, 1):
+            write_cell(study, levels, seed, [1.0] * (n + seed) + [0.0] * (40 - n - seed))
+    write_cell(study, first, 2, status="failed", error=f"e{EVIL}")
+    return study_report(study)
+
+
+class Page(HTMLParser):
+    """Tags, addresses, event handlers, and the text outside <style>."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.addresses: list[str] = []
+        self.handlers: list[str] = []
+        self.bold: list[str] = []
+        self.text = ""
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.addresses += [value or "" for name, value in attrs if name in ("src", "href", "action", "srcset", "data")]
+        self.handlers += [name for name, _ in attrs if name.startswith("on")]
+        self.bold += [tag for name, value in attrs if name == "class" and value == "best"]
+
+    def handle_data(self, data: str) -> None:
+        if self.lasttag != "style":
+            self.text += data
+
+
+def test_the_json_has_every_figure(report: Report) -> None:
+    found = json.loads(as_json(report))
+    assert (found["metric"], found["questions"], found["images"], found["finished"]) == (METRIC, 40, 20, False)
+    assert found["best"]["setting"] == "way=b"
+    assert found["best"]["beyond_doubt"] is True
+    settings = {setting["name"]: setting for setting in found["settings"]}
+    assert settings["way=b"]["score"]["by_seed"] == pytest.approx([0.85, 0.875, 0.9])
+    assert settings["way=b"]["against_baseline"]["difference"]["mean"] == pytest.approx(0.6)
+    assert settings["way=b"]["convergence"] == {
+        "final_loss": 1.0,
+        "steps": 6.0,  # from 2 by 0.1 a step to 1.5
+        "seconds": 15.0,
+        "reached": 3,
+        "seeds": 3,
+    }
+    assert settings["way=a"]["against_baseline"] is None
+    assert settings["way=c"]["seeds"] == [0, 1]
+    assert found["claims"][0]["verdict"] == "supported"
+    assert found["published"] == [PUBLISHED]
+    assert found["unfinished"] == [{"setting": "way=c", "seed": 2, "state": "failed", "error": "Step 7 has loss nan"}]
+
+
+def test_the_csv_has_a_line_for_each_setting(report: Report) -> None:
+    rows = list(csv.DictReader(io.StringIO(as_csv(report))))
+    assert [row["setting"] for row in rows] == ["way=a", "way=b", "way=c"]
+    assert [row["best_beyond_doubt"] for row in rows] == ["False", "True", "False"]
+    assert float(rows[1]["mean"]) == pytest.approx(0.875)
+    assert float(rows[1]["difference_mean"]) == pytest.approx(0.6)
+    assert (rows[0]["difference_mean"], rows[2]["seeds_finished"], rows[1]["factor way"]) == ("", "2", "b")
+    assert (rows[1]["trained_parameters"], rows[1]["fit_seconds"]) == ("1000", "60.0")
+
+
+def test_a_name_is_no_formula_to_a_spreadsheet(report: Report) -> None:
+    named = replace(report, settings=tuple(replace(s, name=f"={s.name}") for s in report.settings))
+    assert all(row["setting"].startswith("'=") for row in csv.DictReader(io.StringIO(as_csv(named))))
+
+
+def test_markdown_has_the_tables_the_bold_and_the_pictures(report: Report) -> None:
+    text = as_markdown(report, ["cost.svg", "cost.png"])
+    assert "| **way=b** | 3 of 3 | 87.5 | 2.5 |" in text
+    assert text.count("**") == 2
+    assert "![cost](cost.png)" in text
+    assert "cost.svg" not in text
+    assert "The study is unfinished: 1 of 9 runs have no score (1 failed)" in text
+    assert "| b is better | Paper, Table 3 | Supported: way=b less way=a is +60.0 points" in text
+    assert "| way=b | WikiSQL | LoRA, Table 6 | 73.7 % | way=b | 87.5 |" in text
+    assert "| way=c | 2 | failed | Step 7 has loss nan |" in text
+
+
+def test_nothing_is_bold_where_none_is_better_than_all(tmp_path: Path) -> None:
+    study = open_study(tmp_path, {"way": ["a", "b"]})
+    for level, right in (("a", (20, 21, 22)), ("b", (22, 20, 22))):
+        for seed, n in enumerate(right):
+            write_cell(study, {"way": level}, seed, [1.0] * n + [0.0] * (40 - n))
+    found = study_report(study)
+    page = Page(as_page(found, {}))
+    assert "**" not in as_markdown(found, [])
+    assert r"\textbf" not in as_latex(found)
+    assert not page.bold
+    assert "Nothing is in bold" in page.text
+    assert "No setting is best beyond doubt, so none is in bold: way=b has the highest mean" in page.text
+
+
+def test_latex_is_booktabs_with_as_many_cells_as_columns(evil: Report) -> None:
+    text = as_latex(evil)
+    assert r"\textbf{f" in text
+    bodies = re.findall(
+        r"\\begin\{tabular\}\{((?:[lr]|p\{[\d.]+\\linewidth\})+)\}\n(.*?)\\end\{tabular\}", text, re.DOTALL
+    )
+    assert len(bodies) == text.count(r"\begin{tabular}") == 5
+    for columns, body in bodies:
+        n = len(re.sub(r"p\{[^}]*\}", "l", columns))
+        for line in body.splitlines():
+            if not line.startswith(("\\toprule", "\\midrule", "\\bottomrule")):
+                assert len(re.findall(r"(?<!\\)&", line)) == n - 1, line
+                assert line.endswith(r" \\")
+
+
+def test_latex_has_nothing_left_that_tex_would_obey(evil: Report) -> None:
+    text = as_latex(evil)
+    written = r"$<$/script$>$$<$img src=x onerror=alert(1)$>$\&"
+    written += r"\textbackslash{}\_\{x\}\%\$\#\textasciicircum{}\textasciitilde{}|"
+    assert text.count(written) > 10
+    assert EVIL not in text
+    assert " next" in text
+    assert not any(line.startswith("next") for line in text.splitlines())
+
+
+def test_the_page_shows_names_as_text(evil: Report) -> None:
+    html = as_page(evil, report_plots(evil))
+    page = Page(html)
+    assert "<script" not in html
+    assert "</script>" not in html
+    assert not page.handlers
+    assert page.tags.count("img") == len(page.addresses) == 1  # the cost plot; nothing of EVIL's
+    for name in (f"n{EVIL}", f"f{EVIL}=b{EVIL}", f"s{EVIL}", f"w{EVIL}", f"e{EVIL}"):
+        assert name in page.text
+
+
+def test_the_page_needs_no_other_file(report: Report) -> None:
+    html = as_page(report, report_plots(report))
+    page = Page(html)
+    assert len(page.addresses) == 2
+    assert all(address.startswith("data:image/svg+xml;base64,") for address in page.addresses)
+    assert not {"script", "link", "iframe", "object", "base"} & set(page.tags)
+    assert not re.findall(r"url\(|@import", html)
+    assert page.bold == ["tr"]
+    for tag in ("table", "tr", "td", "th", "p", "ul", "li", "h2", "div"):
+        assert len(re.findall(rf"<{tag}[ >]", html)) == html.count(f"</{tag}>"), tag
+
+
+def test_the_page_says_what_is_missing_and_what_is_claimed(report: Report) -> None:
+    text = " ".join(Page(as_page(report, {})).text.split())
+    for words in (
+        "3 settings, 8 of 9 runs finished",
+        "The study is unfinished: 1 of 9 runs have no score (1 failed)",
+        "way=b is best with 87.5 %: better than every other setting",
+        "First at a training loss of 1.50: way=b in the fewest steps, 6, and in the least time, 15 s; it also",
+        "Lacking: way=c 2.",
+        "Supported: way=b less way=a is +60.0 points",
+        "Step 7 has loss nan",
+        "Published figures stand as they were published",
+        "Satterthwaite",
+    ):
+        assert words in text, words
+
+
+def test_the_terminal_shows_the_main_table_and_no_control_codes(evil: Report, report: Report) -> None:
+    text = as_text(report)
+    assert re.search(r"^\* way=b +3 of 3 +87\.5 +2\.5 +\[", text, re.MULTILINE)
+    assert re.search(r"^way=c +2 +failed +Step 7", text, re.MULTILINE)
+    assert text.isascii()
+    steered = replace(evil, study=replace(evil.study, name="\x1b[2Jgone"))
+    assert "\x1b" not in as_text(steered)
+
+
+def test_the_same_runs_make_the_same_files(report: Report) -> None:
+    one, other = (report_plots(report) for _ in range(2))
+    assert {name for name in one if one[name] != other[name]} == set()
+    assert as_page(report, one) == as_page(report, other)
