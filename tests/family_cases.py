@@ -15,7 +15,7 @@ from tiny_families.catalogue import TINY, TinyFamily
 from torch import Tensor
 
 from vlm_lit.data.collate import PromptCollator
-from vlm_lit.data.datamodule import encoder_of
+from vlm_lit.data.encoder_choice import encoder_of
 from vlm_lit.data.encoding import ConversationEncoder
 from vlm_lit.data.images import load_images
 from vlm_lit.data.over_length import OverLengthPolicy

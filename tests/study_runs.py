@@ -17,7 +17,8 @@ from vlm_lit.studies.cell import Cell
 from vlm_lit.studies.cell_record import CellRecord, Status, write_record
 from vlm_lit.studies.digest import digests
 from vlm_lit.studies.study_file import Study, read_study
-from vlm_lit.training.callbacks.run_directory import write_predictions, write_whole
+from vlm_lit.training.callbacks.run_directory import write_predictions
+from vlm_lit.whole_file import write_whole
 
 METRIC = "exact_match"
 

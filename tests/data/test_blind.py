@@ -20,7 +20,7 @@ from tiny_families.catalogue import TINY
 from vlm_lit.cli import main
 from vlm_lit.data.blind import GREY, Blind, BlindPrompts, derangement, name_own_images
 from vlm_lit.data.collate import PromptCollator
-from vlm_lit.data.datamodule import encoder_of
+from vlm_lit.data.encoder_choice import encoder_of
 from vlm_lit.data.images import load_images
 from vlm_lit.data.over_length import OverLengthPolicy
 from vlm_lit.data.packing import image_key

@@ -5,7 +5,7 @@ import pytest
 from tiny_families.catalogue import TINY
 
 from vlm_lit.data.collate import PromptCollator, WindowCollator
-from vlm_lit.data.datamodule import encoder_of
+from vlm_lit.data.encoder_choice import encoder_of
 from vlm_lit.data.encoding import ConversationEncoder
 from vlm_lit.data.over_length import OverLengthPolicy
 from vlm_lit.schema import PromptWindow, StepWindow

@@ -10,7 +10,7 @@ import torch
 from tiny_families.catalogue import TINY
 
 from vlm_lit.data.collate import WindowCollator
-from vlm_lit.data.datamodule import encoder_of
+from vlm_lit.data.encoder_choice import encoder_of
 from vlm_lit.data.encoding import Encoder
 from vlm_lit.data.over_length import OverLength, OverLengthPolicy
 from vlm_lit.data.packing import grouped, image_key, likely_longest, size_of

@@ -8,7 +8,7 @@ import torch
 from tiny_families.catalogue import TINY
 
 from vlm_lit.data.collate import PromptCollator
-from vlm_lit.data.datamodule import encoder_of
+from vlm_lit.data.encoder_choice import encoder_of
 from vlm_lit.data.encoding import ConversationEncoder
 from vlm_lit.data.over_length import OverLengthPolicy
 from vlm_lit.data.prompt_windows import prompt_windows

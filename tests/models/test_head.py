@@ -5,7 +5,7 @@ import pytest
 import torch
 from tiny_families.catalogue import TINY
 
-from vlm_lit.data.datamodule import encoder_of
+from vlm_lit.data.encoder_choice import encoder_of
 from vlm_lit.models.head import head_logits
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from vlm_lit.commands.options import OptionParser, whole_number
 from vlm_lit.schema import ConfigError
+from vlm_lit.whole_file import write_whole
 
 if TYPE_CHECKING:
     from vlm_lit.commands.lightning import PreparedRun
@@ -111,8 +112,6 @@ def _page(inspection: Inspection) -> str:
 
 
 def _write(path: Path, text: str) -> None:
-    from vlm_lit.training.callbacks.run_directory import write_whole
-
     try:
         write_whole(path, text)
     except OSError as error:

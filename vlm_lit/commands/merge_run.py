@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 from transformers import ProcessorMixin
 
-from vlm_lit.data.datamodule import encoder_of
+from vlm_lit.data.encoder_choice import encoder_of
 from vlm_lit.data.processors import load_processor, processor_identity
 from vlm_lit.models.agreement import Agreement, compare, text_logits
 from vlm_lit.models.base_source import BaseSource, adapter_folder, find_base, read_fingerprint

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
 from vlm_lit.schema import ConfigError
+from vlm_lit.whole_file import write_whole
 
 
 def write_files(folder: Path, files: Mapping[str, str | bytes], *, option: str = "--output") -> None:
@@ -21,13 +21,7 @@ def write_files(folder: Path, files: Mapping[str, str | bytes], *, option: str =
         ConfigError: the folder or a file cannot be written.
     """
     for name, content in files.items():
-        staging = folder / f".{name}.tmp-{os.getpid()}"
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            staging.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
-            os.replace(staging, folder / name)
+            write_whole(folder / name, content)
         except OSError as error:
             raise ConfigError(f"{option} {folder} cannot be written: {error.strerror}.") from error
-        finally:
-            if folder.is_dir():
-                staging.unlink(missing_ok=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -18,6 +17,7 @@ from vlm_lit.commands.options import OptionParser
 from vlm_lit.metrics.catalogue import RULES, rule
 from vlm_lit.metrics.rules import Counts, Rule, column_sums, judged
 from vlm_lit.schema import ConfigError, VlmLitError
+from vlm_lit.whole_file import write_whole
 
 _OPTION: Final = "--options."
 _WORDS: Final = {"true": True, "false": False}
@@ -230,12 +230,7 @@ def write_report(path: Path, report: Mapping[str, object]) -> None:
     Raises:
         ConfigError: it cannot be written.
     """
-    staging = path.with_name(f".{path.name}.tmp-{os.getpid()}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        staging.write_text(json.dumps(report, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-        os.replace(staging, path)
+        write_whole(path, json.dumps(report, indent=1, allow_nan=False) + "\n")
     except OSError as error:
         raise ConfigError(f"--output {path} cannot be written: {error.strerror}.") from error
-    finally:
-        staging.unlink(missing_ok=True)

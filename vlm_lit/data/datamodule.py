@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -12,17 +12,17 @@ from transformers import ProcessorMixin
 
 from vlm_lit.data.blind import Blind, BlindPrompts, name_own_images
 from vlm_lit.data.collate import MicroBatch, PromptCollator, WindowCollator
-from vlm_lit.data.encoding import ConversationEncoder, Encoder
+from vlm_lit.data.device import to_device
+from vlm_lit.data.encoder_choice import encoder_of
+from vlm_lit.data.encoding import ConversationEncoder
 from vlm_lit.data.feature_store import FeatureStore
-from vlm_lit.data.masking import Transcript
 from vlm_lit.data.over_length import OverLength, OverLengthPolicy
 from vlm_lit.data.packing import likely_longest, size_of
-from vlm_lit.data.prefix_encoding import PrefixEncoder
 from vlm_lit.data.processors import load_processor
 from vlm_lit.data.prompt_windows import PromptWindows, prompt_windows
-from vlm_lit.data.sampler import WindowSampler, steps_per_epoch
+from vlm_lit.data.sampler import WindowSampler, steps_per_pass
 from vlm_lit.data.sources import ConversationDataset, SourceSettings, StreamedWindows, open_source
-from vlm_lit.schema import Batch, ConfigError, PromptBatch, PromptWindow, RecordError, StepWindow, raised
+from vlm_lit.schema import ConfigError, PromptWindow, RecordError, StepWindow, raised
 
 
 class ConversationDataModule(LightningDataModule):
@@ -160,11 +160,7 @@ class ConversationDataModule(LightningDataModule):
             raise ConfigError(
                 "A streamed data set has no known length: set trainer.max_steps, and val_check_interval in steps."
             )
-        full = steps_per_epoch(len(train), self.effective_batch)
-        limit = getattr(self.trainer, "pass_limit", None)
-        if limit is None:
-            return full
-        return max(1, min(full, limit if isinstance(limit, int) else int(full * limit)))
+        return steps_per_pass(len(train), self.effective_batch, getattr(self.trainer, "pass_limit", None))
 
     @property
     def total_steps(self) -> int:
@@ -296,14 +292,8 @@ class ConversationDataModule(LightningDataModule):
         self, batch: StepWindow | PromptWindow, device: torch.device, dataloader_idx: int
     ) -> StepWindow | PromptWindow:
         """Move the tensors, and nothing else, to `device`."""
-        batches: Sequence[Batch | PromptBatch] = batch.micro_batches if isinstance(batch, StepWindow) else batch.batches
-        for part in batches:
-            part.inputs = {name: tensor.to(device, non_blocking=True) for name, tensor in part.inputs.items()}
-            if part.features is not None:
-                part.features = [tuple(t.to(device, non_blocking=True) for t in image) for image in part.features]
-            if isinstance(part, Batch):
-                part.labels = part.labels.to(device, non_blocking=True)
-            part.segments = part.segments.to(device, non_blocking=True) if part.segments is not None else None
+        for part in batch.micro_batches if isinstance(batch, StepWindow) else batch.batches:
+            to_device(part, device)
         return batch
 
     def state_dict(self) -> dict[str, int]:
@@ -314,10 +304,3 @@ class ConversationDataModule(LightningDataModule):
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
         """Go on behind the steps that are done."""
         self._start = state_dict["step"]
-
-
-def encoder_of(processor: ProcessorMixin) -> ConversationEncoder:
-    """The encoder that a processor calls for."""
-    if getattr(processor, "chat_template", None) is None:
-        return PrefixEncoder(processor)
-    return Encoder(Transcript(processor))

@@ -110,3 +110,11 @@ class WindowSampler(Sampler[list[int]]):
 def steps_per_epoch(n: int, window: int) -> int:
     """K: optimizer steps in which every conversation is seen exactly once."""
     return -(-n // window)
+
+
+def steps_per_pass(n: int, window: int, limit: int | float | None) -> int:
+    """Optimizer steps of a pass that may end early: after `limit` steps (int), or that share of them (float)."""
+    full = steps_per_epoch(n, window)
+    if limit is None:
+        return full
+    return max(1, min(full, limit if isinstance(limit, int) else int(full * limit)))

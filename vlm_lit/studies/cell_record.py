@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from difflib import get_close_matches
@@ -12,6 +11,7 @@ from typing import Final, Literal
 
 from vlm_lit.schema import VlmLitError
 from vlm_lit.studies.cell import Cell
+from vlm_lit.whole_file import write_whole
 
 FILE: Final = "cell.json"
 
@@ -71,15 +71,7 @@ def read_record(folder: Path) -> CellRecord | None:
 
 def write_record(folder: Path, record: CellRecord) -> None:
     """Write the record whole: whoever reads sees the old one or the new one."""
-    staging = folder / f".{FILE}.tmp-{os.getpid()}"
-    try:
-        with staging.open("w", encoding="utf-8") as file:
-            file.write(json.dumps(asdict(record), indent=2) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(staging, folder / FILE)
-    finally:
-        staging.unlink(missing_ok=True)
+    write_whole(folder / FILE, json.dumps(asdict(record), indent=2) + "\n")
 
 
 def measured(folder: Path, metric: str) -> float:

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from vlm_lit.plot_style import COLOURS
 from vlm_lit.studies.alignment import Item, metric_text
 from vlm_lit.studies.comparison import Comparison
 from vlm_lit.studies.examples import selections
 from vlm_lit.studies.marked_text import Segments, marked
 from vlm_lit.studies.notes import notes
 from vlm_lit.studies.pictures import Picture, picture
-from vlm_lit.studies.plot_style import COLOURS
 from vlm_lit.studies.plots import MOST_GROUPS, forest_plot, means_plot, shown_groups
 from vlm_lit.studies.templates import environment
 from vlm_lit.studies.wording import sentence

@@ -9,8 +9,8 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from vlm_lit.plot_style import INK, STYLE, as_svg, plain, short, svg_address
 from vlm_lit.studies.comparison import Comparison, Group, Pair, Standing
-from vlm_lit.studies.plot_style import INK, STYLE, as_svg, plain, short, svg_address
 
 MOST_GROUPS: Final = 30
 """Groups a forest plot shows, the largest ones; the table has all."""

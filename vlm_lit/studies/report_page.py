@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from vlm_lit.studies.plot_style import svg_address
+from vlm_lit.plot_style import svg_address
 from vlm_lit.studies.report import Report
 from vlm_lit.studies.report_plots import shown_settings
 from vlm_lit.studies.report_sentences import findings, limits

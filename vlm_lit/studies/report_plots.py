@@ -12,8 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
+from vlm_lit.plot_style import COLOURS, FAINT, INK, STYLE, as_png, as_svg, plain, short
 from vlm_lit.studies.learning_curves import LOSS, Curve, band, smoothed
-from vlm_lit.studies.plot_style import COLOURS, FAINT, INK, STYLE, as_png, as_svg, plain, short
 from vlm_lit.studies.report import Report, Setting
 from vlm_lit.studies.wording import percent
 

@@ -17,10 +17,11 @@ from matplotlib.patches import Rectangle
 from PIL import Image
 
 from vlm_lit.metrics.confusion import MOST_ANSWERS, Confusion, confusions
-from vlm_lit.training.callbacks.pictures import FAINT, INK, STYLE, drawn, logged, titled
-from vlm_lit.training.callbacks.run_directory import write_whole
+from vlm_lit.plot_style import FAINT, INK, STYLE
+from vlm_lit.training.callbacks.pictures import drawn, logged, titled
 from vlm_lit.training.evaluation import answer_of, logged_name
 from vlm_lit.training.supervised import SupervisedModule
+from vlm_lit.whole_file import write_whole
 
 OTHER: Final = "(other)"
 """The column of the answers that are none of the true ones."""
@@ -108,7 +109,7 @@ def _table(confusion: Confusion) -> dict[str, object]:
 def draw_confusion(confusion: Confusion, title: str) -> Image.Image:
     """A cell for each pair of answers with its count, the darker the larger its share of the row."""
     rows, columns = len(confusion.answers), len(confusion.answers) + 1
-    with rc_context(STYLE):
+    with rc_context({**STYLE, "font.size": 9}):
         # A figure is as wide as its title at least.
         width = max(1.8 + _INCHES_A_CELL * columns, 0.075 * max(map(len, title.splitlines())) + 0.3)
         figure = Figure(figsize=(width, 1.9 + _INCHES_A_CELL * rows), layout="constrained")

@@ -9,7 +9,7 @@ import yaml
 from lightning.pytorch import Callback, LightningModule
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from vlm_lit.training.callbacks.run_directory import write_whole
+from vlm_lit.whole_file import write_whole
 
 
 class KeptConfig(Callback):

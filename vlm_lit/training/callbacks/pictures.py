@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from lightning.pytorch import Trainer as LightningTrainer
@@ -14,18 +14,6 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from vlm_lit.data.blind import Blind
-
-INK: Final = "#1c2733"
-FAINT: Final = "#c9d1d9"
-STYLE: Final[Any] = {  # matplotlib's own type lists every key it knows
-    "font.size": 9,
-    "axes.edgecolor": FAINT,
-    "axes.labelcolor": INK,
-    "text.color": INK,
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "text.parse_math": False,  # an answer may hold a dollar sign
-}
 
 _DOTS_PER_INCH: Final = 120
 _SHOWN: Final[Mapping[Blind | None, str]] = {

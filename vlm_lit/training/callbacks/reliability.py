@@ -15,10 +15,11 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from vlm_lit.metrics.calibration import Bin, expected_calibration_error
-from vlm_lit.training.callbacks.pictures import FAINT, INK, STYLE, drawn, logged, titled
-from vlm_lit.training.callbacks.run_directory import write_whole
+from vlm_lit.plot_style import FAINT, INK, STYLE
+from vlm_lit.training.callbacks.pictures import drawn, logged, titled
 from vlm_lit.training.evaluation import reliability_of
 from vlm_lit.training.supervised import SupervisedModule
+from vlm_lit.whole_file import write_whole
 
 _COLOUR, _GAP = "#0b61a4", "#c2500a"
 
@@ -60,7 +61,7 @@ class ReliabilityDiagram(Callback):
 
 def draw_reliability(bins: Sequence[Bin], title: str, metric: str) -> Image.Image:
     """The mean score in each bin beside its mean confidence, and under it how many answers the bin has."""
-    with rc_context(STYLE):
+    with rc_context({**STYLE, "font.size": 9}):
         figure = Figure(figsize=(5.6, 5.6), layout="constrained")
         above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
         _scores(above, bins, metric)

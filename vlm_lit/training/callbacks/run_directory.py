@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
@@ -19,6 +18,7 @@ from vlm_lit.training.base import VisionLanguageModule
 from vlm_lit.training.identity import library_versions
 from vlm_lit.training.kept_pictures import with_pictures
 from vlm_lit.training.supervised import SupervisedModule
+from vlm_lit.whole_file import write_whole
 
 _FILES = {"val": ("val_predictions.jsonl", "val_results.json"), "test": ("predictions.jsonl", "results.json")}
 
@@ -87,14 +87,3 @@ def _line(prediction: Prediction) -> dict[str, object]:
     """Its fields; those that few predictions have, only where there is something in them."""
     nothing = {"choices": (), "confidence": None}
     return {name: value for name, value in asdict(prediction).items() if name not in nothing or value != nothing[name]}
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a UTF-8 file that is either the old one or the whole new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    staging = path.with_name(f".{path.name}.tmp-{os.getpid()}")
-    try:
-        staging.write_text(text, encoding="utf-8")
-        os.replace(staging, path)
-    finally:
-        staging.unlink(missing_ok=True)
