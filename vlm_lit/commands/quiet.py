@@ -31,6 +31,8 @@ _WARNINGS: Final = (
     ("Found .* in eval mode at the start of training", UserWarning),
     # The number of workers is the user's setting; `train/data_wait_share` tells whether it is too small.
     ("The '.*_dataloader' does not have many workers", UserWarning),
+    # tqdm in a notebook without ipywidgets: its bars are then drawn as text.
+    ("IProgress not found", Warning),
 )
 
 
