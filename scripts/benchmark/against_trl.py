@@ -257,9 +257,9 @@ def verdict(found: Run) -> str:
 
 def asked_for(options: argparse.Namespace) -> list[Workload]:
     """The workloads of the command line."""
-    if options.growth:
-        return [workloads.growth(q, t) for q in options.questions for t in options.image_tokens]
     chosen = [w for w in workloads.GOALS if not options.workloads or w.name in options.workloads]
+    if options.growth:
+        chosen = [workloads.growth(q, t) for q in options.questions for t in options.image_tokens]
     return [replace(w, steps=options.steps) if options.steps else w for w in chosen]
 
 
