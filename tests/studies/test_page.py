@@ -1,9 +1,9 @@
 """The page: one file, nothing from outside, nothing unescaped, every picture or its name."""
 
 import re
-from html.parser import HTMLParser
 from pathlib import Path
 
+from html_page import Page
 from run_files import row, rows, write_image, write_run, write_scores
 
 from vlm_lit.studies.alignment import align
@@ -12,27 +12,6 @@ from vlm_lit.studies.page import as_page
 from vlm_lit.studies.systems import open_systems
 
 EVIL = "<script>alert(1)</script>"
-
-
-class Page(HTMLParser):
-    """Tags, addresses, and the text outside <style>."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.tags: list[str] = []
-        self.addresses: list[str] = []
-        self.handlers: list[str] = []
-        self.text = ""
-        self.feed(html)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        self.addresses += [value or "" for name, value in attrs if name in ("src", "href", "action", "srcset", "data")]
-        self.handlers += [name for name, _ in attrs if name.startswith("on")]
-
-    def handle_data(self, data: str) -> None:
-        if self.lasttag != "style":
-            self.text += data
 
 
 def page(paths: list[Path], names: list[str] | None = None, examples: int = 4) -> str:

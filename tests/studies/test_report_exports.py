@@ -5,10 +5,10 @@ import io
 import json
 import re
 from dataclasses import replace
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from html_page import Page
 from study_runs import METRIC, falling, open_study, write_cell
 
 from vlm_lit.studies.report import Report, study_report
@@ -59,29 +59,6 @@ def evil(tmp_path: Path) -> Report:
             write_cell(study, levels, seed, [1.0] * (n + seed) + [0.0] * (40 - n - seed))
     write_cell(study, first, 2, status="failed", error=f"e{EVIL}")
     return study_report(study)
-
-
-class Page(HTMLParser):
-    """Tags, addresses, event handlers, and the text outside <style>."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.tags: list[str] = []
-        self.addresses: list[str] = []
-        self.handlers: list[str] = []
-        self.bold: list[str] = []
-        self.text = ""
-        self.feed(html)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        self.addresses += [value or "" for name, value in attrs if name in ("src", "href", "action", "srcset", "data")]
-        self.handlers += [name for name, _ in attrs if name.startswith("on")]
-        self.bold += [tag for name, value in attrs if name == "class" and value == "best"]
-
-    def handle_data(self, data: str) -> None:
-        if self.lasttag != "style":
-            self.text += data
 
 
 def test_the_json_has_every_figure(report: Report) -> None:

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from lightning.pytorch import Callback, LightningModule
 from lightning.pytorch import Trainer as LightningTrainer
 from lightning.pytorch.utilities import rank_zero_info
 from matplotlib import rc_context
@@ -18,7 +17,7 @@ from PIL import Image
 
 from vlm_lit.metrics.confusion import MOST_ANSWERS, Confusion, confusions
 from vlm_lit.plot_style import FAINT, INK, STYLE
-from vlm_lit.training.callbacks.pictures import drawn, logged, titled
+from vlm_lit.training.callbacks.pictures import AnswerPicture, drawn, logged, titled
 from vlm_lit.training.evaluation import answer_of, logged_name
 from vlm_lit.training.supervised import SupervisedModule
 from vlm_lit.whole_file import write_whole
@@ -33,7 +32,7 @@ _INCHES_A_CELL: Final = 0.42
 _DARK: Final = 0.55  # of the colour map; what is darker takes white writing
 
 
-class ConfusionMatrix(Callback):
+class ConfusionMatrix(AnswerPicture):
     """Draws predicted against true answers into TensorBoard; after `test` as `confusion.png` and `confusion.json` too.
 
     Where a split has more true answers than a table can show, each breakdown that has few enough gets its own; the
@@ -46,21 +45,11 @@ class ConfusionMatrix(Callback):
     def __init__(self, most_answers: int = MOST_ANSWERS) -> None:
         self.most_answers = most_answers
 
-    def on_validation_end(self, trainer: LightningTrainer, pl_module: LightningModule) -> None:
-        """Draw the validation's tables."""
-        self._draw(trainer, pl_module, "val")
-
-    def on_test_end(self, trainer: LightningTrainer, pl_module: LightningModule) -> None:
-        """Draw the test's tables, and keep them."""
-        self._draw(trainer, pl_module, "test")
-
-    def _draw(self, trainer: LightningTrainer, pl_module: LightningModule, split: str) -> None:
-        if not trainer.is_global_zero or trainer.sanity_checking:
-            return
-        assert isinstance(pl_module, SupervisedModule)
-        rule, blind = pl_module.evaluation.leading.rule, pl_module.data.blind
+    def draw(self, trainer: LightningTrainer, module: SupervisedModule, split: str) -> None:
+        """Draw the largest tables; after a test, keep them all."""
+        rule, blind = module.evaluation.leading.rule, module.data.blind
         # Gathered from all ranks, each question once.
-        found = confusions(rule, map(answer_of, pl_module.last_predictions), self.most_answers)
+        found = confusions(rule, map(answer_of, module.last_predictions), self.most_answers)
         pictures = []
         for confusion in _largest(found):
             name = logged_name(f"{split}/confusion", confusion.group)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from lightning.pytorch import Callback, LightningModule
 from lightning.pytorch import Trainer as LightningTrainer
 from PIL import Image, ImageDraw, ImageFont
 
@@ -13,7 +12,7 @@ from vlm_lit.data.images import load_images
 from vlm_lit.data.sources import ConversationDataset
 from vlm_lit.schema import Conversation, Prediction
 from vlm_lit.training.base import VisionLanguageModule
-from vlm_lit.training.callbacks.pictures import logged, what_was_shown
+from vlm_lit.training.callbacks.pictures import AnswerPicture, logged, what_was_shown
 from vlm_lit.training.supervised import SupervisedModule
 
 _SIDE, _TEXT, _MARGIN = 200, 88, 8
@@ -21,7 +20,7 @@ _FONT, _TITLE_FONT, _TITLE_LINE = ImageFont.load_default(11), ImageFont.load_def
 _RIGHT, _WRONG, _INK = (20, 120, 40), (180, 30, 30), (30, 30, 30)
 
 
-class PredictionPanel(Callback):
+class PredictionPanel(AnswerPicture):
     """Draws the first questions of different images with their answers, into TensorBoard and as a PNG.
 
     Args:
@@ -31,21 +30,11 @@ class PredictionPanel(Callback):
     def __init__(self, examples: int = 8) -> None:
         self.examples = examples
 
-    def on_validation_end(self, trainer: LightningTrainer, pl_module: LightningModule) -> None:
-        """Draw the validation panel."""
-        self._draw(trainer, pl_module, "val")
-
-    def on_test_end(self, trainer: LightningTrainer, pl_module: LightningModule) -> None:
-        """Draw the test panel, and keep it as `predictions.png`."""
-        self._draw(trainer, pl_module, "test")
-
-    def _draw(self, trainer: LightningTrainer, pl_module: LightningModule, split: str) -> None:
-        if not trainer.is_global_zero or trainer.sanity_checking:
-            return
-        assert isinstance(pl_module, SupervisedModule)
-        shown = fixed_examples(pl_module, split, self.examples)
-        by_id = {p.id: p for p in pl_module.last_predictions}
-        instead = what_was_shown(pl_module.data.blind)
+    def draw(self, trainer: LightningTrainer, module: SupervisedModule, split: str) -> None:
+        """Draw the panel; after a test, keep it as `predictions.png`."""
+        shown = fixed_examples(module, split, self.examples)
+        by_id = {p.id: p for p in module.last_predictions}
+        instead = what_was_shown(module.data.blind)
         title = f"{instead}, not these" if instead else ""
         panel = draw_panel([(c, by_id[c.id]) for c in shown if c.id in by_id], title=title)
         if panel is None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import warnings
+from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Final
 
 import numpy as np
+from lightning.pytorch import Callback, LightningModule
 from lightning.pytorch import Trainer as LightningTrainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -14,6 +16,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from vlm_lit.data.blind import Blind
+from vlm_lit.training.supervised import SupervisedModule
 
 _DOTS_PER_INCH: Final = 120
 _SHOWN: Final[Mapping[Blind | None, str]] = {
@@ -22,6 +25,27 @@ _SHOWN: Final[Mapping[Blind | None, str]] = {
     "shuffle": "BLIND (shuffle): the model was shown other questions' pictures",
     "drop": "BLIND (drop): the model was shown no pictures",
 }
+
+
+class AnswerPicture(Callback):
+    """Draws something of the answers of each validation and test, on the process that has all ranks' answers."""
+
+    def on_validation_end(self, trainer: LightningTrainer, pl_module: LightningModule) -> None:
+        """Draw the validation's."""
+        self._on_end(trainer, pl_module, "val")
+
+    def on_test_end(self, trainer: LightningTrainer, pl_module: LightningModule) -> None:
+        """Draw the test's, and keep it in the run directory."""
+        self._on_end(trainer, pl_module, "test")
+
+    def _on_end(self, trainer: LightningTrainer, pl_module: LightningModule, split: str) -> None:
+        if trainer.is_global_zero and not trainer.sanity_checking:
+            assert isinstance(pl_module, SupervisedModule)
+            self.draw(trainer, pl_module, split)
+
+    @abstractmethod
+    def draw(self, trainer: LightningTrainer, module: SupervisedModule, split: str) -> None:
+        """Draw what there is to see of `module.last_predictions`, each question once."""
 
 
 def what_was_shown(blind: Blind | None) -> str:

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from lightning.pytorch import Callback, LightningModule
 from lightning.pytorch import Trainer as LightningTrainer
 from matplotlib import rc_context
 from matplotlib.axes import Axes
@@ -16,7 +15,7 @@ from PIL import Image
 
 from vlm_lit.metrics.calibration import Bin, expected_calibration_error
 from vlm_lit.plot_style import FAINT, INK, STYLE
-from vlm_lit.training.callbacks.pictures import drawn, logged, titled
+from vlm_lit.training.callbacks.pictures import AnswerPicture, drawn, logged, titled
 from vlm_lit.training.evaluation import reliability_of
 from vlm_lit.training.supervised import SupervisedModule
 from vlm_lit.whole_file import write_whole
@@ -24,25 +23,15 @@ from vlm_lit.whole_file import write_whole
 _COLOUR, _GAP = "#0b61a4", "#c2500a"
 
 
-class ReliabilityDiagram(Callback):
+class ReliabilityDiagram(AnswerPicture):
     """Draws scores against confidences into TensorBoard; after `test` as `reliability.png` and `reliability.json` too.
 
     Only answers chosen from a list (`model.answer_from`) have a confidence; without them nothing is drawn.
     """
 
-    def on_validation_end(self, trainer: LightningTrainer, pl_module: LightningModule) -> None:
-        """Draw the validation's diagram."""
-        self._draw(trainer, pl_module, "val")
-
-    def on_test_end(self, trainer: LightningTrainer, pl_module: LightningModule) -> None:
-        """Draw the test's diagram, and keep it."""
-        self._draw(trainer, pl_module, "test")
-
-    def _draw(self, trainer: LightningTrainer, pl_module: LightningModule, split: str) -> None:
-        if not trainer.is_global_zero or trainer.sanity_checking:
-            return
-        assert isinstance(pl_module, SupervisedModule)
-        bins, evaluation = reliability_of(pl_module.last_predictions), pl_module.evaluation
+    def draw(self, trainer: LightningTrainer, module: SupervisedModule, split: str) -> None:
+        """Draw the diagram, where answers have a confidence; after a test, keep it."""
+        bins, evaluation = reliability_of(module.last_predictions), module.evaluation
         run = Path(trainer.default_root_dir)
         if not bins:
             if split == "test":  # an earlier test's would be taken for this one's
@@ -51,7 +40,7 @@ class ReliabilityDiagram(Callback):
             return
         metric, name, error = evaluation.leading.name, evaluation.ece_name, expected_calibration_error(bins)
         title = f"{split}: {name} = {error:.3f}, {len(bins)} bins, n = {sum(b.n for b in bins)}"
-        picture = draw_reliability(bins, titled(title, pl_module.data.blind), metric)
+        picture = draw_reliability(bins, titled(title, module.data.blind), metric)
         logged(trainer, f"{split}/{name.replace('ece', 'reliability', 1)}", picture)
         if split == "test":
             found = {"split": split, "name": name, "ece": error, "score": metric, "bins": [asdict(b) for b in bins]}
