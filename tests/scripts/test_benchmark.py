@@ -190,8 +190,8 @@ def test_the_gpus_table_shows_one_row_and_the_most_that_fit() -> None:
 def test_only_what_stands_between_the_markers_is_replaced() -> None:
     text = (plots.HERE / "README.md").read_text(encoding="utf-8")
     for name in ("goals", "growth", "gpu"):
-        changed = plots.between(text, name, "new")
-        assert plots.between(changed, name, "other").replace("other", "new") == changed
+        changed = plots.between(text, name, "<first>")
+        assert plots.between(changed, name, "<second>").replace("<second>", "<first>") == changed
         assert changed != text
     with pytest.raises(ValueError, match="There is no"):
         plots.between("no markers", "goals", "new")
