@@ -9,10 +9,13 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Hashable
+from pathlib import Path
 from typing import Any
 
 import yaml
 from yaml.constructor import ConstructorError
+
+from vlm_lit.schema import ConfigError
 
 
 class StrictLoader(yaml.SafeLoader):
@@ -61,3 +64,18 @@ def loading_problem(error: Exception) -> str:
     mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None) or str(error)
     where = f", line {mark.line + 1}" if mark is not None else ""
     return f"{where}: {problem}"
+
+
+def read_strict(path: Path, kind: str) -> object:
+    """What a YAML file holds. `kind` is what messages call it: the "config" or the "study" file.
+
+    Raises:
+        ConfigError: it cannot be read.
+    """
+    try:
+        content: object = yaml.load(path.read_text(encoding="utf-8"), Loader=StrictLoader)
+    except OSError as error:
+        raise ConfigError(f"{path}: the {kind} file cannot be read ({error.strerror}).") from error
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        raise ConfigError(f"{path}{loading_problem(error)}. A {kind} file is plain data, each key once.") from error
+    return content

@@ -11,9 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
-import yaml
-
-from vlm_lit.data.yaml_strict import StrictLoader, loading_problem
+from vlm_lit.data.yaml_strict import read_strict
 from vlm_lit.schema import ConfigError
 from vlm_lit.studies.cell import Cell, configs, settings
 from vlm_lit.studies.study_file import Study
@@ -53,13 +51,7 @@ def _content(path: Path, read: dict[Path, object], depth: int = 0) -> object:
     if path not in read:
         if depth > _DEEPEST:
             raise ConfigError(f"{path}: this config file names itself, or a chain of more than {_DEEPEST} files.")
-        try:
-            loaded = yaml.load(path.read_text(encoding="utf-8"), Loader=StrictLoader)
-        except OSError as error:
-            raise ConfigError(f"{path}: the config file cannot be read ({error.strerror}).") from error
-        except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-            raise ConfigError(f"{path}{loading_problem(error)}. A config is plain data, each key once.") from error
-        read[path] = _expanded(loaded, path.parent, read, depth)
+        read[path] = _expanded(read_strict(path, "config"), path.parent, read, depth)
     return read[path]
 
 

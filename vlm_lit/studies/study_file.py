@@ -9,10 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal
 
-import yaml
-
-from vlm_lit.data.yaml_strict import StrictLoader, loading_problem
-from vlm_lit.schema import ConfigError
+from vlm_lit.data.yaml_strict import read_strict
 from vlm_lit.studies.checked_mapping import Checked, as_name, in_words
 
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")
@@ -114,13 +111,7 @@ def read_study(path: Path) -> Study:
     Raises:
         ConfigError: it cannot be read, or something in it is unknown, missing, of another kind or there twice.
     """
-    try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=StrictLoader)
-    except OSError as error:
-        raise ConfigError(f"{path}: the study file cannot be read ({error.strerror}).") from error
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        raise ConfigError(f"{path}{loading_problem(error)}. A study file is plain data, each key once.") from error
-    return _study(Checked(content, path, ""))
+    return _study(Checked(read_strict(path, "study"), path, ""))
 
 
 def _study(given: Checked) -> Study:
