@@ -143,6 +143,23 @@ def test_told_to_stop_a_worker_gives_its_cell_back(config: Config) -> None:
         assert set(queue.states().values()) == {"waiting"}
 
 
+SIGNAL_WITHIN_A_FORK = """
+import os, signal, sys
+from vlm_lit.cli import main
+os.register_at_fork(before=lambda: os.kill(os.getpid(), signal.SIGTERM))
+sys.exit(main(["study", "run", sys.argv[1], "--quiet"]))
+"""
+
+
+def test_told_to_stop_where_python_drops_what_is_raised(config: Config) -> None:
+    file = written(config())
+    words = [sys.executable, "-c", SIGNAL_WITHIN_A_FORK, str(file)]
+    assert subprocess.run(words, env={**os.environ, "OMP_NUM_THREADS": "1"}).returncode == 128 + signal.SIGTERM
+    first, second = records(file)
+    assert first is not None
+    assert (first.status, second) == ("running", None)
+
+
 @pytest.mark.parametrize(("more", "said"), [
     (("--cells", "rank=5"), "--cells rank=5 names no cell of ranks. One is rank=4, or rank=4/seed=0."),
     (("--heartbeat", "9", "--grace", "9"), "a worker must be heard of more often than it is given up"),

@@ -52,9 +52,11 @@ def test_one_line_on_a_terminal(queue: Queue, monkeypatch: pytest.MonkeyPatch) -
         with Progress(queue, None, quiet=False) as progress:
             progress.tick()
         monkeypatch.undo()
-        shown = screen.read(4096).decode()
+        shown = b""
+        while not shown.endswith(b"\n"):  # a terminal hands over what it has so far
+            shown += screen.read(4096)
     line = "\r\x1b[2Kquick: 0 of 2 cells done, 2 wa"
-    assert shown == f"{line}{line}\r\n"
+    assert shown.decode() == f"{line}{line}\r\n"
 
 
 def test_a_database_that_is_away_ends_no_cell(queue: Queue, capsys: pytest.CaptureFixture[str]) -> None:

@@ -21,6 +21,7 @@ def as_json(budget: Budget) -> str:
         "cross_attention": budget.cross_attention,
         "row": asdict(budget.row),
         "picture": asdict(budget.picture),
+        "images_counted": budget.uncounted is None,
         "recipes": [_recipe(needs) for needs in budget.needs],
         "refused": [{"name": r.recipe.name, "reason": r.reason} for r in budget.refused],
     }
@@ -50,7 +51,6 @@ def _micro_batch(needs: Needs, rows: int, checkpointing: bool) -> dict[str, obje
     return {
         "rows": rows,
         "activation_checkpointing": checkpointing,
-        "images_counted": needs.backbone[checkpointing].with_images,
         "activations": needs.kept(rows, checkpointing=checkpointing),
         "logits": needs.head(rows),
         "logits_of_a_plain_head": needs.plain_head(rows),

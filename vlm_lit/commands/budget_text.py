@@ -152,7 +152,7 @@ def _megabytes(size: int) -> str:
 def _notes(budget: Budget) -> str:
     notes = [_UNITS]
     notes += [f"{refused.recipe.name}: {refused.reason}" for refused in budget.refused]
-    if budget.row.images and any(not b.with_images for needs in budget.needs for b in needs.backbone.values()):
+    if budget.uncounted is not None:
         notes.append(_uncounted(budget))
     words = (" ".join(note.split()) for note in notes)
     return "\n".join(textwrap.fill(note, _WIDTH, initial_indent="- ", subsequent_indent="  ") for note in words)
@@ -161,7 +161,8 @@ def _notes(budget: Budget) -> str:
 def _uncounted(budget: Budget) -> str:
     """What the totals lack where pictures could not be shown to the model."""
     parts = budget.needs[0].recipe.parts
-    said = "What this family's vision tower and projector take depends on the picture, and is not counted. "
+    said = "What vision tower and projector take of a picture depends on "
+    said += f"{budget.uncounted}, and is not counted. "
     if budget.cross_attention:
         said += "Nor are the language model's cross-attention layers, so the activations are too few. "
     if parts.vision_tower.training != "frozen":

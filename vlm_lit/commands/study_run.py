@@ -7,7 +7,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -19,7 +19,6 @@ from vlm_lit.schema import ConfigError
 
 if TYPE_CHECKING:
     from vlm_lit.studies.queue import Queue
-    from vlm_lit.studies.storage import Heartbeat
     from vlm_lit.studies.study_file import Study
 
 
@@ -28,8 +27,8 @@ def run(verb: str, arguments: Sequence[str]) -> int:
     from vlm_lit.studies.storage import named_queue_errors
 
     options = _parser(verb).parse_args(arguments)
-    with _stopped_by_signals(), named_queue_errors():
-        return _run(options)
+    with _stopped_by_signals() as stop, named_queue_errors():
+        return _run(options, stop)
 
 
 def _parser(verb: str) -> OptionParser:
@@ -53,10 +52,11 @@ def _parser(verb: str) -> OptionParser:
     return parser
 
 
-def _run(options: argparse.Namespace) -> int:
+def _run(options: argparse.Namespace, stop: _Stop) -> int:
     from vlm_lit.studies.queue import Queue
     from vlm_lit.studies.storage import Heartbeat
     from vlm_lit.studies.study_file import read_study
+    from vlm_lit.studies.worker import Worker
 
     study = read_study(options.file)
     heartbeat = Heartbeat(every=options.heartbeat, grace=options.grace)
@@ -64,21 +64,20 @@ def _run(options: argparse.Namespace) -> int:
     with Queue(study, options.storage, heartbeat=heartbeat, worker=worker) as queue:
         chosen = None if options.cells is None else _chosen(study, queue, options.cells)
         with Progress(queue, chosen, quiet=options.quiet) as progress:
+
+            def on_tick() -> None:
+                stop.check()
+                progress.tick()
+
             if options.workers == 1:
-                _work(queue, heartbeat, chosen, progress, retry=options.retry)
+                Worker(queue=queue, heartbeat=heartbeat, on_tick=on_tick, chosen=chosen).work(retry=options.retry)
             else:
                 queue.refill(retry=options.retry)
-                _workers(options, progress)
+                _workers(options, on_tick)
         return _ended(queue, chosen, quiet=options.quiet)
 
 
-def _work(queue: Queue, heartbeat: Heartbeat, chosen: set[str] | None, progress: Progress, *, retry: bool) -> None:
-    from vlm_lit.studies.worker import Worker
-
-    Worker(queue=queue, heartbeat=heartbeat, on_tick=progress.tick, chosen=chosen).work(retry=retry)
-
-
-def _workers(options: argparse.Namespace, progress: Progress) -> None:
+def _workers(options: argparse.Namespace, on_tick: Callable[[], None]) -> None:
     """Workers in processes of their own, started by the same command as any other."""
     from vlm_lit.studies.child_process import run_children
 
@@ -86,7 +85,7 @@ def _workers(options: argparse.Namespace, progress: Progress) -> None:
     words += ["--heartbeat", str(options.heartbeat), "--grace", str(options.grace)]
     words += [] if options.storage is None else ["--storage", options.storage]
     words += [] if options.cells is None else ["--cells", *options.cells]
-    statuses = run_children([words] * options.workers, on_tick=progress.tick)
+    statuses = run_children([words] * options.workers, on_tick=on_tick)
     for number, status in enumerate(statuses, start=1):
         if status not in (0, 1):  # 1: a cell failed, which is said below
             print(f"warning: worker {number} ended with status {status}.", file=sys.stderr)
@@ -123,16 +122,29 @@ def _chosen(study: Study, queue: Queue, names: Sequence[str]) -> set[str]:
     return chosen
 
 
-@contextmanager
-def _stopped_by_signals() -> Iterator[None]:
-    """Being told to stop, by a key, by a scheduler or by a terminal's end: the cell is given back at once."""
+class _Stop:
+    """Which signal told this process to stop, if one did; as a handler it raises."""
 
-    def stop(number: int, _: FrameType | None) -> NoReturn:
+    def __init__(self) -> None:
+        self._number: int | None = None
+
+    def __call__(self, number: int, _: FrameType | None) -> NoReturn:
+        self._number = number
         raise SystemExit(128 + number)
 
+    def check(self) -> None:
+        """Raise again: Python drops what a handler raises inside a hook of fork or a finalizer."""
+        if self._number is not None:
+            raise SystemExit(128 + self._number)
+
+
+@contextmanager
+def _stopped_by_signals() -> Iterator[_Stop]:
+    """Being told to stop, by a key, by a scheduler or by a terminal's end: the cell is given back at once."""
+    stop = _Stop()
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     try:
-        yield
+        yield stop
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

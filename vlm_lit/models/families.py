@@ -120,6 +120,18 @@ FAMILIES: Final[dict[str, Family]] = {
     "internvl": replace(_LLAVA, projected="images"),
 }
 
+_ASKED_OF_PICTURES: Final[dict[str, str]] = {
+    "llava_next": "how it is cut into tiles",
+    "pixtral": "its size",
+    "idefics3": "how it is cut into tiles",
+    "smolvlm": "how it is cut into tiles",
+    "qwen2_vl": "its size",
+    "qwen2_5_vl": "its size",
+    "qwen3_vl": "its size",
+    "mllama": "how it is cut into tiles",
+    "internvl": "how it is cut into tiles",
+}
+
 _OWN_CODE: Final = "its checkpoint brings code of its own, and no downloaded code is run here"
 _EXPERTS: Final = "its experts are fused parameters, which neither 4-bit layers nor LoRA targets reach"
 
@@ -157,6 +169,16 @@ def family_of(model_type: str) -> Family:
         "vlm_lit/models/families.py and its tiny model in tests/tiny_families/; tests/models/test_families.py then "
         "proves the paths, and tests/families/ every promise made for a family."
     )
+
+
+def asked_of_pictures(model_type: str, tower: str) -> str | None:
+    """What decides how many tokens a picture becomes; None where every picture becomes as many.
+
+    Args:
+        model_type: the checkpoint's `config.model_type`.
+        tower: its `config.vision_config.model_type`: the same architecture may have one tower or another.
+    """
+    return _ASKED_OF_PICTURES.get(model_type, _ASKED_OF_PICTURES.get(tower))
 
 
 def _lies_under(name: str, root: str) -> bool:

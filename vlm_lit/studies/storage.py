@@ -177,4 +177,7 @@ def _optuna() -> Any:  # noqa: ANN401 - a module
     except ModuleNotFoundError as error:
         raise ConfigError('Studies need Optuna: python -m pip install "vlm_lit[study]".') from error
     optuna.logging.set_verbosity(optuna.logging.WARNING)
+    # Its own handler keeps the stderr of the moment at which it was made, which may be closed by now.
+    optuna.logging.disable_default_handler()
+    optuna.logging.enable_propagation()
     return optuna

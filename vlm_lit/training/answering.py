@@ -90,10 +90,6 @@ class Answering:
         assert self.answer_from is not None
         return candidate_tokens(self.encoder, self.answer_from.answers)
 
-    def answers(self, batch: PromptBatch, max_new_tokens: int) -> list[str]:
-        """An answer to each conversation of the batch, stripped of blanks at both ends."""
-        return [reply.text for reply in self.replies(batch, max_new_tokens)]
-
     def replies(self, batch: PromptBatch, max_new_tokens: int) -> list[Reply]:
         """An answer to each conversation of the batch, with its confidence where it was chosen from a list."""
         inputs = batch.inputs

@@ -41,7 +41,6 @@ def reckoned(made: SupervisedModule, folder: Path, rows: int, length: int, *, ch
     telling = telling_rows([*sizes(hollow, config), length])
     assert telling != rows  # one pass, with other rows, tells of all micro-batches
     backbone = backbone_bytes(hollow, mode, autocast, rows=telling, length=length, images=1)
-    assert backbone.with_images
     head = head_bytes(hollow, mode, autocast, rows=rows, length=length, supervised=SUPERVISED)
     return backbone.kept.at(rows), max(backbone.peak.at(rows), backbone.kept.at(rows) + head)
 

@@ -11,6 +11,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import PretrainedConfig
 
+from vlm_lit.models.families import asked_of_pictures
 from vlm_lit.models.parts import PartSettings, PartsSettings
 from vlm_lit.models.shapes import fake_mode, hollow, shaped_base
 from vlm_lit.models.stored_bytes import Holding, Purpose, holdings
@@ -133,19 +134,23 @@ class Estimator:
         found: Autocast = self.trainer.precision_plugin.train_step_context
         return found
 
+    @property
+    def asked(self) -> str | None:
+        """What of a picture decides how much it takes; such pictures cannot be shown to the model without any."""
+        return asked_of_pictures(self.config.model_type, self.config.vision_config.model_type)
+
     def picture(self) -> Picture:
         """Show the vision tower one picture of the size that the config names."""
+        if self.asked is not None:
+            return Picture(tokens=None, cached=None)
         tower = PartsSettings(vision_tower=self.module.parts.vision_tower, language_model=PartSettings())
         base, family = shaped_base(self.config, parts=tower, quantization=self.module.quantization)
         hollow(base, self.mode)
         model: Any = base.get_submodule("model")
-        try:
-            with self.mode, self.autocast(), torch.no_grad():
-                inputs = image_inputs(base, 1)
-                words = model.get_image_features(**inputs).pooler_output
-                features = tower_features(base, family, inputs)
-        except Exception:  # whatever the tower asked of a picture that is not there
-            return Picture(tokens=None, cached=None)
+        with self.mode, self.autocast(), torch.no_grad():
+            inputs = image_inputs(base, 1)
+            words = model.get_image_features(**inputs).pooler_output
+            features = tower_features(base, family, inputs)
         width = base.config.get_text_config().hidden_size
         numbers = sum(part.numel() for part in (words if isinstance(words, list | tuple) else [words]))
         try:
@@ -175,7 +180,8 @@ class Estimator:
 
     def _backbone(self, module: SupervisedModule, row: Row, rows: int, *, checkpointing: bool) -> BackboneBytes:
         set_checkpointing(module, checkpointing)
-        return backbone_bytes(module, self.mode, self.autocast, rows=rows, length=row.length, images=row.images)
+        images = row.images if self.asked is None else 0
+        return backbone_bytes(module, self.mode, self.autocast, rows=rows, length=row.length, images=images)
 
     def _head(self, module: SupervisedModule, row: Row) -> Callable[[int], int]:
         def measured(rows: int) -> int:

@@ -83,11 +83,9 @@ def text_inputs(module: SupervisedModule, rows: int, length: int) -> dict[str, T
 
 
 def image_inputs(base: nn.Module, images: int) -> dict[str, Tensor]:
-    """Pictures of the size that the config names; empty where it names none."""
+    """Pictures of the size that the config names."""
     config: Any = base.config
-    side = getattr(getattr(config, "vision_config", None), "image_size", None)
-    if side is None:
-        return {}
+    side = config.vision_config.image_size
     height, width = (side, side) if isinstance(side, int) else side
     channels = getattr(config.vision_config, "num_channels", 3)
     return {"pixel_values": torch.empty(images, channels, height, width)}

@@ -28,6 +28,7 @@ class Budget:
         checkpointing: whether the run recomputes activations.
         row: what every row is taken to be.
         picture: what a picture becomes.
+        uncounted: what of a picture decides how much tower and projector take, where it does: they are not counted.
         cross_attention: whether the language model reaches images by layers of their own, which run on images alone.
         recipes: what each way to train needs, or why it cannot be had.
     """
@@ -38,6 +39,7 @@ class Budget:
     checkpointing: bool
     row: Row
     picture: Picture
+    uncounted: str | None
     cross_attention: bool
     recipes: list[Needs | Refused]
 
@@ -101,6 +103,7 @@ def budget(
         checkpointing=bool(module.recomputed),
         row=row,
         picture=picture,
+        uncounted=estimator.asked if images else None,
         cross_attention=family_of(config.model_type).projected == "states",
         recipes=found,
     )

@@ -38,12 +38,10 @@ class BackboneBytes:
     Args:
         kept: alive between the two: what the backward pass needs, and the inputs.
         peak: the most at any moment.
-        with_images: whether the images' way through tower and projector is in it.
     """
 
     kept: Bytes
     peak: Peak
-    with_images: bool
 
 
 class _HandedOver(torch.autograd.Function):
@@ -75,21 +73,7 @@ class _GivenHidden(torch.autograd.Function):
 def backbone_bytes(
     module: SupervisedModule, mode: FakeTensorMode, autocast: Autocast, *, rows: int, length: int, images: int
 ) -> BackboneBytes:
-    """Measure tower, projector and language model on `rows` rows of `length` tokens with `images` pictures each.
-
-    A family whose tower wants to know what a picture holds (its tiles, its grid) is measured on words alone.
-    """
-    if images:
-        try:
-            return _backbone_bytes(module, mode, autocast, rows, length, images)
-        except Exception:  # whatever its tower asked of a picture that is not there
-            return _backbone_bytes(module, mode, autocast, rows, length, 0)
-    return _backbone_bytes(module, mode, autocast, rows, length, 0)
-
-
-def _backbone_bytes(
-    module: SupervisedModule, mode: FakeTensorMode, autocast: Autocast, rows: int, length: int, images: int
-) -> BackboneBytes:
+    """Measure tower, projector and language model on `rows` rows of `length` tokens with `images` pictures each."""
     with ExitStack() as stack:
         for context in (without_value_checks(), mode, autocast()):
             stack.enter_context(context)
@@ -104,7 +88,7 @@ def _backbone_bytes(
         del hidden  # the backward pass lets go of it when it has used it
         if handed.requires_grad:
             handed.backward()
-    return BackboneBytes(kept=kept, peak=ledger.peak, with_images=bool(pictures))
+    return BackboneBytes(kept=kept, peak=ledger.peak)
 
 
 def set_checkpointing(module: SupervisedModule, on: bool) -> None:
