@@ -119,7 +119,9 @@ def test_killed_twice_in_mid_cell_a_cell_goes_on_from_its_checkpoint(tmp_path: P
 
 
 def test_a_trial_shows_levels_seed_and_metric(file: Path) -> None:
-    work(queue(file))
+    shown = queue(file)
+    work(shown)
+    assert shown._trials.metric_names == ["accuracy"]
     found = {trial.user_attrs["cell"]: trial for trial in trials(file)}
     trial = found["x=0.75,way=long/seed=0"]
     assert trial.params == {"x": "0.75", "way": "long", "seed": 0}

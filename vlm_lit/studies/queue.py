@@ -80,11 +80,11 @@ class Queue:
     def _made(self) -> optuna.Study:
         from optuna import create_study
 
-        with self._lock():
+        with self._lock(), expected_warnings():
             trials = create_study(
                 study_name=self.version, storage=self._storage, direction="maximize", load_if_exists=True
             )
-            trials.set_user_attr("metric", self.study.metric)
+            trials.set_metric_names([self.study.metric])
         return trials
 
     def _found(self) -> optuna.Study:
