@@ -163,7 +163,7 @@ def _one_writer_at_a_time(storage: RDBStorage) -> None:
 
 @contextmanager
 def expected_warnings() -> Iterator[None]:
-    """Without what Optuna says of itself: heartbeats, liars and metric names are experimental, ask() is not optimize()."""
+    """Without what Optuna says of itself: heartbeats, liars and named metrics are new, ask() is not optimize()."""
     optuna = _optuna()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
