@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from tiny_families.catalogue import TINY, save
 
-_FOUND: dict[tuple[str, str], str] = {}
+_PROPERTY = "family x check"
+Note = Callable[[str, int, str, str], None]
 
 
 @pytest.fixture
-def matrix() -> dict[tuple[str, str], str]:
-    """What was found, by family and check: `ok`, `FAILED`, or the reason for a refusal."""
-    return _FOUND
+def note(record_property: Callable[[str, object], None]) -> Note:
+    """Notes of a family, a check's place and name, and what was found: `ok`, `FAILED`, or why it is refused.
+
+    It travels with the test's report, from whichever process ran it; what is noted last holds.
+    """
+    return lambda family, place, check, found: record_property(_PROPERTY, (family, place, check, found))
 
 
 @pytest.fixture(scope="session")
@@ -22,14 +27,22 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {name: save(name, tmp_path_factory.mktemp(name)) for name in TINY}
 
 
+def _noted(reporter: pytest.TerminalReporter) -> Iterator[tuple[str, int, str, str]]:
+    for report in (*reporter.stats.get("passed", ()), *reporter.stats.get("failed", ())):
+        yield from (value for name, value in report.user_properties if name == _PROPERTY)
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Print the table: a refusal is a number, explained below."""
-    if not _FOUND:
+    noted = list(_noted(terminalreporter))
+    if not noted:
         return
-    names, checks = (list(dict.fromkeys(key[i] for key in _FOUND)) for i in (0, 1))
-    reasons = list(dict.fromkeys(value for value in _FOUND.values() if value not in ("ok", "FAILED")))
+    found = {(family, check): what for family, _, check, what in noted}
+    names = [name for name in TINY if any(name == family for family, _ in found)]
+    checks = list(dict.fromkeys(check for _, check in sorted({(place, check) for _, place, check, _ in noted})))
+    reasons = list(dict.fromkeys(value for value in found.values() if value not in ("ok", "FAILED")))
     cells = {
-        key: value if value in ("ok", "FAILED") else f"[{reasons.index(value) + 1}]" for key, value in _FOUND.items()
+        key: value if value in ("ok", "FAILED") else f"[{reasons.index(value) + 1}]" for key, value in found.items()
     }
     terminalreporter.section("families x checks")
     rows = [("family", *checks), *((name, *(cells.get((name, check), "-") for check in checks)) for name in names)]

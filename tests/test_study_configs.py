@@ -46,7 +46,7 @@ def test_there_are_the_studies_that_the_readme_lists() -> None:
 def test_a_study_is_named_and_kept_as_its_file(name: str) -> None:
     study = read_study(STUDIES[name])
     assert (study.name, study.folder) == (name, Path("runs/study") / name)
-    assert study.seeds == (0, 1, 2)
+    assert study.seeds[:3] == (0, 1, 2)
     assert study.claims
     assert all(0.02 <= claim.margin <= 0.03 for claim in study.claims if claim.kind == "equal")
 

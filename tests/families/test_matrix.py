@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from checks import CHECKS
+from family_table import Note
 from tiny_families.catalogue import TINY
 
 from vlm_lit.models.families import FAMILIES
@@ -17,7 +18,8 @@ def test_every_family_has_a_tiny_model() -> None:
 
 @pytest.mark.parametrize("check", CHECKS)
 @pytest.mark.parametrize("name", TINY)
-def test_family(name: str, check: str, folders: dict[str, Path], matrix: dict[tuple[str, str], str]) -> None:
-    matrix[name, check] = "FAILED"
+def test_family(name: str, check: str, folders: dict[str, Path], note: Note) -> None:
+    place = list(CHECKS).index(check)
+    note(name, place, check, "FAILED")
     refused = CHECKS[check](TINY[name], folders[name])
-    matrix[name, check] = "ok" if refused is None else refused
+    note(name, place, check, "ok" if refused is None else refused)

@@ -63,6 +63,18 @@ def test_a_picture_shows_something(plots: dict[str, bytes], name: str, size: tup
     assert len(coloured) > 500
 
 
+def test_long_names_stay_within_a_narrow_figure(tmp_path: Path) -> None:
+    names = [f"attention_and_feed_forward_{part}" for part in "abc"]
+    study = open_study(tmp_path, {"targets": names}, seeds=[0])
+    for name in names:
+        write_cell(study, {"targets": name}, 0, [1.0] * 4, events={"train/loss": falling(30, to=0.5)})
+    drawn = report_plots(study_report(study))["learning_curves.png"]
+    picture = np.asarray(Image.open(io.BytesIO(drawn)).convert("L"))
+    below = picture[int(0.85 * len(picture)) :]  # the legend
+    assert below.min() < 100
+    assert below[:, :8].min() == below[:, -8:].min() == 255
+
+
 def test_axes_are_named_with_their_units(plots: dict[str, bytes]) -> None:
     for name, labels in (
         (

@@ -23,6 +23,7 @@ MOST_SETTINGS: Final = 24
 _LINES: Final = ("-", "--", ":", "-.")
 _WIDE, _WIDEST = 5, 200  # largest over smallest cost
 _LEAST_POINTS: Final = 2.0  # that an axis of scores spans
+_LEGEND_SIZE: Final = 9  # points
 _MARKS: Final = ("o", "s", "^", "D")
 
 
@@ -148,15 +149,23 @@ def _legend(figure: Figure, every: Iterable[Axes]) -> None:
     for axes in every:
         handles, labels = axes.get_legend_handles_labels()
         named |= dict(zip(labels, handles, strict=True))
-    rows = list(named)
+    labels = [short(name, 40) for name in named]
     figure.legend(
-        [named[name] for name in rows],
-        [short(name, 40) for name in rows],
+        named.values(),
+        labels,
         loc="outside lower center",
-        ncols=min(3, len(rows)),
+        ncols=_columns(figure, labels),
         frameon=False,
-        fontsize=9,
+        fontsize=_LEGEND_SIZE,
     )
+
+
+def _columns(figure: Figure, labels: Sequence[str]) -> int:
+    """As many columns, of three, as stand beside one another: the layout does not shrink a legend that is too wide."""
+    letter = 0.65 * _LEGEND_SIZE / 72  # inches, in the font's mean width
+    handle_and_gap = 5 * _LEGEND_SIZE / 72
+    widest = max(len(label) for label in labels) * letter + handle_and_gap
+    return min(max(int(figure.get_figwidth() // widest), 1), 3, len(labels))
 
 
 def heat_map(report: Report) -> Figure | None:

@@ -15,7 +15,7 @@ def as_text(report: Report) -> str:
     """The tables of scores, costs and runs without a score in aligned columns, then what they say."""
     title = f"{report.study.name}: {len(report.scores.clusters):,} questions, {report.scores.images:,} images"
     tables = [scores_table(report), costs_table(report), unfinished_table(report)]
-    claims = [f"{answer.claim.says}: {claim_sentence(answer)}" for answer in report.claims]
+    claims = [f"{answer.claim.says.rstrip('.')}: {claim_sentence(answer)}" for answer in report.claims]
     said = "\n".join([*findings(report), *claims, *limits(report)])
     text = "\n\n".join([title, *(_table(table) for table in tables if table.rows), said])
     # Not every terminal's encoding has these.
