@@ -19,7 +19,7 @@ STUDIES = {path.stem: path for path in sorted((CONFIGS / "study").glob("*.yaml")
 EVERY = pytest.mark.parametrize("name", STUDIES)
 ASKED = {
     "lora_rank": 3, "lora_targets": 3, "lora_rank_targets": 9, "projector": 6, "precision": 4, "data_amount": 6,
-    "depth": 3, "packing": 2,
+    "depth": 3, "packing": 3,
 }  # fmt: skip
 """The studies that there are, with the number of their cells."""
 

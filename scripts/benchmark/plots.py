@@ -1,4 +1,4 @@
-"""What do the result files say? The tables in README.md beside this file, and the plot of how cost grows.
+"""What do the result files say? The tables in README.md here and in the project's, and a plot of growing cost.
 
     python scripts/benchmark/plots.py
 
@@ -114,6 +114,23 @@ def between(text: str, name: str, new: str) -> str:
     return f"{before}{begin}\n{new}\n{end}{after}"
 
 
+def studies_table(kept: Sequence[Found]) -> str:
+    """A row for each claim of each study: what was compared, by how much they differ, the verdict."""
+    head = ["| study | claim | difference, points of VQA accuracy | verdict |", "|---|---|---|---|"]
+    return "\n".join([*head, *(row for found in kept for row in _claim_rows(found["report"]))])
+
+
+def _claim_rows(report: Found) -> Iterator[str]:
+    for claim in report["claims"]:
+        low, high = claim["difference"]["ci95"]
+        middle = claim["difference"]["mean"]
+        sides = " less ".join(", ".join(claim[side].values()) for side in ("better", "than"))
+        yield (
+            f"| `{report['study']}`, {len(claim['seeds'])} seeds | {claim['says'].rstrip('.')} ({claim['source']}) "
+            f"| {sides}: {100 * middle:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}] | {claim['verdict']} |"
+        )
+
+
 def read(name: str) -> Found | None:
     """A result file, if there is one."""
     path = HERE / "results" / name
@@ -132,6 +149,15 @@ def main() -> None:
         growth_figure(found).savefig(HERE / "results" / "growth.png", dpi=120, metadata={"Software": None})
         text = between(text, "growth", f"![samples a second](results/growth.png)\n\n{about(found)}")
     readme.write_text(text, encoding="utf-8")
+    _write_studies([json.loads(path.read_text()) for path in sorted((HERE / "results" / "studies").glob("*.json"))])
+
+
+def _write_studies(kept: Sequence[Found]) -> None:
+    if not kept:
+        return
+    readme = HERE.parents[1] / "README.md"
+    new = "\n\n".join([studies_table(kept), *sorted({about(found) for found in kept})])
+    readme.write_text(between(readme.read_text(encoding="utf-8"), "studies", new), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ import ours
 import plots
 import provenance
 import shapes
+import studies
 import workloads
 from gpu_split import Split
 from measuring import Measured
@@ -284,3 +285,18 @@ def test_the_head_of_a_file_names_commit_and_versions() -> None:
     about = provenance.of_this_run()
     assert {"date", "commit", "versions", "device"} <= about.keys()
     assert gpu_check.parsed(["--shapes", "tiny", "--device", "cpu"]).most_rows == 64
+
+
+def test_a_study_is_kept_whole_and_its_claims_become_rows() -> None:
+    claim = {
+        "says": "Wide is better.", "source": "Paper, Table 3",
+        "better": {"way": "wide", "bits": "4"}, "than": {"way": "a"},
+        "difference": {"mean": 0.162, "ci95": [-0.01, 0.334]}, "seeds": [0, 1, 2], "verdict": "undecided",
+    }  # fmt: skip
+    report = {"study": "ways", "finished": True, "unfinished": [], "claims": [claim]}
+    table = plots.studies_table([studies.kept(report)])
+    assert table.splitlines()[2] == (
+        "| `ways`, 3 seeds | Wide is better (Paper, Table 3) | wide, 4 less a: +16.2 [-1.0, +33.4] | undecided |"
+    )
+    with pytest.raises(ValueError, match="ways is unfinished: way=a"):
+        studies.kept({**report, "finished": False, "unfinished": ["way=a"]})
