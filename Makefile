@@ -9,7 +9,7 @@ quickstart: $(VENV)/.ready
 	$(BIN)/python scripts/quickstart.py
 
 test: lint
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" --numprocesses auto --maxprocesses 4 --dist loadfile
 
 slow: $(VENV)/.ready-dev
 	$(BIN)/python -m pytest -m slow

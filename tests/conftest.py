@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import pytest
+
+# For torch here and in the processes that tests start. Tiny matrices: a second thread costs more than it computes, and
+# where other tests run beside these, much more. Sums are then of one order too, which equal runs need.
+os.environ["OMP_NUM_THREADS"] = "1"
+
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -18,8 +24,7 @@ import tiny_models
 
 pytest_plugins = ["family_table"]
 
-# Tiny matrices: a second thread costs more than it computes.
-torch.set_num_threads(1)
+torch.set_num_threads(1)  # where a plugin has loaded torch before this file
 
 
 @pytest.fixture(scope="session")

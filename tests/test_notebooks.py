@@ -37,7 +37,6 @@ def code(book: Any) -> list[Any]:
 def executed(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, steps: int | None = None) -> Any:
     """The notebook after a run from its own folder, its temporary files in `tmp_path`; a failing cell raises."""
     monkeypatch.setenv("TMPDIR", str(tmp_path))
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.delenv("PYTEST_CURRENT_TEST", raising=False)  # a kernel that sees it shows no output of child processes
     if steps is not None:
         monkeypatch.setenv("VLM_LIT_NOTEBOOK_STEPS", str(steps))

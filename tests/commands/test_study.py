@@ -58,7 +58,7 @@ def records(file: Path) -> list[CellRecord | None]:
 def started(file: Path, *more: str) -> subprocess.Popen[bytes]:
     """`study run` as the leader of a process group of its own."""
     words = [sys.executable, "-m", "vlm_lit", "study", "run", str(file), *more]
-    return subprocess.Popen(words, start_new_session=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    return subprocess.Popen(words, start_new_session=True)
 
 
 def wait_for_step(process: subprocess.Popen[bytes], file: Path, step: int) -> None:
@@ -154,7 +154,7 @@ sys.exit(main(["study", "run", sys.argv[1], "--quiet"]))
 def test_told_to_stop_where_python_drops_what_is_raised(config: Config) -> None:
     file = written(config())
     words = [sys.executable, "-c", SIGNAL_WITHIN_A_FORK, str(file)]
-    assert subprocess.run(words, env={**os.environ, "OMP_NUM_THREADS": "1"}).returncode == 128 + signal.SIGTERM
+    assert subprocess.run(words).returncode == 128 + signal.SIGTERM
     first, second = records(file)
     assert first is not None
     assert (first.status, second) == ("running", None)

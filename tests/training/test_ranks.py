@@ -6,7 +6,6 @@ Real processes over gloo. The last window of a pass has one conversation, so one
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -24,9 +23,8 @@ RANKS = ("--trainer.strategy=ddp", "--trainer.devices=2")
 
 def run(verb: str, config: Path, folder: Path, *more: str) -> None:
     words = [sys.executable, "-m", "vlm_lit", verb, "--config", str(config), "--run_dir", str(folder), *more]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     # Ranks that wait for each other wait for ever: the limit is what sees it.
-    done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=240, check=False)
+    done = subprocess.run(words, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
 
 

@@ -6,7 +6,6 @@ Dropout is on, three passes of windows of 8, 8 and 4 conversations, two data wor
 from __future__ import annotations
 
 import itertools
-import os
 import subprocess
 import sys
 import time
@@ -130,8 +129,7 @@ def test_the_comparison_sees_what_is_not_restored(tamper: Callable[[], None], co
 
 def command(config: Path, folder: Path, *more: str) -> subprocess.Popen[bytes]:
     words = [sys.executable, "-m", "vlm_lit", "fit", "--config", str(config), "--run_dir", str(folder), *more]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}  # sums in the order of the run to compare with
-    return subprocess.Popen(words, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    return subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 def kill_when_there(process: subprocess.Popen[bytes], checkpoint: Path) -> int:
