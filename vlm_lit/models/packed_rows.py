@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from inspect import signature
 from typing import Final
 
 import torch
@@ -83,8 +84,8 @@ class Reader:
             input_ids=tokens,
             attention_mask=addable(mask, self.backbone),
             position_ids=positions,
-            past_key_values=self.cache,
             use_cache=True,
+            **{cache_argument(self.backbone): self.cache},
         ).last_hidden_state
         return hidden
 
@@ -103,6 +104,11 @@ class Reader:
         return torch.tensor([self.kept.index(row) for row in rows]), torch.tensor(slots)
 
 
+def cache_argument(backbone: nn.Module) -> str:
+    """The name under which a model takes its KV cache: `cache` since transformers 5.24, `past_key_values` before."""
+    return "cache" if "cache" in signature(backbone.forward).parameters else "past_key_values"
+
+
 def read(base: PreTrainedModel, inputs: Mapping[str, Tensor], segments: Tensor, family: Family) -> Reader:
     """Run packed prompts through the model: each image once, and each prefix once.
 
@@ -114,7 +120,7 @@ def read(base: PreTrainedModel, inputs: Mapping[str, Tensor], segments: Tensor, 
     """
     backbone, cache = base.get_submodule("model"), DynamicCache()
     packed = packed_inputs(backbone, inputs, segments, family)
-    hidden = backbone(**packed, past_key_values=cache, use_cache=True).last_hidden_state
+    hidden = backbone(**packed, use_cache=True, **{cache_argument(backbone): cache}).last_hidden_state
     owners = torch.where(inputs["attention_mask"].bool(), segments, NOBODY)
     places = [(b, s) for b, most in enumerate(segments.amax(1).tolist()) for s in range(1, max(most, 1) + 1)]
     rows, own = torch.tensor(places, device=segments.device).unbind(1)

@@ -279,4 +279,11 @@ def _sampler(study: Study, drawn: int) -> Any:  # noqa: ANN401 - one of Optuna's
     seed = (study.seeds[0] * 1_000_003 + drawn) % 2**32
     if study.search.sampler == "random":
         return RandomSampler(seed=seed)
-    return TPESampler(seed=seed, constant_liar=True)  # what others run counts as bad, so it is not drawn again
+    # Every option is named: its defaults change between Optuna's versions, and the draws with them.
+    return TPESampler(
+        seed=seed,
+        n_startup_trials=10,
+        n_ei_candidates=24,
+        multivariate=False,
+        constant_liar=True,  # what others run counts as bad, so it is not drawn again
+    )
