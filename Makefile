@@ -3,7 +3,10 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: quickstart test slow lint clean
+# What the tests last passed with, all of it: what was tested is what these two commands install.
+CONSTRAINTS ?= constraints.txt
+
+.PHONY: quickstart test slow lint constraints test-latest clean
 
 quickstart: $(VENV)/.ready
 	$(BIN)/python scripts/quickstart.py
@@ -24,13 +27,22 @@ $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; set PYTHON=...") if sys.version_info < (3, 11) else None'
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.ready: pyproject.toml | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --editable .
+$(VENV)/.ready: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet $(addprefix --constraint ,$(CONSTRAINTS)) --editable .
 	touch $@
 
-$(VENV)/.ready-dev: pyproject.toml | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --editable ".[dev]"
+$(VENV)/.ready-dev: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet $(addprefix --constraint ,$(CONSTRAINTS)) --editable ".[dev]"
 	touch $@ $(VENV)/.ready
 
+# The newest releases that pyproject.toml allows, in an environment of its own: how a ceiling is raised (CONTRIBUTING.md).
+test-latest:
+	$(MAKE) test VENV=.venv-latest CONSTRAINTS=
+
+# Writes constraints.txt from an environment that has passed: make constraints VENV=.venv-latest
+constraints: $(VENV)/.ready-dev
+	$(BIN)/python -m pip freeze --exclude-editable | sed 's/+cpu$$//' > constraints.txt.new
+	mv constraints.txt.new constraints.txt
+
 clean:
-	rm -rf $(VENV) runs workbench easy_vqa
+	rm -rf $(VENV) .venv-latest runs workbench easy_vqa
