@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -126,7 +127,7 @@ def test_the_identity_says_what_makes_the_pixels(tiny_llava: Path) -> None:
 
 @with_torchvision
 def test_with_torchvision_the_identity_has_its_version_too(tiny_llava: Path) -> None:
-    import torchvision
+    torchvision = import_module("torchvision")
 
     found = processor_identity(load_processor(str(tiny_llava), image_backend="torchvision"))
     versions = {"pillow": PIL.__version__, "torchvision": torchvision.__version__.partition("+")[0]}
