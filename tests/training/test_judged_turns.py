@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 import small_data
-import tiny_models
 from runs import predictions, run_dir, verb
 
 from vlm_lit.data.judged_turns import TurnItems, judged_turn
@@ -177,4 +176,3 @@ def test_blind_controls_go_item_by_item(path: Path) -> None:
     for kind in ("blank", "shuffle", "drop"):
         rows, results = judged(path, f"--data.init_args.blind={kind}")
         assert len(rows) == results["n"] == 10
-        assert tiny_models.picture(0).size

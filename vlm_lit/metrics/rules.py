@@ -53,6 +53,9 @@ class Rule(ABC):
     is_score: ClassVar[bool] = True
     """Whether values are fractions in [0, 1] with an `overall` among them, as against counts of words."""
 
+    higher_is_better: ClassVar[bool] = True
+    """Whether a higher `overall` is a better one: what the best checkpoint and early stopping go by."""
+
     def __post_init__(self) -> None:
         for option, value in self.options.items():
             _check(self.title, option, value, _kinds(type(self))[option])
