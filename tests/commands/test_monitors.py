@@ -80,12 +80,12 @@ def test_a_run_that_was_stopped_twice_is_the_one_that_was_not(config: Config, tm
 @pytest.mark.parametrize(
     ("more", "says"),
     [
-        (["monitor=val_loss"], "EarlyStopping: monitor is val_loss, which this run does not log. Did you mean val/loss?"),
+        (["monitor=val_loss"], "monitor is val_loss, which this run does not log. Did you mean val/loss?"),
         (["monitor=val/exact_mach"], "Did you mean val/exact_match?"),
         (["monitor=vqa_accuracy"], "Did you mean val/vqa_accuracy?"),
         (["monitor=val/exact_match/othre"], "Did you mean val/exact_match/other?"),
         (["monitor=quality"], "It logs train/loss, val/loss, val/vqa_accuracy, val/exact_match"),
-        (["monitor=val/vqa_accuracy"], "mode is min, but val/vqa_accuracy is the better the higher it is. Set mode to max."),
+        (["monitor=val/vqa_accuracy"], "val/vqa_accuracy is the better the higher it is. Set mode to max."),
         (["monitor=val/loss", "mode=max"], "the better the lower"),
         (["monitor=val/loss", "check_on_train_epoch_end=true"], "Leave it out: it looks after each validation."),
     ],

@@ -31,9 +31,7 @@ def path(config: Config) -> Path:
     )
 
 
-def test_the_best_is_the_lowest_loss_and_is_tested_by_its_name(
-    path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
-) -> None:
+def test_the_best_is_the_lowest_loss_and_is_tested_by_its_name(path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
     assert verb("fit", path, "--keep_best", "val/loss") == 0
     losses = [value for _, value in scalars(run_dir(path))["val/loss"]]

@@ -131,9 +131,7 @@ def test_a_validation_by_its_loss_alone_answers_nothing(path: Path, monkeypatch:
     assert not (run_dir(path) / "val_predictions.jsonl").exists()  # an earlier validation's
 
 
-def test_records_without_an_answer_are_left_out_and_counted(
-    config: Config, small: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_records_without_an_answer_are_left_out_and_counted(config: Config, small: Path) -> None:
     rows = json.loads((small / "val.json").read_text())
     rows[1]["conversations"].pop()
     rows[4]["conversations"][-1]["value"] = " "

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Final, Optional
+from typing import Any, Final
 
 import lightning
 from jsonargparse import set_parsing_settings
@@ -17,8 +17,9 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import MisconfigurationException  # type: ignore[attr-defined]
 from transformers import PretrainedConfig
 
-from vlm_lit.commands.parsing import ALLOW_VARIABLE, ConfigFiles, OptionError, SuggestingParser, chain_of, read_config
+from vlm_lit.commands.parsing import ConfigFiles, OptionError, SuggestingParser, chain_of, read_config
 from vlm_lit.data.datamodule import ConversationDataModule
+from vlm_lit.metrics.own_rules import allowed_packages
 from vlm_lit.models.families import family_of
 from vlm_lit.models.loading import load_config
 from vlm_lit.schema import ConfigError, VlmLitError
@@ -51,8 +52,7 @@ def restrict_imports() -> None:
 
     Packages of one's own are allowed by name in the environment variable VLM_LIT_ALLOW_IMPORTS, comma-separated.
     """
-    own = [name for name in os.environ.get(ALLOW_VARIABLE, "").split(",") if name]
-    set_parsing_settings(import_path_denylist=["*"], import_path_allowlist=[*_IMPORTABLE, *own])
+    set_parsing_settings(import_path_denylist=["*"], import_path_allowlist=[*_IMPORTABLE, *allowed_packages()])
 
 
 class VlmLitCLI(LightningCLI):
@@ -101,13 +101,13 @@ class VlmLitCLI(LightningCLI):
         )
         parser.add_argument(
             "--keep_best",
-            type=Optional[str],
+            type=str | None,
             default=None,
             help="Keep the best checkpoint by this figure of the validations, for example val/loss; null keeps none.",
         )
         parser.add_argument(
             "--keep_best_mode",
-            type=Optional[Mode],
+            type=Mode | None,
             default=None,
             help="Whether the least (min) or the most (max) of it is best; null takes the metric's own direction.",
         )

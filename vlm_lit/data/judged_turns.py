@@ -67,8 +67,8 @@ class TurnItems(Dataset[Conversation]):
     def __init__(self, conversations: ConversationDataset, judged: JudgedTurns) -> None:
         self.conversations, self.judged = conversations, judged
         counts = conversations.answers
-        first = {"every": lambda n: 1, "last": lambda n: n}[judged]
-        self.places = [(i, number) for i, n in enumerate(counts) for number in range(first(n), n + 1)]
+        firsts = [1 if judged == "every" else n for n in counts]
+        self.places = [(i, number) for i, n in enumerate(counts) for number in range(firsts[i], n + 1)]
         self.several = any(n > 1 for n in counts)
         """Whether any record has several answers."""
         keys = conversations.image_keys

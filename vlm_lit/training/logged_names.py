@@ -1,4 +1,4 @@
-"""Which figures will a run log, and is more of each better? Known from its settings and data, before a model is loaded."""
+"""Which figures will a run log, and is more of each better? Known from settings and data, before a model is loaded."""
 
 from __future__ import annotations
 

@@ -94,8 +94,8 @@ class BestCheckpoint(Callback):
         """Say which step is the best: `adapter/` holds the last one."""
         if self.best_step:
             rank_zero_info(
-                f"Best {self.monitor}: {self.best_value:.4g} after step {self.best_step} of {trainer.global_step}, kept "
-                f"as {_folder(trainer) / BEST}; test it by --ckpt_path best. adapter/ holds the last step's weights."
+                f"Best {self.monitor}: {self.best_value:.4g} after step {self.best_step} of {trainer.global_step}, in "
+                f"{_folder(trainer) / BEST}; test it by --ckpt_path best. adapter/ holds the last step's weights."
             )
 
     def state_dict(self) -> dict[str, Any]:

@@ -77,7 +77,8 @@ def _check_stopping(callback: EarlyStopping, monitor: str, names: LoggedNames) -
     if better is not None and callback.mode != better:
         kind = {"min": "lower", "max": "higher"}[better]
         raise ConfigError(
-            f"EarlyStopping: mode is {callback.mode}, but {monitor} is the better the {kind} it is. Set mode to {better}."
+            f"EarlyStopping: mode is {callback.mode}, but {monitor} is the better the {kind} it is. "
+            f"Set mode to {better}."
         )
 
 
