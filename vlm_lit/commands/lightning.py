@@ -17,13 +17,17 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import MisconfigurationException  # type: ignore[attr-defined]
 from transformers import PretrainedConfig
 
-from vlm_lit.commands.parsing import ALLOW_VARIABLE, ConfigFiles, OptionError, SuggestingParser, chain_of, read_config
+from vlm_lit.commands.parsing import ConfigFiles, OptionError, SuggestingParser, chain_of, read_config
 from vlm_lit.data.datamodule import ConversationDataModule
+from vlm_lit.metrics.own_rules import allowed_packages
 from vlm_lit.models.families import family_of
 from vlm_lit.models.loading import load_config
 from vlm_lit.schema import ConfigError, VlmLitError
+from vlm_lit.training.base import VisionLanguageModule
+from vlm_lit.training.callbacks.best_checkpoint import BestCheckpoint, best_checkpoint
 from vlm_lit.training.callbacks.confusion import ConfusionMatrix
 from vlm_lit.training.callbacks.kept_config import KeptConfig
+from vlm_lit.training.callbacks.monitored import StopAfterValidation, check_monitors, refuse_checkpoint_callbacks
 from vlm_lit.training.callbacks.panel import PredictionPanel
 from vlm_lit.training.callbacks.pass_schedule import PartsTable, PassSchedule
 from vlm_lit.training.callbacks.progress import progress_bar
@@ -32,6 +36,7 @@ from vlm_lit.training.callbacks.run_directory import RunDirectory
 from vlm_lit.training.callbacks.step_checkpoint import StepCheckpoint, newest_checkpoint
 from vlm_lit.training.callbacks.throughput import Throughput
 from vlm_lit.training.checkpoint_io import DurableCheckpointIO, checked_step
+from vlm_lit.training.logged_names import Mode
 from vlm_lit.training.run_logger import RunLogger
 from vlm_lit.training.trainer import Trainer
 
@@ -47,8 +52,7 @@ def restrict_imports() -> None:
 
     Packages of one's own are allowed by name in the environment variable VLM_LIT_ALLOW_IMPORTS, comma-separated.
     """
-    own = [name for name in os.environ.get(ALLOW_VARIABLE, "").split(",") if name]
-    set_parsing_settings(import_path_denylist=["*"], import_path_allowlist=[*_IMPORTABLE, *own])
+    set_parsing_settings(import_path_denylist=["*"], import_path_allowlist=[*_IMPORTABLE, *allowed_packages()])
 
 
 class VlmLitCLI(LightningCLI):
@@ -95,6 +99,18 @@ class VlmLitCLI(LightningCLI):
         parser.add_argument(
             "--run_dir", type=str, default="runs/run", help="Folder for everything this run writes; relative to here."
         )
+        parser.add_argument(
+            "--keep_best",
+            type=str | None,
+            default=None,
+            help="Keep the best checkpoint by this figure of the validations, for example val/loss; null keeps none.",
+        )
+        parser.add_argument(
+            "--keep_best_mode",
+            type=Mode | None,
+            default=None,
+            help="Whether the least (min) or the most (max) of it is best; null takes the metric's own direction.",
+        )
         for name in ("model_id", "revision"):
             parser.link_arguments(f"model.init_args.{name}", f"data.init_args.{name}")
         for target in ("model", "data"):
@@ -111,9 +127,10 @@ class VlmLitCLI(LightningCLI):
         asked = settings.get("ckpt_path")
         if asked is None:
             return
-        path = newest_checkpoint(Path(settings["run_dir"])) if asked == "last" else Path(asked)
+        named = {"last": newest_checkpoint, "best": best_checkpoint}
+        path = named[asked](Path(settings["run_dir"])) if asked in named else Path(asked)
         if not path.is_file():
-            raise ConfigError(f"--ckpt_path {asked} is not a file. Write a checkpoint's path, or last.")
+            raise ConfigError(f"--ckpt_path {asked} is not a file. Write a checkpoint's path, last or best.")
         self.first_step = checked_step(path)
         settings["ckpt_path"] = str(path)
 
@@ -136,8 +153,9 @@ class VlmLitCLI(LightningCLI):
         if config.get("enable_progress_bar") is not False and not any(isinstance(c, ProgressBar) for c in given):
             given.append(progress_bar())
         present = {type(callback) for callback in given}
+        refuse_checkpoint_callbacks(given)
         ours: dict[str, Any] = {
-            "callbacks": [*given, *(made() for made in _OURS if made not in present)],
+            "callbacks": [*self._first_callbacks(), *given, *(made() for made in _OURS if made not in present)],
             "default_root_dir": str(self.run_dir),
             "plugins": [*(config.get("plugins") or []), DurableCheckpointIO()],
         }
@@ -152,12 +170,21 @@ class VlmLitCLI(LightningCLI):
         except ValueError as error:
             raise ConfigError(f"trainer: {error}") from error
 
+    def _first_callbacks(self) -> list[Callback]:
+        """Those that decide before any other looks: what a checkpoint says of the best is then of its own step."""
+        settings = self.config[self.verb]
+        if self.verb != "fit" or settings["keep_best"] is None:
+            return [StopAfterValidation()]
+        return [StopAfterValidation(), BestCheckpoint(settings["keep_best"], settings["keep_best_mode"])]
+
     def open_data(self) -> None:
         """Open whatever may be refused: the data and the checkpoint's processor."""
         self.datamodule.setup(self.verb)
         if isinstance(self.datamodule, ConversationDataModule):
             _check_family(self.datamodule.model_id, self.datamodule.revision)
             _ = self.datamodule.processor
+            if self.verb == "fit" and isinstance(self.model, VisionLanguageModule):
+                check_monitors(self.trainer, self.model, self.datamodule)
 
     def _run_subcommand(self, subcommand: str) -> None:
         """Open what may be refused, then run; Lightning would write its log before it looks at the data."""
@@ -165,6 +192,9 @@ class VlmLitCLI(LightningCLI):
         self.trainer.callbacks.append(  # type: ignore[attr-defined]
             KeptConfig(self.run_dir, self.verb, self._shown())
         )
+        if subcommand != "fit":
+            # What decides in training when to stop and what to keep has no part in an evaluation.
+            warnings.filterwarnings("ignore", message=".*callbacks used to create the checkpoint need to be provided")
         super()._run_subcommand(subcommand)
 
     def _shown(self) -> str:

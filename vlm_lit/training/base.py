@@ -260,6 +260,7 @@ class VisionLanguageModule(LightningModule):
                 groups=c.groups,
                 choices=c.choices,
                 confidence=reply.confidence,
+                turn=c.turn,
             )
             for c, reply in zip(batch.conversations, self.replies(batch), strict=True)
         ]

@@ -11,7 +11,6 @@ from lightning.pytorch import Callback, LightningModule
 from lightning.pytorch import Trainer as LightningTrainer
 from lightning.pytorch.utilities import rank_zero_info
 
-from vlm_lit.data.sources import ConversationDataset
 from vlm_lit.models.adapter_state import save_adapter
 from vlm_lit.schema import Prediction, RunResult
 from vlm_lit.training.base import VisionLanguageModule
@@ -54,27 +53,32 @@ class RunDirectory(Callback):
             self._write_answers(trainer, pl_module, "predict", "predictions.jsonl")
 
     def _write_answers(self, trainer: LightningTrainer, pl_module: SupervisedModule, split: str, name: str) -> None:
-        run, dataset = Path(trainer.default_root_dir), pl_module.data.datasets[split]
-        assert isinstance(dataset, ConversationDataset)
-        asked = (dataset[i] for i in range(len(dataset)))
-        write_predictions(run / name, with_pictures(pl_module.last_predictions, asked, run))
+        run, items = Path(trainer.default_root_dir), pl_module.data.asked(split)
+        asked = (items[i] for i in range(len(items)))
+        if pl_module.last_predictions or split != "val":
+            write_predictions(run / name, with_pictures(pl_module.last_predictions, asked, run))
+        else:  # a validation by its loss alone; an earlier one's answers would be taken for this one's
+            (run / name).unlink(missing_ok=True)
 
     def _write(self, trainer: LightningTrainer, pl_module: LightningModule, split: str) -> None:
         assert isinstance(pl_module, SupervisedModule)
         if not trainer.is_global_zero:
             return
+        answered = pl_module.last_predictions
         result = RunResult(
             split=split,
-            n=len(pl_module.last_predictions),
+            n=len(answered) if answered or split != "val" else pl_module.validation_loss.records,
             metrics=pl_module.last_metrics,
             model_id=pl_module.model_id,
             global_step=pl_module.trained_steps,
             versions=library_versions(),
+            judged_turns=pl_module.data.judged_turns if any(p.turn is not None for p in answered) else None,
         )
         predictions, name = _FILES[split]
         self._write_answers(trainer, pl_module, split, predictions)
         results = Path(trainer.default_root_dir) / name
-        write_whole(results, json.dumps(asdict(result), indent=2) + "\n")
+        stated = {name: value for name, value in asdict(result).items() if value is not None}
+        write_whole(results, json.dumps(stated, indent=2) + "\n")
         rank_zero_info(f"Results written to {results}")
 
 
@@ -85,5 +89,5 @@ def write_predictions(path: Path, predictions: Iterable[Prediction]) -> None:
 
 def _line(prediction: Prediction) -> dict[str, object]:
     """Its fields; those that few predictions have, only where there is something in them."""
-    nothing = {"choices": (), "confidence": None}
+    nothing = {"choices": (), "confidence": None, "turn": None}
     return {name: value for name, value in asdict(prediction).items() if name not in nothing or value != nothing[name]}
