@@ -245,7 +245,11 @@ class Prediction:
 
 @dataclass(frozen=True, kw_only=True)
 class RunResult:
-    """What a run measured on one split: `results.json`. Metric values are fractions in [0, 1]."""
+    """What a run measured on one split: `results.json`. Metric values are fractions in [0, 1].
+
+    `global_step` counts the optimizer steps behind the weights; `weights` says which they are: a `checkpoint`, an
+    `adapter` with the `sha256` of its weights, or the `base` as it is.
+    """
 
     split: str
     n: int
@@ -253,3 +257,4 @@ class RunResult:
     model_id: str
     global_step: int
     versions: Mapping[str, str]
+    weights: Mapping[str, str] = field(default_factory=dict)
