@@ -256,7 +256,9 @@ class Prediction:
 class RunResult:
     """What a run measured on one split: `results.json`. Metric values are fractions in [0, 1], a loss is in nats.
 
-    `judged_turns`, which the file has only where a record has several answers, is which of them were judged.
+    `global_step` counts the optimizer steps behind the weights; `weights` says which they are: a `checkpoint`, an
+    `adapter` with the `sha256` of its weights, or the `base` as it is. `judged_turns`, which the file has only where a
+    record has several answers, is which of them were judged.
     """
 
     split: str
@@ -265,4 +267,5 @@ class RunResult:
     model_id: str
     global_step: int
     versions: Mapping[str, str]
+    weights: Mapping[str, str] = field(default_factory=dict)
     judged_turns: str | None = None

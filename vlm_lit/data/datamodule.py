@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 from typing import Literal
 
 import torch
 from lightning import LightningDataModule
+from lightning.fabric.utilities.seed import pl_worker_init_function
 from torch.utils.data import DataLoader
 from transformers import ProcessorMixin
 
@@ -299,6 +301,7 @@ class ConversationDataModule(LightningDataModule):
             num_workers=self.num_workers,
             pin_memory=torch.cuda.is_available(),
             persistent_workers=False,
+            worker_init_fn=_begin_worker,
             **options,  # type: ignore[arg-type]
         )
 
@@ -330,3 +333,9 @@ class ConversationDataModule(LightningDataModule):
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
         """Go on behind the steps that are done."""
         self._start = state_dict["step"]
+
+
+def _begin_worker(worker: int) -> None:
+    """Leave Ctrl-C, which a terminal sends to every process of a run, to the one that trains: it still needs data."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    pl_worker_init_function(worker)  # Lightning gives its own only where there is none

@@ -18,7 +18,6 @@ from yaml.constructor import ConstructorError
 
 from vlm_lit.schema import ConfigError
 
-
 _TAG: Final = "tag:yaml.org,2002:"
 _OUR_OWN: Final = {f"{_TAG}{kind}" for kind in ("timestamp", "bool", "int", "float")}
 
