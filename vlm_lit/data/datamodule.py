@@ -21,7 +21,7 @@ from vlm_lit.data.feature_store import FeatureStore
 from vlm_lit.data.judged_turns import JudgedTurns, TurnItems
 from vlm_lit.data.over_length import OverLength, OverLengthPolicy
 from vlm_lit.data.packing import likely_longest, size_of
-from vlm_lit.data.processors import load_processor
+from vlm_lit.data.processors import IMAGE_BACKEND, ImageBackend, check_image_backend, load_processor
 from vlm_lit.data.prompt_windows import PromptWindows, prompt_windows
 from vlm_lit.data.sampler import WindowSampler, steps_per_pass
 from vlm_lit.data.sources import ConversationDataset, SourceSettings, StreamedWindows, open_source
@@ -54,6 +54,8 @@ class ConversationDataModule(LightningDataModule):
         max_length: most tokens of a conversation, image tokens included; null for no limit.
         over_length: what happens to a longer one: error, drop, trim_text or shrink_image.
         num_workers: processes that decode and tokenize; 0 does it in the training process.
+        image_backend: the library that resizes and normalizes images, pil or torchvision, on every machine alike; their
+            pixels differ a little. torchvision must be installed where it is asked for.
         check_images: `header` opens every image before training starts, `none` leaves bad ones to be met later.
         feature_cache: folder to keep the frozen vision tower's features in, so that an image passes the tower once and
             never again, in this run and in later ones; null for none.
@@ -86,6 +88,7 @@ class ConversationDataModule(LightningDataModule):
         max_length: int | None = 2048,
         over_length: OverLength = "error",
         num_workers: int = 2,
+        image_backend: ImageBackend = IMAGE_BACKEND,
         check_images: Literal["header", "none"] = "header",
         feature_cache: str | None = None,
         feature_cache_gb: float | None = None,
@@ -104,7 +107,7 @@ class ConversationDataModule(LightningDataModule):
         ):
             if value < 1:
                 raise ConfigError(f"data.{name} is {value}; it must be at least 1.")
-        self.model_id, self.revision = model_id, revision
+        self.model_id, self.revision, self.image_backend = model_id, revision, image_backend
         self.sources = {"train": train, "val": val, "test": test, "predict": predict}
         self.prompt, self.system = prompt, system
         self.effective_batch, self.eval_batch = effective_batch, eval_batch
@@ -130,7 +133,7 @@ class ConversationDataModule(LightningDataModule):
     def processor(self) -> ProcessorMixin:
         """The checkpoint's processor, loaded when first asked for."""
         if self._processor is None:
-            self._processor = load_processor(self.model_id, self.revision)
+            self._processor = load_processor(self.model_id, self.revision, self.image_backend)
         return self._processor
 
     @property
@@ -140,6 +143,7 @@ class ConversationDataModule(LightningDataModule):
 
     def setup(self, stage: str) -> None:
         """Open and check the sources that `stage` (fit, validate, test, predict) needs."""
+        check_image_backend(self.image_backend)  # not when made: a budget is for another machine
         if stage == "fit" and self.blind is not None:
             raise ConfigError(
                 f"data.blind is {self.blind}, which is for evaluations: a model trains on its images. Leave it out of "

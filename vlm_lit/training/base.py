@@ -34,6 +34,7 @@ from vlm_lit.training.answering import Answering, ClosedSet, Reply, Score
 from vlm_lit.training.evaluation import chosen_rules
 from vlm_lit.training.identity import check_course, check_same, course, identity, library_versions
 from vlm_lit.training.optimization import Schedule, check_numbers, parameter_groups, schedule
+from vlm_lit.training.processor_change import check_adapter, check_checkpoint
 
 
 class VisionLanguageModule(LightningModule):
@@ -123,6 +124,8 @@ class VisionLanguageModule(LightningModule):
         self.model = self.adopt(base, family)
         if self.adapter is not None:
             load_adapter(self.model, Path(self.adapter))
+            if self._trainer is not None:
+                check_adapter(Path(self.adapter), processor_identity(self.data.processor))
         self._settle_packing(base)
 
     def adopt(self, base: PreTrainedModel, family: Family) -> PeftModel:
@@ -288,6 +291,7 @@ class VisionLanguageModule(LightningModule):
         checkpoint["trainable_names"] = list(state)
         checkpoint["identity"] = self.identity
         checkpoint["course"] = course(self)
+        checkpoint["processor"] = processor_identity(self.data.processor)
 
     def on_load_checkpoint(self, checkpoint: Mapping[str, Any]) -> None:
         """Put the trained weights back, every one of them, onto the base they were trained on.
@@ -296,7 +300,9 @@ class VisionLanguageModule(LightningModule):
             ConfigError: the checkpoint belongs to another base, configuration or set of parameters.
         """
         check_same(checkpoint["identity"], self.identity)
-        if self.trainer.state.fn == "fit":
+        resumes = self.trainer.state.fn == "fit"
+        check_checkpoint(checkpoint, processor_identity(self.data.processor), resumes=resumes)
+        if resumes:
             check_course(checkpoint["course"], course(self))
         if checkpoint["trainable_names"] != list(trainable_state(self)):
             raise ConfigError(
