@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 from typing import Literal
 
 import torch
 from lightning import LightningDataModule
+from lightning.fabric.utilities.seed import pl_worker_init_function
 from torch.utils.data import DataLoader
 from transformers import ProcessorMixin
 
@@ -16,6 +18,7 @@ from vlm_lit.data.device import to_device
 from vlm_lit.data.encoder_choice import encoder_of
 from vlm_lit.data.encoding import ConversationEncoder
 from vlm_lit.data.feature_store import FeatureStore
+from vlm_lit.data.judged_turns import JudgedTurns, TurnItems
 from vlm_lit.data.over_length import OverLength, OverLengthPolicy
 from vlm_lit.data.packing import likely_longest, size_of
 from vlm_lit.data.processors import IMAGE_BACKEND, ImageBackend, check_image_backend, load_processor
@@ -23,6 +26,8 @@ from vlm_lit.data.prompt_windows import PromptWindows, prompt_windows
 from vlm_lit.data.sampler import WindowSampler, steps_per_pass
 from vlm_lit.data.sources import ConversationDataset, SourceSettings, StreamedWindows, open_source
 from vlm_lit.schema import ConfigError, PromptWindow, RecordError, StepWindow, raised
+
+ValidateBy = Literal["both", "answers", "loss"]
 
 
 class ConversationDataModule(LightningDataModule):
@@ -58,6 +63,10 @@ class ConversationDataModule(LightningDataModule):
         seed: what the data order follows from; linked to seed_everything.
         blind: what an evaluation shows in the images' place, to see how much of a score needs them: `blank` shows grey
             pictures of the same sizes, `shuffle` another conversation's images, `drop` none; null shows the images.
+        validate_by: what a validation measures: the model's `answers`, the `loss` of the true ones (`val/loss`, which
+            takes no generation), or `both`.
+        judged_turns: which answers of a conversation `validate` and `test` ask for: those of `every` assistant turn,
+            each behind the true turns before it, or the `last`. `predict` answers the last.
     """
 
     def __init__(
@@ -85,6 +94,8 @@ class ConversationDataModule(LightningDataModule):
         feature_cache_gb: float | None = None,
         seed: int = 42,
         blind: Blind | None = None,
+        validate_by: ValidateBy = "both",
+        judged_turns: JudgedTurns = "every",
     ) -> None:
         super().__init__()
         for name, value in (
@@ -107,12 +118,14 @@ class ConversationDataModule(LightningDataModule):
         self.num_workers, self.check_images, self.seed = num_workers, check_images, seed
         self.feature_cache, self.feature_cache_gb = feature_cache, feature_cache_gb
         self.blind: Blind | None = blind
+        self.validate_by, self.judged_turns = validate_by, judged_turns
         self.fill_store: Callable[[], FeatureStore] | None = None
         """Fills and opens the feature store; set by whoever has the tower."""
         self.prompts_from_store = True
         """Whether answers can be generated from stored features; the model's matter as well."""
         self._store: FeatureStore | None = None
         self.datasets: dict[str, ConversationDataset | StreamedWindows] = {}
+        self._asked: dict[str, TurnItems] = {}
         self._processor: ProcessorMixin | None = None
         self._start = 0
 
@@ -207,7 +220,7 @@ class ConversationDataModule(LightningDataModule):
             self.micro_batch,
             packing=self.packing,
             micro_tokens=self.micro_tokens,
-            store=self._stored(),
+            store=self._stored() if self.blind is None else None,
         )
 
     def _sampler(self, train: ConversationDataset) -> WindowSampler:
@@ -243,22 +256,35 @@ class ConversationDataModule(LightningDataModule):
         longest = likely_longest(sizes, keys, self.questions_per_row, rows)
         return raised(self._collator()([train[i] for i in longest]))
 
+    def asked(self, split: str) -> TurnItems:
+        """What an evaluation of a split asks, in the file's order."""
+        if split not in self._asked:
+            dataset = self.datasets[split]
+            if isinstance(dataset, StreamedWindows):
+                raise ConfigError(
+                    f"data.{split} is streamed; an evaluation needs every question once, so set streaming to false."
+                )
+            self._asked[split] = TurnItems(dataset, "last" if split == "predict" else self.judged_turns)
+        return self._asked[split]
+
     def _prompts(self, split: str) -> DataLoader[PromptWindow] | list[DataLoader[PromptWindow]]:
         if split not in self.datasets:
             return []
         assert self.trainer is not None
-        dataset = self.datasets[split]
-        if isinstance(dataset, StreamedWindows):
-            raise ConfigError(
-                f"data.{split} is streamed; an evaluation needs every question once, so set streaming to false."
-            )
+        items = self.asked(split)
         world, rank = self.trainer.world_size, self.trainer.global_rank
         # None repeated to even the ranks out: answering needs no ranks in step.
-        asked = dataset if self.blind is None else BlindPrompts(dataset, self.blind, seed=self.seed)
-        keys = asked.image_keys if self.packing else None
-        windows = PromptWindows(asked, prompt_windows(len(dataset), keys, self.eval_batch, rank=rank, world=world))
-        store = self._stored() if self.prompts_from_store and self.blind is None else None
-        collator = PromptCollator(*self.fitting(), packing=self.packing, store=store)
+        shown = items if self.blind is None else BlindPrompts(items, self.blind, seed=self.seed)
+        keys = shown.image_keys if self.packing else None
+        windows = PromptWindows(shown, prompt_windows(len(items), keys, self.eval_batch, rank=rank, world=world))
+        validates = self.validate_by if split == "val" else "answers"
+        collator = PromptCollator(
+            *self.fitting(),
+            packing=self.packing,
+            store=self._stored() if self.prompts_from_store and self.blind is None else None,
+            supervised=self._collator() if validates != "answers" else None,
+            asks=validates != "loss",
+        )
         return self._loader(windows, collate_fn=collator, batch_size=None)
 
     def val_dataloader(self) -> DataLoader[PromptWindow] | list[DataLoader[PromptWindow]]:
@@ -279,6 +305,7 @@ class ConversationDataModule(LightningDataModule):
             num_workers=self.num_workers,
             pin_memory=torch.cuda.is_available(),
             persistent_workers=False,
+            worker_init_fn=_begin_worker,
             **options,  # type: ignore[arg-type]
         )
 
@@ -296,6 +323,8 @@ class ConversationDataModule(LightningDataModule):
         self, batch: StepWindow | PromptWindow, device: torch.device, dataloader_idx: int
     ) -> StepWindow | PromptWindow:
         """Move the tensors, and nothing else, to `device`."""
+        if isinstance(batch, PromptWindow) and batch.supervised is not None:
+            self.transfer_batch_to_device(batch.supervised, device, dataloader_idx)
         for part in batch.micro_batches if isinstance(batch, StepWindow) else batch.batches:
             to_device(part, device)
         return batch
@@ -308,3 +337,9 @@ class ConversationDataModule(LightningDataModule):
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
         """Go on behind the steps that are done."""
         self._start = state_dict["step"]
+
+
+def _begin_worker(worker: int) -> None:
+    """Leave Ctrl-C, which a terminal sends to every process of a run, to the one that trains: it still needs data."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    pl_worker_init_function(worker)  # Lightning gives its own only where there is none

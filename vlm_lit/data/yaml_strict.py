@@ -1,8 +1,8 @@
 """How is a YAML file read so that nothing in it is silently changed?
 
-PyYAML keeps the last of two equal keys, takes `.nan` for a number, makes a date of what looks like one, reads `yes`, `no`,
-`on` and `off` as truth values, 12:30 as 750, 010 as 8 and 1e-4 as text. Here the first two are mistakes; dates, yes, no, on,
-off, 12:30 and 010 are text, as in YAML 1.2, and 1e-4 is the number.
+PyYAML keeps the last of two equal keys, takes `.nan` for a number, makes a date of what looks like one, reads `yes`,
+`no`, `on` and `off` as truth values, 12:30 as 750, 010 as 8 and 1e-4 as text. Here the first two are mistakes; dates,
+yes, no, on, off, 12:30 and 010 are text, as in YAML 1.2, and 1e-4 is the number.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ import yaml
 from yaml.constructor import ConstructorError
 
 from vlm_lit.schema import ConfigError
-
 
 _TAG: Final = "tag:yaml.org,2002:"
 _OUR_OWN: Final = {f"{_TAG}{kind}" for kind in ("timestamp", "bool", "int", "float")}

@@ -32,7 +32,7 @@ from vlm_lit.schema import Batch, ConfigError, Prediction, PromptBatch, PromptWi
 from vlm_lit.training import feature_cache
 from vlm_lit.training.answering import Answering, ClosedSet, Reply, Score
 from vlm_lit.training.evaluation import chosen_rules
-from vlm_lit.training.identity import check_same, course, identity, library_versions
+from vlm_lit.training.identity import check_course, check_same, course, identity, library_versions
 from vlm_lit.training.optimization import Schedule, check_numbers, parameter_groups, schedule
 from vlm_lit.training.processor_change import check_adapter, check_checkpoint
 
@@ -263,6 +263,7 @@ class VisionLanguageModule(LightningModule):
                 groups=c.groups,
                 choices=c.choices,
                 confidence=reply.confidence,
+                turn=c.turn,
             )
             for c, reply in zip(batch.conversations, self.replies(batch), strict=True)
         ]
@@ -276,7 +277,12 @@ class VisionLanguageModule(LightningModule):
 
     def fingerprint(self) -> dict[str, Any]:
         """What is written beside an adapter, so that whoever loads it can see what it belongs to."""
-        return {**self.identity, "processor": processor_identity(self.data.processor), "versions": library_versions()}
+        return {
+            **self.identity,
+            "global_step": self.trained_steps,
+            "processor": processor_identity(self.data.processor),
+            "versions": library_versions(),
+        }
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the trained weights only, in their optimizer's order."""
@@ -297,7 +303,7 @@ class VisionLanguageModule(LightningModule):
         resumes = self.trainer.state.fn == "fit"
         check_checkpoint(checkpoint, processor_identity(self.data.processor), resumes=resumes)
         if resumes:
-            check_same(checkpoint["course"], course(self))
+            check_course(checkpoint["course"], course(self))
         if checkpoint["trainable_names"] != list(trainable_state(self)):
             raise ConfigError(
                 "The checkpoint's parameters stand in another order, so optimizer states would be mixed up."
