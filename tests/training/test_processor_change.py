@@ -136,4 +136,4 @@ def test_with_both_installed_a_run_keeps_to_the_backend_it_began_with(config: Co
     assert main(["inspect", "--config", str(run / "config.yaml"), "--output", str(run / "inspected")]) == 0
     assert resumed(run) == 0
     assert resumed(run, "--data.init_args.image_backend=pil") == 2
-    assert "Set data.init_args.image_backend to torchvision." in capsys.readouterr().err
+    assert "data.init_args.image_backend (was torchvision, is pil)" in capsys.readouterr().err
