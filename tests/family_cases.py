@@ -19,7 +19,7 @@ from vlm_lit.data.encoder_choice import encoder_of
 from vlm_lit.data.encoding import ConversationEncoder
 from vlm_lit.data.images import load_images
 from vlm_lit.data.over_length import OverLengthPolicy
-from vlm_lit.data.processors import load_processor
+from vlm_lit.data.processors import IMAGE_BACKEND, ImageBackend, load_processor
 from vlm_lit.models.adapters import LoraSettings
 from vlm_lit.models.families import LayeredPart
 from vlm_lit.models.parts import PartSettings, PartsSettings
@@ -33,9 +33,9 @@ FP32 = PartSettings(precision="fp32")
 
 
 @lru_cache(maxsize=4)
-def encoder(folder: Path) -> ConversationEncoder:
+def encoder(folder: Path, image_backend: ImageBackend = IMAGE_BACKEND) -> ConversationEncoder:
     """The encoder of a saved checkpoint."""
-    return encoder_of(load_processor(str(folder)))
+    return encoder_of(load_processor(str(folder), image_backend=image_backend))
 
 
 def conversation(images: int, turns: int, seed: int = 0, *, said: Sequence[str] = WORDS) -> Conversation:

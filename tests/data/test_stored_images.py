@@ -4,31 +4,40 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import family_cases as cases
 import pytest
 import tiny_models
 import torch
 from family_cases import TINY
+from transformers.utils import is_torchvision_available
 
 from vlm_lit.data.distinct_images import look_at
 from vlm_lit.data.images import load_images
+from vlm_lit.data.processors import ImageBackend
 from vlm_lit.data.stored_images import StoredImage, features_of
 from vlm_lit.schema import IMAGE, Batch, Conversation, ImageRef, Turn
 
+BACKENDS: list[Any] = ["pil"]
+if is_torchvision_available():
+    BACKENDS.append("torchvision")
 
-def _stored(folder: Path, conversation: Conversation) -> list[StoredImage]:
+
+def _stored(folder: Path, conversation: Conversation, backend: ImageBackend = "pil") -> list[StoredImage]:
     """A conversation's images as a store would have them, features left out."""
-    processor = cases.encoder(folder).processor
+    processor = cases.encoder(folder, backend).processor
     alone = [replace(conversation, images=(ref,)) for ref in conversation.images]
     return [look_at(processor, "key", shown).image for shown in alone]
 
 
-def _pair(folder: Path, talks: list[Conversation], *, asked: bool = False) -> tuple[Batch, Batch]:
-    encoder = cases.encoder(folder)
+def _pair(
+    folder: Path, talks: list[Conversation], *, asked: bool = False, backend: ImageBackend = "pil"
+) -> tuple[Batch, Batch]:
+    encoder = cases.encoder(folder, backend)
     found, expected = (
         encoder.encode(talks, pictures, side="left" if asked else "right", for_generation=asked)
-        for pictures in ([_stored(folder, c) for c in talks], [load_images(c) for c in talks])
+        for pictures in ([_stored(folder, c, backend) for c in talks], [load_images(c) for c in talks])
     )
     return found, expected
 
@@ -44,13 +53,14 @@ def _same(found: Batch, expected: Batch) -> None:
             assert torch.equal(found.inputs[name], expected.inputs[name]), name
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("name", TINY)
-def test_a_row_without_pixels_is_the_row_with_them(name: str, folders: dict[str, Path]) -> None:
+def test_a_row_without_pixels_is_the_row_with_them(name: str, backend: ImageBackend, folders: dict[str, Path]) -> None:
     for images in (1, 2):
         turns = 2 if TINY[name].turns else 1
         talks = [cases.conversation(images, turns, seed) for seed in range(3)]
         for asked in (False, True):
-            _same(*_pair(folders[name], talks, asked=asked))
+            _same(*_pair(folders[name], talks, asked=asked, backend=backend))
 
 
 @pytest.mark.parametrize("name", ["llava", "smolvlm", "paligemma"])
