@@ -23,7 +23,9 @@ from transformers import PreTrainedModel
 
 from vlm_lit.cli import main
 from vlm_lit.commands.merge_run import merge_run
+from vlm_lit.data.processors import processor_identity
 from vlm_lit.models.adapter_state import WEIGHTS
+from vlm_lit.models.base_source import read_fingerprint
 from vlm_lit.models.merging import weight_names
 from vlm_lit.schema import ConfigError
 from vlm_lit.studies.statistics import mean_interval
@@ -117,13 +119,15 @@ def test_the_card_says_where_it_comes_from_and_how_sure_its_figures_are(
 def test_the_cards_code_runs(finished: Path, tiny_llava: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     merge_run(finished, tmp_path / "merged")
     snippets = re.findall(r"```python\n(.*?)```", (tmp_path / "merged" / "README.md").read_text(), re.DOTALL)
-    assert len(snippets) == 2
+    assert len(snippets) == 3
     tiny_models.picture(1).save(tmp_path / "picture.png")
     shutil.copytree(finished / "adapter", tmp_path / "adapter")
     (tmp_path / tiny_llava.name).symlink_to(tiny_llava)
     monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {}  # the second goes on from the first
     for snippet in snippets:
-        exec(snippet, {})
+        exec(snippet, names)
+    assert processor_identity(names["processor"]) == read_fingerprint(finished / "adapter")["processor"]
 
 
 def test_a_hub_base_and_hub_data_are_named_for_the_hub(copied: Path, tiny_llava: Path, tmp_path: Path) -> None:
