@@ -18,6 +18,7 @@ from vlm_lit.training.base import VisionLanguageModule
 from vlm_lit.training.identity import library_versions
 from vlm_lit.training.kept_pictures import with_pictures
 from vlm_lit.training.supervised import SupervisedModule
+from vlm_lit.training.trainer import run_folder
 from vlm_lit.whole_file import write_whole
 
 _FILES = {"val": ("val_predictions.jsonl", "val_results.json"), "test": ("predictions.jsonl", "results.json")}
@@ -34,7 +35,7 @@ class RunDirectory(Callback):
         """
         assert isinstance(pl_module, VisionLanguageModule)
         if trainer.is_global_zero and pl_module.model is not None:
-            target = Path(trainer.default_root_dir) / "adapter"
+            target = run_folder(trainer) / "adapter"
             save_adapter(pl_module.model, target, pl_module.fingerprint())
             rank_zero_info(f"Adapter written to {target}")
 
@@ -54,7 +55,7 @@ class RunDirectory(Callback):
             self._write_answers(trainer, pl_module, "predict", "predictions.jsonl")
 
     def _write_answers(self, trainer: LightningTrainer, pl_module: SupervisedModule, split: str, name: str) -> None:
-        run, dataset = Path(trainer.default_root_dir), pl_module.data.datasets[split]
+        run, dataset = run_folder(trainer), pl_module.data.datasets[split]
         assert isinstance(dataset, ConversationDataset)
         asked = (dataset[i] for i in range(len(dataset)))
         write_predictions(run / name, with_pictures(pl_module.last_predictions, asked, run))
@@ -73,7 +74,7 @@ class RunDirectory(Callback):
         )
         predictions, name = _FILES[split]
         self._write_answers(trainer, pl_module, split, predictions)
-        results = Path(trainer.default_root_dir) / name
+        results = run_folder(trainer) / name
         write_whole(results, json.dumps(asdict(result), indent=2) + "\n")
         rank_zero_info(f"Results written to {results}")
 
