@@ -3,7 +3,10 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: quickstart test slow lint clean
+# What the tests last passed with, all of it: what was tested is what these two commands install.
+CONSTRAINTS ?= constraints.txt
+
+.PHONY: quickstart test slow lint constraints test-latest test-torchvision clean
 
 quickstart: $(VENV)/.ready
 	$(BIN)/python scripts/quickstart.py
@@ -24,13 +27,32 @@ $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; set PYTHON=...") if sys.version_info < (3, 11) else None'
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.ready: pyproject.toml | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --editable .
+$(VENV)/.ready: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet $(addprefix --constraint ,$(CONSTRAINTS)) --editable .
 	touch $@
 
-$(VENV)/.ready-dev: pyproject.toml | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --editable ".[dev]"
+$(VENV)/.ready-dev: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet $(addprefix --constraint ,$(CONSTRAINTS)) --editable ".[dev]"
 	touch $@ $(VENV)/.ready
 
+# The newest releases that pyproject.toml allows, in an environment of its own: how a ceiling is raised (CONTRIBUTING.md).
+test-latest:
+	$(MAKE) test VENV=.venv-latest CONSTRAINTS=
+
+# With torchvision installed, and with the newest torch that pyproject.toml allows: an environment of its own, of 5.6 GB.
+# The two versions belong together; they come for x86-64 and Python 3.11, and everything else is as constrained.
+TORCHVISION ?= torch==2.14.1 torchvision==0.29.1
+test-torchvision:
+	$(MAKE) .venv-torchvision/bin/python VENV=.venv-torchvision
+	.venv-torchvision/bin/python -m pip install --quiet $(TORCHVISION)
+	grep -v '^torch==' constraints.txt > .venv-torchvision/constraints.txt
+	.venv-torchvision/bin/python -m pip install --quiet --constraint .venv-torchvision/constraints.txt --editable ".[dev]"
+	.venv-torchvision/bin/python -m pytest -m "not slow" --numprocesses auto --maxprocesses 4 --dist loadfile
+
+# Writes constraints.txt from an environment that has passed: make constraints VENV=.venv-latest
+constraints: $(VENV)/.ready-dev
+	$(BIN)/python -m pip freeze --exclude-editable | sed 's/+cpu$$//' > constraints.txt.new
+	mv constraints.txt.new constraints.txt
+
 clean:
-	rm -rf $(VENV) runs workbench easy_vqa
+	rm -rf $(VENV) .venv-latest .venv-torchvision runs workbench easy_vqa

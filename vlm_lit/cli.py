@@ -99,6 +99,8 @@ def _run(verb: str, arguments: Sequence[str]) -> int:
             traceback.print_exc()
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        return 130  # as a shell counts it
 
 
 def _function(target: str) -> Callable[[str, Sequence[str]], int]:

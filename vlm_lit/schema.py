@@ -138,7 +138,9 @@ class Conversation:
     `images` are in the order of the image slots. `references` are the accepted answers to the last assistant
     turn (VQA v2 has ten), empty where there is none. `groups` name the breakdowns its score enters, for
     example `{"answer_type": "number"}`. `image_id` clusters questions about one image. `choices` are the texts of the
-    options A, B, ... of a multiple choice question, empty for any other.
+    options A, B, ... of a multiple choice question, empty for any other. `turn` is which of a record's several answers
+    an evaluation asks for, counted from 1; None where a record has one, or is learned whole. `continues` says that the
+    record goes on behind it.
     """
 
     id: str
@@ -150,6 +152,8 @@ class Conversation:
     choices: tuple[str, ...] = ()
     file: Path | str = ""
     record: str = ""
+    turn: int | None = None
+    continues: bool = False
 
 
 @dataclass(kw_only=True)
@@ -216,11 +220,14 @@ class PromptBatch:
 class PromptWindow:
     """The prompts that are answered in one evaluation step, in batches whose rows have equally many images.
 
-    `ids` are the conversations in the order they were asked for.
+    `ids` are the conversations in the order they were asked for. `supervised` are the same conversations with their
+    answers, as training would see them, where a validation wants their loss; `unanswered` names those that have none.
     """
 
     batches: list[PromptBatch]
     ids: list[str]
+    supervised: StepWindow | None = None
+    unanswered: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -228,7 +235,8 @@ class Prediction:
     """One answer and how it was judged; a line of `predictions.jsonl`, which has `choices` only where there are any.
 
     `score` is a fraction in [0, 1]. `confidence`, which the line has only where there is one, is the share of the
-    answer in the probabilities of all that could be chosen; None where the answer was generated.
+    answer in the probabilities of all that could be chosen; None where the answer was generated. `turn`, which the line
+    has only where there is one, is which of its record's several answers this is, counted from 1.
     """
 
     id: str
@@ -241,11 +249,17 @@ class Prediction:
     groups: Mapping[str, str]
     choices: tuple[str, ...] = ()
     confidence: float | None = None
+    turn: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunResult:
-    """What a run measured on one split: `results.json`. Metric values are fractions in [0, 1]."""
+    """What a run measured on one split: `results.json`. Metric values are fractions in [0, 1], a loss is in nats.
+
+    `global_step` counts the optimizer steps behind the weights; `weights` says which they are: a `checkpoint`, an
+    `adapter` with the `sha256` of its weights, or the `base` as it is. `judged_turns`, which the file has only where a
+    record has several answers, is which of them were judged.
+    """
 
     split: str
     n: int
@@ -253,3 +267,5 @@ class RunResult:
     model_id: str
     global_step: int
     versions: Mapping[str, str]
+    weights: Mapping[str, str] = field(default_factory=dict)
+    judged_turns: str | None = None

@@ -1,4 +1,4 @@
-"""What do the result files say? The tables in README.md here and in the project's, and a plot of growing cost.
+"""What do the result files say? The tables in README.md here and in vlm_lit/studies, and a plot of growing cost.
 
     python scripts/benchmark/plots.py
 
@@ -124,7 +124,7 @@ def _claim_rows(report: Found) -> Iterator[str]:
     for claim in report["claims"]:
         low, high = claim["difference"]["ci95"]
         middle = claim["difference"]["mean"]
-        sides = " less ".join(", ".join(claim[side].values()) for side in ("better", "than"))
+        sides = " minus ".join(", ".join(claim[side].values()) for side in ("better", "than"))
         yield (
             f"| `{report['study']}`, {len(claim['seeds'])} seeds | {claim['says'].rstrip('.')} ({claim['source']}) "
             f"| {sides}: {100 * middle:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}] | {claim['verdict']} |"
@@ -155,7 +155,7 @@ def main() -> None:
 def _write_studies(kept: Sequence[Found]) -> None:
     if not kept:
         return
-    readme = HERE.parents[1] / "README.md"
+    readme = HERE.parents[1] / "vlm_lit" / "studies" / "README.md"
     new = "\n\n".join([studies_table(kept), *sorted({about(found) for found in kept})])
     readme.write_text(between(readme.read_text(encoding="utf-8"), "studies", new), encoding="utf-8")
 

@@ -2,7 +2,7 @@
 
     python -m vlm_lit study report configs/study/NAME.yaml    # for each, after its `study run`
     python scripts/benchmark/studies.py --runs runs/study
-    python scripts/benchmark/plots.py                         # the table of their claims, in the project's README
+    python scripts/benchmark/plots.py                         # the table of their claims, in vlm_lit/studies/README.md
 
 Run it at the commit that the studies were run at.
 """

@@ -12,7 +12,9 @@ import pytest
 import small_data
 import tiny_models
 import torch
+from distributions import pretend
 from safetensors.torch import load_file, save_file
+from transformers.utils import is_torchvision_available
 
 from vlm_lit.commands.cache import run as cache
 from vlm_lit.schema import ConfigError
@@ -125,6 +127,24 @@ def test_changed_bytes_processor_precision_and_tower_are_all_missed(
         change(folder)
         found = 4 if name == "template" else 0  # a moved checkpoint with other words sees the same images
         assert f"{found} found" in asked(f"--model.init_args.model_id={folder}")
+
+
+def test_what_other_pixels_were_made_of_is_not_found(
+    cached: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = cached()
+
+    def asked(*more: str) -> str:
+        assert cache("cache", ["--config", str(path), *more]) == 0
+        return _said(capsys.readouterr().err.splitlines())
+
+    assert "0 found" in asked()
+    if is_torchvision_available():
+        assert "0 found" in asked("--data.init_args.image_backend=torchvision")
+        assert "4 found" in asked("--data.init_args.image_backend=torchvision")
+    assert "4 found" in asked("--data.init_args.image_backend=pil")
+    monkeypatch.syspath_prepend(pretend(tmp_path / "newer", "pillow", "99.0.0"))
+    assert "0 found" in asked()
 
 
 def _other_processor(folder: Path) -> None:

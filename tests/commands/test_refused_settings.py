@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 import yaml
 from refusals import edited, refused
+from transformers.utils import is_torchvision_available
+
+from vlm_lit.cli import main
 
 Config = Callable[..., Path]
 Capture = pytest.CaptureFixture[str]
@@ -138,6 +141,24 @@ def test_an_infinite_number_on_the_command_line(config: Config, capsys: Capture)
     assert error.startswith(
         "error: the command line: model.learning_rate is inf; it must be a finite number above zero."
     )
+
+
+@pytest.mark.skipif(is_torchvision_available(), reason="torchvision is installed")
+def test_an_image_backend_that_is_not_installed(config: Config, capsys: Capture, tmp_path: Path) -> None:
+    path = config(data={"image_backend": "torchvision"})
+    error = refused(capsys, path)
+    assert "data.init_args.image_backend is torchvision, which is not installed" in error
+    assert "pip install 'vlm_lit[torchvision]'" in error
+    # A budget of rows of a given length opens nothing: it is for another machine.
+    out = tmp_path / "budget.txt"
+    assert main(["budget", "--config", str(path), "--length", "64", "--output", str(out)]) == 0
+
+
+def test_an_image_backend_that_is_none(config: Config, capsys: Capture) -> None:
+    error = refused(capsys, config(data={"image_backend": "opencv"}))
+    assert "image_backend" in error
+    assert "pil" in error
+    assert "torchvision" in error
 
 
 @pytest.mark.parametrize("missing", ["model", "data"])

@@ -25,7 +25,9 @@ def judged(rule: Rule, items: list[tuple[str, list[str]]]) -> dict[str, float]:
 @given(corpus=CORPUS, n_gram=st.integers(1, 4))
 def test_bleu_is_torchmetrics(corpus: list[tuple[str, list[str]]], n_gram: int) -> None:
     expected = float(bleu_score([p for p, _ in corpus], [r for _, r in corpus], n_gram=n_gram))
-    assert judged(BLEU(n_gram=n_gram), corpus)["overall"] == pytest.approx(expected, abs=1e-5)
+    for tokenizer in ("official", "unicode"):  # these texts have blanks between their words
+        found = judged(BLEU(n_gram=n_gram, tokenizer=tokenizer), corpus)["overall"]
+        assert found == pytest.approx(expected, abs=1e-5)
 
 
 def test_bleu_of_a_known_corpus() -> None:
@@ -37,7 +39,8 @@ def test_bleu_of_a_known_corpus() -> None:
 @given(prediction=SENTENCES, references=st.lists(SENTENCES, min_size=1, max_size=3))
 def test_rouge_l_is_torchmetrics(prediction: str, references: list[str]) -> None:
     found = rouge_score([prediction], [references], accumulate="best", rouge_keys="rougeL")
-    assert rouge_l_f1(prediction, references) == pytest.approx(float(found["rougeL_fmeasure"]), abs=1e-6)
+    for tokenizer in ("official", "unicode"):
+        assert rouge_l_f1(prediction, references, tokenizer) == pytest.approx(float(found["rougeL_fmeasure"]), abs=1e-6)
 
 
 def test_rouge_l_of_known_texts() -> None:
@@ -58,11 +61,31 @@ def test_no_ratio_to_no_words() -> None:
 
 
 def test_names_say_what_they_are_not() -> None:
-    assert RougeL().name == "rouge_l[f1,not_coco]"
-    assert BLEU(n_gram=2).name == "bleu[n_gram=2,whitespace_tokens]"
+    assert RougeL().name == "rouge_l[f1,not_coco,unicode_words]"
+    assert RougeL(tokenizer="official").name == "rouge_l[f1,not_coco]"
+    assert BLEU(n_gram=2).name == "bleu[n_gram=2,unicode_tokens]"
+    assert BLEU(n_gram=2, tokenizer="official").name == "bleu[n_gram=2,whitespace_tokens]"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["图中有一只小狗在跑", "صندوق أزرق كبير هنا", "большая синяя коробка там", "กล่องสีฟ้าใบใหญ่", "एक बड़ा नीला डिब्बा"],
+)
+def test_the_same_text_scores_one_in_any_script(text: str) -> None:
+    assert rouge_l_f1(text, [text]) == 1.0
+    assert judged(BLEU(), [(text, [text])])["overall"] == pytest.approx(1.0)
+
+
+def test_part_of_a_text_without_blanks_scores_between() -> None:
+    # 4 of 5 letters, and 4 of 4: P = 1, R = 4/5.
+    assert rouge_l_f1("一只小狗", ["一只小黑狗"]) == pytest.approx(8 / 9)
+    assert rouge_l_f1("一只小狗", ["一只小黑狗"], "official") == 0.0
+    assert rouge_l_f1("café bleu", ["CAFÉ"]) == pytest.approx(2 / 3)
 
 
 def test_refusals() -> None:
+    with pytest.raises(ConfigError, match="tokenizer"):
+        RougeL(tokenizer="words")  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="n_gram is 5; it must be 1 to 4"):
         BLEU(n_gram=5)
     for rule in (BLEU(), RougeL(), AnswerLength()):

@@ -296,7 +296,7 @@ def test_a_study_is_kept_whole_and_its_claims_become_rows() -> None:
     report = {"study": "ways", "finished": True, "unfinished": [], "claims": [claim]}
     table = plots.studies_table([studies.kept(report)])
     assert table.splitlines()[2] == (
-        "| `ways`, 3 seeds | Wide is better (Paper, Table 3) | wide, 4 less a: +16.2 [-1.0, +33.4] | undecided |"
+        "| `ways`, 3 seeds | Wide is better (Paper, Table 3) | wide, 4 minus a: +16.2 [-1.0, +33.4] | undecided |"
     )
     with pytest.raises(ValueError, match="ways is unfinished: way=a"):
         studies.kept({**report, "finished": False, "unfinished": ["way=a"]})

@@ -9,7 +9,9 @@ import pytest
 import tiny_models
 import yaml
 from tiny_families.catalogue import save
+from transformers import AutoProcessor
 
+from vlm_lit.data.processors import load_processor, processor_identity
 from vlm_lit.schema import ConfigError
 from vlm_lit.studies.model_card import RunFiles, model_card, read_run
 
@@ -32,6 +34,18 @@ def test_the_code_answers_a_question(
     monkeypatch.chdir(tmp_path)
     exec(use.replace("max_new_tokens=64", "max_new_tokens=4"), {})
     assert capsys.readouterr().out.endswith("\n")
+
+
+def test_the_page_says_how_to_get_the_pixels_of_the_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save("llava", tmp_path / "tuned")
+    processor = processor_identity(load_processor(str(tmp_path / "tuned")))
+    page = card(RunFiles(fingerprint={"base": BASE, "processor": processor}))
+    assert "images were prepared by `CLIPImageProcessorPil` (pillow " in page
+    loaded = AutoProcessor.from_pretrained(tmp_path / "tuned")  # torchvision's, where that is installed
+    monkeypatch.chdir(tmp_path)
+    exec(re.findall(r"```python\n(.*?)```", page, re.DOTALL)[1], {"processor": loaded})
+    assert processor_identity(loaded) == processor
+    assert "images were prepared by" not in card(RunFiles(fingerprint={"base": BASE}))
 
 
 def test_an_adapter_alone_gets_a_whole_page_without_paths() -> None:

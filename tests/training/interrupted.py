@@ -28,14 +28,19 @@ _TIMINGS = ("per_second", "data_wait_share", "peak_memory_gib")
 
 @dataclass(frozen=True, kw_only=True)
 class Kill:
-    """SIGKILL on entry of the `call`-th call (from 1) of the function named `at` (`package.module:function`)."""
+    """What strikes on entry of the `call`-th call (from 1) of the function named `at` (`package.module:function`).
+
+    `by` is a signal, sent `times` times, or an error, raised.
+    """
 
     at: str
     call: int
+    by: signal.Signals | Exception = signal.SIGKILL
+    times: int = 1
 
 
 def _arm(kill: Kill) -> None:
-    """Put the SIGKILL in place, in this process."""
+    """Put the kill in place, in this process."""
     module, _, path = kill.at.partition(":")
     inner, _, name = path.rpartition(".")
     owner = resolve_name(f"{module}:{inner}" if inner else module)
@@ -45,7 +50,10 @@ def _arm(kill: Kill) -> None:
         nonlocal calls
         calls += 1
         if calls == kill.call:
-            os.kill(os.getpid(), signal.SIGKILL)
+            if isinstance(kill.by, Exception):
+                raise kill.by
+            for _ in range(kill.times):
+                os.kill(os.getpid(), kill.by)
         return original(*args, **kwargs)
 
     setattr(owner, name, deadly)

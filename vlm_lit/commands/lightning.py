@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -10,29 +11,42 @@ from pathlib import Path
 from typing import Any, Final
 
 import lightning
+import yaml
 from jsonargparse import set_parsing_settings
 from lightning.pytorch import Callback, LightningDataModule, LightningModule
 from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
-from lightning.pytorch.utilities.exceptions import MisconfigurationException  # type: ignore[attr-defined]
+from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities.exceptions import (  # type: ignore[attr-defined]
+    MisconfigurationException,
+    SIGTERMException,
+)
 from transformers import PretrainedConfig
 
-from vlm_lit.commands.parsing import ALLOW_VARIABLE, ConfigFiles, OptionError, SuggestingParser, chain_of, read_config
+from vlm_lit.commands.parsing import ConfigFiles, OptionError, SuggestingParser, chain_of, read_config
+from vlm_lit.commands.run_place import TIME_VARIABLE, check_free, from_run, last_of, now, placed, resume_command
 from vlm_lit.data.datamodule import ConversationDataModule
+from vlm_lit.metrics.own_rules import allowed_packages
 from vlm_lit.models.families import family_of
 from vlm_lit.models.loading import load_config
 from vlm_lit.schema import ConfigError, VlmLitError
+from vlm_lit.training.base import VisionLanguageModule
+from vlm_lit.training.callbacks.best_checkpoint import BestCheckpoint, best_checkpoint
 from vlm_lit.training.callbacks.confusion import ConfusionMatrix
 from vlm_lit.training.callbacks.kept_config import KeptConfig
+from vlm_lit.training.callbacks.monitored import StopAfterValidation, check_monitors, refuse_checkpoint_callbacks
 from vlm_lit.training.callbacks.panel import PredictionPanel
 from vlm_lit.training.callbacks.pass_schedule import PartsTable, PassSchedule
 from vlm_lit.training.callbacks.progress import progress_bar
 from vlm_lit.training.callbacks.reliability import ReliabilityDiagram
 from vlm_lit.training.callbacks.run_directory import RunDirectory
-from vlm_lit.training.callbacks.step_checkpoint import StepCheckpoint, newest_checkpoint
+from vlm_lit.training.callbacks.step_checkpoint import FOLDER, StepCheckpoint, checkpoints
 from vlm_lit.training.callbacks.throughput import Throughput
-from vlm_lit.training.checkpoint_io import DurableCheckpointIO, checked_step
+from vlm_lit.training.checkpoint_io import DurableCheckpointIO, checked
+from vlm_lit.training.logged_names import Mode
+from vlm_lit.training.run_files import written_by_run
 from vlm_lit.training.run_logger import RunLogger
+from vlm_lit.training.run_settings import check_settings, number_settings
 from vlm_lit.training.trainer import Trainer
 
 _IMPORTABLE: Final = ["vlm_lit", "torch.optim", "bitsandbytes.optim", "lightning.pytorch"]
@@ -47,17 +61,21 @@ def restrict_imports() -> None:
 
     Packages of one's own are allowed by name in the environment variable VLM_LIT_ALLOW_IMPORTS, comma-separated.
     """
-    own = [name for name in os.environ.get(ALLOW_VARIABLE, "").split(",") if name]
-    set_parsing_settings(import_path_denylist=["*"], import_path_allowlist=[*_IMPORTABLE, *own])
+    set_parsing_settings(import_path_denylist=["*"], import_path_allowlist=[*_IMPORTABLE, *allowed_packages()])
 
 
 class VlmLitCLI(LightningCLI):
     """LightningCLI over one run directory, for one verb."""
 
+    writes = True
+    """Whether it is run at all, and not only looked at."""
+
     def __init__(self, verb: str, arguments: Sequence[str]) -> None:
-        self.verb, self.arguments = verb, arguments
-        self.files = ConfigFiles(arguments)
-        self.first_step = 0
+        self.verb, self.time = verb, now()
+        self.arguments, self.source = from_run(verb, arguments)
+        self.files = ConfigFiles(self.arguments)
+        self.begins_at = 0
+        self.kept: dict[str, Any] = {}
         super().__init__(
             model_class=LightningModule,
             datamodule_class=LightningDataModule,
@@ -93,8 +111,33 @@ class VlmLitCLI(LightningCLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """The run directory, and what model and data have in common."""
         parser.add_argument(
-            "--run_dir", type=str, default="runs/run", help="Folder for everything this run writes; relative to here."
+            "--run_dir",
+            type=str,
+            default="runs/run",
+            help="Folder for everything this run writes; relative to here. {time} in it makes a new one each time.",
         )
+        parser.add_argument(
+            "--keep_best",
+            type=str | None,
+            default=None,
+            help="Keep the best checkpoint by this figure of the validations, for example val/loss; null keeps none.",
+        )
+        parser.add_argument(
+            "--keep_best_mode",
+            type=Mode | None,
+            default=None,
+            help="Whether the least (min) or the most (max) of it is best; null takes the metric's own direction.",
+        )
+        if self.verb == "fit":
+            parser.add_argument(
+                "--overwrite", action="store_true", help="Delete the run that run_dir holds; nothing else in it."
+            )
+        else:
+            parser.add_argument(
+                "--from",
+                type=str,
+                help="Folder of a run: its config and last checkpoint are taken, results go to a folder of their own.",
+            )
         for name in ("model_id", "revision"):
             parser.link_arguments(f"model.init_args.{name}", f"data.init_args.{name}")
         for target in ("model", "data"):
@@ -106,16 +149,40 @@ class VlmLitCLI(LightningCLI):
         return Path(self.config[self.verb]["run_dir"])
 
     def _parse_ckpt_path(self) -> None:
-        """Only `last` and a whole file's path are meant by --ckpt_path; neither changes what the config says."""
-        settings = self.config[self.config["subcommand"]]
-        asked = settings.get("ckpt_path")
-        if asked is None:
-            return
-        path = newest_checkpoint(Path(settings["run_dir"])) if asked == "last" else Path(asked)
-        if not path.is_file():
-            raise ConfigError(f"--ckpt_path {asked} is not a file. Write a checkpoint's path, or last.")
-        self.first_step = checked_step(path)
-        settings["ckpt_path"] = str(path)
+        """Settle where this run writes and what it starts from: `last`, `best`, or a whole file's path."""
+        settings = self.config[self.verb]
+        asked, self.named = settings.get("ckpt_path"), str(settings["run_dir"])
+        newest = asked in ("last", "best") and self.source is None
+        run_dir = placed(self.named, self.time, newest=newest)
+        settings["run_dir"] = str(run_dir)
+        path = None
+        if asked is not None:
+            path = self._checkpoint(asked, self.source or run_dir)
+            if not path.is_file():
+                raise ConfigError(f"--ckpt_path {asked} is not a file. Write a checkpoint's path, last or best.")
+            self.kept = checked(path)
+            self.begins_at = int(self.kept["global_step"])
+            settings["ckpt_path"] = str(path)
+        if self.verb == "fit" and self.writes:
+            self._check_place(run_dir, path)
+
+    def _checkpoint(self, asked: str, run_dir: Path) -> Path:
+        if asked == "best":
+            return best_checkpoint(run_dir)
+        return last_of(run_dir, self.verb) if asked == "last" else Path(asked)
+
+    def _check_place(self, run_dir: Path, path: Path | None) -> None:
+        overwrite = bool(self.config[self.verb]["overwrite"])
+        if overwrite and path is not None:
+            raise ConfigError("--overwrite deletes the run that --ckpt_path is to go on from. Give one of the two.")
+        if not overwrite:
+            check_free(run_dir, path)
+
+    def before_instantiate_classes(self) -> None:
+        """Compare the settings of a run that goes on, before anything is loaded for it."""
+        if self.verb == "fit" and "settings" in self.kept:
+            own = number_settings(yaml.safe_load(self._shown()))
+            check_settings(self.kept["settings"], own, Path(self.config[self.verb]["ckpt_path"]))
 
     def instantiate_classes(self) -> None:
         """Make model, data and trainer; our own error about a setting comes out from under what is made of it."""
@@ -136,21 +203,36 @@ class VlmLitCLI(LightningCLI):
         if config.get("enable_progress_bar") is not False and not any(isinstance(c, ProgressBar) for c in given):
             given.append(progress_bar())
         present = {type(callback) for callback in given}
+        refuse_checkpoint_callbacks(given)
         ours: dict[str, Any] = {
-            "callbacks": [*given, *(made() for made in _OURS if made not in present)],
+            "callbacks": [*self._first_callbacks(), *given, *(made() for made in _OURS if made not in present)],
             "default_root_dir": str(self.run_dir),
             "plugins": [*(config.get("plugins") or []), DurableCheckpointIO()],
         }
         if config.get("logger") in (None, True):
             # What an earlier process logged from this step on was not kept, and is done again.
-            options: dict[str, Any] = {"purge_step": self.first_step} if self.verb == "fit" else {}
+            # A validation that was not finished logs at the step before it.
+            step = self.begins_at - bool(self.kept.get("validation_due"))
+            options: dict[str, Any] = {"purge_step": step} if self.verb == "fit" else {}
             ours["logger"] = RunLogger(self.run_dir, name="", version="", default_hp_metric=False, **options)
         try:
-            return super().instantiate_trainer(**ours, **kwargs)
+            trainer = super().instantiate_trainer(**ours, **kwargs)
         except VlmLitError:
             raise
         except ValueError as error:
             raise ConfigError(f"trainer: {error}") from error
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, StepCheckpoint):
+                timed = self.named != str(self.run_dir)
+                callback.command = resume_command(self.arguments, self.run_dir, timed=timed)
+        return trainer
+
+    def _first_callbacks(self) -> list[Callback]:
+        """Those that decide before any other looks: what a checkpoint says of the best is then of its own step."""
+        settings = self.config[self.verb]
+        if self.verb != "fit" or settings["keep_best"] is None:
+            return [StopAfterValidation()]
+        return [StopAfterValidation(), BestCheckpoint(settings["keep_best"], settings["keep_best_mode"])]
 
     def open_data(self) -> None:
         """Open whatever may be refused: the data and the checkpoint's processor."""
@@ -158,21 +240,49 @@ class VlmLitCLI(LightningCLI):
         if isinstance(self.datamodule, ConversationDataModule):
             _check_family(self.datamodule.model_id, self.datamodule.revision)
             _ = self.datamodule.processor
+            if self.verb == "fit" and isinstance(self.model, VisionLanguageModule):
+                check_monitors(self.trainer, self.model, self.datamodule)
 
     def _run_subcommand(self, subcommand: str) -> None:
         """Open what may be refused, then run; Lightning would write its log before it looks at the data."""
         self.open_data()
+        starts_anew = self.verb == "fit" and not self.kept
+        replaced = written_by_run(self.run_dir) if starts_anew else []
         self.trainer.callbacks.append(  # type: ignore[attr-defined]
-            KeptConfig(self.run_dir, self.verb, self._shown())
+            KeptConfig(self.run_dir, self.verb, self._shown(), replaced)
         )
-        super()._run_subcommand(subcommand)
+        self._say_base()
+        if subcommand != "fit":
+            # What decides in training when to stop and what to keep has no part in an evaluation.
+            warnings.filterwarnings("ignore", message=".*callbacks used to create the checkpoint need to be provided")
+        os.environ[TIME_VARIABLE] = self.time  # for the processes of other ranks, which type the same command
+        try:
+            super()._run_subcommand(subcommand)
+        finally:
+            del os.environ[TIME_VARIABLE]
+
+    def _say_base(self) -> None:
+        """Word of it if weights that lie ready are not the ones that are evaluated."""
+        there = checkpoints(self.run_dir / FOLDER)
+        if self.verb != "fit" and not self.kept and there and getattr(self.model, "adapter", None) is None:
+            rank_zero_info(
+                f"{self.verb} takes the base model as it is. {there[-1]} is not used; --ckpt_path last would use it."
+            )
 
     def _shown(self) -> str:
-        return str(self._parser(self.verb).dump(self.config[self.verb], skip_none=False))
+        """The config as YAML, without what is about this one command."""
+        settings = self.config[self.verb].clone()
+        for name in ("overwrite", "from"):
+            settings.pop(name, None)
+        if self.verb == "fit":
+            settings["ckpt_path"] = None
+        return str(self._parser(self.verb).dump(settings, skip_none=False))
 
 
 class PreparedRun(VlmLitCLI):
     """The model, data and trainer of a `fit` that is not run. It writes nothing."""
+
+    writes = False
 
     def __init__(self, arguments: Sequence[str]) -> None:
         super().__init__("fit", arguments)
@@ -203,9 +313,17 @@ def prepared(arguments: Sequence[str]) -> PreparedRun:
 
 
 def run(verb: str, arguments: Sequence[str]) -> int:
-    """Run a Lightning verb; the exit status."""
-    with refusing():
-        VlmLitCLI(verb, arguments)
+    """Run a Lightning verb; the exit status, which is that of a shell's where a signal ended it."""
+    try:
+        with refusing():
+            VlmLitCLI(verb, arguments)
+    except SIGTERMException:
+        return 128 + signal.SIGTERM
+    except SystemExit as stop:
+        # What Lightning makes of a KeyboardInterrupt.
+        if isinstance(stop.__context__, KeyboardInterrupt):
+            return 128 + signal.SIGINT
+        raise
     return 0
 
 

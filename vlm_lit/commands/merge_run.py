@@ -198,7 +198,9 @@ def _processor(base: Path, fingerprint: Mapping[str, Any]) -> tuple[ProcessorMix
     """
     processor = load_processor(str(base))
     kept, now = fingerprint.get("processor") or {}, processor_identity(processor)
-    different = sorted(key for key in kept.keys() & now.keys() if kept[key] != now[key])
+    # The merged weights do not depend on what resized the pictures in training; the card says what did.
+    compared = (kept.keys() & now.keys()) - {"image_backend", "image_processor_class", "image_libraries"}
+    different = sorted(key for key in compared if kept[key] != now[key])
     if "chat_template_sha256" in different:
         raise ConfigError(
             f"The chat template in {base} is not the one the adapter was trained with. Put the old one back, or name "

@@ -19,9 +19,9 @@ from lightning.pytorch import Callback, LightningDataModule, LightningModule
 from lightning.pytorch.cli import LightningArgumentParser
 
 from vlm_lit.data.yaml_strict import StrictLoader, loading_problem
+from vlm_lit.metrics.own_rules import ALLOW_VARIABLE
 from vlm_lit.schema import ConfigError
 
-ALLOW_VARIABLE: Final = "VLM_LIT_ALLOW_IMPORTS"
 _NOT_AN_OPTION: Final = "is not an option"
 _SUFFIXES: Final = (".yaml", ".yml")
 _WORDS: Final[dict[object, str]] = {

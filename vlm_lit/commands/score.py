@@ -15,7 +15,7 @@ from vlm_lit.commands.filed_rows import FiledAnswer
 from vlm_lit.commands.official_files import read_official
 from vlm_lit.commands.options import OptionParser
 from vlm_lit.metrics.catalogue import RULES, rule
-from vlm_lit.metrics.rules import Counts, Rule, column_sums, judged
+from vlm_lit.metrics.rules import Counts, Rule, column_sums, counted, judged
 from vlm_lit.schema import ConfigError, VlmLitError
 from vlm_lit.whole_file import write_whole
 
@@ -48,7 +48,7 @@ def _parser(verb: str) -> OptionParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--metric", help="one of those below")
+    parser.add_argument("--metric", help="one of those below, or the class path of your own")
     parser.add_argument("--output", type=Path, help="JSON file to write")
     records = "records with id, prediction, references and, where they apply, image_id, choices, groups: "
     parser.add_argument("--records", type=Path, help=records + ".jsonl or .json, a run's predictions or lmms-eval's")
@@ -183,26 +183,26 @@ def report_of(chosen: Rule, filed: Sequence[FiledAnswer]) -> Report:
     Raises:
         VlmLitError: an item cannot be judged, or none is left; names it.
     """
-    counted = [(item, counts) for item in filed if (counts := _counted(chosen, item)) is not None]
-    if not counted:
+    items = [(item, counts) for item in filed if (counts := _counted(chosen, item)) is not None]
+    if not items:
         raise VlmLitError(f"{chosen.name} leaves out all {len(filed):,} items. Give others, or use another metric.")
     members: dict[str, dict[str, list[Counts]]] = {}
-    for item, counts in counted:
+    for item, counts in items:
         for group, value in chosen.groups(item.answer).items():
             members.setdefault(group, {}).setdefault(value, []).append(counts)
     groups = {group: {v: _part(chosen, parts[v]) for v in sorted(parts)} for group, parts in sorted(members.items())}
-    everything = [counts for _, counts in counted]
+    everything = [counts for _, counts in items]
     whole = _part(chosen, everything)
     across = chosen.across((group, part.values) for group, parts in groups.items() for part in parts.values())
-    scores = {item.answer.id: chosen.score_of(counts) for item, counts in counted}
+    scores = {item.answer.id: chosen.score_of(counts) for item, counts in items}
     return Report(
         rule=chosen,
         whole=Part(whole.n, {**whole.values, **across}),
         groups=groups,
         unparsed=chosen.unparsed(column_sums(everything)),
-        left_out=len(filed) - len(counted),
+        left_out=len(filed) - len(items),
         per_item={id_: score for id_, score in scores.items() if score is not None},
-        image_ids={item.answer.id: item.image_id for item, _ in counted if item.image_id is not None},
+        image_ids={item.answer.id: item.image_id for item, _ in items if item.image_id is not None},
     )
 
 
@@ -217,7 +217,7 @@ def _part(chosen: Rule, counts: Sequence[Counts]) -> Part:
 
 def _counted(chosen: Rule, item: FiledAnswer) -> Counts | None:
     try:
-        return chosen.counts(item.answer)
+        return counted(chosen, item.answer)
     except ConfigError:
         raise
     except VlmLitError as error:

@@ -13,6 +13,8 @@ from vlm_lit.commands.lightning import VlmLitCLI, refusing
 class UnopenedRun(VlmLitCLI):
     """The model and data of a `fit` that is not run and opens nothing. Its trainer has the run's precision alone."""
 
+    writes = False
+
     def __init__(self, arguments: Sequence[str]) -> None:
         super().__init__("fit", arguments)
 

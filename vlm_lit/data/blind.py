@@ -13,6 +13,7 @@ from PIL import Image
 from torch.utils.data import Dataset
 
 from vlm_lit.data.images import load_images
+from vlm_lit.data.judged_turns import TurnItems
 from vlm_lit.data.packing import image_key
 from vlm_lit.data.sampler import derive_seed
 from vlm_lit.data.sources import ConversationDataset
@@ -23,7 +24,7 @@ Blind = Literal["blank", "shuffle", "drop"]
 GREY: Final = (128, 128, 128)
 
 Key = TypeVar("Key", bound=Hashable)
-Asked = ConversationDataset | Sequence[Conversation]
+Asked = ConversationDataset | TurnItems | Sequence[Conversation]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from vlm_lit.data.conversations import can_be_learned
 from vlm_lit.data.encoding import ConversationEncoder, Encoder, Side
 from vlm_lit.data.feature_store import FeatureStore
 from vlm_lit.data.images import load_images
@@ -23,7 +24,7 @@ from vlm_lit.data.over_length import OverLengthPolicy
 from vlm_lit.data.packing import grouped, size_of
 from vlm_lit.data.shared_rows import SharedRowEncoder
 from vlm_lit.data.stored_images import Picture, features_of
-from vlm_lit.schema import Batch, Conversation, PromptBatch, PromptWindow, RecordError, StepWindow
+from vlm_lit.schema import Batch, Conversation, PromptBatch, PromptWindow, RecordError, StepWindow, raised
 
 Decoded = tuple[Conversation, list[Image.Image]]
 
@@ -130,6 +131,8 @@ class PromptCollator:
         policy: what happens to over-length conversations.
         packing: let prompts that show the same images share a row. Rows are padded on the right then, else on the left.
         store: where images may be found that need not be looked at again.
+        supervised: makes what training would see of the same conversations, where their loss is wanted.
+        asks: whether the prompts are to be answered; without, there is their loss alone.
     """
 
     def __init__(
@@ -139,19 +142,31 @@ class PromptCollator:
         *,
         packing: bool = False,
         store: FeatureStore | None = None,
+        supervised: WindowCollator | None = None,
+        asks: bool = True,
     ) -> None:
         self.encoder, self.policy, self.store = encoder, policy, store
+        self.supervised, self.asks = supervised, asks
         self.shared = SharedRowEncoder(encoder) if packing and isinstance(encoder, Encoder) else None
 
     def __call__(self, conversations: Sequence[Conversation]) -> PromptWindow | RecordError:
         """Collate prompts; the error of a bad record is returned, not raised."""
         try:
-            keys = [self.shared.key(c, for_generation=True) if self.shared is not None else None for c in conversations]
-            groups = sorted(grouped(conversations, keys), key=_size)
-            batches = [self._batch(chunk) for chunk in _chunks(groups, len(groups))]
-            return PromptWindow(batches=batches, ids=[c.id for c in conversations])
+            window = self._asked(conversations) if self.asks else PromptWindow(batches=[], ids=[])
+            if self.supervised is not None:
+                # A record whose answers are asked for one by one is learned once, whole.
+                records = [c for c in conversations if not c.continues]
+                window.unanswered = [c.id for c in records if not can_be_learned(c)]
+                window.supervised = raised(self.supervised([c for c in records if can_be_learned(c)]))
+            return window
         except RecordError as error:
             return error
+
+    def _asked(self, conversations: Sequence[Conversation]) -> PromptWindow:
+        keys = [self.shared.key(c, for_generation=True) if self.shared is not None else None for c in conversations]
+        groups = sorted(grouped(conversations, keys), key=_size)
+        batches = [self._batch(chunk) for chunk in _chunks(groups, len(groups))]
+        return PromptWindow(batches=batches, ids=[c.id for c in conversations])
 
     def _batch(self, groups: Sequence[Group]) -> PromptBatch:
         conversations = [c for group in groups for c in group]

@@ -106,7 +106,7 @@ def _with_slots(found: Draft) -> Draft:
 
 def _with_answer(record: Record, turns: Sequence[Turn], answers: tuple[str, ...]) -> tuple[Turn, ...]:
     """Add the assistant's turn to a question; the other forms have theirs."""
-    if _has_own_turns(record) or not answers:
+    if has_own_turns(record) or not answers:
         return tuple(turns)
     chosen = record.fields.get("multiple_choice_answer")
     if chosen is None:
@@ -115,13 +115,14 @@ def _with_answer(record: Record, turns: Sequence[Turn], answers: tuple[str, ...]
     return (*turns, Turn(role="assistant", content=(text,)))
 
 
-def _has_own_turns(record: Record) -> bool:
+def has_own_turns(record: Record) -> bool:
+    """Whether a record is written as turns, rather than as a question and its answers."""
     return any(record.fields.get(key) is not None for key in ("conversations", "messages"))
 
 
 def _answers(record: Record) -> tuple[str, ...]:
     """The accepted answers as given, from the first answer key that holds any, else the right choice's letter."""
-    keys = ("answers",) if _has_own_turns(record) else _ANSWER_KEYS
+    keys = ("answers",) if has_own_turns(record) else _ANSWER_KEYS
     for key in keys:
         value = record.fields.get(key)
         if value is not None:
@@ -129,7 +130,7 @@ def _answers(record: Record) -> tuple[str, ...]:
             if not entries:
                 raise refusal(record, f"{key} is an empty list", remedy="Give one answer at least.", code="no_answer")
             return tuple(words(record, _answer(entry), f"an answer in {key!r}") for entry in entries)
-    letter = None if _has_own_turns(record) else right_letter(record)
+    letter = None if has_own_turns(record) else right_letter(record)
     return () if letter is None else (letter,)
 
 
@@ -141,12 +142,19 @@ def _answer(entry: object) -> object:
 def _without_blank_answer(
     turns: tuple[Turn, ...], answers: tuple[str, ...]
 ) -> tuple[tuple[Turn, ...], tuple[str, ...]]:
-    if turns and turns[-1].role == "assistant" and _is_blank(turns[-1].text):
+    if turns and turns[-1].role == "assistant" and is_blank(turns[-1].text):
         return turns[:-1], ()
     return turns, answers
 
 
-def _is_blank(text: str) -> bool:
+def can_be_learned(conversation: Conversation) -> bool:
+    """Whether it ends with an answer, and no answer in it is missing: what training requires of a record."""
+    turns = conversation.turns
+    return turns[-1].role == "assistant" and not any(is_blank(t.text) for t in turns if t.role == "assistant")
+
+
+def is_blank(text: str) -> bool:
+    """Whether an answer is empty, or what somebody meant to replace by one."""
     return not text.strip() or _PLACEHOLDER.fullmatch(text.strip()) is not None
 
 
@@ -178,7 +186,7 @@ def _check_order(record: Record, turns: Sequence[Turn]) -> None:
 
 
 def _check_content(record: Record, turn: Turn, position: int, requires_answer: bool) -> None:
-    if turn.role == "assistant" and requires_answer and _is_blank(turn.text):
+    if turn.role == "assistant" and requires_answer and is_blank(turn.text):
         problem = f"turn {position}, an answer to learn, is {turn.text.strip()[:60]!r}"
         remedy = "Write the answer, or take the record out."
         raise refusal(record, problem, remedy=remedy, code="blank_answer")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
 import torch
 from lightning import LightningDataModule
+from lightning.fabric.utilities.seed import pl_worker_init_function
 from torch.utils.data import DataLoader
 from transformers import ProcessorMixin
 
@@ -17,15 +19,18 @@ from vlm_lit.data.device import to_device
 from vlm_lit.data.encoder_choice import encoder_of
 from vlm_lit.data.encoding import ConversationEncoder
 from vlm_lit.data.feature_store import FeatureStore
+from vlm_lit.data.judged_turns import JudgedTurns, TurnItems
 from vlm_lit.data.over_length import OverLength, OverLengthPolicy
 from vlm_lit.data.packing import likely_longest, size_of
-from vlm_lit.data.processors import load_processor
+from vlm_lit.data.processors import IMAGE_BACKEND, ImageBackend, check_image_backend, load_processor
 from vlm_lit.data.prompt_windows import PromptWindows, prompt_windows
 from vlm_lit.data.run_length import RunLength, length_of, lightning_length, searches_learning_rate
 from vlm_lit.data.sampler import PassSampler, WindowSampler, steps_per_pass
 from vlm_lit.data.sources import ConversationDataset, SourceSettings, StreamedWindows, open_source
 from vlm_lit.schema import ConfigError, PromptWindow, RecordError, StepWindow, raised
 from vlm_lit.written_settings import as_settings
+
+ValidateBy = Literal["both", "answers", "loss"]
 
 
 class ConversationDataModule(LightningDataModule):
@@ -52,6 +57,8 @@ class ConversationDataModule(LightningDataModule):
         max_length: most tokens of a conversation, image tokens included; null for no limit.
         over_length: what happens to a longer one: error, drop, trim_text or shrink_image.
         num_workers: processes that decode and tokenize; 0 does it in the training process.
+        image_backend: the library that resizes and normalizes images, pil or torchvision, on every machine alike; their
+            pixels differ a little. torchvision must be installed where it is asked for.
         check_images: `header` opens every image before training starts, `none` leaves bad ones to be met later.
         feature_cache: folder to keep the frozen vision tower's features in, so that an image passes the tower once and
             never again, in this run and in later ones; null for none.
@@ -59,6 +66,10 @@ class ConversationDataModule(LightningDataModule):
         seed: what the data order follows from; linked to seed_everything.
         blind: what an evaluation shows in the images' place, to see how much of a score needs them: `blank` shows grey
             pictures of the same sizes, `shuffle` another conversation's images, `drop` none; null shows the images.
+        validate_by: what a validation measures: the model's `answers`, the `loss` of the true ones (`val/loss`, which
+            takes no generation), or `both`.
+        judged_turns: which answers of a conversation `validate` and `test` ask for: those of `every` assistant turn,
+            each behind the true turns before it, or the `last`. `predict` answers the last.
     """
 
     def __init__(
@@ -80,11 +91,14 @@ class ConversationDataModule(LightningDataModule):
         max_length: int | None = 2048,
         over_length: OverLength = "error",
         num_workers: int = 2,
+        image_backend: ImageBackend = IMAGE_BACKEND,
         check_images: Literal["header", "none"] = "header",
         feature_cache: str | None = None,
         feature_cache_gb: float | None = None,
         seed: int = 42,
         blind: Blind | None = None,
+        validate_by: ValidateBy = "both",
+        judged_turns: JudgedTurns = "every",
     ) -> None:
         super().__init__()
         for name, value in (
@@ -96,7 +110,7 @@ class ConversationDataModule(LightningDataModule):
         ):
             if value < 1:
                 raise ConfigError(f"data.{name} is {value}; it must be at least 1.")
-        self.model_id, self.revision = model_id, revision
+        self.model_id, self.revision, self.image_backend = model_id, revision, image_backend
         given: dict[str, object] = {"train": train, "val": val, "test": test, "predict": predict}
         self.sources = {split: _source(source, f"data.{split}") for split, source in given.items()}
         self.prompt, self.system = prompt, system
@@ -108,12 +122,14 @@ class ConversationDataModule(LightningDataModule):
         self.num_workers, self.check_images, self.seed = num_workers, check_images, seed
         self.feature_cache, self.feature_cache_gb = feature_cache, feature_cache_gb
         self.blind: Blind | None = blind
+        self.validate_by, self.judged_turns = validate_by, judged_turns
         self.fill_store: Callable[[], FeatureStore] | None = None
         """Fills and opens the feature store; set by whoever has the tower."""
         self.prompts_from_store = True
         """Whether answers can be generated from stored features; the model's matter as well."""
         self._store: FeatureStore | None = None
         self.datasets: dict[str, ConversationDataset | StreamedWindows] = {}
+        self._asked: dict[str, TurnItems] = {}
         self._processor: ProcessorMixin | None = None
         self._start = 0
 
@@ -121,7 +137,7 @@ class ConversationDataModule(LightningDataModule):
     def processor(self) -> ProcessorMixin:
         """The checkpoint's processor, loaded when first asked for."""
         if self._processor is None:
-            self._processor = load_processor(self.model_id, self.revision)
+            self._processor = load_processor(self.model_id, self.revision, self.image_backend)
         return self._processor
 
     @property
@@ -131,6 +147,7 @@ class ConversationDataModule(LightningDataModule):
 
     def setup(self, stage: str) -> None:
         """Open and check the sources that `stage` (fit, validate, test, predict) needs."""
+        check_image_backend(self.image_backend)  # not when made: a budget is for another machine
         if stage == "fit" and self.blind is not None:
             raise ConfigError(
                 f"data.blind is {self.blind}, which is for evaluations: a model trains on its images. Leave it out of "
@@ -218,7 +235,7 @@ class ConversationDataModule(LightningDataModule):
             self.micro_batch,
             packing=self.packing,
             micro_tokens=self.micro_tokens,
-            store=self._stored(),
+            store=self._stored() if self.blind is None else None,
         )
 
     def _sampler(self, train: ConversationDataset) -> WindowSampler:
@@ -258,22 +275,35 @@ class ConversationDataModule(LightningDataModule):
         longest = likely_longest(sizes, keys, self.questions_per_row, rows)
         return raised(self._collator()([train[i] for i in longest]))
 
+    def asked(self, split: str) -> TurnItems:
+        """What an evaluation of a split asks, in the file's order."""
+        if split not in self._asked:
+            dataset = self.datasets[split]
+            if isinstance(dataset, StreamedWindows):
+                raise ConfigError(
+                    f"data.{split} is streamed; an evaluation needs every question once, so set streaming to false."
+                )
+            self._asked[split] = TurnItems(dataset, "last" if split == "predict" else self.judged_turns)
+        return self._asked[split]
+
     def _prompts(self, split: str) -> DataLoader[PromptWindow] | list[DataLoader[PromptWindow]]:
         if split not in self.datasets:
             return []
         assert self.trainer is not None
-        dataset = self.datasets[split]
-        if isinstance(dataset, StreamedWindows):
-            raise ConfigError(
-                f"data.{split} is streamed; an evaluation needs every question once, so set streaming to false."
-            )
+        items = self.asked(split)
         world, rank = self.trainer.world_size, self.trainer.global_rank
         # None repeated to even the ranks out: answering needs no ranks in step.
-        asked = dataset if self.blind is None else BlindPrompts(dataset, self.blind, seed=self.seed)
-        keys = asked.image_keys if self.packing else None
-        windows = PromptWindows(asked, prompt_windows(len(dataset), keys, self.eval_batch, rank=rank, world=world))
-        store = self._stored() if self.prompts_from_store and self.blind is None else None
-        collator = PromptCollator(*self.fitting(), packing=self.packing, store=store)
+        shown = items if self.blind is None else BlindPrompts(items, self.blind, seed=self.seed)
+        keys = shown.image_keys if self.packing else None
+        windows = PromptWindows(shown, prompt_windows(len(items), keys, self.eval_batch, rank=rank, world=world))
+        validates = self.validate_by if split == "val" else "answers"
+        collator = PromptCollator(
+            *self.fitting(),
+            packing=self.packing,
+            store=self._stored() if self.prompts_from_store and self.blind is None else None,
+            supervised=self._collator() if validates != "answers" else None,
+            asks=validates != "loss",
+        )
         return self._loader(windows, collate_fn=collator, batch_size=None)
 
     def val_dataloader(self) -> DataLoader[PromptWindow] | list[DataLoader[PromptWindow]]:
@@ -294,6 +324,7 @@ class ConversationDataModule(LightningDataModule):
             num_workers=self.num_workers,
             pin_memory=torch.cuda.is_available(),
             persistent_workers=False,
+            worker_init_fn=_begin_worker,
             **options,  # type: ignore[arg-type]
         )
 
@@ -311,6 +342,8 @@ class ConversationDataModule(LightningDataModule):
         self, batch: StepWindow | PromptWindow, device: torch.device, dataloader_idx: int
     ) -> StepWindow | PromptWindow:
         """Move the tensors, and nothing else, to `device`."""
+        if isinstance(batch, PromptWindow) and batch.supervised is not None:
+            self.transfer_batch_to_device(batch.supervised, device, dataloader_idx)
         for part in batch.micro_batches if isinstance(batch, StepWindow) else batch.batches:
             to_device(part, device)
         return batch
@@ -332,3 +365,9 @@ def _source(given: object, name: str) -> SourceSettings | None:
     if isinstance(given, (str, Path)):
         return SourceSettings(path=str(given))
     return as_settings(SourceSettings, given, name) if given is not None else None
+
+
+def _begin_worker(worker: int) -> None:
+    """Leave Ctrl-C, which a terminal sends to every process of a run, to the one that trains: it still needs data."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    pl_worker_init_function(worker)  # Lightning gives its own only where there is none

@@ -1,40 +1,36 @@
-"""How does a processor load where torchvision is not installed?
+"""What of a processor can no public call of transformers make where torchvision is not installed?
 
-transformers 5 makes two kinds of processor depend on torchvision although pictures alone do not need it. A processor
-that also takes videos (Qwen-VL, SmolVLM, InternVL) wants a video processor, and every one of those imports
-torchvision; here `NoVideoProcessor` holds that place. Pixtral's module imports the torchvision version of a function
-that exists without it. Everything else about the processor, and about what it saves, is the library's own.
+Which library resizes the pictures is not decided here: `processors.py` does that by a public call. Two kinds of
+processor cannot be made at all without torchvision, though pictures alone do not need it:
+
+- One that also takes videos (Qwen-VL, SmolVLM, InternVL). It insists on a video processor, every one of those imports
+  torchvision, and registering another with `AutoVideoProcessor` does not help: the class that a video processor is
+  checked against is itself missing. `NoVideoProcessor` holds that place.
+- Pixtral's. Its module takes one function by name from the module of torchvision's image processor, which cannot be
+  imported then, though the same function is in a module that can: see `_pixtral_class`.
+
+Everything else about the processor, and about what it saves, is the library's own. Where torchvision is installed,
+nothing here stands between a caller and the library.
 """
 
 from __future__ import annotations
 
-import json
 import sys
 from functools import cache
 from importlib import import_module
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any, Final
 
-from transformers import AutoConfig, AutoProcessor, ProcessorMixin
-from transformers.models.auto.processing_auto import PROCESSOR_MAPPING_NAMES, processor_class_from_name
+from transformers import ProcessorMixin
+from transformers.models.auto.processing_auto import processor_class_from_name
 from transformers.processing_utils import VideosKwargs
 from transformers.utils import is_torchvision_available
-from transformers.utils.hub import cached_file
 from transformers.video_processing_utils import VideoProcessorMixin
 
+from vlm_lit.data.processor_files import video_settings
 from vlm_lit.schema import ConfigError
 
 VIDEO: Final = "video_processor"
-
-# The files that may name a processor's class, and those that may hold its video settings, in the library's order.
-_NAMING_FILES: Final = (
-    "processor_config.json",
-    "preprocessor_config.json",
-    "video_preprocessor_config.json",
-    "tokenizer_config.json",
-)
-_VIDEO_FILES: Final = ("video_preprocessor_config.json", "preprocessor_config.json")
 
 _PIXTRAL: Final = "transformers.models.pixtral"
 
@@ -91,7 +87,7 @@ class _WithoutVideo(ProcessorMixin):  # type: ignore[misc]
         )
         settings = (processor_dict or {}).get(VIDEO)
         if not isinstance(settings, dict):
-            settings = _first_of(_VIDEO_FILES, pretrained_model_name_or_path, kwargs.get("revision"))
+            settings = video_settings(pretrained_model_name_or_path, kwargs.get("revision"))
         made.insert(names.index(VIDEO), NoVideoProcessor(settings))
         return made
 
@@ -107,22 +103,22 @@ def _blank(name: str) -> ProcessorMixin:
 
 @cache
 def processor_class(name: str) -> type[ProcessorMixin]:
-    """The processor class called `name`, so that it can be made and loaded without torchvision.
+    """The processor class called `name`, so that it can be made and loaded with and without torchvision.
 
-    Where the class takes a video processor this is a subclass of the same name, which takes a `NoVideoProcessor`.
+    Without it, a class that takes a video processor is a subclass of the same name that takes a `NoVideoProcessor`.
 
     Raises:
         ConfigError: the library has no class of that name.
     """
-    pixtral = name == "PixtralProcessor" and not is_torchvision_available()
-    found = _pixtral_class() if pixtral else processor_class_from_name(name)
+    missing = not is_torchvision_available()
+    found = _pixtral_class() if missing and name == "PixtralProcessor" else processor_class_from_name(name)
     # A class whose requirements are missing answers this with the ImportError that names them.
     attributes = getattr(found, "get_attributes", None)
     if attributes is None:
         raise ConfigError(f"transformers {version('transformers')} has no processor class called {name!r}.")
-    if VIDEO not in attributes():
-        return found
-    return type(name, (_WithoutVideo, found), {"__module__": found.__module__, "__doc__": found.__doc__})
+    if VIDEO in attributes() and missing:
+        return type(name, (_WithoutVideo, found), {"__module__": found.__module__, "__doc__": found.__doc__})
+    return found
 
 
 def _pixtral_class() -> type[ProcessorMixin]:
@@ -138,52 +134,3 @@ def _pixtral_class() -> type[ProcessorMixin]:
         return found
     finally:
         del sys.modules[wanted]
-
-
-def load_without_torchvision(model_id: str, revision: str | None = None) -> ProcessorMixin:
-    """What `AutoProcessor.from_pretrained` would give with torchvision, for pictures; no remote code is run.
-
-    Raises:
-        OSError, ValueError, ImportError: as `AutoProcessor` does.
-        ConfigError: the checkpoint names a processor class the library does not have.
-    """
-    name = _class_name(model_id, revision)
-    if name is None:
-        return AutoProcessor.from_pretrained(model_id, revision=revision, trust_remote_code=False)
-    return processor_class(name).from_pretrained(model_id, revision=revision or "main", trust_remote_code=False)
-
-
-def _class_name(model_id: str, revision: str | None) -> str | None:
-    contents = [_read(file, model_id, revision) for file in _NAMING_FILES]
-    named = [found["processor_class"] for found in contents if found.get("processor_class") is not None]
-    if named:
-        return str(named[0])
-    try:
-        config = AutoConfig.from_pretrained(model_id, revision=revision, trust_remote_code=False)
-    except (OSError, ValueError):
-        return None
-    usual = PROCESSOR_MAPPING_NAMES.get(config.model_type)
-    return None if usual is None else str(usual)
-
-
-def _first_of(files: tuple[str, ...], model_id: str, revision: object) -> dict[str, object]:
-    return next((found for found in (_read(file, model_id, revision) for file in files) if found), {})
-
-
-def _read(file: str, model_id: str, revision: object) -> dict[str, object]:
-    """The contents of one of the checkpoint's JSON files; empty where it has no such file."""
-    path = cached_file(
-        model_id,
-        file,
-        revision=revision,
-        _raise_exceptions_for_missing_entries=False,
-        _raise_exceptions_for_connection_errors=False,
-        _raise_exceptions_for_gated_repo=False,
-    )
-    if path is None:
-        return {}
-    try:
-        contents = json.loads(Path(path).read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ConfigError(f"{file} is not valid JSON ({error}); fetch the checkpoint's files again.") from error
-    return contents if isinstance(contents, dict) else {}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,7 +10,7 @@ import torch
 from torch.utils.data import Dataset, IterableDataset, get_worker_info
 
 from vlm_lit.data.choices import choices_of
-from vlm_lit.data.conversations import check_unique_ids, to_conversation
+from vlm_lit.data.conversations import check_unique_ids, has_own_turns, to_conversation
 from vlm_lit.data.image_tables import ImageTable, ImageTableSettings
 from vlm_lit.data.images import check_images
 from vlm_lit.data.packing import image_key
@@ -98,12 +98,38 @@ class ConversationDataset(Dataset[Conversation]):
         self.records, self.reading = records, reading
         self.image_keys: list[str | None] | None = None
         """What names each conversation's images, once every record has been looked at."""
+        self.ids: list[str] | None = None
+        """Each conversation's id, from then on."""
+        self._answers: list[int] | None = None
 
     def __len__(self) -> int:
         return len(self.records)
 
     def __getitem__(self, index: int) -> Conversation:
         return self.reading.conversation(self.records[index])
+
+    @property
+    def answers(self) -> list[int]:
+        """How many answers each conversation has or asks for."""
+        if self._answers is None:
+            # Reading a table means reading its images' bytes; a row without turns of its own has one answer.
+            several = len(self) > 0 and has_own_turns(self.records[0])
+            self._answers = [_answers(self[i]) if several else 1 for i in range(len(self))]
+        return self._answers
+
+    def looked_at(self, conversations: Iterable[Conversation]) -> Iterator[Conversation]:
+        """The same conversations, all of the data set's in order, noting what later stages ask for."""
+        keys, ids, answers = list[str | None](), list[str](), list[int]()
+        for conversation in conversations:
+            keys.append(image_key(conversation))
+            ids.append(conversation.id)
+            answers.append(_answers(conversation))
+            yield conversation
+        self.image_keys, self.ids, self._answers = keys, ids, answers
+
+
+def _answers(conversation: Conversation) -> int:
+    return sum(turn.role == "user" for turn in conversation.turns)
 
 
 class StreamedWindows(IterableDataset[list[Conversation]]):
@@ -188,15 +214,11 @@ def open_source(
 
 def _check(dataset: ConversationDataset, *, images: bool) -> None:
     """Look at every record once, one at a time: a table's records hold their images' bytes."""
-    keys: list[str | None] = []
 
-    def looked_at() -> Iterator[Conversation]:
-        for i in range(len(dataset)):
-            conversation = dataset[i]
-            keys.append(image_key(conversation))
+    def without_images() -> Iterator[Conversation]:
+        for conversation in dataset.looked_at(dataset[i] for i in range(len(dataset))):
             if images:
                 check_images(conversation)
             yield replace(conversation, images=())
 
-    check_unique_ids(looked_at())
-    dataset.image_keys = keys
+    check_unique_ids(without_images())

@@ -1,7 +1,8 @@
 """How is a YAML file read so that nothing in it is silently changed?
 
-PyYAML keeps the last of two equal keys, takes `.nan` for a number, makes a date of what looks like one, and reads
-1e-4 as text. Here the first two are mistakes, a date is text and 1e-4 is the number.
+PyYAML keeps the last of two equal keys, takes `.nan` for a number, makes a date of what looks like one, reads `yes`,
+`no`, `on` and `off` as truth values, 12:30 as 750, 010 as 8 and 1e-4 as text. Here the first two are mistakes; dates,
+yes, no, on, off, 12:30 and 010 are text, as in YAML 1.2, and 1e-4 is the number.
 """
 
 from __future__ import annotations
@@ -10,19 +11,22 @@ import math
 import re
 from collections.abc import Hashable
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import yaml
 from yaml.constructor import ConstructorError
 
 from vlm_lit.schema import ConfigError
 
+_TAG: Final = "tag:yaml.org,2002:"
+_OUR_OWN: Final = {f"{_TAG}{kind}" for kind in ("timestamp", "bool", "int", "float")}
+
 
 class StrictLoader(yaml.SafeLoader):
-    """YAML in which a key written twice or a number that is none is a mistake, and a date is text."""
+    """YAML in which a key written twice or a number that is not finite is a mistake, and words and dates are text."""
 
     yaml_implicit_resolvers = {  # noqa: RUF012 - PyYAML's own way
-        first: [(tag, pattern) for tag, pattern in pairs if tag != "tag:yaml.org,2002:timestamp"]
+        first: [(tag, pattern) for tag, pattern in pairs if tag not in _OUR_OWN]
         for first, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
 
@@ -52,9 +56,17 @@ class StrictLoader(yaml.SafeLoader):
         return value
 
 
-# YAML 1.1 reads 1e-4 as a string; everybody means the number.
+StrictLoader.add_implicit_resolver(f"{_TAG}bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
 StrictLoader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9][0-9_]*(?:\.[0-9_]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
+    f"{_TAG}int", re.compile(r"^[-+]?(?:0|[1-9][0-9_]*|0b[01_]+|0x[0-9a-fA-F_]+)$"), list("-+0123456789")
+)
+StrictLoader.add_implicit_resolver(
+    f"{_TAG}float",
+    re.compile(
+        r"^[-+]?(?:[0-9][0-9_]*\.[0-9_]*(?:[eE][-+]?[0-9]+)?|\.[0-9][0-9_]*(?:[eE][-+]?[0-9]+)?"
+        r"|[0-9][0-9_]*[eE][-+]?[0-9]+|\.(?:inf|Inf|INF))$|^\.(?:nan|NaN|NAN)$"
+    ),
+    list("-+.0123456789"),
 )
 StrictLoader.add_constructor("tag:yaml.org,2002:float", StrictLoader.construct_yaml_float)
 

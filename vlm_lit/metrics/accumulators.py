@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from vlm_lit.metrics.rules import Answer, Counts, Rule, judged
+from vlm_lit.metrics.rules import Answer, Counts, Rule, counted, judged
 from vlm_lit.schema import ConfigError, VlmLitError
 
 
@@ -136,7 +136,7 @@ class ItemMetric(Metric):
 
     def _counted(self, answer: Answer) -> Counts | None:
         try:
-            return self.rule.counts(answer)
+            return counted(self.rule, answer)
         except ConfigError:
             raise
         except VlmLitError as error:

@@ -1,7 +1,8 @@
 """How many word sequences does a text share with its references? BLEU over a corpus.
 
 The value of torchmetrics' `BLEUScore` on the same texts, to rounding, from counts that can be kept per item. Words are
-what blanks separate; published caption scores are of PTB tokens and are not comparable.
+what blanks separate, and each letter of a script without blanks (`tokenizer: official` leaves those together, as
+torchmetrics does); published caption scores are of PTB tokens and are not comparable.
 """
 
 from __future__ import annotations
@@ -13,20 +14,27 @@ from dataclasses import dataclass
 from typing import ClassVar, Final
 
 from vlm_lit.metrics.rules import Answer, Counts, Rule, need_references
+from vlm_lit.metrics.words import Tokenizer, unicode_tokens
 from vlm_lit.schema import ConfigError
 
 LONGEST: Final = 4
 """Words in the longest sequence there are counts for."""
 
 
-def bleu_counts(prediction: str, references: Sequence[str]) -> Counts:
+def bleu_counts(prediction: str, references: Sequence[str], tokenizer: Tokenizer = "unicode") -> Counts:
     """What a text adds to a corpus' BLEU.
+
+    Args:
+        prediction: the model's answer.
+        references: the accepted answers.
+        tokenizer: `unicode` takes words as `metrics.words.unicode_tokens` does; `official` splits at blanks alone.
 
     Returns:
         the sequences of 1 to 4 words that a reference has as well, those there are, and the words of the prediction
         and of the reference nearest in length: ten whole numbers.
     """
-    words, others = prediction.split(), [reference.split() for reference in references]
+    words_of = unicode_tokens if tokenizer == "unicode" else str.split
+    words, others = words_of(prediction), [words_of(reference) for reference in references]
     nearest = min((len(other) for other in others), key=lambda length: abs(length - len(words)))
     shared = [_shared(words, others, n) for n in range(1, LONGEST + 1)]
     there = [max(0, len(words) - n + 1) for n in range(1, LONGEST + 1)]
@@ -51,6 +59,7 @@ class BLEU(Rule):
 
     Args:
         n_gram: words in the longest sequence that counts, 1 to 4; shorter answers than that score 0.
+        tokenizer: what a word is: `unicode` for any script, or `official`.
 
     Raises:
         ConfigError: n_gram is out of range.
@@ -60,6 +69,7 @@ class BLEU(Rule):
     columns: ClassVar[int] = 2 * LONGEST + 2
 
     n_gram: int = LONGEST
+    tokenizer: Tokenizer = "unicode"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -69,12 +79,13 @@ class BLEU(Rule):
     @property
     def name(self) -> str:
         """What reports call it; it says what the words are."""
-        return f"bleu[n_gram={self.n_gram},whitespace_tokens]"
+        words = "whitespace" if self.tokenizer == "official" else "unicode"
+        return f"bleu[n_gram={self.n_gram},{words}_tokens]"
 
     def counts(self, answer: Answer) -> Counts:
         """The item's `bleu_counts`."""
         need_references("BLEU", answer.references)
-        return bleu_counts(answer.prediction, answer.references)
+        return bleu_counts(answer.prediction, answer.references, self.tokenizer)
 
     def values(self, sums: Sequence[float], n: int) -> dict[str, float]:
         """BLEU of all items as one corpus."""

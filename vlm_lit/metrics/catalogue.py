@@ -16,6 +16,7 @@ from vlm_lit.metrics.chartqa import ChartQARelaxedAccuracy
 from vlm_lit.metrics.gqa import GQAAccuracy
 from vlm_lit.metrics.mmmu import MMMUAccuracy
 from vlm_lit.metrics.multiple_choice import MultipleChoiceAccuracy
+from vlm_lit.metrics.own_rules import own_rule
 from vlm_lit.metrics.pope import POPE
 from vlm_lit.metrics.rouge import RougeL
 from vlm_lit.metrics.rules import Rule
@@ -56,7 +57,8 @@ class MetricSettings:
 
     Args:
         name: vqa_v2 (logged as vqa_accuracy), textvqa, chartqa_relaxed, anls, pope, gqa, multiple_choice, mmmu,
-            exact_match, vizwiz, aokvqa, bleu, rouge_l or answer_length.
+            exact_match, vizwiz, aokvqa, bleu, rouge_l or answer_length; or the class path of your own, for example
+            my_package.WithinOne (see vlm_lit.metrics.own_rules).
         options: what to change of the metric's definition, for example {normalize: always}.
 
     Raises:
@@ -76,9 +78,12 @@ def rule(name: str, options: Mapping[str, object] = _NO_OPTIONS) -> Rule:
     Raises:
         ConfigError: there is no such metric, option or value; names what there is, and what was probably meant.
     """
-    if name not in RULES:
-        raise ConfigError(f"There is no metric {name!r}.{_meant(name, RULES)} Metrics are: {', '.join(RULES)}.")
-    kind = RULES[name]
+    if "." not in name and name not in RULES:
+        raise ConfigError(
+            f"There is no metric {name!r}.{_meant(name, RULES)} Metrics are: {', '.join(RULES)}, or the class path of "
+            "your own."
+        )
+    kind = own_rule(name) if "." in name else RULES[name]
     known = [option.name for option in fields(kind)]
     for option in options:
         if option not in known:

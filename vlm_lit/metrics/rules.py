@@ -13,12 +13,18 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from functools import cache
-from typing import ClassVar, Literal, TypeAlias, get_args, get_origin, get_type_hints
+from typing import ClassVar, Final, Literal, TypeAlias, get_args, get_origin, get_type_hints
 
 from vlm_lit.schema import ConfigError, VlmLitError
 
 Counts: TypeAlias = tuple[float, ...]
 """What one item adds to the sums. The first number is its score wherever the metric is a mean of scores."""
+
+
+OPTION_KINDS: Final[Mapping[object, str]] = {
+    bool: "true or false", int: "a whole number", float: "a number", str: "text",
+}  # fmt: skip
+"""What an option's value may be, besides one of a `Literal`'s, in words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +58,9 @@ class Rule(ABC):
 
     is_score: ClassVar[bool] = True
     """Whether values are fractions in [0, 1] with an `overall` among them, as against counts of words."""
+
+    higher_is_better: ClassVar[bool] = True
+    """Whether a higher `overall` is a better one: what the best checkpoint and early stopping go by."""
 
     def __post_init__(self) -> None:
         for option, value in self.options.items():
@@ -110,14 +119,41 @@ class Rule(ABC):
         return self.values(counts, 1).get("overall")
 
 
+def counted(rule: Rule, answer: Answer) -> Counts | None:
+    """What an answer adds to a rule's sums, or None; refused where a rule of the user's own is not as it says.
+
+    Raises:
+        ConfigError: there are other numbers than `columns` says.
+        VlmLitError: as `Rule.counts`.
+    """
+    counts = rule.counts(answer)
+    if counts is not None and not (isinstance(counts, tuple) and len(counts) == rule.columns):
+        numbers = "number" if rule.columns == 1 else "numbers"
+        raise ConfigError(
+            f"{type(rule).__name__}.counts returned {counts!r}; it must be None or a tuple of {rule.columns} {numbers} "
+            "(`columns` of the class)."
+        )
+    return counts
+
+
 def column_sums(counts: Collection[Counts]) -> list[float]:
     """Adds items up. `math.fsum` rounds once, so that the order of the items cannot show."""
     return [math.fsum(column) for column in zip(*counts, strict=True)]
 
 
 def judged(rule: Rule, counts: Collection[Counts]) -> dict[str, float]:
-    """A rule's values over items, of which there must be one at least."""
-    return rule.values(column_sums(counts), len(counts))
+    """A rule's values over items, of which there must be one at least.
+
+    Raises:
+        ConfigError: the rule is a score, and gives none.
+    """
+    values = rule.values(column_sums(counts), len(counts))
+    if rule.is_score and not -1e-9 <= values.get("overall", -1.0) <= 1 + 1e-9:
+        raise ConfigError(
+            f"{type(rule).__name__}.values returned {values}; a score has an `overall` in [0, 1]. Correct it, or set "
+            "`is_score` of the class to False."
+        )
+    return values
 
 
 def need_references(metric: str, references: Sequence[str]) -> None:
@@ -146,9 +182,8 @@ def check_choice(metric: str, option: str, value: object, kind: object) -> None:
 def _check(metric: str, option: str, value: object, kind: object) -> None:
     if get_origin(kind) is Literal:
         check_choice(metric, option, value, kind)
-    elif type(value) is not kind:  # True is an int to isinstance
-        wanted = {bool: "true or false", int: "a whole number"}[kind]  # type: ignore[index]
-        raise ConfigError(f"{metric}: {option} is {value!r}; it must be {wanted}.")
+    elif type(value) is not kind and not (kind is float and type(value) is int):  # True is an int to isinstance
+        raise ConfigError(f"{metric}: {option} is {value!r}; it must be {OPTION_KINDS[kind]}.")
 
 
 @cache

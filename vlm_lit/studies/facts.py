@@ -46,10 +46,10 @@ def read_facts(predictions: Path) -> Facts:
     Raises:
         VlmLitError: a results or config file is there and broken.
     """
-    split = "val" if predictions.name.startswith("val_") else "test"
+    split = next((name for name in ("val", "predict") if predictions.name.startswith(f"{name}_")), "test")
     folder = predictions.parent
-    results = _results(folder / ("val_results.json" if split == "val" else "results.json"))
-    verbs = ("validate", "fit") if split == "val" else ("test", "predict", "fit")
+    results = _results(folder / ("results.json" if split == "test" else f"{split}_results.json"))
+    verbs = ({"val": "validate"}.get(split, split), "fit")
     names = ["config.yaml" if verb == "fit" else f"config.{verb}.yaml" for verb in verbs]
     config = next((_config(folder / name) for name in names if (folder / name).is_file()), {})
     shown = {

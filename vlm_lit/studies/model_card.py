@@ -125,8 +125,23 @@ def _loading(run: RunFiles, name: str, *, chat_template: bool) -> list[str]:
     revision = f', revision="{base["commit"]}"' if base.get("commit") else ""
     return [
         _USE.format(name=name, inputs=_MESSAGES if chat_template else _PLAIN),
+        *_images(run, name),
         "The adapter that the run wrote also loads alone, onto the base:",
         _PEFT.format(base=base_name, revision=revision),
+    ]
+
+
+def _images(run: RunFiles, name: str) -> list[str]:
+    """How to get the pixels of the training: what `AutoProcessor` takes depends on what is installed."""
+    processor = run.fingerprint.get("processor") or {}
+    if "image_backend" not in processor:
+        return []
+    libraries = " and ".join(f"{library} {version}" for library, version in processor["image_libraries"].items())
+    return [
+        f"In training, images were prepared by `{processor['image_processor_class']}` ({libraries}). `AutoProcessor` "
+        "takes torchvision's image processor where torchvision is installed and Pillow's elsewhere, and their pixels "
+        "differ a little. This takes the one of the training:",
+        _BACKEND.format(name=name, backend=processor["image_backend"]),
     ]
 
 
@@ -149,6 +164,13 @@ question = "What is in this picture?"
 {inputs}
 output = model.generate(**inputs.to(model.device, model.dtype), max_new_tokens=64)
 print(processor.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True))
+```"""
+
+_BACKEND: Final = """\
+```python
+from transformers import AutoImageProcessor
+
+processor.image_processor = AutoImageProcessor.from_pretrained("{name}", backend="{backend}")
 ```"""
 
 _PEFT: Final = """\

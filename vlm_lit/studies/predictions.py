@@ -67,6 +67,10 @@ def _is_fraction_or_none(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1
 
 
+def _is_place_or_none(value: object) -> bool:
+    return value is None or (isinstance(value, int) and not isinstance(value, bool) and value > 0)
+
+
 def _is_texts(value: object) -> bool:
     return isinstance(value, list) and all(isinstance(entry, str) for entry in value)
 
@@ -86,5 +90,6 @@ _CHECKS: Final[Mapping[str, Callable[[object], bool]]] = {
     "groups": _is_text_by_text,
     "choices": _is_texts,
     "confidence": _is_fraction_or_none,
+    "turn": _is_place_or_none,
 }
-_OPTIONAL: Final[Mapping[str, object]] = {"choices": [], "confidence": None}
+_OPTIONAL: Final[Mapping[str, object]] = {"choices": [], "confidence": None, "turn": None}

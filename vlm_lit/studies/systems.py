@@ -12,7 +12,7 @@ from vlm_lit.studies.facts import Facts, read_facts
 from vlm_lit.studies.predictions import read_predictions
 from vlm_lit.studies.scores import read_scores
 
-ANSWERS: Final = ("predictions.jsonl", "val_predictions.jsonl")
+ANSWERS: Final = ("predictions.jsonl", "val_predictions.jsonl", "predict_predictions.jsonl")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -36,9 +36,10 @@ from vlm_lit.training import feature_cache
 from vlm_lit.training.answering import Answering, ClosedSet, Reply, Score
 from vlm_lit.training.evaluation import chosen_rules
 from vlm_lit.training.hyperparameters import arguments, plain
-from vlm_lit.training.identity import check_same, course, identity, library_versions
+from vlm_lit.training.identity import check_course, check_same, course, identity, library_versions
 from vlm_lit.training.optimization import DEFAULT_RATE, Schedule, check_numbers, check_used, parameter_groups, schedule
 from vlm_lit.training.optimizer_choice import as_optimizer, check_rate, stored
+from vlm_lit.training.processor_change import check_adapter, check_checkpoint
 from vlm_lit.written_settings import as_settings
 
 
@@ -139,6 +140,8 @@ class VisionLanguageModule(LightningModule):
         self.model = self.adopt(base, family)
         if self.adapter is not None:
             load_adapter(self.model, Path(self.adapter))
+            if self._trainer is not None:
+                check_adapter(Path(self.adapter), processor_identity(self.data.processor))
 
     def adopt(self, base: PreTrainedModel, family: Family) -> PeftModel:
         """Put on a base what this run trains, and make it recompute activations if asked to."""
@@ -298,6 +301,7 @@ class VisionLanguageModule(LightningModule):
                 groups=c.groups,
                 choices=c.choices,
                 confidence=reply.confidence,
+                turn=c.turn,
             )
             for c, reply in zip(batch.conversations, self.replies(batch), strict=True)
         ]
@@ -311,7 +315,12 @@ class VisionLanguageModule(LightningModule):
 
     def fingerprint(self) -> dict[str, Any]:
         """What is written beside an adapter, so that whoever loads it can see what it belongs to."""
-        return {**self.identity, "processor": processor_identity(self.data.processor), "versions": library_versions()}
+        return {
+            **self.identity,
+            "global_step": self.trained_steps,
+            "processor": processor_identity(self.data.processor),
+            "versions": library_versions(),
+        }
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the trained weights only, in their optimizer's order."""
@@ -320,6 +329,7 @@ class VisionLanguageModule(LightningModule):
         checkpoint["trainable_names"] = list(state)
         checkpoint["identity"] = self.identity
         checkpoint["course"] = course(self)
+        checkpoint["processor"] = processor_identity(self.data.processor)
         checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY] = self._hyperparameters()
 
     def _hyperparameters(self) -> dict[str, Any]:
@@ -336,8 +346,11 @@ class VisionLanguageModule(LightningModule):
             ConfigError: the checkpoint belongs to another base, configuration or set of parameters.
         """
         check_same(checkpoint["identity"], self.identity)
-        if self._trainer is not None and self.trainer.state.fn == "fit":
-            check_same(checkpoint["course"], course(self))
+        resumes = self._trainer is not None and self.trainer.state.fn == "fit"
+        if self._trainer is not None:
+            check_checkpoint(checkpoint, processor_identity(self.data.processor), resumes=resumes)
+        if resumes:
+            check_course(checkpoint["course"], course(self))
         if checkpoint["trainable_names"] != list(trainable_state(self)):
             raise ConfigError(
                 "The checkpoint's parameters stand in another order, so optimizer states would be mixed up."

@@ -59,8 +59,8 @@ class DurableCheckpointIO(CheckpointIO):
         Path(path).unlink(missing_ok=True)
 
 
-def checked_step(path: Path) -> int:
-    """The optimizer steps done in a checkpoint, every byte of which has been checked against its checksum.
+def checked(path: Path) -> dict[str, Any]:
+    """A checkpoint's contents, every byte of which has been checked against its checksum; its tensors stay on disk.
 
     Raises:
         ConfigError: the file is damaged, or holds more than tensors and plain values.
@@ -70,10 +70,21 @@ def checked_step(path: Path) -> int:
             damaged = archive.testzip()
         if damaged is not None:
             raise zipfile.BadZipFile(f"bad checksum of {damaged}")
-        return int(torch.load(path, map_location="cpu", weights_only=True, mmap=True)["global_step"])
+        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        int(content["global_step"])
     except Exception as error:  # a damaged file makes its readers fail in any way they can
         first_line = str(error).strip().split("\n")[0]
         raise ConfigError(f"{path} is no whole checkpoint ({type(error).__name__}: {first_line}).") from error
+    return content
+
+
+def checked_step(path: Path) -> int:
+    """The optimizer steps done in a checkpoint, read as `checked`.
+
+    Raises:
+        ConfigError: as `checked`.
+    """
+    return int(checked(path)["global_step"])
 
 
 def sweep_orphans(folder: Path) -> None:

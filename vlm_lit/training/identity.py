@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
+from textwrap import shorten
 from typing import TYPE_CHECKING, Any, Final
 
 from vlm_lit.data.sources import ConversationDataset
 from vlm_lit.models.adapter_state import base_identity
 from vlm_lit.models.families import PART_NAMES
 from vlm_lit.schema import ConfigError
+from vlm_lit.training.data_content import content
 
 if TYPE_CHECKING:
     from vlm_lit.training.base import VisionLanguageModule
 
 _LIBRARIES: Final = ("torch", "lightning", "transformers", "peft", "bitsandbytes")
+_MOST: Final = 6  # settings that a refusal names
 
 
 def library_versions() -> dict[str, str]:
@@ -35,29 +38,78 @@ def identity(module: VisionLanguageModule) -> dict[str, Any]:
 
 
 def course(module: VisionLanguageModule) -> dict[str, Any]:
-    """What the data order and the learning rates of a run follow from."""
+    """What the data order, the learning rates and the training rows of a run follow from."""
     data, train = module.data, module.data.datasets["train"]
     return {
         "conversations": len(train) if isinstance(train, ConversationDataset) else None,
+        "train_data": content(data.sources["train"]),
+        "val_data": content(data.sources["val"]),
+        "prompt": data.prompt,
+        "system": data.system,
+        "max_length": data.max_length,
+        "over_length": data.over_length,
         "effective_batch": data.effective_batch,
         "questions_per_row": data.questions_per_row if data.packing else 1,
         "total_steps": data.total_steps,
         "learning_rate": module.learning_rate,
         "schedule": module.schedule,
         "warmup_ratio": module.warmup_ratio,
+        "gradient_clip": module.gradient_clip,
     }
+
+
+def check_course(kept: Mapping[str, Any], own: Mapping[str, Any]) -> None:
+    """Compare the course that a checkpoint was on with this run's, which may be longer.
+
+    Raises:
+        ConfigError: they differ, or this run is to end sooner; names what differs with both values.
+    """
+    planned, total = kept.get("total_steps"), own["total_steps"]
+    # A checkpoint of an earlier version lacks what was not looked at then.
+    check_same(kept, {key: value for key, value in own.items() if key != "total_steps" and key in kept})
+    if planned is not None and total < planned:
+        raise ConfigError(
+            f"The checkpoint is of a run of {planned} optimizer steps, and this one is to have {total}. A run can go "
+            "on for longer, not end sooner: its learning rates would be others. Set trainer.max_epochs or "
+            "trainer.max_steps at least as high as it was, or stop the run by Ctrl-C where it is long enough."
+        )
 
 
 def check_same(kept: Mapping[str, Any], own: Mapping[str, Any]) -> None:
     """Compare what a checkpoint was made with and what this run has.
 
     Raises:
-        ConfigError: they differ; names both values.
+        ConfigError: they differ; names each value that differs, as it was and as it is.
     """
-    different = [key for key, value in own.items() if kept.get(key) != value]
+    was, now = leaves(kept), leaves(own)
+    within = tuple(f"{key}." for key in own)
+    names = [*now, *(key for key in was if key not in now and (key in own or key.startswith(within)))]
+    different = [key for key in names if was.get(key) != now.get(key)]
     if different:
         raise ConfigError(
-            f"The checkpoint was made with another {', '.join(different)}: "
-            + "; ".join(f"{key} was {kept.get(key)}, is {own[key]}" for key in different)
-            + ". Use the config in its run directory, or start a new run from its adapter/ by model.init_args.adapter."
+            f"The checkpoint was made with another {listed_changes(different, was, now)}. Use the config in its run "
+            "directory, or start a new run from its adapter/ by model.init_args.adapter."
         )
+
+
+def leaves(settings: object, prefix: str = "") -> dict[str, object]:
+    """Nested settings as dotted names; a list is one value, and so is an empty mapping."""
+    if not isinstance(settings, Mapping) or (prefix and not settings):
+        return {prefix: list(settings) if isinstance(settings, tuple) else settings}
+    found: dict[str, object] = {}
+    for key, value in settings.items():
+        found |= leaves(value, f"{prefix}.{key}" if prefix else str(key))
+    return found
+
+
+def listed_changes(names: Sequence[str], was: Mapping[str, object], now: Mapping[str, object]) -> str:
+    """`learning_rate (was 0.001, is 0.01), ...`: the first of the settings that differ, and how many more there are."""
+    shown = [f"{name} (was {_shown(was, name)}, is {_shown(now, name)})" for name in names[:_MOST]]
+    return ", ".join(shown) + (f" and {len(names) - _MOST} more" if len(names) > _MOST else "")
+
+
+def _shown(values: Mapping[str, object], name: str) -> str:
+    if name not in values:
+        return "not set"
+    value = values[name]
+    return "null" if value is None else shorten(str(value), 80, placeholder=" ...")

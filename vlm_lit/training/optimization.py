@@ -56,6 +56,22 @@ def schedule(optimizer: Optimizer, kind: Schedule, *, warmup_ratio: float, total
     return made
 
 
+def restate_learning_rates(schedulers: Sequence[object]) -> tuple[float, float]:
+    """Set the next step's learning rates to what the schedules now say; those of a checkpoint are another course's.
+
+    Returns:
+        The largest rate before, and after.
+    """
+    before, now = [0.0], [0.0]
+    for course in schedulers:
+        assert isinstance(course, LambdaLR)
+        for group, base, factor in zip(course.optimizer.param_groups, course.base_lrs, course.lr_lambdas, strict=True):
+            before.append(float(group["lr"]))
+            group["lr"] = base * factor(course.last_epoch)
+            now.append(float(group["lr"]))
+    return max(before), max(now)
+
+
 def sum_over_ranks(value: float, device: torch.device) -> float:
     """`value` summed over all processes."""
     if not (dist.is_available() and dist.is_initialized()):

@@ -3,13 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from lightning.pytorch.loggers import TensorBoardLogger
 
 
 class RunLogger(TensorBoardLogger):
-    """TensorBoard without the `epoch` curve: a whole run is one Lightning epoch, so it would be a line at zero."""
+    """TensorBoard without the `epoch` curve: a whole run is one Lightning epoch, so it would be a line at zero.
+
+    Args:
+        args: as TensorBoardLogger.
+        purge_step: what earlier processes logged from this step on is not shown; null shows everything.
+        kwargs: as TensorBoardLogger.
+    """
+
+    def __init__(self, *args: Any, purge_step: int | None = None, **kwargs: Any) -> None:  # noqa: ANN401
+        super().__init__(*args, **({} if purge_step is None else {"purge_step": purge_step}), **kwargs)
+        self.purge_step = purge_step
+        self.last_step: int | None = None
+        self.last_figures: dict[str, float] = {}
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Log scalars at an optimizer step."""
-        super().log_metrics({name: value for name, value in metrics.items() if name != "epoch"}, step)
+        shown = {name: value for name, value in metrics.items() if name != "epoch"}
+        if step != self.last_step:
+            self.last_step, self.last_figures = step, {}
+        self.last_figures |= {name: float(value) for name, value in shown.items()}
+        super().log_metrics(shown, step)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from types import MappingProxyType
 
 import torch
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
@@ -15,12 +17,14 @@ from vlm_lit.training.base import VisionLanguageModule
 from vlm_lit.training.evaluation import Evaluation, gathered
 from vlm_lit.training.memory import is_out_of_memory, most_rows
 from vlm_lit.training.optimization import clip, sum_gradients_over_ranks, sum_over_ranks
+from vlm_lit.training.validation_loss import ValidationLoss
 
 
 class SupervisedModule(VisionLanguageModule):
     """Supervised fine-tuning: next-token cross-entropy on the assistant's words, evaluation by greedy answers."""
 
     evaluation: Evaluation
+    validation_loss: ValidationLoss
     last_predictions: list[Prediction]
     last_metrics: dict[str, float]
 
@@ -146,19 +150,21 @@ class SupervisedModule(VisionLanguageModule):
         for group in groups:
             self.log(f"train/learning_rate/{group['name']}", float(group["lr"]), batch_size=1)  # type: ignore[arg-type]
 
-    # Evaluation: answers, not losses ------------------------------------------------------------------------------
+    # Evaluation: answers, and in a validation the loss of the true ones -------------------------------------------
 
     def on_validation_epoch_start(self) -> None:
-        """Begin with no answers."""
+        """Begin with no answers and no loss."""
         self.evaluation = Evaluation(self.metrics, self.answer_from)
+        self.validation_loss = ValidationLoss(self.loss)
 
     def validation_step(self, batch: PromptWindow, batch_idx: int) -> None:
-        """Answer a batch of prompts and judge the answers."""
+        """Answer a batch of prompts and judge the answers; add up the loss of the true ones."""
         self.evaluation.add(self.predictions(batch))
+        self.validation_loss.add(batch)
 
     def on_validation_epoch_end(self) -> None:
-        """Log every metric under `val/`."""
-        self._finish("val")
+        """Log every metric under `val/`, and `val/loss`."""
+        self._finish("val", self.validation_loss.finish(self.device))
 
     def on_test_epoch_start(self) -> None:
         """Begin with no answers."""
@@ -185,12 +191,13 @@ class SupervisedModule(VisionLanguageModule):
         """Put all ranks' answers together, unjudged."""
         self.last_predictions = gathered(self.last_predictions)
 
-    def _finish(self, split: str) -> None:
-        self.last_predictions, self.last_metrics = self.evaluation.finish()
-        leading = self.evaluation.leading.name
+    def _finish(self, split: str, more: Mapping[str, float] = MappingProxyType({})) -> None:
+        self.last_predictions, values = self.evaluation.finish()
+        self.last_metrics = {**values, **more}
+        shown = {self.evaluation.leading.name, "loss"}
         for name, value in self.last_metrics.items():
             # Every rank has computed the same value from all ranks' items.
-            self.log(f"{split}/{name}", value, prog_bar=name == leading, batch_size=1, sync_dist=False)
+            self.log(f"{split}/{name}", value, prog_bar=name in shown, batch_size=1, sync_dist=False)
 
 
 def _listed(ids: list[str]) -> str:

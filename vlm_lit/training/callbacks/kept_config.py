@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import lightning
 import yaml
 from lightning.pytorch import Callback, LightningModule
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_info
 
+from vlm_lit.training.run_files import remove, set_aside
+from vlm_lit.training.run_settings import changed, number_settings
 from vlm_lit.whole_file import write_whole
 
 
@@ -19,14 +24,24 @@ class KeptConfig(Callback):
         run_dir: where the run writes.
         verb: fit, validate, test or predict.
         text: the config as YAML.
+        replaced: files of an earlier run in `run_dir`, which are deleted when this one starts.
     """
 
-    def __init__(self, run_dir: Path, verb: str, text: str) -> None:
+    def __init__(self, run_dir: Path, verb: str, text: str, replaced: Sequence[Path] = ()) -> None:
+        self.run_dir, self.verb = run_dir, verb
         self.path = run_dir / ("config.yaml" if verb == "fit" else f"config.{verb}.yaml")
-        self.text = text
+        self.text, self.replaced = text, list(replaced)
+
+    def on_save_checkpoint(
+        self, trainer: lightning.Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Keep the settings that a run which goes on from here must have."""
+        checkpoint["settings"] = number_settings(yaml.safe_load(self.text))
 
     def on_fit_start(self, trainer: lightning.Trainer, pl_module: LightningModule) -> None:
         """The model is loaded, and the checkpoint, if there is one, was found to be this run's."""
+        if trainer.is_global_zero and self.replaced:
+            remove(self.run_dir, self.replaced)
         self._write(trainer)
         for logger in trainer.loggers:
             logger.log_hyperparams(flattened(yaml.safe_load(self.text)))
@@ -58,7 +73,20 @@ class KeptConfig(Callback):
 
     def _write(self, trainer: lightning.Trainer) -> None:
         if trainer.is_global_zero:
+            if self.verb != "fit":
+                self._keep_earlier()
             write_whole(self.path, self.text)
+
+    def _keep_earlier(self) -> None:
+        """Move an earlier evaluation out of the way, unless this is the same one once more."""
+        if self.path.is_file():
+            was, now = (number_settings(yaml.safe_load(text), self.verb) for text in (self.path.read_text(), self.text))
+            checkpoint = yaml.safe_load(self.path.read_text()).get("ckpt_path")
+            if not changed(was, now) and checkpoint == yaml.safe_load(self.text).get("ckpt_path"):
+                return
+        moved = set_aside(self.run_dir, self.verb)
+        if moved is not None:
+            rank_zero_info(f"The results of an earlier {self.verb}, of other weights or settings, are now in {moved}")
 
 
 def flattened(settings: object, prefix: str = "") -> dict[str, object]:

@@ -9,7 +9,6 @@ from lightning.pytorch import Trainer as LightningTrainer
 from PIL import Image, ImageDraw, ImageFont
 
 from vlm_lit.data.images import load_images
-from vlm_lit.data.sources import ConversationDataset
 from vlm_lit.schema import Conversation, Prediction
 from vlm_lit.training.base import VisionLanguageModule
 from vlm_lit.training.callbacks.pictures import AnswerPicture, logged, what_was_shown
@@ -46,8 +45,7 @@ class PredictionPanel(AnswerPicture):
 
 def fixed_examples(module: VisionLanguageModule, split: str, n: int) -> list[Conversation]:
     """The first question of each of the first `n` images, so that panels of one data set can be compared."""
-    dataset = module.data.datasets[split]
-    assert isinstance(dataset, ConversationDataset)
+    dataset = module.data.asked(split)
     chosen: dict[str, Conversation] = {}
     for i in range(len(dataset)):
         conversation = dataset[i]

@@ -41,7 +41,8 @@ class AnswerPicture(Callback):
     def _on_end(self, trainer: LightningTrainer, pl_module: LightningModule, split: str) -> None:
         if trainer.is_global_zero and not trainer.sanity_checking:
             assert isinstance(pl_module, SupervisedModule)
-            self.draw(trainer, pl_module, split)
+            if pl_module.last_predictions:  # a validation by its loss alone has none
+                self.draw(trainer, pl_module, split)
 
     @abstractmethod
     def draw(self, trainer: LightningTrainer, module: SupervisedModule, split: str) -> None:

@@ -6,22 +6,27 @@ import json
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
+from typing import Final
 
 from lightning.pytorch import Callback, LightningModule
 from lightning.pytorch import Trainer as LightningTrainer
 from lightning.pytorch.utilities import rank_zero_info
 
-from vlm_lit.data.sources import ConversationDataset
-from vlm_lit.models.adapter_state import save_adapter
+from vlm_lit.models.adapter_state import FINGERPRINT, WEIGHTS, file_sha256, save_adapter
 from vlm_lit.schema import Prediction, RunResult
 from vlm_lit.training.base import VisionLanguageModule
 from vlm_lit.training.identity import library_versions
 from vlm_lit.training.kept_pictures import with_pictures
+from vlm_lit.training.run_files import EVALUATIONS, set_aside
 from vlm_lit.training.supervised import SupervisedModule
 from vlm_lit.training.trainer import run_folder
 from vlm_lit.whole_file import write_whole
 
-_FILES = {"val": ("val_predictions.jsonl", "val_results.json"), "test": ("predictions.jsonl", "results.json")}
+_FILES: Final = {
+    "val": ("val_predictions.jsonl", "val_results.json"),
+    "test": ("predictions.jsonl", "results.json"),
+    "predict": ("predict_predictions.jsonl", "predict_results.json"),
+}
 
 
 class RunDirectory(Callback):
@@ -35,7 +40,10 @@ class RunDirectory(Callback):
         """
         assert isinstance(pl_module, VisionLanguageModule)
         if trainer.is_global_zero and pl_module.model is not None:
-            target = run_folder(trainer) / "adapter"
+            run = run_folder(trainer)
+            if pl_module.global_step > pl_module.loaded_step:
+                _keep_results(run)
+            target = run / "adapter"
             save_adapter(pl_module.model, target, pl_module.fingerprint())
             rank_zero_info(f"Adapter written to {target}")
 
@@ -51,32 +59,63 @@ class RunDirectory(Callback):
     def on_predict_end(self, trainer: LightningTrainer, pl_module: LightningModule) -> None:
         """Write the answers, unjudged."""
         assert isinstance(pl_module, SupervisedModule)
-        if trainer.is_global_zero:
-            self._write_answers(trainer, pl_module, "predict", "predictions.jsonl")
+        pl_module.last_metrics = {}
+        self._write(trainer, pl_module, "predict")
 
     def _write_answers(self, trainer: LightningTrainer, pl_module: SupervisedModule, split: str, name: str) -> None:
-        run, dataset = run_folder(trainer), pl_module.data.datasets[split]
-        assert isinstance(dataset, ConversationDataset)
-        asked = (dataset[i] for i in range(len(dataset)))
-        write_predictions(run / name, with_pictures(pl_module.last_predictions, asked, run))
+        run, items = run_folder(trainer), pl_module.data.asked(split)
+        asked = (items[i] for i in range(len(items)))
+        if pl_module.last_predictions or split != "val":
+            write_predictions(run / name, with_pictures(pl_module.last_predictions, asked, run))
+        else:  # a validation by its loss alone; an earlier one's answers would be taken for this one's
+            (run / name).unlink(missing_ok=True)
 
     def _write(self, trainer: LightningTrainer, pl_module: LightningModule, split: str) -> None:
         assert isinstance(pl_module, SupervisedModule)
         if not trainer.is_global_zero:
             return
+        answered = pl_module.last_predictions
         result = RunResult(
             split=split,
-            n=len(pl_module.last_predictions),
+            n=len(answered) if answered or split != "val" else pl_module.validation_loss.records,
             metrics=pl_module.last_metrics,
             model_id=pl_module.model_id,
-            global_step=pl_module.trained_steps,
+            global_step=_steps(pl_module),
             versions=library_versions(),
+            weights=_weights(trainer, pl_module),
+            judged_turns=pl_module.data.judged_turns if any(p.turn is not None for p in answered) else None,
         )
         predictions, name = _FILES[split]
         self._write_answers(trainer, pl_module, split, predictions)
         results = run_folder(trainer) / name
-        write_whole(results, json.dumps(asdict(result), indent=2) + "\n")
+        stated = {name: value for name, value in asdict(result).items() if value is not None}
+        write_whole(results, json.dumps(stated, indent=2) + "\n")
         rank_zero_info(f"Results written to {results}")
+
+
+def _keep_results(run: Path) -> None:
+    """Move what earlier weights of this run have scored out of the way of the new adapter."""
+    for verb in EVALUATIONS:
+        moved = set_aside(run, verb)
+        if moved is not None:
+            rank_zero_info(f"The results of {verb} with the earlier weights are now in {moved}")
+
+
+def _steps(module: VisionLanguageModule) -> int:
+    """Optimizer steps behind the weights that were evaluated, those of the adapter they began as among them."""
+    if module.trained_steps or module.adapter is None:
+        return module.trained_steps
+    fingerprint = Path(module.adapter) / FINGERPRINT
+    return int(json.loads(fingerprint.read_text()).get("global_step", 0)) if fingerprint.is_file() else 0
+
+
+def _weights(trainer: LightningTrainer, module: VisionLanguageModule) -> dict[str, str]:
+    """Which weights were evaluated: a checkpoint's, an adapter's with its digest, or the base's."""
+    if trainer.ckpt_path is not None:
+        return {"checkpoint": str(trainer.ckpt_path)}
+    if module.adapter is not None:
+        return {"adapter": module.adapter, "sha256": file_sha256(Path(module.adapter) / WEIGHTS)}
+    return {"base": module.model_id}
 
 
 def write_predictions(path: Path, predictions: Iterable[Prediction]) -> None:
@@ -86,5 +125,5 @@ def write_predictions(path: Path, predictions: Iterable[Prediction]) -> None:
 
 def _line(prediction: Prediction) -> dict[str, object]:
     """Its fields; those that few predictions have, only where there is something in them."""
-    nothing = {"choices": (), "confidence": None}
+    nothing = {"choices": (), "confidence": None, "turn": None}
     return {name: value for name, value in asdict(prediction).items() if name not in nothing or value != nothing[name]}

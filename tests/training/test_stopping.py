@@ -1,0 +1,127 @@
+"""Does a run that is stopped by Ctrl-C, SIGTERM or an error lose nothing, and say how to go on?
+
+Real signals to real processes. Checkpoints by number of steps are off: what is kept is kept because the run stopped.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from interrupted import Kill, Outcome, fit_apart
+
+from vlm_lit.schema import VlmLitError
+from vlm_lit.training.callbacks.step_checkpoint import checkpoints
+
+Config = Callable[..., Path]
+
+MODULE = "vlm_lit.training.supervised:SupervisedModule"
+DATA = "vlm_lit.data.datamodule:ConversationDataModule"
+
+
+def written(config: Config, **keeping: object) -> Path:
+    """Three passes of three steps, a validation after each, dropout on, two workers."""
+    keeper = {
+        "class_path": "vlm_lit.training.callbacks.step_checkpoint.StepCheckpoint",
+        "init_args": {"every_n_steps": 1000, "keep": 20, **keeping},
+    }
+    return config(
+        model={"lora": {"dropout": 0.1}},
+        data={"num_workers": 2},
+        trainer={"max_epochs": 3, "callbacks": [keeper]},
+    )
+
+
+_NEVER_STOPPED: list[Outcome] = []
+
+
+@pytest.fixture
+def never_stopped(config: Config, tmp_path: Path) -> Outcome:
+    # Once for all tests here: model and data are the session's.
+    if not _NEVER_STOPPED:
+        assert fit_apart(written(config), tmp_path / "whole") == 0
+        _NEVER_STOPPED.append(Outcome.of(tmp_path / "whole"))
+    return _NEVER_STOPPED[0]
+
+
+def kept(folder: Path) -> list[str]:
+    return [path.stem for path in checkpoints(folder / "checkpoints")]
+
+
+# A window has 3, 3 and 2 micro-batches, so call 12 is in step 5; each validation has one batch of questions.
+STOPS = {
+    "Ctrl-C within a step": (Kill(at=f"{MODULE}._backward", call=12, by=signal.SIGINT), 130, 5),
+    "SIGTERM within a step": (Kill(at=f"{MODULE}._backward", call=12, by=signal.SIGTERM), 143, 5),
+    "Ctrl-C before the first step is over": (Kill(at=f"{MODULE}._backward", call=1, by=signal.SIGINT), 130, 1),
+    "SIGTERM within a validation": (Kill(at=f"{MODULE}.validation_step", call=2, by=signal.SIGTERM), 143, 6),
+    "a broken record": (Kill(at=f"{DATA}.on_before_batch_transfer", call=6, by=VlmLitError("broken record")), 2, 4),
+    "an error in the forward pass": (Kill(at=f"{MODULE}.loss", call=12, by=RuntimeError("CUDA error")), 1, 4),
+    "an error in a validation": (Kill(at=f"{MODULE}.validation_step", call=2, by=RuntimeError("bad")), 1, 6),
+    # Neither step 5 nor step 4 is there any more: the validation's checkpoint of step 3 is.
+    "an error between weights and schedule": (
+        Kill(at="torch.optim.lr_scheduler:LambdaLR.step", call=6, by=RuntimeError("torn")), 1, 3,
+    ),
+    "killed within a validation": (Kill(at=f"{MODULE}.validation_step", call=2), -9, 6),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("kill", "status", "step"), STOPS.values(), ids=STOPS.keys())
+def test_equality_6_stopped(
+    kill: Kill, status: int, step: int, never_stopped: Outcome, config: Config, tmp_path: Path
+) -> None:
+    path, folder = written(config), tmp_path / "stopped"
+    assert fit_apart(path, folder, kill=kill) == status
+    assert kept(folder)[-1] == f"step-{step:06d}"
+    assert fit_apart(path, folder, "--ckpt_path", "last") == 0
+    assert Outcome.of(folder) == never_stopped
+
+
+def test_a_second_ctrl_c_leaves_at_once(config: Config, tmp_path: Path) -> None:
+    folder = tmp_path / "stopped"
+    kill = Kill(at=f"{MODULE}._backward", call=12, by=signal.SIGINT, times=2)
+    assert fit_apart(written(config), folder, kill=kill) == 130
+    assert kept(folder) == ["step-000003"]  # of the validation
+
+
+def test_a_stop_in_the_first_step_leaves_a_folder_to_start_in(config: Config, tmp_path: Path) -> None:
+    path, folder = written(config), tmp_path / "stopped"
+    kill = Kill(at=f"{MODULE}.loss", call=2, by=RuntimeError("CUDA error"))
+    assert fit_apart(path, folder, kill=kill) == 1
+    assert (folder / "config.yaml").is_file()
+    assert kept(folder) == []
+    assert fit_apart(path, folder, "--trainer.max_epochs=1") == 0
+    assert len(list(folder.glob("events.out.tfevents.*"))) == 1, "the failed run's curves are gone"
+
+
+@pytest.mark.parametrize(("minutes", "steps"), [(1e-9, [1, 2, 3, 4, 5, 6]), (60.0, [3, 6])])
+def test_checkpoints_by_time(minutes: float, steps: list[int], config: Config, tmp_path: Path) -> None:
+    path = written(config, every_minutes=minutes)
+    assert fit_apart(path, tmp_path / "run", "--trainer.max_epochs=2") == 0
+    assert kept(tmp_path / "run") == [f"step-{step:06d}" for step in steps]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_command_that_is_printed_goes_on(
+    number: signal.Signals, never_stopped: Outcome, config: Config, tmp_path: Path
+) -> None:
+    # As a terminal does it: every process of the run is told, its data workers too.
+    path, folder = written(config, every_minutes=1e-9), tmp_path / "a run's folder"
+    words = [sys.executable, "-m", "vlm_lit", "fit", "--config", str(path), "--run_dir", str(folder)]
+    process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    while process.poll() is None and not (folder / "checkpoints" / "step-000001.ckpt").exists():
+        time.sleep(0.002)
+    (os.killpg if number == signal.SIGINT else os.kill)(process.pid, number)
+    _, said = process.communicate()
+    assert process.returncode == 128 + number, said
+    assert "Traceback" not in said
+    typed = shlex.split(said.splitlines()[-1])
+    assert typed == ["python", *words[1:], "--ckpt_path", "last"]
+    assert subprocess.run([sys.executable, *typed[1:]], stderr=subprocess.DEVNULL, check=False).returncode == 0
+    assert Outcome.of(folder) == never_stopped

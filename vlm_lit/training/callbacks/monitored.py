@@ -1,0 +1,115 @@
+"""Does what stops or keeps a run look at a figure that the run logs, and does it look in time?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from lightning.pytorch import Callback, LightningModule
+from lightning.pytorch import Trainer as LightningTrainer
+from lightning.pytorch.callbacks import Checkpoint, EarlyStopping
+
+from vlm_lit.schema import ConfigError
+from vlm_lit.training.logged_names import LoggedNames, logged_names
+
+if TYPE_CHECKING:
+    from vlm_lit.data.datamodule import ConversationDataModule
+    from vlm_lit.training.base import VisionLanguageModule
+
+_PACKAGES = ("vlm_lit", "lightning")
+
+
+def refuse_checkpoint_callbacks(callbacks: Sequence[Callback]) -> None:
+    """Refuse Lightning's own checkpoints: they are written within a step or a validation.
+
+    Raises:
+        ConfigError: there is one; names what to use instead.
+    """
+    found = next((c for c in callbacks if isinstance(c, Checkpoint)), None)
+    if found is not None:
+        raise ConfigError(
+            f"trainer.callbacks: {type(found).__name__} saves in the middle of a step or a validation, from where no "
+            "run goes on exactly. Set keep_best (for example --keep_best val/loss) for the best weights, and "
+            "vlm_lit.training.callbacks.step_checkpoint.StepCheckpoint for one every so many steps."
+        )
+
+
+def check_monitors(trainer: LightningTrainer, module: VisionLanguageModule, data: ConversationDataModule) -> None:
+    """Refuse a callback whose `monitor` the run will not log, or would look at in the wrong direction or too late.
+
+    Asked before a model is loaded. Names that nobody knows are left alone where code of the user's own may log them.
+
+    Raises:
+        ConfigError: names the callback, the setting and the name that was probably meant.
+    """
+    watching = {c: str(c.monitor) for c in trainer.callbacks if getattr(c, "monitor", None)}  # type: ignore[attr-defined]
+    if not watching:
+        return
+    names = logged_names(module, data, watching.values())
+    own = any(type(thing).__module__.partition(".")[0] not in _PACKAGES for thing in (module, *trainer.callbacks))  # type: ignore[attr-defined]
+    for callback, monitor in watching.items():
+        if monitor not in names.modes:
+            if own:
+                continue
+            raise ConfigError(_unlogged(type(callback).__name__, monitor, names))
+        if isinstance(callback, EarlyStopping):
+            _check_stopping(callback, monitor, names)
+
+
+def _unlogged(callback: str, monitor: str, names: LoggedNames) -> str:
+    reasons = [reason for name, reason in names.missing.items() if monitor.startswith(name)]
+    if reasons:
+        return f"{callback}: nothing logs {monitor}, for {reasons[0]}."
+    near = names.near(monitor)
+    hint = f"Did you mean {near}?" if near else f"It logs {', '.join(names.leading)} and their breakdowns."
+    return f"{callback}: monitor is {monitor}, which this run does not log. {hint}"
+
+
+def _check_stopping(callback: EarlyStopping, monitor: str, names: LoggedNames) -> None:
+    if "val/" in names.missing and not any(name.startswith("val/") for name in names.modes):
+        raise ConfigError(f"EarlyStopping looks at {monitor} after each validation, and {names.missing['val/']}.")
+    if callback._check_on_train_epoch_end:
+        raise ConfigError(
+            "EarlyStopping: check_on_train_epoch_end is true, but the whole run is one Lightning epoch, so it would "
+            "look once, at the end. Leave it out: it looks after each validation."
+        )
+    better = names.modes[monitor]
+    if better is not None and callback.mode != better:
+        kind = {"min": "lower", "max": "higher"}[better]
+        raise ConfigError(
+            f"EarlyStopping: mode is {callback.mode}, but {monitor} is the better the {kind} it is. "
+            f"Set mode to {better}."
+        )
+
+
+class StopAfterValidation(Callback):
+    """Lets EarlyStopping look after each validation, and counts `min_epochs` in passes.
+
+    It stands before EarlyStopping among the callbacks: that one would take a run of one Lightning epoch for one that it
+    need not look into.
+    """
+
+    def setup(self, trainer: LightningTrainer, pl_module: LightningModule, stage: str) -> None:
+        """Settle when to look, before EarlyStopping does by itself."""
+        if stage != "fit":
+            return
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, EarlyStopping) and callback._check_on_train_epoch_end is None:
+                callback._check_on_train_epoch_end = False
+        data = getattr(trainer, "datamodule", None)
+        if trainer.min_epochs and data is not None:
+            trainer.fit_loop.epoch_loop.min_steps = max(
+                trainer.min_steps or 0, trainer.min_epochs * data.steps_per_pass
+            )
+            trainer.fit_loop.min_epochs = None
+
+
+def monitored(metrics: Mapping[str, object], monitor: str) -> float:
+    """A figure as it was logged last.
+
+    Raises:
+        ConfigError: nothing has logged it.
+    """
+    if monitor not in metrics:
+        raise ConfigError(f"Nothing has logged {monitor}. There are {', '.join(sorted(metrics))}.")
+    return float(metrics[monitor])  # type: ignore[arg-type]

@@ -1,0 +1,97 @@
+"""Which figures will a run log, and is more of each better? Known from settings and data, before a model is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Final, Literal
+
+from vlm_lit.metrics.accumulators import ItemMetric
+from vlm_lit.metrics.rules import Rule
+from vlm_lit.models.families import PART_NAMES
+from vlm_lit.training.evaluation import chosen_rules, ece_name, logged_name
+
+if TYPE_CHECKING:
+    from vlm_lit.data.datamodule import ConversationDataModule
+    from vlm_lit.schema import Conversation
+    from vlm_lit.training.base import VisionLanguageModule
+
+Mode = Literal["min", "max"]
+
+_TRAINING: Final = (
+    "loss", "gradient_norm", "micro_batch", "samples_per_second", "tokens_per_second", "data_wait_share",
+    "peak_memory_gib", "over_length_dropped", "over_length_changed",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class LoggedNames:
+    """The names a run logs under, with the better direction of each where it has one.
+
+    `leading` are those that stand for a whole split, `missing` says why names that one would expect are not there.
+    """
+
+    modes: dict[str, Mode | None] = field(default_factory=dict)
+    leading: tuple[str, ...] = ()
+    missing: dict[str, str] = field(default_factory=dict)
+
+    def near(self, name: str) -> str | None:
+        """The name that was probably meant."""
+        close = get_close_matches(name, self.modes, n=1) or get_close_matches(f"val/{name}", self.modes, n=1)
+        return next(iter(close), None)
+
+
+def logged_names(module: VisionLanguageModule, data: ConversationDataModule, wanted: Iterable[str]) -> LoggedNames:
+    """What a `fit` of this module on this data will log.
+
+    Args:
+        module: its metrics and parts count; the model need not be loaded.
+        data: its data sets are open.
+        wanted: the names somebody asks about. Breakdowns and details follow from the validation's records, which are
+            looked through only if one of these may be among them.
+    """
+    modes: dict[str, Mode | None] = {f"train/{name}": None for name in _TRAINING} | {"train/loss": "min"}
+    trained = [part for part in PART_NAMES if module.parts.of(part).training != "frozen"]
+    modes |= {f"train/learning_rate/{part}": None for part in trained}
+    if "val" not in data.datasets:
+        return LoggedNames(modes, ("train/loss",), {"val/": "there is no validation: set data.init_args.val"})
+    leading, missing = ["train/loss"], {}
+    if data.validate_by == "answers":
+        missing["val/loss"] = "data.init_args.validate_by is answers: set it to both"
+    else:
+        leading.append("val/loss")
+        modes["val/loss"] = "min"
+    if data.validate_by == "loss":
+        missing["val/"] = "data.init_args.validate_by is loss, so nothing is answered: set it to both"
+    else:
+        rules = chosen_rules(module.metrics)
+        leading += [f"val/{rule.name}" for rule in rules if rule.is_score]
+        modes |= {f"val/{rule.name}": _mode(rule) for rule in rules if rule.is_score}
+        if module.answer_from is not None:
+            modes[f"val/{ece_name(module.answer_from.score)}"] = "min"
+        if any(name.startswith("val/") and name not in modes for name in wanted):
+            items = data.asked("val")
+            modes |= _of_records(rules, [replace(items[i], images=()) for i in range(len(items))])
+    return LoggedNames(modes, tuple(leading), missing)
+
+
+def _mode(rule: Rule) -> Mode:
+    return "max" if rule.higher_is_better else "min"
+
+
+def _of_records(rules: Sequence[Rule], asked: Sequence[Conversation]) -> dict[str, Mode | None]:
+    """Every name that judging these conversations gives rise to, found by judging answers that nobody gave."""
+    found: dict[str, Mode | None] = {}
+    judged = [c for c in asked if c.references]
+    for rule in rules if judged else ():
+        metric = ItemMetric(rule)
+        metric.sync_on_compute = False
+        columns = ([c.references for c in judged], [c.id for c in judged], [c.groups for c in judged])
+        metric.update([c.references[0] for c in judged], *columns, [c.choices for c in judged])
+        values = metric.compute()
+        details = {key for key in values if "/" not in key and key != "overall"}
+        for key in values:
+            whole = rule.is_score and key not in details and key.rpartition("/")[2] not in details
+            found[f"val/{logged_name(rule.name, key)}"] = _mode(rule) if whole else None
+    return found

@@ -1,0 +1,57 @@
+"""How likely does the model find the true answers of a validation? The mean loss of their tokens, over all ranks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from lightning.pytorch.utilities import rank_zero_info
+from torch import Tensor
+
+from vlm_lit.schema import Batch, PromptWindow
+from vlm_lit.training.optimization import sum_over_ranks
+
+
+class ValidationLoss:
+    """The loss per supervised token over one validation, with training's masks and rows.
+
+    It is a sum over all tokens of the split by their number, so that no batch size and no number of ranks shows in it.
+
+    Args:
+        loss: the summed loss of a micro-batch's supervised tokens, as training has it.
+    """
+
+    def __init__(self, loss: Callable[[Batch], Tensor]) -> None:
+        self.loss = loss
+        self.sums: list[float] = []
+        self.tokens = self.records = self.unanswered = self.dropped = 0
+
+    def add(self, window: PromptWindow) -> None:
+        """Add the conversations of a window that can be learned; the others are counted."""
+        if window.supervised is None:
+            return
+        with torch.no_grad():
+            self.sums += [float(self.loss(batch)) for batch in window.supervised.micro_batches]
+        self.tokens += window.supervised.supervised_tokens
+        self.records += len(window.supervised.ids)
+        self.unanswered += len(window.unanswered)
+        self.dropped += len(window.supervised.dropped)
+
+    def finish(self, device: torch.device) -> dict[str, float]:
+        """The loss as `loss`, with `loss/left_out` where records are; nothing where no record has an answer.
+
+        Every rank has to ask, and gets the same.
+        """
+        self.sums = [sum_over_ranks(math.fsum(self.sums), device)]
+        self.tokens, self.records, self.unanswered, self.dropped = (
+            int(sum_over_ranks(n, device)) for n in (self.tokens, self.records, self.unanswered, self.dropped)
+        )
+        left_out = self.unanswered + self.dropped
+        if left_out:
+            rank_zero_info(
+                f"val/loss is of {self.records} records: {self.unanswered} have no answer to compare with, "
+                f"{self.dropped} are longer than max_length."
+            )
+        found = {"loss": self.sums[0] / self.tokens} if self.tokens else {}
+        return found | ({"loss/left_out": float(left_out)} if left_out else {})
