@@ -23,6 +23,7 @@ from lightning.pytorch.utilities.exceptions import (  # type: ignore[attr-define
 )
 from transformers import PretrainedConfig
 
+from vlm_lit.commands.logger_options import check_installed, in_run_directory
 from vlm_lit.commands.parsing import ConfigFiles, OptionError, SuggestingParser, chain_of, read_config
 from vlm_lit.commands.run_place import TIME_VARIABLE, check_free, from_run, last_of, now, placed, resume_command
 from vlm_lit.data.datamodule import ConversationDataModule
@@ -31,6 +32,7 @@ from vlm_lit.models.families import family_of
 from vlm_lit.models.loading import load_config
 from vlm_lit.schema import ConfigError, VlmLitError
 from vlm_lit.training.base import VisionLanguageModule
+from vlm_lit.training.callbacks.answers_table import AnswersTable
 from vlm_lit.training.callbacks.best_checkpoint import BestCheckpoint, best_checkpoint
 from vlm_lit.training.callbacks.confusion import ConfusionMatrix
 from vlm_lit.training.callbacks.kept_config import KeptConfig
@@ -51,8 +53,8 @@ from vlm_lit.training.trainer import Trainer
 
 _IMPORTABLE: Final = ["vlm_lit", "torch.optim", "bitsandbytes.optim", "lightning.pytorch"]
 _OURS: Final[tuple[type[Callback], ...]] = (
-    PassSchedule, PartsTable, Throughput, PredictionPanel, ConfusionMatrix, ReliabilityDiagram, StepCheckpoint,
-    RunDirectory,
+    PassSchedule, PartsTable, Throughput, PredictionPanel, AnswersTable, ConfusionMatrix, ReliabilityDiagram,
+    StepCheckpoint, RunDirectory,
 )  # fmt: skip
 
 
@@ -186,13 +188,19 @@ class VlmLitCLI(LightningCLI):
 
     def instantiate_classes(self) -> None:
         """Make model, data and trainer; our own error about a setting comes out from under what is made of it."""
+        asked = self.config
+        self.config = asked.clone()
+        self.config[self.verb]["trainer"] = in_run_directory(asked[self.verb]["trainer"], self.run_dir)
         try:
             super().instantiate_classes()
         except (ValueError, TypeError) as error:
             ours = next((inner for inner in chain_of(error) if isinstance(inner, VlmLitError)), None)
             if ours is None:
+                check_installed(error)
                 raise
             raise ConfigError(self.files.placed(str(ours))) from error
+        finally:
+            self.config = asked
 
     def instantiate_trainer(self, **kwargs: Any) -> lightning.Trainer:  # noqa: ANN401 - Lightning's signature
         """A trainer that writes into the run directory, with our callbacks unless the config brings its own."""

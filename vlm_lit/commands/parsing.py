@@ -18,6 +18,7 @@ from jsonargparse import Namespace, set_loader
 from lightning.pytorch import Callback, LightningDataModule, LightningModule
 from lightning.pytorch.cli import LightningArgumentParser
 
+from vlm_lit.commands.logger_options import run_defaults
 from vlm_lit.data.yaml_strict import StrictLoader, loading_problem
 from vlm_lit.metrics.own_rules import ALLOW_VARIABLE
 from vlm_lit.schema import ConfigError
@@ -79,6 +80,12 @@ class SuggestingParser(LightningArgumentParser):
             if group in namespace and not isinstance(namespace[group], (Namespace, dict)):
                 value = "null" if namespace[group] is None else shorten(str(namespace[group]), 60)
                 raise OptionError(group, f"is {value}; it must be a mapping, or left out")
+
+    def add_class_arguments(self, class_type: type, *args: Any, **kwargs: Any) -> list[str]:  # noqa: ANN401 - jsonargparse's own
+        """Add a class's options; a logger's files go into the run directory by default."""
+        added: list[str] = super().add_class_arguments(class_type, *args, **kwargs)
+        self.set_defaults(run_defaults(class_type, self._actions))
+        return added
 
     def known_names(self) -> set[str]:
         """Every option of this parser and every group of them, dotted."""
