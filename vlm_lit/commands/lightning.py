@@ -45,6 +45,7 @@ from vlm_lit.training.callbacks.run_directory import RunDirectory
 from vlm_lit.training.callbacks.step_checkpoint import FOLDER, StepCheckpoint, checkpoints
 from vlm_lit.training.callbacks.throughput import Throughput
 from vlm_lit.training.checkpoint_io import DurableCheckpointIO, checked
+from vlm_lit.training.identity import check_data, data_files
 from vlm_lit.training.logged_names import Mode
 from vlm_lit.training.run_files import written_by_run
 from vlm_lit.training.run_logger import RunLogger
@@ -254,6 +255,8 @@ class VlmLitCLI(LightningCLI):
     def _run_subcommand(self, subcommand: str) -> None:
         """Open what may be refused, then run; Lightning would write its log before it looks at the data."""
         self.open_data()
+        if self.verb == "fit" and self.kept and isinstance(self.datamodule, ConversationDataModule):
+            check_data(self.kept.get("course", {}), data_files(self.datamodule.sources))
         starts_anew = self.verb == "fit" and not self.kept
         replaced = written_by_run(self.run_dir) if starts_anew else []
         self.trainer.callbacks.append(  # type: ignore[attr-defined]
@@ -263,11 +266,13 @@ class VlmLitCLI(LightningCLI):
         if subcommand != "fit":
             # What decides in training when to stop and what to keep has no part in an evaluation.
             warnings.filterwarnings("ignore", message=".*callbacks used to create the checkpoint need to be provided")
+        given = os.environ.get(TIME_VARIABLE)
         os.environ[TIME_VARIABLE] = self.time  # for the processes of other ranks, which type the same command
         try:
             super()._run_subcommand(subcommand)
         finally:
-            del os.environ[TIME_VARIABLE]
+            if given is None:
+                del os.environ[TIME_VARIABLE]
 
     def _say_base(self) -> None:
         """Word of it if weights that lie ready are not the ones that are evaluated."""
