@@ -28,6 +28,7 @@ from vlm_lit.training.callbacks.panel import PredictionPanel
 from vlm_lit.training.callbacks.pass_schedule import PartsTable, PassSchedule
 from vlm_lit.training.callbacks.progress import progress_bar
 from vlm_lit.training.callbacks.reliability import ReliabilityDiagram
+from vlm_lit.training.callbacks.results_table import ResultsTable
 from vlm_lit.training.callbacks.run_directory import RunDirectory
 from vlm_lit.training.callbacks.step_checkpoint import StepCheckpoint, newest_checkpoint
 from vlm_lit.training.callbacks.throughput import Throughput
@@ -37,8 +38,8 @@ from vlm_lit.training.trainer import Trainer
 
 _IMPORTABLE: Final = ["vlm_lit", "torch.optim", "bitsandbytes.optim", "lightning.pytorch"]
 _OURS: Final[tuple[type[Callback], ...]] = (
-    PassSchedule, PartsTable, Throughput, PredictionPanel, ConfusionMatrix, ReliabilityDiagram, StepCheckpoint,
-    RunDirectory,
+    PassSchedule, PartsTable, Throughput, PredictionPanel, ConfusionMatrix, ReliabilityDiagram, ResultsTable,
+    StepCheckpoint, RunDirectory,
 )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""What goes into a run's TensorBoard file? Everything logged but Lightning's count of epochs, of which there is one."""
+"""A run's TensorBoard log, in the order of its page: loss, learning rates and validation scores first."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ from collections.abc import Mapping
 
 from lightning.pytorch.loggers import TensorBoardLogger
 
+from vlm_lit.curve_tags import scalar_tag
+
 
 class RunLogger(TensorBoardLogger):
-    """TensorBoard without the `epoch` curve: a whole run is one Lightning epoch, so it would be a line at zero."""
+    """TensorBoard with every scalar in its group, and without the `epoch` curve: a run is one Lightning epoch."""
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Log scalars at an optimizer step."""
-        super().log_metrics({name: value for name, value in metrics.items() if name != "epoch"}, step)
+        super().log_metrics({scalar_tag(name): value for name, value in metrics.items() if name != "epoch"}, step)

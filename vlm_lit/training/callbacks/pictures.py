@@ -15,6 +15,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
+from vlm_lit.curve_tags import picture_tag
 from vlm_lit.data.blind import Blind
 from vlm_lit.training.supervised import SupervisedModule
 
@@ -63,7 +64,7 @@ def logged(trainer: LightningTrainer, name: str, picture: Image.Image) -> None:
     step = max(trainer.global_step - 1, 0)
     for logger in trainer.loggers:
         if isinstance(logger, TensorBoardLogger):
-            logger.experiment.add_image(name, np.asarray(picture), step, dataformats="HWC")
+            logger.experiment.add_image(picture_tag(name), np.asarray(picture), step, dataformats="HWC")
 
 
 def drawn(figure: Figure) -> Image.Image:
