@@ -110,13 +110,12 @@ def as_json(report: Report) -> str:
 
 
 def _setting(setting: Setting) -> dict[str, object]:
+    score = setting.score
     return {
         "name": setting.name,
         "levels": dict(setting.levels),
         "seeds": [run.cell.seed for run in setting.finished],
-        "score": _mean(
-            setting.score, setting.score.interval and cut(setting.score.interval, 0.0, 1.0) if setting.score else None
-        ),
+        "score": _mean(score, score.interval and cut(score.interval, 0.0, 1.0)) if score else None,
         "against_baseline": _versus(setting.against_baseline),
         "adapter": asdict(setting.adapter) if setting.adapter else None,
         "training_memory_mib": setting.training_memory_mib,
