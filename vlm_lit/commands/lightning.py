@@ -41,6 +41,7 @@ from vlm_lit.training.callbacks.panel import PredictionPanel
 from vlm_lit.training.callbacks.pass_schedule import PartsTable, PassSchedule
 from vlm_lit.training.callbacks.progress import progress_bar
 from vlm_lit.training.callbacks.reliability import ReliabilityDiagram
+from vlm_lit.training.callbacks.results_table import ResultsTable
 from vlm_lit.training.callbacks.run_directory import RunDirectory
 from vlm_lit.training.callbacks.step_checkpoint import FOLDER, StepCheckpoint, checkpoints
 from vlm_lit.training.callbacks.throughput import Throughput
@@ -55,7 +56,7 @@ from vlm_lit.training.trainer import Trainer
 _IMPORTABLE: Final = ["vlm_lit", "torch.optim", "bitsandbytes.optim", "lightning.pytorch"]
 _OURS: Final[tuple[type[Callback], ...]] = (
     PassSchedule, PartsTable, Throughput, PredictionPanel, AnswersTable, ConfusionMatrix, ReliabilityDiagram,
-    StepCheckpoint, RunDirectory,
+    ResultsTable, StepCheckpoint, RunDirectory,
 )  # fmt: skip
 
 

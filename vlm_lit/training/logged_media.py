@@ -12,6 +12,7 @@ import numpy as np
 from lightning.pytorch.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
 from PIL import Image
 
+from vlm_lit.curve_tags import picture_tag
 from vlm_lit.whole_file import write_whole
 
 Row = Sequence[str | float | None]
@@ -28,7 +29,7 @@ def log_picture(loggers: Sequence[Logger], name: str, picture: Image.Image, step
     """
     for logger in loggers:
         if isinstance(logger, TensorBoardLogger):
-            logger.experiment.add_image(name, np.asarray(picture), step, dataformats="HWC")
+            logger.experiment.add_image(picture_tag(name), np.asarray(picture), step, dataformats="HWC")
         elif isinstance(logger, WandbLogger):
             logger.log_image(name, [picture], step=step)
         elif isinstance(logger, MLFlowLogger):
@@ -49,7 +50,7 @@ def log_table(loggers: Sequence[Logger], name: str, header: Sequence[str], rows:
     """
     for logger in loggers:
         if isinstance(logger, TensorBoardLogger):
-            logger.experiment.add_text(name, _markdown(header, rows), step)
+            logger.experiment.add_text(picture_tag(name), _markdown(header, rows), step)
         elif isinstance(logger, WandbLogger):
             logger.log_table(name, columns=list(header), data=[list(row) for row in rows], step=step)
         elif isinstance(logger, MLFlowLogger):
