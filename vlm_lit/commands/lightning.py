@@ -17,7 +17,11 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import MisconfigurationException  # type: ignore[attr-defined]
 from transformers import PretrainedConfig
 
-from vlm_lit.commands.parsing import ALLOW_VARIABLE, ConfigFiles, OptionError, SuggestingParser, chain_of, read_config
+from vlm_lit.commands.config_files import ConfigFiles
+from vlm_lit.commands.known_options import DEFAULT_CLASSES, RUN_DIR, TRAINER_DEFAULTS
+from vlm_lit.commands.option_errors import OptionError, allowed_packages
+from vlm_lit.commands.parsing import SuggestingParser, chain_of, check_empty, read_config
+from vlm_lit.commands.verbs import program
 from vlm_lit.data.datamodule import ConversationDataModule
 from vlm_lit.models.families import family_of
 from vlm_lit.models.loading import load_config
@@ -35,7 +39,6 @@ from vlm_lit.training.checkpoint_io import DurableCheckpointIO, checked_step
 from vlm_lit.training.run_logger import RunLogger
 from vlm_lit.training.trainer import Trainer
 
-_IMPORTABLE: Final = ["vlm_lit", "torch.optim", "bitsandbytes.optim", "lightning.pytorch"]
 _OURS: Final[tuple[type[Callback], ...]] = (
     PassSchedule, PartsTable, Throughput, PredictionPanel, ConfusionMatrix, ReliabilityDiagram, StepCheckpoint,
     RunDirectory,
@@ -47,8 +50,7 @@ def restrict_imports() -> None:
 
     Packages of one's own are allowed by name in the environment variable VLM_LIT_ALLOW_IMPORTS, comma-separated.
     """
-    own = [name for name in os.environ.get(ALLOW_VARIABLE, "").split(",") if name]
-    set_parsing_settings(import_path_denylist=["*"], import_path_allowlist=[*_IMPORTABLE, *own])
+    set_parsing_settings(import_path_denylist=["*"], import_path_allowlist=allowed_packages())
 
 
 class VlmLitCLI(LightningCLI):
@@ -64,16 +66,11 @@ class VlmLitCLI(LightningCLI):
             subclass_mode_model=True,
             subclass_mode_data=True,
             trainer_class=Trainer,
-            trainer_defaults={
-                "enable_checkpointing": False,
-                "num_sanity_val_steps": 0,
-                "log_every_n_steps": 10,
-                "enable_model_summary": False,
-            },
+            trainer_defaults=dict(TRAINER_DEFAULTS),
             seed_everything_default=42,
             save_config_callback=None,
             parser_class=SuggestingParser,
-            parser_kwargs={"prog": "python -m vlm_lit"},
+            parser_kwargs={"prog": program()},
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,
         )
@@ -84,7 +81,7 @@ class VlmLitCLI(LightningCLI):
             self.config = parser.parse_args([self.verb, *self.arguments])
         except OptionError as error:
             raise ConfigError(self.files.placed(str(error))) from error
-        self.files.check_empty(self.config[self.verb])
+        check_empty(self.files, self.config[self.verb])
 
     def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]
         """The asked verb alone: building the parsers of the other three takes seconds."""
@@ -92,9 +89,8 @@ class VlmLitCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """The run directory, and what model and data have in common."""
-        parser.add_argument(
-            "--run_dir", type=str, default="runs/run", help="Folder for everything this run writes; relative to here."
-        )
+        parser.add_argument("--run_dir", type=str, default=RUN_DIR.default, help=RUN_DIR.help)
+        parser.set_defaults({key: {"class_path": path} for key, path in DEFAULT_CLASSES.items()})
         for name in ("model_id", "revision"):
             parser.link_arguments(f"model.init_args.{name}", f"data.init_args.{name}")
         for target in ("model", "data"):
