@@ -23,11 +23,14 @@ from lightning.pytorch.utilities.exceptions import (  # type: ignore[attr-define
 )
 from transformers import PretrainedConfig
 
+from vlm_lit.commands.config_files import ConfigFiles
+from vlm_lit.commands.known_options import DEFAULT_CLASSES, RUN_HELP, TRAINER_DEFAULTS
 from vlm_lit.commands.logger_options import check_installed, in_run_directory
-from vlm_lit.commands.parsing import ConfigFiles, OptionError, SuggestingParser, chain_of, read_config
+from vlm_lit.commands.option_errors import OptionError, importable_packages
+from vlm_lit.commands.parsing import SuggestingParser, chain_of, check_empty, read_config
 from vlm_lit.commands.run_place import TIME_VARIABLE, check_free, from_run, last_of, now, placed, resume_command
+from vlm_lit.commands.verbs import program
 from vlm_lit.data.datamodule import ConversationDataModule
-from vlm_lit.metrics.own_rules import allowed_packages
 from vlm_lit.models.families import family_of
 from vlm_lit.models.loading import load_config
 from vlm_lit.schema import ConfigError, VlmLitError
@@ -53,7 +56,6 @@ from vlm_lit.training.run_logger import RunLogger
 from vlm_lit.training.run_settings import check_settings, number_settings
 from vlm_lit.training.trainer import Trainer
 
-_IMPORTABLE: Final = ["vlm_lit", "torch.optim", "bitsandbytes.optim", "lightning.pytorch"]
 _OURS: Final[tuple[type[Callback], ...]] = (
     PassSchedule, PartsTable, Throughput, PredictionPanel, AnswersTable, ConfusionMatrix, ReliabilityDiagram,
     ResultsTable, StepCheckpoint, RunDirectory,
@@ -65,7 +67,7 @@ def restrict_imports() -> None:
 
     Packages of one's own are allowed by name in the environment variable VLM_LIT_ALLOW_IMPORTS, comma-separated.
     """
-    set_parsing_settings(import_path_denylist=["*"], import_path_allowlist=[*_IMPORTABLE, *allowed_packages()])
+    set_parsing_settings(import_path_denylist=["*"], import_path_allowlist=importable_packages())
 
 
 class VlmLitCLI(LightningCLI):
@@ -86,16 +88,11 @@ class VlmLitCLI(LightningCLI):
             subclass_mode_model=True,
             subclass_mode_data=True,
             trainer_class=Trainer,
-            trainer_defaults={
-                "enable_checkpointing": False,
-                "num_sanity_val_steps": 0,
-                "log_every_n_steps": 10,
-                "enable_model_summary": False,
-            },
+            trainer_defaults=dict(TRAINER_DEFAULTS),
             seed_everything_default=42,
             save_config_callback=None,
             parser_class=SuggestingParser,
-            parser_kwargs={"prog": "python -m vlm_lit"},
+            parser_kwargs={"prog": program()},
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,
         )
@@ -106,7 +103,7 @@ class VlmLitCLI(LightningCLI):
             self.config = parser.parse_args([self.verb, *self.arguments])
         except OptionError as error:
             raise ConfigError(self.files.placed(str(error))) from error
-        self.files.check_empty(self.config[self.verb])
+        check_empty(self.files, self.config[self.verb])
 
     def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]
         """The asked verb alone: building the parsers of the other three takes seconds."""
@@ -114,34 +111,14 @@ class VlmLitCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """The run directory, and what model and data have in common."""
-        parser.add_argument(
-            "--run_dir",
-            type=str,
-            default="runs/run",
-            help="Folder for everything this run writes; relative to here. {time} in it makes a new one each time.",
-        )
-        parser.add_argument(
-            "--keep_best",
-            type=str | None,
-            default=None,
-            help="Keep the best checkpoint by this figure of the validations, for example val/loss; null keeps none.",
-        )
-        parser.add_argument(
-            "--keep_best_mode",
-            type=Mode | None,
-            default=None,
-            help="Whether the least (min) or the most (max) of it is best; null takes the metric's own direction.",
-        )
+        parser.add_argument("--run_dir", type=str, default="runs/run", help=RUN_HELP["run_dir"])
+        parser.add_argument("--keep_best", type=str | None, default=None, help=RUN_HELP["keep_best"])
+        parser.add_argument("--keep_best_mode", type=Mode | None, default=None, help=RUN_HELP["keep_best_mode"])
         if self.verb == "fit":
-            parser.add_argument(
-                "--overwrite", action="store_true", help="Delete the run that run_dir holds; nothing else in it."
-            )
+            parser.add_argument("--overwrite", action="store_true", help=RUN_HELP["overwrite"])
         else:
-            parser.add_argument(
-                "--from",
-                type=str,
-                help="Folder of a run: its config and last checkpoint are taken, results go to a folder of their own.",
-            )
+            parser.add_argument("--from", type=str, help=RUN_HELP["from"])
+        parser.set_defaults({key: {"class_path": path} for key, path in DEFAULT_CLASSES.items()})
         for name in ("model_id", "revision"):
             parser.link_arguments(f"model.init_args.{name}", f"data.init_args.{name}")
         for target in ("model", "data"):
