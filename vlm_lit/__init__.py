@@ -1,3 +1,76 @@
-"""Fine-tune vision-language models with PyTorch Lightning. Importing the package loads nothing heavy."""
+"""Fine-tune vision-language models with PyTorch Lightning. Importing the package loads nothing heavy.
+
+What a script or notebook needs is imported when it is first named: `vlm_lit.SupervisedModule`, `vlm_lit.Trainer`, ...
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from vlm_lit.data.datamodule import ConversationDataModule
+    from vlm_lit.data.image_tables import ImageTableSettings
+    from vlm_lit.data.sources import SourceSettings
+    from vlm_lit.metrics.catalogue import MetricSettings
+    from vlm_lit.models.adapters import LoraSettings
+    from vlm_lit.models.parts import PartSettings, PartsSettings
+    from vlm_lit.models.quantization import QuantizationSettings
+    from vlm_lit.schema import (
+        Batch,
+        ConfigError,
+        Conversation,
+        Prediction,
+        PromptWindow,
+        RecordError,
+        StepWindow,
+        VlmLitError,
+    )
+    from vlm_lit.training.supervised import SupervisedModule
+    from vlm_lit.training.trainer import Trainer
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "Batch",
+    "ConfigError",
+    "Conversation",
+    "ConversationDataModule",
+    "ImageTableSettings",
+    "LoraSettings",
+    "MetricSettings",
+    "PartSettings",
+    "PartsSettings",
+    "Prediction",
+    "PromptWindow",
+    "QuantizationSettings",
+    "RecordError",
+    "SourceSettings",
+    "StepWindow",
+    "SupervisedModule",
+    "Trainer",
+    "VlmLitError",
+]
+
+_PLACES: Final = {
+    "ConversationDataModule": "data.datamodule",
+    "ImageTableSettings": "data.image_tables",
+    "SourceSettings": "data.sources",
+    "MetricSettings": "metrics.catalogue",
+    "LoraSettings": "models.adapters",
+    "PartSettings": "models.parts",
+    "PartsSettings": "models.parts",
+    "QuantizationSettings": "models.quantization",
+    "SupervisedModule": "training.supervised",
+    "Trainer": "training.trainer",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_PLACES.get(name, 'schema')}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

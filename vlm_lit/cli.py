@@ -4,45 +4,18 @@ from __future__ import annotations
 
 import importlib
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Final
 
 from vlm_lit import __version__
 from vlm_lit.commands.quiet import quiet
+from vlm_lit.commands.verbs import VERBS, Verb, program
 from vlm_lit.schema import VlmLitError
 
-_LIGHTNING: Final = "vlm_lit.commands.lightning:run"
-
-
-@dataclass(frozen=True)
-class Verb:
-    """One word of the command line: what it does, and the `module:function` that does it."""
-
-    help: str
-    target: str
-
-
-VERBS: Final[dict[str, Verb]] = {
-    "fit": Verb("fine-tune a model on image conversations", _LIGHTNING),
-    "validate": Verb("answer the validation questions and judge the answers", _LIGHTNING),
-    "test": Verb("answer the test questions and judge the answers", _LIGHTNING),
-    "predict": Verb("answer questions without judging the answers", _LIGHTNING),
-    "inspect": Verb("show what would be trained and supervised, before it is", "vlm_lit.commands.inspect:run"),
-    "budget": Verb("reckon what memory and disk a fit would need, before renting them", "vlm_lit.commands.budget:run"),
-    "cache": Verb("compute the images' vision features ahead of a fit", "vlm_lit.commands.cache:run"),
-    "verify": Verb("prove on this model and data that every shortcut changes nothing", "vlm_lit.commands.verify:run"),
-    "merge": Verb("merge an adapter into its 16-bit base, as a model of its own", "vlm_lit.commands.merge:run"),
-    "score": Verb("judge the answers in a file by a benchmark's metric", "vlm_lit.commands.score:run"),
-    "compare": Verb("compare runs item by item, with intervals and a page to read", "vlm_lit.commands.compare:run"),
-    "study": Verb("run a grid of runs from one file, and report what it shows", "vlm_lit.commands.study:run"),
-    "workbench": Verb(
-        "write the built-in data set and its tiny base model to a folder", "vlm_lit.commands.workbench:run"
-    ),
-}
+__all__ = ["VERBS", "Verb", "main", "usage"]
 
 
 def usage() -> str:
@@ -51,13 +24,13 @@ def usage() -> str:
     lines = [f"  {name:<{width}}  {verb.help}" for name, verb in VERBS.items()]
     return "\n".join(
         [
-            "usage: python -m vlm_lit <verb> [options]",
+            f"usage: {program()} <verb> [options]",
             "",
             "Fine-tune vision-language models with PyTorch Lightning.",
             "",
             *lines,
             "",
-            "python -m vlm_lit <verb> --help lists a verb's options.",
+            f"{program()} <verb> --help lists a verb's options. Begin with: {program()} workbench --output workbench",
             "VLM_LIT_TRACEBACK=1 shows where in the code an error arose.",
         ]
     )
@@ -101,6 +74,9 @@ def _run(verb: str, arguments: Sequence[str]) -> int:
         return 2
     except KeyboardInterrupt:
         return 130  # as a shell counts it
+    except BrokenPipeError:  # whoever reads our output has seen enough: `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python writes the rest when it ends
+        return 128 + signal.SIGPIPE
 
 
 def _function(target: str) -> Callable[[str, Sequence[str]], int]:

@@ -57,7 +57,14 @@ def test_identical_runs(runs: list[str], tmp_path: Path) -> None:
     assert main(["compare", runs[0], runs[0], "--output", str(tmp_path / "out")]) == 0
     (pair,) = json.loads((tmp_path / "out" / "comparison.json").read_text())["pairs"]
     assert (pair["a"], pair["b"]) == ("base (1)", "base (2)")
-    assert pair["difference"] == {"mean": 0.0, "se": 0.0, "se_clustered": 0.0, "ci95": [0.0, 0.0], "p": 1.0}
+    assert pair["difference"] == {
+        "mean": 0.0,
+        "se": 0.0,
+        "se_clustered": 0.0,
+        "ci95": [0.0, 0.0],
+        "level": 0.95,
+        "p": 1.0,
+    }
 
 
 def test_what_all_have_is_compared_on_request(

@@ -55,16 +55,6 @@ def test_an_unknown_verb_without_a_near_one(capsys: pytest.CaptureFixture[str]) 
     assert refusal(capsys, "xyzzy") == f"error: 'xyzzy' is not a verb. Verbs are: {', '.join(VERBS)}."
 
 
-@pytest.mark.parametrize("verb", [name for name, verb in VERBS.items() if "lightning" in verb.target])
-def test_every_lightning_verb_has_its_help(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as stopped:
-        main([verb, "--help"])
-    assert stopped.value.code == 0
-    shown = capsys.readouterr().out
-    assert shown.startswith(f"usage: python -m vlm_lit [options] {verb}")
-    assert "--run_dir" in shown
-
-
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [

@@ -63,7 +63,7 @@ def test_a_mistyped_key(key: str, value: object, meant: str, config: Config, cap
 
 def test_an_empty_section_deep_in_a_config(config: Config, capsys: Capture) -> None:
     error = refused(capsys, edited(config(), {f"{PARTS}.hed": {}}))
-    assert "model.parts.hed is not an option. Did you mean model.parts.head?" in error
+    assert f"{PARTS}.hed is not an option. Did you mean {PARTS}.head?" in error
 
 
 def test_a_callbacks_own_option(config: Config, capsys: Capture) -> None:
@@ -161,9 +161,12 @@ def test_an_image_backend_that_is_none(config: Config, capsys: Capture) -> None:
     assert "torchvision" in error
 
 
-@pytest.mark.parametrize("missing", ["model", "data"])
-def test_a_missing_section(missing: str, config: Config, capsys: Capture) -> None:
-    assert refused(capsys, edited(config(), {missing: ...})).startswith(f"error: {missing} must be set.")
+@pytest.mark.parametrize(
+    ("missing", "says"),
+    [("model", "model.init_args.model_id must be set."), ("data", "There is nothing to fit: set data.init_args.train")],
+)
+def test_a_missing_section(missing: str, says: str, config: Config, capsys: Capture) -> None:
+    assert refused(capsys, edited(config(), {missing: ...})).startswith(f"error: {says}")
 
 
 def test_a_missing_model_id(config: Config, capsys: Capture) -> None:

@@ -19,7 +19,7 @@ def file(tmp_path: Path) -> Path:
     for level, right in (("a", (10, 11, 12)), ("b", (34, 35, 36))):
         for seed, n in enumerate(right):
             loss = {"train/loss": falling(11, to=1.0)}
-            write_cell(study, {"way": level}, seed, [1.0] * n + [0.0] * (40 - n), events=loss)
+            write_cell(study, {"way": level}, seed, [1.0] * n + [0.0] * (40 - n), events=loss, per_image=1)
     return study.file
 
 

@@ -46,7 +46,7 @@ def test_a_pair_is_what_the_statistics_say(tmp_path: Path) -> None:
     assert pair.bootstrap is not None
     assert pair.bootstrap.low < pair.gap < pair.bootstrap.high
     assert pair.mde == pytest.approx(2.8 * pair.difference.se) if pair.difference else False
-    assert pair.verdict == "b better"
+    assert pair.verdict == "b ahead (only 5 images: no evidence)"
     assert [s.interval for s in found.standings] == [mean_interval(BASE, images), mean_interval(TUNED, images)]
 
 

@@ -49,6 +49,7 @@ def test_the_json_has_every_figure_as_a_fraction(tmp_path: Path) -> None:
         "se": difference.plain_se,
         "se_clustered": difference.se,
         "ci95": [difference.low, difference.high],
+        "level": 0.95,
         "p": difference.p,
     }
     assert found["bootstrap"] == {"ci95": [bootstrap.low, bootstrap.high], "resamples": 10_000, "seed": 5}

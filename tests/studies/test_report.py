@@ -16,12 +16,14 @@ from vlm_lit.studies.study_file import Study
 LEVELS = ("a", "b", "c")
 
 
-def scored(folder: Path, right: dict[str, list[int]], *, questions: int = 40, **changes: object) -> Study:
+def scored(
+    folder: Path, right: dict[str, list[int]], *, questions: int = 40, per_image: int = 2, **changes: object
+) -> Study:
     """Settings that answer the first so many questions right with each seed, two questions an image."""
     study = open_study(folder, {"way": list(right)}, seeds=list(range(len(next(iter(right.values()))))), **changes)
     for level, seeds in right.items():
         for seed, n in enumerate(seeds):
-            write_cell(study, {"way": level}, seed, [1.0] * n + [0.0] * (questions - n))
+            write_cell(study, {"way": level}, seed, [1.0] * n + [0.0] * (questions - n), per_image=per_image)
     return study
 
 
@@ -67,7 +69,7 @@ def test_p_values_are_corrected_over_the_differences_to_the_baseline(tmp_path: P
 
 
 def test_the_best_is_beyond_doubt_if_it_beats_every_other_one(tmp_path: Path) -> None:
-    report = study_report(scored(tmp_path, {"a": [10, 12, 11], "b": [36, 35, 37], "c": [12, 10, 11]}))
+    report = study_report(scored(tmp_path, {"a": [10, 12, 11], "b": [36, 35, 37], "c": [12, 10, 11]}, per_image=1))
     assert (report.best.name, report.best.is_beyond_doubt) == ("way=b", True)
     assert [other.name for other in report.best.others] == ["way=a", "way=c"]
     raw = [other.difference.p for other in report.best.others]
@@ -83,7 +85,9 @@ def test_the_best_is_beyond_doubt_if_it_beats_every_other_one(tmp_path: Path) ->
     ],
 )
 def test_it_is_not_if_one_of_them_may_be_as_good(tmp_path: Path, right: dict[str, list[int]]) -> None:
-    assert not study_report(scored(tmp_path, right)).best.is_beyond_doubt
+    best = study_report(scored(tmp_path, right, per_image=1)).best
+    assert best.is_evidence
+    assert not best.is_beyond_doubt
 
 
 def test_a_p_that_the_correction_lifts_over_the_line_makes_no_best(tmp_path: Path) -> None:
@@ -94,6 +98,39 @@ def test_a_p_that_the_correction_lifts_over_the_line_makes_no_best(tmp_path: Pat
     assert all(p is not None and p <= 0.05 for p in raw), "the case is too easy or too hard"
     assert max(other.p_holm or 0 for other in best.others) > 0.05
     assert not best.is_beyond_doubt
+
+
+@pytest.mark.parametrize(
+    ("seeds", "per_image", "says"),
+    [
+        (3, 8, "This is no evidence: only 5 images were asked about. It takes 30 or more"),
+        (2, 1, "This is no evidence about training again: with 2 seeds,"),
+        (1, 1, "This is no evidence about training again: with one seed,"),
+    ],
+)
+def test_none_is_called_best_on_few_images_or_seeds(tmp_path: Path, seeds: int, per_image: int, says: str) -> None:
+    right = {"a": [8, 9, 8][:seeds], "b": [39, 40, 39][:seeds]}
+    report = study_report(scored(tmp_path, right, per_image=per_image))
+    assert report.best.is_ahead, "the case is too hard"
+    assert not report.best.is_beyond_doubt
+    first, second, *_ = findings(report)
+    assert first.startswith(says)
+    assert "way=b has the highest mean" in second
+    assert "None is called best" in second
+    assert not [words for words in findings(report) if "better than every other" in words or "is best" in words]
+
+
+def test_an_interval_leaves_out_zero_exactly_where_the_corrected_p_does(tmp_path: Path) -> None:
+    right = {"a": [14, 14, 15], "b": [22, 23, 22], **{f"c{i}": [14 + 2 * i, 15 + 2 * i, 14 + 2 * i] for i in range(5)}}
+    others = [s.against_baseline for s in study_report(scored(tmp_path, right, per_image=1)).settings]
+    found = [(v.p_holm, v.difference.p, v.interval, v.difference.interval) for v in others if v is not None]
+    for p_holm, _, interval, _ in found:
+        assert interval is not None
+        assert p_holm is not None
+        assert (interval[0] > 0 or interval[1] < 0) == (p_holm <= 0.05)
+        assert -1 <= interval[0] <= interval[1] <= 1
+    # The case has one that 95 % alone would have called a difference.
+    assert any(alone and alone[0] > 0 and (p or 0) > 0.05 for p, _, _, alone in found)
 
 
 def test_one_setting_is_best_of_nothing(tmp_path: Path) -> None:

@@ -113,7 +113,7 @@ def test_pairs_without_a_common_seed_are_left_out_and_seeds_are_those_of_all() -
 def test_nothing_finished_is_not_tested() -> None:
     found = answer(claim(), SETTINGS, scores({"rank=16,bits=nf4": (0,), "rank=4,bits=bf16": (0,)}))
     assert (found.verdict, found.difference, found.pairs, len(found.left_out)) == ("not tested", None, (), 2)
-    assert claim_sentence(found) == "Not tested: rank=16 less rank=4 is not known, no seed is finished on both sides."
+    assert claim_sentence(found) == "Not tested: rank=16 minus rank=4 is not known, no seed is finished on both sides."
 
 
 def said(interval: tuple[float, float], kind: Literal["equal", "greater"], margin: float) -> str:
@@ -132,7 +132,7 @@ def said(interval: tuple[float, float], kind: Literal["equal", "greater"], margi
 
 
 def test_the_sentence_has_the_interval_and_the_margin() -> None:
-    start, end = "rank=16 less rank=4 is", "Over 2 pairs of settings and 3 seeds."
+    start, end = "rank=16 minus rank=4 is", "Over 2 pairs of settings and 3 seeds."
     minus = "\N{MINUS SIGN}"
     assert said((0.01, 0.05), "greater", 0.0) == (
         f"Supported: {start} +3.0 points (95 % interval +1.0 to +5.0), all of it above 0. {end}"

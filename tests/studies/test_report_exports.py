@@ -31,18 +31,18 @@ PUBLISHED = {"cell": {"way": "b"}, "value": 0.737, "what": "WikiSQL", "source": 
 
 @pytest.fixture
 def report(tmp_path: Path) -> Report:
-    study = open_study(tmp_path, {"way": ["a", "b", "c"]}, claims=[CLAIM], published=[PUBLISHED])
-    for level, right in (("a", (10, 11, 12)), ("b", (34, 35, 36)), ("c", (11, 10))):
+    study = open_study(tmp_path, {"way": ["a", "b", "c"]}, seeds=[0, 1, 2, 3], claims=[CLAIM], published=[PUBLISHED])
+    for level, right in (("a", (10, 11, 12, 11)), ("b", (34, 35, 36, 35)), ("c", (11, 10, 10))):
         for seed, n in enumerate(right):
             loss = {"train/loss": falling(11, to=1.0 if level == "b" else 1.5, seconds=3.0)}
-            write_cell(study, {"way": level}, seed, [1.0] * n + [0.0] * (40 - n), events=loss)
-    write_cell(study, {"way": "c"}, 2, status="failed", error="Step 7 has loss nan")
+            write_cell(study, {"way": level}, seed, [1.0] * n + [0.0] * (40 - n), events=loss, per_image=1)
+    write_cell(study, {"way": "c"}, 3, status="failed", error="Step 7 has loss nan")
     return study_report(study)
 
 
 @pytest.fixture
 def evil(tmp_path: Path) -> Report:
-    study = open_study(tmp_path, {"way": ["a", "b"]}, claims=[CLAIM], published=[PUBLISHED])
+    study = open_study(tmp_path, {"way": ["a", "b"]}, seeds=[0, 1, 2, 3], claims=[CLAIM], published=[PUBLISHED])
     factor = Factor(name=f"f{EVIL}", levels=tuple(Level(name=f"{name}{EVIL}") for name in "ab"))
     first, second = ({factor.name: level.name} for level in factor.levels)
     (claim,), (figure,) = study.claims, study.published
@@ -55,32 +55,32 @@ def evil(tmp_path: Path) -> Report:
         published=(replace(figure, cell=second, what=f"w{EVIL}", source=EVIL),),
     )
     for levels, n in ((first, 8), (second, 30)):
-        for seed in (0, 1):
-            write_cell(study, levels, seed, [1.0] * (n + seed) + [0.0] * (40 - n - seed))
-    write_cell(study, first, 2, status="failed", error=f"e{EVIL}")
+        for seed in (0, 1, 2):
+            write_cell(study, levels, seed, [1.0] * (n + seed) + [0.0] * (40 - n - seed), per_image=1)
+    write_cell(study, first, 3, status="failed", error=f"e{EVIL}")
     return study_report(study)
 
 
 def test_the_json_has_every_figure(report: Report) -> None:
     found = json.loads(as_json(report))
-    assert (found["metric"], found["questions"], found["images"], found["finished"]) == (METRIC, 40, 20, False)
+    assert (found["metric"], found["questions"], found["images"], found["finished"]) == (METRIC, 40, 40, False)
     assert found["best"]["setting"] == "way=b"
     assert found["best"]["beyond_doubt"] is True
     settings = {setting["name"]: setting for setting in found["settings"]}
-    assert settings["way=b"]["score"]["by_seed"] == pytest.approx([0.85, 0.875, 0.9])
+    assert settings["way=b"]["score"]["by_seed"] == pytest.approx([0.85, 0.875, 0.9, 0.875])
     assert settings["way=b"]["against_baseline"]["difference"]["mean"] == pytest.approx(0.6)
     assert settings["way=b"]["convergence"] == {
         "final_loss": 1.0,
         "steps": 6.0,  # from 2 by 0.1 a step to 1.5
         "seconds": 15.0,
-        "reached": 3,
-        "seeds": 3,
+        "reached": 4,
+        "seeds": 4,
     }
     assert settings["way=a"]["against_baseline"] is None
-    assert settings["way=c"]["seeds"] == [0, 1]
+    assert settings["way=c"]["seeds"] == [0, 1, 2]
     assert found["claims"][0]["verdict"] == "supported"
     assert found["published"] == [PUBLISHED]
-    assert found["unfinished"] == [{"setting": "way=c", "seed": 2, "state": "failed", "error": "Step 7 has loss nan"}]
+    assert found["unfinished"] == [{"setting": "way=c", "seed": 3, "state": "failed", "error": "Step 7 has loss nan"}]
 
 
 def test_the_csv_has_a_line_for_each_setting(report: Report) -> None:
@@ -89,7 +89,7 @@ def test_the_csv_has_a_line_for_each_setting(report: Report) -> None:
     assert [row["best_beyond_doubt"] for row in rows] == ["False", "True", "False"]
     assert float(rows[1]["mean"]) == pytest.approx(0.875)
     assert float(rows[1]["difference_mean"]) == pytest.approx(0.6)
-    assert (rows[0]["difference_mean"], rows[2]["seeds_finished"], rows[1]["factor way"]) == ("", "2", "b")
+    assert (rows[0]["difference_mean"], rows[2]["seeds_finished"], rows[1]["factor way"]) == ("", "3", "b")
     assert (rows[1]["trained_parameters"], rows[1]["fit_seconds"]) == ("1000", "60.0")
 
 
@@ -100,14 +100,14 @@ def test_a_name_is_no_formula_to_a_spreadsheet(report: Report) -> None:
 
 def test_markdown_has_the_tables_the_bold_and_the_pictures(report: Report) -> None:
     text = as_markdown(report, ["cost.svg", "cost.png"])
-    assert "| **way=b** | 3 of 3 | 87.5 | 2.5 |" in text
+    assert "| **way=b** | 4 of 4 | 87.5 | 2.0 |" in text
     assert text.count("**") == 2
     assert "![cost](cost.png)" in text
     assert "cost.svg" not in text
-    assert "The study is unfinished: 1 of 9 runs have no score (1 failed)" in text
-    assert "| b is better | Paper, Table 3 | Supported: way=b less way=a is +60.0 points" in text
+    assert "The study is unfinished: 1 of 12 runs have no score (1 failed)" in text
+    assert "| b is better | Paper, Table 3 | Supported: way=b minus way=a is +60.0 points" in text
     assert "| way=b | WikiSQL | LoRA, Table 6 | 73.7 % | way=b | 87.5 |" in text
-    assert "| way=c | 2 | failed | Step 7 has loss nan |" in text
+    assert "| way=c | 3 | failed | Step 7 has loss nan |" in text
 
 
 def test_nothing_is_bold_where_none_is_better_than_all(tmp_path: Path) -> None:
@@ -175,12 +175,12 @@ def test_the_page_needs_no_other_file(report: Report) -> None:
 def test_the_page_says_what_is_missing_and_what_is_claimed(report: Report) -> None:
     text = " ".join(Page(as_page(report, {})).text.split())
     for words in (
-        "3 settings, 8 of 9 runs finished",
-        "The study is unfinished: 1 of 9 runs have no score (1 failed)",
+        "3 settings, 11 of 12 runs finished",
+        "The study is unfinished: 1 of 12 runs have no score (1 failed)",
         "way=b is best with 87.5 %: better than every other setting",
         "First at a training loss of 1.50: way=b in the fewest steps, 6, and in the least time, 15 s; it also",
-        "Lacking: way=c 2.",
-        "Supported: way=b less way=a is +60.0 points",
+        "Lacking: way=c 3.",
+        "Supported: way=b minus way=a is +60.0 points",
         "Step 7 has loss nan",
         "Published figures stand as they were published",
         "Satterthwaite",
@@ -190,8 +190,8 @@ def test_the_page_says_what_is_missing_and_what_is_claimed(report: Report) -> No
 
 def test_the_terminal_shows_the_main_table_and_no_control_codes(evil: Report, report: Report) -> None:
     text = as_text(report)
-    assert re.search(r"^\* way=b +3 of 3 +87\.5 +2\.5 +\[", text, re.MULTILINE)
-    assert re.search(r"^way=c +2 +failed +Step 7", text, re.MULTILINE)
+    assert re.search(r"^\* way=b +4 of 4 +87\.5 +2\.0 +\[", text, re.MULTILINE)
+    assert re.search(r"^way=c +3 +failed +Step 7", text, re.MULTILINE)
     assert text.isascii()
     steered = replace(evil, study=replace(evil.study, name="\x1b[2Jgone"))
     assert "\x1b" not in as_text(steered)

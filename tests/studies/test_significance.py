@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from statsmodels.stats import contingency_tables, multitest  # type: ignore[import-untyped]
 
-from vlm_lit.studies.significance import Tally, correlation, holm, mcnemar, tally
+from vlm_lit.studies.significance import Tally, correlation, holm, holm_levels, mcnemar, tally
 
 
 def outcomes(both: int, only_a: int, only_b: int, neither: int) -> tuple[list[float], list[float]]:
@@ -63,3 +63,18 @@ def test_correlation_is_pearsons(pairs: list[tuple[float, float]]) -> None:
         assert correlation(a, b) is None
     else:
         assert correlation(a, b) == pytest.approx(float(stats.pearsonr(a, b).statistic), abs=1e-9)
+
+
+@given(st.lists(st.sampled_from([0.0, 1e-9, 0.004, 0.012, 0.016, 0.02, 0.024, 0.03, 0.04, 0.2, 1.0]), max_size=8))
+def test_a_p_is_within_its_level_exactly_where_the_corrected_one_is(values: list[float]) -> None:
+    for p, corrected, level in zip(values, holm(values), holm_levels(values), strict=True):
+        assert (p <= level) == (corrected <= 0.05)
+        assert 0.05 / len(values) * 0.999 <= level * max(1, corrected / 0.05) or p == 0
+        assert level <= 0.05
+
+
+def test_holms_levels_are_his_steps() -> None:
+    assert holm_levels([0.02, 0.001, 0.04]) == pytest.approx([0.05 / 2, 0.05 / 3, 0.05])
+    assert holm_levels([0.04]) == [0.05]
+    # The smallest is not found at 0.05 / 2, so the other one, which 0.05 would find, is not either.
+    assert holm_levels([0.03, 0.04]) == pytest.approx([0.05 / 2, 0.05 * 0.04 / 0.06])

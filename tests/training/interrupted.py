@@ -113,6 +113,7 @@ class Outcome:
         events = EventAccumulator(str(folder), size_guidance={"images": 0})
         events.Reload()
         panels = [
-            (e.step, hashlib.sha256(e.encoded_image_string).hexdigest()) for e in events.Images("val/predictions")
+            (e.step, hashlib.sha256(e.encoded_image_string).hexdigest())
+            for e in events.Images("val_images/predictions")
         ]
         return cls(figures, panels, file_sha256(folder / "adapter" / "adapter_model.safetensors"))

@@ -13,6 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from vlm_lit.cli import main
 from vlm_lit.commands.lightning import VlmLitCLI
+from vlm_lit.curve_tags import logged_as
 
 __all__ = ["TensorBoardLogger", "fit", "run_dir", "scalars", "verb"]
 
@@ -33,10 +34,10 @@ def fit(config: Path, *more: str) -> VlmLitCLI:
 
 
 def scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
-    """Every scalar in a run's TensorBoard event files, by name, as (step, value)."""
+    """Every scalar in a run's TensorBoard event files, by the name it was logged as, as (step, value)."""
     events = EventAccumulator(str(folder), size_guidance={"scalars": 0})
     events.Reload()
-    return {tag: [(e.step, e.value) for e in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+    return {logged_as(tag): [(e.step, e.value) for e in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
 
 
 def checkpoint(folder: Path, step: int) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from PIL import Image
 from runs import fit, predictions, run_dir, scalars, verb
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from vlm_lit.curve_tags import logged_as
 from vlm_lit.metrics.calibration import expected_calibration_error, reliability
 from vlm_lit.metrics.confusion import Confusion
 from vlm_lit.schema import Conversation, Prediction
@@ -54,7 +55,9 @@ def pictures(run: Path) -> dict[str, tuple[int, int]]:
     """The pictures in TensorBoard: each one's width and height."""
     events = EventAccumulator(str(run), size_guidance={"images": 0})
     events.Reload()
-    return {tag: (events.Images(tag)[-1].width, events.Images(tag)[-1].height) for tag in events.Tags()["images"]}
+    return {
+        logged_as(tag): (events.Images(tag)[-1].width, events.Images(tag)[-1].height) for tag in events.Tags()["images"]
+    }
 
 
 def test_every_groups_score_is_a_curve_in_tensorboard(config: Config, questions: Path) -> None:

@@ -178,6 +178,6 @@ def test_a_new_run_in_a_used_folder_leaves_its_own_state_as_the_last(config: Con
     path = config()
     fit(path, "--trainer.max_epochs=2")
     folder = run_dir(path) / FOLDER
-    assert [p.name for p in checkpoints(folder)] == ["step-000006.ckpt"]
-    fit(path)
+    assert [p.name for p in checkpoints(folder)] == ["step-000003.ckpt", "step-000006.ckpt"]
+    fit(path, "--overwrite")
     assert [p.name for p in checkpoints(folder)] == ["step-000003.ckpt"]

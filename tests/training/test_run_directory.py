@@ -58,10 +58,9 @@ def test_the_config_is_the_users_and_runs_again(finished: Path) -> None:
 def test_the_panel_and_hyperparameters_are_in_tensorboard(finished: Path) -> None:
     events = EventAccumulator(str(finished), size_guidance={"images": 0})
     events.Reload()
-    drawn = {f"{split}/{name}" for split in ("val", "test") for name in ("predictions", "confusion")}
+    drawn = {f"{group}/{name}" for group in ("val_images", "zz_test") for name in ("predictions", "confusion")}
     assert drawn == set(events.Tags()["images"])
     assert "epoch" not in events.Tags()["scalars"]
-    assert {"final/train/loss", "final/val/vqa_accuracy", "final/val/exact_match"} <= set(events.Tags()["scalars"])
     with Image.open(finished / "predictions.png") as panel:
         assert panel.size == (4 * 216, 2 * 304)
     hyperparameters = yaml.safe_load((finished / "hparams.yaml").read_text())
@@ -84,29 +83,19 @@ def test_last_without_a_checkpoint_is_an_error_not_a_restart(
     assert not run_dir(path).exists()
 
 
-@pytest.mark.parametrize(
-    ("change", "named"),
-    [("--trainer.max_epochs=2", "total_steps"), ("--model.init_args.learning_rate=1", "learning_rate")],
-)
-def test_a_run_on_another_course_is_not_resumed(
-    change: str, named: str, finished: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert verb("fit", finished / "config.yaml", "--ckpt_path", "last", change) == 2
-    assert f"made with another {named}" in capsys.readouterr().err
-
-
 def test_a_checkpoint_of_another_rank_is_refused(
     finished: Path, config: Config, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = config(model={"lora": {"rank": 4}})
     kept = finished / "checkpoints" / "step-000003.ckpt"
     assert verb("test", path, "--ckpt_path", str(kept)) == 2
-    assert "made with another lora" in capsys.readouterr().err
+    assert "made with another lora.rank (was 16, is 4)" in capsys.readouterr().err
 
 
 def test_predict_writes_unjudged_answers(config: Callable[..., Path], small: Path) -> None:
     path = config(data={"predict": {"path": str(small / "val.json")}})
     assert verb("predict", path) == 0
-    lines = predictions(run_dir(path))
+    written = (run_dir(path) / "predict_predictions.jsonl").read_text()
+    lines = [json.loads(line) for line in written.splitlines()]
     assert [line["id"] for line in lines] == [f"val{i}" for i in range(6)]
     assert {line["score"] for line in lines} == {None}

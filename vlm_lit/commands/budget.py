@@ -9,27 +9,28 @@ from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vlm_lit.commands.early_check import check
 from vlm_lit.commands.options import OptionParser, whole_number
 from vlm_lit.schema import ConfigError
 
 if TYPE_CHECKING:
     from vlm_lit.training.budget.report import Budget
 
-_EPILOG = """Takes the config files and overrides of fit: python -m vlm_lit fit --help lists them. Needs the
+_EPILOG = """Takes the config files and overrides of fit: fit --help lists them. Needs the
 checkpoint's config.json alone: no weights, no GPU, and no data where --length is given. Full fine-tuning, LoRA on a
 16-bit base, LoRA on an 8-bit base and QLoRA are put side by side."""
 
 
 def _parser(verb: str) -> argparse.ArgumentParser:
-    parser = OptionParser(f"python -m vlm_lit {verb}", description=__doc__, epilog=_EPILOG, allow_abbrev=False)
+    parser = OptionParser(verb, description=__doc__, epilog=_EPILOG)
     parser.add_argument(
         "--length", type=whole_number(2), help="tokens of a row; default: the data's longest row, or data.max_length"
     )
     parser.add_argument(
         "--supervised", type=whole_number(1), help="supervised tokens of a row; default: the data's, or all but images"
     )
-    parser.add_argument("--images", type=whole_number(0), default=1, help="pictures in a row; default: 1")
-    parser.add_argument("--format", choices=("text", "json"), default="text", help="default: text")
+    parser.add_argument("--images", type=whole_number(0), default=1, help="pictures in a row")
+    parser.add_argument("--format", choices=("text", "json"), default="text", help="what to write")
     parser.add_argument("--output", type=Path, help="file to write instead of standard output")
     return parser
 
@@ -41,6 +42,7 @@ def run(verb: str, arguments: Sequence[str]) -> int:
         VlmLitError: a config that `fit` would refuse, or data that are here and cannot be used.
     """
     options, of_fit = _parser(verb).parse_known_args(arguments)
+    check("fit", of_fit)
     # The libraries print where they like; standard output is for the result alone.
     with redirect_stdout(sys.stderr):
         budget = _budget(options, of_fit)

@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from contextlib import redirect_stdout
 from typing import TYPE_CHECKING
 
+from vlm_lit.commands.early_check import check
 from vlm_lit.commands.options import OptionParser
 from vlm_lit.schema import ConfigError
 
 if TYPE_CHECKING:
     from vlm_lit.data.feature_store import FeatureStore
 
-_EPILOG = """Takes the config files and overrides of fit: python -m vlm_lit fit --help lists them. The features of the
+_EPILOG = """Takes the config files and overrides of fit: fit --help lists them. The features of the
 training and validation images go to the folder data.init_args.feature_cache, where a fit with the same processor,
 vision tower and precision finds them. Several processes may fill one folder at once."""
 
@@ -24,8 +25,9 @@ def run(verb: str, arguments: Sequence[str]) -> int:
     Raises:
         VlmLitError: whatever `fit` would refuse, and features that would not fit on the disk.
     """
-    parser = OptionParser(f"python -m vlm_lit {verb}", description=__doc__, epilog=_EPILOG, allow_abbrev=False)
+    parser = OptionParser(verb, description=__doc__, epilog=_EPILOG)
     _, of_fit = parser.parse_known_args(arguments)
+    check("fit", of_fit)
     # The libraries print where they like; standard output is for the result alone.
     with redirect_stdout(sys.stderr):
         store = _filled(of_fit)

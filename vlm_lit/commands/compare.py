@@ -39,7 +39,7 @@ def run(verb: str, arguments: Sequence[str]) -> int:
 
 
 def _parser(verb: str) -> OptionParser:
-    parser = OptionParser(f"python -m vlm_lit {verb}", description=__doc__, allow_abbrev=False)
+    parser = OptionParser(verb, description=__doc__)
     parser.add_argument(
         "runs", type=Path, nargs="*", metavar="RUN", help="a run directory, or a scores.json that `score` wrote"
     )

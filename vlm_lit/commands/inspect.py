@@ -11,6 +11,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from vlm_lit.commands.early_check import check
 from vlm_lit.commands.options import OptionParser, whole_number
 from vlm_lit.schema import ConfigError
 from vlm_lit.whole_file import write_whole
@@ -20,21 +21,19 @@ if TYPE_CHECKING:
     from vlm_lit.training.inspection.report import Inspection
 
 _OWN: Final = ("--format", "--output", "--conversations", "--lengths")
-_EPILOG: Final = """Takes the config files and overrides of fit: python -m vlm_lit fit --help lists them. Exits with 0
+_EPILOG: Final = """Takes the config files and overrides of fit: fit --help lists them. Exits with 0
 if all is well; with 1 if a parameter that is to be trained does not move or a frozen one does, an end of turn is not
 supervised, or image placeholders and image features differ; with 2 if fit would refuse the config or a record."""
 
 
 def _parser(verb: str) -> argparse.ArgumentParser:
-    parser = OptionParser(f"python -m vlm_lit {verb}", description=__doc__, epilog=_EPILOG, allow_abbrev=False)
-    parser.add_argument("--format", choices=("text", "json", "html"), default="text", help="default: text")
+    parser = OptionParser(verb, description=__doc__, epilog=_EPILOG)
+    parser.add_argument("--format", choices=("text", "json", "html"), default="text", help="what to write")
     parser.add_argument(
         "--output", type=Path, help="file to write instead of standard output; a page goes to run_dir/inspect.html"
     )
-    parser.add_argument(
-        "--conversations", type=whole_number(1), default=4, help="how many to show and step on; default: 4"
-    )
-    parser.add_argument("--lengths", type=whole_number(1), default=256, help="how many to measure; default: 256")
+    parser.add_argument("--conversations", type=whole_number(1), default=4, help="how many to show and step on")
+    parser.add_argument("--lengths", type=whole_number(1), default=256, help="how many to measure")
     return parser
 
 
@@ -50,6 +49,7 @@ def run(verb: str, arguments: Sequence[str]) -> int:
         near = get_close_matches(word.partition("=")[0], _OWN, n=1, cutoff=0.75) if word.startswith("--") else []
         if near:
             parser.error(f"{word} is not an option. Did you mean {near[0]}?")
+    check("fit", of_fit)
     # The libraries print where they like; standard output is for the report alone.
     with redirect_stdout(sys.stderr):
         run, inspection = _inspection(options, of_fit)

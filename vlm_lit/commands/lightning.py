@@ -23,14 +23,19 @@ from lightning.pytorch.utilities.exceptions import (  # type: ignore[attr-define
 )
 from transformers import PretrainedConfig
 
-from vlm_lit.commands.parsing import ConfigFiles, OptionError, SuggestingParser, chain_of, read_config
+from vlm_lit.commands.config_files import ConfigFiles
+from vlm_lit.commands.known_options import DEFAULT_CLASSES, RUN_HELP, TRAINER_DEFAULTS
+from vlm_lit.commands.logger_options import check_installed, in_run_directory
+from vlm_lit.commands.option_errors import OptionError, importable_packages
+from vlm_lit.commands.parsing import SuggestingParser, chain_of, check_empty, read_config
 from vlm_lit.commands.run_place import TIME_VARIABLE, check_free, from_run, last_of, now, placed, resume_command
+from vlm_lit.commands.verbs import program
 from vlm_lit.data.datamodule import ConversationDataModule
-from vlm_lit.metrics.own_rules import allowed_packages
 from vlm_lit.models.families import family_of
 from vlm_lit.models.loading import load_config
 from vlm_lit.schema import ConfigError, VlmLitError
 from vlm_lit.training.base import VisionLanguageModule
+from vlm_lit.training.callbacks.answers_table import AnswersTable
 from vlm_lit.training.callbacks.best_checkpoint import BestCheckpoint, best_checkpoint
 from vlm_lit.training.callbacks.confusion import ConfusionMatrix
 from vlm_lit.training.callbacks.kept_config import KeptConfig
@@ -39,20 +44,21 @@ from vlm_lit.training.callbacks.panel import PredictionPanel
 from vlm_lit.training.callbacks.pass_schedule import PartsTable, PassSchedule
 from vlm_lit.training.callbacks.progress import progress_bar
 from vlm_lit.training.callbacks.reliability import ReliabilityDiagram
+from vlm_lit.training.callbacks.results_table import ResultsTable
 from vlm_lit.training.callbacks.run_directory import RunDirectory
 from vlm_lit.training.callbacks.step_checkpoint import FOLDER, StepCheckpoint, checkpoints
 from vlm_lit.training.callbacks.throughput import Throughput
 from vlm_lit.training.checkpoint_io import DurableCheckpointIO, checked
+from vlm_lit.training.identity import check_data, data_files
 from vlm_lit.training.logged_names import Mode
 from vlm_lit.training.run_files import written_by_run
 from vlm_lit.training.run_logger import RunLogger
 from vlm_lit.training.run_settings import check_settings, number_settings
 from vlm_lit.training.trainer import Trainer
 
-_IMPORTABLE: Final = ["vlm_lit", "torch.optim", "bitsandbytes.optim", "lightning.pytorch"]
 _OURS: Final[tuple[type[Callback], ...]] = (
-    PassSchedule, PartsTable, Throughput, PredictionPanel, ConfusionMatrix, ReliabilityDiagram, StepCheckpoint,
-    RunDirectory,
+    PassSchedule, PartsTable, Throughput, PredictionPanel, AnswersTable, ConfusionMatrix, ReliabilityDiagram,
+    ResultsTable, StepCheckpoint, RunDirectory,
 )  # fmt: skip
 
 
@@ -61,7 +67,7 @@ def restrict_imports() -> None:
 
     Packages of one's own are allowed by name in the environment variable VLM_LIT_ALLOW_IMPORTS, comma-separated.
     """
-    set_parsing_settings(import_path_denylist=["*"], import_path_allowlist=[*_IMPORTABLE, *allowed_packages()])
+    set_parsing_settings(import_path_denylist=["*"], import_path_allowlist=importable_packages())
 
 
 class VlmLitCLI(LightningCLI):
@@ -82,16 +88,11 @@ class VlmLitCLI(LightningCLI):
             subclass_mode_model=True,
             subclass_mode_data=True,
             trainer_class=Trainer,
-            trainer_defaults={
-                "enable_checkpointing": False,
-                "num_sanity_val_steps": 0,
-                "log_every_n_steps": 10,
-                "enable_model_summary": False,
-            },
+            trainer_defaults=dict(TRAINER_DEFAULTS),
             seed_everything_default=42,
             save_config_callback=None,
             parser_class=SuggestingParser,
-            parser_kwargs={"prog": "python -m vlm_lit"},
+            parser_kwargs={"prog": program()},
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,
         )
@@ -102,7 +103,7 @@ class VlmLitCLI(LightningCLI):
             self.config = parser.parse_args([self.verb, *self.arguments])
         except OptionError as error:
             raise ConfigError(self.files.placed(str(error))) from error
-        self.files.check_empty(self.config[self.verb])
+        check_empty(self.files, self.config[self.verb])
 
     def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]
         """The asked verb alone: building the parsers of the other three takes seconds."""
@@ -110,34 +111,14 @@ class VlmLitCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """The run directory, and what model and data have in common."""
-        parser.add_argument(
-            "--run_dir",
-            type=str,
-            default="runs/run",
-            help="Folder for everything this run writes; relative to here. {time} in it makes a new one each time.",
-        )
-        parser.add_argument(
-            "--keep_best",
-            type=str | None,
-            default=None,
-            help="Keep the best checkpoint by this figure of the validations, for example val/loss; null keeps none.",
-        )
-        parser.add_argument(
-            "--keep_best_mode",
-            type=Mode | None,
-            default=None,
-            help="Whether the least (min) or the most (max) of it is best; null takes the metric's own direction.",
-        )
+        parser.add_argument("--run_dir", type=str, default="runs/run", help=RUN_HELP["run_dir"])
+        parser.add_argument("--keep_best", type=str | None, default=None, help=RUN_HELP["keep_best"])
+        parser.add_argument("--keep_best_mode", type=Mode | None, default=None, help=RUN_HELP["keep_best_mode"])
         if self.verb == "fit":
-            parser.add_argument(
-                "--overwrite", action="store_true", help="Delete the run that run_dir holds; nothing else in it."
-            )
+            parser.add_argument("--overwrite", action="store_true", help=RUN_HELP["overwrite"])
         else:
-            parser.add_argument(
-                "--from",
-                type=str,
-                help="Folder of a run: its config and last checkpoint are taken, results go to a folder of their own.",
-            )
+            parser.add_argument("--from", type=str, help=RUN_HELP["from"])
+        parser.set_defaults({key: {"class_path": path} for key, path in DEFAULT_CLASSES.items()})
         for name in ("model_id", "revision"):
             parser.link_arguments(f"model.init_args.{name}", f"data.init_args.{name}")
         for target in ("model", "data"):
@@ -186,13 +167,19 @@ class VlmLitCLI(LightningCLI):
 
     def instantiate_classes(self) -> None:
         """Make model, data and trainer; our own error about a setting comes out from under what is made of it."""
+        asked = self.config
+        self.config = asked.clone()
+        self.config[self.verb]["trainer"] = in_run_directory(asked[self.verb]["trainer"], self.run_dir)
         try:
             super().instantiate_classes()
         except (ValueError, TypeError) as error:
             ours = next((inner for inner in chain_of(error) if isinstance(inner, VlmLitError)), None)
             if ours is None:
+                check_installed(error)
                 raise
             raise ConfigError(self.files.placed(str(ours))) from error
+        finally:
+            self.config = asked
 
     def instantiate_trainer(self, **kwargs: Any) -> lightning.Trainer:  # noqa: ANN401 - Lightning's signature
         """A trainer that writes into the run directory, with our callbacks unless the config brings its own."""
@@ -246,6 +233,8 @@ class VlmLitCLI(LightningCLI):
     def _run_subcommand(self, subcommand: str) -> None:
         """Open what may be refused, then run; Lightning would write its log before it looks at the data."""
         self.open_data()
+        if self.verb == "fit" and self.kept and isinstance(self.datamodule, ConversationDataModule):
+            check_data(self.kept.get("course", {}), data_files(self.datamodule.sources))
         starts_anew = self.verb == "fit" and not self.kept
         replaced = written_by_run(self.run_dir) if starts_anew else []
         self.trainer.callbacks.append(  # type: ignore[attr-defined]
@@ -255,11 +244,13 @@ class VlmLitCLI(LightningCLI):
         if subcommand != "fit":
             # What decides in training when to stop and what to keep has no part in an evaluation.
             warnings.filterwarnings("ignore", message=".*callbacks used to create the checkpoint need to be provided")
+        given = os.environ.get(TIME_VARIABLE)
         os.environ[TIME_VARIABLE] = self.time  # for the processes of other ranks, which type the same command
         try:
             super()._run_subcommand(subcommand)
         finally:
-            del os.environ[TIME_VARIABLE]
+            if given is None:
+                del os.environ[TIME_VARIABLE]
 
     def _say_base(self) -> None:
         """Word of it if weights that lie ready are not the ones that are evaluated."""

@@ -11,7 +11,7 @@ from vlm_lit.commands.options import OptionParser
 
 def run(verb: str, arguments: Sequence[str]) -> int:
     """Parse the options, merge, and upload if asked; the exit status."""
-    parser = OptionParser(f"python -m vlm_lit {verb}", description=__doc__, allow_abbrev=False)
+    parser = OptionParser(verb, description=__doc__)
     parser.add_argument("run", type=Path, nargs="?", metavar="RUN", help="a run's directory, or its adapter/ folder")
     parser.add_argument("--output", type=Path, help="folder to write the merged model to")
     parser.add_argument("--dtype", choices=("bf16", "fp16", "fp32"), default="bf16", help="dtype of its weights")

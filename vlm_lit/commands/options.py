@@ -4,15 +4,44 @@ from __future__ import annotations
 
 import argparse
 import re
+import textwrap
 from collections.abc import Callable
 from difflib import get_close_matches
-from typing import NoReturn
+from typing import Any, NoReturn
 
+from vlm_lit.commands.verbs import EXAMPLES, program
 from vlm_lit.schema import ConfigError
 
 
+class HelpLayout(argparse.RawDescriptionHelpFormatter):
+    """Help with the default of every option that has one, its lines broken in the options only."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        shown = action.default not in (None, False, argparse.SUPPRESS) and bool(action.option_strings)
+        return f"{action.help or ''} (default: %(default)s)".strip() if shown else action.help
+
+
 class OptionParser(argparse.ArgumentParser):
-    """Argparse whose errors are one sentence with the option that was probably meant."""
+    """Argparse whose errors are one sentence with the option that was probably meant, and whose help has an example.
+
+    Args:
+        verb: the word or words behind the program's name.
+        description: what it does; the module's docstring, without the verb before it.
+        epilog: what stands below the options.
+    """
+
+    def __init__(self, verb: str, *, description: str | None = None, epilog: str = "", **options: Any) -> None:  # noqa: ANN401
+        words = re.sub(r"^`[^`]+`: ", "", (description or "").strip().split("\n\n")[0])
+        example = f"example: {program()} {EXAMPLES[verb]}" if verb in EXAMPLES else ""
+        below = "\n\n".join(part for part in (epilog.strip(), example) if part)
+        super().__init__(
+            f"{program()} {verb}",
+            description=textwrap.fill(words[:1].upper() + words[1:], 100),
+            epilog=below,
+            allow_abbrev=False,
+            formatter_class=HelpLayout,
+            **options,
+        )
 
     def error(self, message: str) -> NoReturn:
         """Raise what argparse would print.

@@ -15,9 +15,23 @@ _MESSAGES: Final = {
         # An optional faster kernel for 4-bit layers on a CPU; without it the results are the same.
         "Failed to load CPU gemm_4bit_forward from kernels-community",
     ),
+    # 8-bit layers multiply in half precision, whatever their inputs come in.
+    "bitsandbytes.autograd._functions": ("MatMul8bitLt: inputs will be cast from",),
+    # Which GPUs a process sees, once for each process.
+    "lightning.pytorch.accelerators.cuda": ("LOCAL_RANK: ",),
+    # An argument that PEFT and older configs still call by its old name.
+    "transformers.configuration_utils": ("`torch_dtype` is deprecated",),
+    "transformers.modeling_utils": ("`torch_dtype` is deprecated",),
     "lightning.pytorch.utilities.rank_zero": (
-        # An advertisement.
-        "Tip: For seamless cloud logging and experiment tracking",
+        # Advertisements: litlogger, litmodels and whatever comes next begin with this.
+        "\N{ELECTRIC LIGHT BULB} Tip:",
+        # Devices that this run was not asked to use and that are not there.
+        "GPU available: False",
+        "TPU available: False",
+        "HPU available: False",
+        "IPU available: False",
+        # The path that was asked for, said twice.
+        "Restoring states from the checkpoint path at",
         # Lightning's one epoch, not the passes that the user asked for.
         "`Trainer.fit` stopped: `max_epochs=1` reached.",
     ),

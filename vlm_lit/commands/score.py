@@ -42,11 +42,9 @@ def run(verb: str, arguments: Sequence[str]) -> int:
 def _parser(verb: str) -> OptionParser:
     lines = [f"  {name}: {', '.join(_described(kind)) or 'no options'}" for name, kind in RULES.items()]
     parser = OptionParser(
-        f"python -m vlm_lit {verb}",
+        verb,
         description=__doc__,
         epilog="metrics and their options, each given as --options.NAME VALUE:\n" + "\n".join(lines),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     parser.add_argument("--metric", help="one of those below, or the class path of your own")
     parser.add_argument("--output", type=Path, help="JSON file to write")

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from typing import Final
 
+from vlm_lit.commands.verbs import program
 from vlm_lit.schema import ConfigError
 
 _ACTIONS: Final[dict[str, tuple[str, str]]] = {
@@ -22,13 +23,13 @@ def usage(verb: str) -> str:
     lines = [f"  {name:<{width}}  {shown}" for name, (shown, _) in _ACTIONS.items()]
     return "\n".join(
         [
-            f"usage: python -m vlm_lit {verb} <action> FILE [options]",
+            f"usage: {program()} {verb} <action> FILE [options]",
             "",
             "A grid of runs from one YAML file (see configs/study/).",
             "",
             *lines,
             "",
-            f"python -m vlm_lit {verb} <action> --help lists an action's options.",
+            f"{program()} {verb} <action> --help lists an action's options.",
         ]
     )
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def run(verb: str, arguments: Sequence[str]) -> int:
     """Parse the options, read the study's runs, write and print; the exit status."""
-    parser = OptionParser(f"python -m vlm_lit {verb}", description=__doc__, allow_abbrev=False)
+    parser = OptionParser(verb, description=__doc__)
     parser.add_argument("file", type=Path, metavar="FILE", help="the study's YAML file")
     parser.add_argument("--output", type=Path, help="folder for the report; otherwise report/ in the study's own")
     parser.add_argument(

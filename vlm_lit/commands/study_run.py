@@ -32,7 +32,7 @@ def run(verb: str, arguments: Sequence[str]) -> int:
 
 
 def _parser(verb: str) -> OptionParser:
-    parser = OptionParser(f"python -m vlm_lit {verb}", description=__doc__, allow_abbrev=False)
+    parser = OptionParser(verb, description=__doc__)
     parser.add_argument("file", type=Path, metavar="FILE", help="the study's YAML file")
     parser.add_argument(
         "--storage", metavar="URL",

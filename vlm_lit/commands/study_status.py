@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def run(verb: str, arguments: Sequence[str]) -> int:
     """Parse the options, look and print; the exit status."""
-    parser = OptionParser(f"python -m vlm_lit {verb}", description=__doc__, allow_abbrev=False)
+    parser = OptionParser(verb, description=__doc__)
     parser.add_argument("file", type=Path, metavar="FILE", help="the study's YAML file")
     parser.add_argument("--storage", metavar="URL", help="the queue's, where `study run` was given one")
     print(_status(parser.parse_args(arguments)))

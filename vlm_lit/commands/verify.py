@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vlm_lit.commands.early_check import check
 from vlm_lit.commands.options import OptionParser, whole_number
 from vlm_lit.schema import ConfigError
 
@@ -26,11 +27,12 @@ def run(verb: str, arguments: Sequence[str]) -> int:
     Raises:
         VlmLitError: whatever `fit` would refuse.
     """
-    parser = OptionParser(f"python -m vlm_lit {verb}", description=__doc__, epilog=_EPILOG, allow_abbrev=False)
-    parser.add_argument("--conversations", type=whole_number(2), default=8, help="how many to compute on; default: 8")
-    parser.add_argument("--format", choices=("text", "json"), default="text", help="default: text")
+    parser = OptionParser(verb, description=__doc__, epilog=_EPILOG)
+    parser.add_argument("--conversations", type=whole_number(2), default=8, help="how many to compute on")
+    parser.add_argument("--format", choices=("text", "json"), default="text", help="what to write")
     parser.add_argument("--output", type=Path, help="file to write instead of standard output")
     options, of_fit = parser.parse_known_args(arguments)
+    check("fit", of_fit)
     with redirect_stdout(sys.stderr):
         found = _equalities(options.conversations, of_fit)
     text = json.dumps([asdict(equality) for equality in found], indent=2) + "\n"

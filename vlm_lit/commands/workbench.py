@@ -12,7 +12,7 @@ from vlm_lit.schema import ConfigError
 
 def run(verb: str, arguments: Sequence[str]) -> int:
     """Parse the options and write the folder; the exit status."""
-    parser = OptionParser(f"python -m vlm_lit {verb}", description=__doc__, allow_abbrev=False)
+    parser = OptionParser(verb, description=__doc__)
     parser.add_argument("--output", type=Path, help="folder to write: images/, *.json, base/")
     parser.add_argument("--train_images", type=whole_number(1), default=1000)
     parser.add_argument("--val_images", type=whole_number(1), default=50)

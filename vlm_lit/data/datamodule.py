@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -23,9 +24,11 @@ from vlm_lit.data.over_length import OverLength, OverLengthPolicy
 from vlm_lit.data.packing import likely_longest, size_of
 from vlm_lit.data.processors import IMAGE_BACKEND, ImageBackend, check_image_backend, load_processor
 from vlm_lit.data.prompt_windows import PromptWindows, prompt_windows
-from vlm_lit.data.sampler import WindowSampler, steps_per_pass
+from vlm_lit.data.run_length import RunLength, length_of, lightning_length, searches_learning_rate
+from vlm_lit.data.sampler import PassSampler, WindowSampler, steps_per_pass
 from vlm_lit.data.sources import ConversationDataset, SourceSettings, StreamedWindows, open_source
 from vlm_lit.schema import ConfigError, PromptWindow, RecordError, StepWindow, raised
+from vlm_lit.written_settings import as_settings
 
 ValidateBy = Literal["both", "answers", "loss"]
 
@@ -108,7 +111,8 @@ class ConversationDataModule(LightningDataModule):
             if value < 1:
                 raise ConfigError(f"data.{name} is {value}; it must be at least 1.")
         self.model_id, self.revision, self.image_backend = model_id, revision, image_backend
-        self.sources = {"train": train, "val": val, "test": test, "predict": predict}
+        given: dict[str, object] = {"train": train, "val": val, "test": test, "predict": predict}
+        self.sources = {split: _source(source, f"data.{split}") for split, source in given.items()}
         self.prompt, self.system = prompt, system
         self.effective_batch, self.eval_batch = effective_batch, eval_batch
         self.probes_micro_batch, self.micro_tokens = micro_batch == "auto", micro_tokens
@@ -149,6 +153,10 @@ class ConversationDataModule(LightningDataModule):
                 f"data.blind is {self.blind}, which is for evaluations: a model trains on its images. Leave it out of "
                 "fit, and give it to test, validate or predict."
             )
+        self._start = 0  # an earlier run may have been a resumed one
+        if self.trainer is not None:
+            # The data is shared out here; Lightning's sampler would repeat conversations to even the ranks out.
+            self.trainer._accelerator_connector.use_distributed_sampler = False
         needed = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",), "predict": ("predict",)}[stage]
         for split in needed:
             if split not in self.datasets and self.sources[split] is not None:
@@ -177,19 +185,22 @@ class ConversationDataModule(LightningDataModule):
             raise ConfigError(
                 "A streamed data set has no known length: set trainer.max_steps, and val_check_interval in steps."
             )
-        return steps_per_pass(len(train), self.effective_batch, getattr(self.trainer, "pass_limit", None))
+        return steps_per_pass(len(train), self.effective_batch, self._length.pass_limit)
 
     @property
     def total_steps(self) -> int:
         """Optimizer steps of the whole run: `max_epochs` passes, or `max_steps` if that is fewer."""
         assert self.trainer is not None
-        most = int(self.trainer.max_steps)
-        if isinstance(self.datasets["train"], StreamedWindows) and most > 0:
+        most, passes = int(self.trainer.max_steps), self._length.passes
+        if most > 0 and (passes is None or isinstance(self.datasets["train"], StreamedWindows)):
             return most
-        passes: int | None = getattr(self.trainer, "passes", None)
-        if passes is None or passes < 0:
-            return most if most > 0 else self.steps_per_pass
-        return min(passes * self.steps_per_pass, most) if most > 0 else passes * self.steps_per_pass
+        steps = (passes or 1) * self.steps_per_pass
+        return min(steps, most) if most > 0 else steps
+
+    @property
+    def _length(self) -> RunLength:
+        assert self.trainer is not None
+        return length_of(self.trainer) or lightning_length(self.trainer)
 
     # Loaders -----------------------------------------------------------------------------------------------------
 
@@ -206,7 +217,11 @@ class ConversationDataModule(LightningDataModule):
         if isinstance(train, StreamedWindows):
             windows = train.arranged(self.effective_batch, self.total_steps, self.seed, self._start, rank, world)
             return self._loader(windows, collate_fn=collator, batch_size=None)
-        return self._loader(train, collate_fn=collator, batch_sampler=self._sampler(train))
+        sampler: WindowSampler | PassSampler = self._sampler(train)
+        if length_of(self.trainer) is None:
+            # A module of the user's own under Lightning's Trainer: its epochs are the passes.
+            sampler = PassSampler(sampler, lambda: self.trainer.current_epoch, self._start)  # type: ignore[union-attr]
+        return self._loader(train, collate_fn=collator, batch_sampler=sampler)
 
     def _stored(self) -> FeatureStore | None:
         """The feature store, filled when first asked for: the model is on its device by then."""
@@ -225,10 +240,13 @@ class ConversationDataModule(LightningDataModule):
 
     def _sampler(self, train: ConversationDataset) -> WindowSampler:
         assert self.trainer is not None
+        steps = self.total_steps
+        if searches_learning_rate(self.trainer):  # as many as it asks for, however long the run
+            steps = max((self._length.passes or 1) * self.steps_per_pass, int(self.trainer.max_steps))
         return WindowSampler(
             len(train),
             window=self.effective_batch,
-            steps=self.total_steps,
+            steps=steps,
             seed=self.seed,
             start=self._start,
             rank=self.trainer.global_rank,
@@ -236,6 +254,7 @@ class ConversationDataModule(LightningDataModule):
             limit=self.steps_per_pass,
             groups=train.image_keys if self.packing else None,
             most=self.questions_per_row,
+            repeated=self._length.repeated,
         )
 
     def window(self, step: int) -> StepWindow | None:
@@ -332,11 +351,20 @@ class ConversationDataModule(LightningDataModule):
     def state_dict(self) -> dict[str, int]:
         """How many optimizer steps are done: all that the data order needs to go on."""
         assert self.trainer is not None
+        if length_of(self.trainer) is None:  # a module of the user's own may step when it likes
+            return {"step": self.trainer.fit_loop.epoch_loop.batch_progress.total.processed}
         return {"step": self.trainer.global_step}
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
         """Go on behind the steps that are done."""
         self._start = state_dict["step"]
+
+
+def _source(given: object, name: str) -> SourceSettings | None:
+    """A source as it is given in Python: settings, a mapping of them, or a path alone."""
+    if isinstance(given, (str, Path)):
+        return SourceSettings(path=str(given))
+    return as_settings(SourceSettings, given, name) if given is not None else None
 
 
 def _begin_worker(worker: int) -> None:

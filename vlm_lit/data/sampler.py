@@ -6,7 +6,7 @@ N = conversations, W = window: the conversations of one optimizer step over all 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 
 import torch
 from torch.utils.data import Sampler
@@ -61,6 +61,7 @@ class WindowSampler(Sampler[list[int]]):
         limit: steps after which a pass ends early; null for whole passes.
         rank, world: this process among all.
         groups, most: conversations to visit together, see `epoch_order`.
+        repeated: every pass is the first one again.
     """
 
     def __init__(
@@ -76,12 +77,13 @@ class WindowSampler(Sampler[list[int]]):
         limit: int | None = None,
         groups: Sequence[Hashable | None] | None = None,
         most: int = 1,
+        repeated: bool = False,
     ) -> None:
         if n < 1:
             raise ConfigError("The training data holds no conversation.")
         self.n, self.window, self.steps, self.seed = n, window, steps, seed
         self.start, self.rank, self.world = start, rank, world
-        self.groups, self.most = groups, most
+        self.groups, self.most, self.repeated = groups, most, repeated
         self._order: tuple[int, tuple[int, ...]] | None = None
         self.pass_steps = limit if limit is not None else steps_per_epoch(n, window)
 
@@ -96,7 +98,7 @@ class WindowSampler(Sampler[list[int]]):
     def indices(self, step: int) -> list[int]:
         """This rank's conversations of optimizer step `step`."""
         epoch, k = divmod(step, self.pass_steps)
-        whole = self._epoch(epoch)[k * self.window : (k + 1) * self.window]
+        whole = self._epoch(0 if self.repeated else epoch)[k * self.window : (k + 1) * self.window]
         # Neighbours stay on one rank, since they may show one image.
         begin, end = (len(whole) * rank // self.world for rank in (self.rank, self.rank + 1))
         return list(whole[begin:end])
@@ -105,6 +107,29 @@ class WindowSampler(Sampler[list[int]]):
         if self._order is None or self._order[0] != epoch:
             self._order = epoch, epoch_order(self.n, self.seed, epoch, self.groups, self.most)
         return self._order[1]
+
+
+class PassSampler(Sampler[list[int]]):
+    """The same steps for a loop that counts its epochs itself: each walk is one pass, the one the loop is in.
+
+    Args:
+        steps: what each step of the run sees.
+        current_pass: the pass that a walk begins.
+        start: steps that were done before a resumption; the first walk goes on behind them.
+    """
+
+    def __init__(self, steps: WindowSampler, current_pass: Callable[[], int], start: int = 0) -> None:
+        self.steps, self.current_pass, self.start = steps, current_pass, start
+
+    def __len__(self) -> int:
+        return steps_per_epoch(self.steps.n, self.steps.window)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        size = self.steps.pass_steps
+        first = self.start or self.current_pass() * size
+        self.start = 0
+        for step in range(first, (first // size + 1) * size):
+            yield self.steps.indices(step)
 
 
 def steps_per_epoch(n: int, window: int) -> int:

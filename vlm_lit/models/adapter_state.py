@@ -78,6 +78,9 @@ def _replace(staging: Path, directory: Path) -> None:
         old = Path(tempfile.mkdtemp(prefix=f".{directory.name}-old-", dir=directory.parent))
         os.replace(directory, old / "adapter")
         os.replace(staging, directory)
+        for path in (old / "adapter").iterdir():
+            if not (directory / path.name).exists():  # somebody else's
+                os.replace(path, directory / path.name)
         shutil.rmtree(old)
     else:
         os.replace(staging, directory)

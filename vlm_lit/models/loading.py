@@ -10,6 +10,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForImageTextToText, PretrainedConfig, PreTrainedModel
 
 from vlm_lit.models.families import PART_NAMES, Family, family_of, owner_of
+from vlm_lit.models.loading_bar import without_loading_bar
 from vlm_lit.models.parts import PartsSettings
 from vlm_lit.models.quantization import (
     DTYPES,
@@ -71,15 +72,16 @@ def load_base(
     refuse_tied_head(config, parts)
     bits = quantization_config(parts.precisions, family, quantization)
     try:
-        model = AutoModelForImageTextToText.from_pretrained(
-            model_id,
-            revision=revision,
-            dtype=load_dtype(parts),
-            quantization_config=bits,
-            attn_implementation=attention,
-            device_map={"": device} if device is not None and device.type != "cpu" else None,
-            use_safetensors=True,
-        )
+        with without_loading_bar():
+            model = AutoModelForImageTextToText.from_pretrained(
+                model_id,
+                revision=revision,
+                dtype=load_dtype(parts),
+                quantization_config=bits,
+                attn_implementation=attention,
+                device_map={"": device} if device is not None and device.type != "cpu" else None,
+                use_safetensors=True,
+            )
     except (OSError, ValueError, SafetensorError) as error:
         reason = str(error).strip().split("\n")[0]
         raise ConfigError(f"The weights of {model_id!r} cannot be loaded: {reason}. Fetch them again.") from error

@@ -22,6 +22,7 @@ from torch import nn
 from transformers import AutoModelForImageTextToText, GenerationConfig, PreTrainedModel
 
 from vlm_lit.models.adapter_state import load_adapter
+from vlm_lit.models.loading_bar import without_loading_bar
 from vlm_lit.schema import ConfigError
 
 # Named one by one: a folder of one's own may hold more, and what is copied may be published.
@@ -41,9 +42,10 @@ def load_model(folder: Path, dtype: torch.dtype | None = None) -> PreTrainedMode
         ConfigError: it cannot be read, or its weights are not exactly those the architecture has.
     """
     try:
-        model, info = AutoModelForImageTextToText.from_pretrained(
-            folder, dtype=dtype or "auto", use_safetensors=True, output_loading_info=True
-        )
+        with without_loading_bar():
+            model, info = AutoModelForImageTextToText.from_pretrained(
+                folder, dtype=dtype or "auto", use_safetensors=True, output_loading_info=True
+            )
     except (OSError, ValueError, SafetensorError) as error:
         reason = str(error).strip().split("\n")[0]
         raise ConfigError(f"The weights in {folder} cannot be loaded: {reason}. Fetch them again.") from error

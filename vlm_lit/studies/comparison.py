@@ -11,8 +11,16 @@ from typing import Final
 from vlm_lit.studies.alignment import Alignment, Item
 from vlm_lit.studies.bootstrap import FEWEST, BootstrapInterval, mean_difference_bootstrap
 from vlm_lit.studies.figures import FigureDifference, figure_differences
-from vlm_lit.studies.significance import DETECTABLE, McNemar, Tally, correlation, holm, mcnemar, tally
-from vlm_lit.studies.statistics import ErrorKind, Interval, PairedDifference, mean_interval, paired_difference
+from vlm_lit.studies.significance import DETECTABLE, McNemar, Tally, correlation, holm, holm_levels, mcnemar, tally
+from vlm_lit.studies.statistics import (
+    ErrorKind,
+    Interval,
+    PairedDifference,
+    at_level,
+    cut,
+    mean_interval,
+    paired_difference,
+)
 from vlm_lit.studies.systems import System
 from vlm_lit.studies.wording import verdict
 
@@ -36,6 +44,11 @@ class Standing:
     mean: float
     interval: Interval | None
 
+    @property
+    def bounds(self) -> tuple[float, float] | None:
+        """The interval's ends, cut where no mean score can be."""
+        return cut((self.interval.low, self.interval.high), 0.0, 1.0) if self.interval else None
+
 
 @dataclass(frozen=True, kw_only=True)
 class Pair:
@@ -44,7 +57,8 @@ class Pair:
     `difference`, `p_holm` and `mde` (smallest difference found in four trials of five) are None where all items show
     one image. `figures` are those of the metric that are no means. Of a group, neither they nor `bootstrap` are
     computed. `p_holm` corrects for the pairs compared, in a group
-    for the groups of that pair.
+    for the groups of that pair. `level` is that of the interval beside the verdict: 95 %, or more where Holm's
+    procedure tests this pair more strictly.
     """
 
     a: str
@@ -60,10 +74,22 @@ class Pair:
     tally: Tally
     figures: tuple[FigureDifference, ...] = ()
     p_holm: float | None = None
+    level: float = 0.95
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """The one interval that is quoted: Student's t at `level`, cut where no difference can be.
+
+        It leaves out 0 exactly where the verdict names a system.
+        """
+        if self.difference is None:
+            return None
+        found = at_level(self.difference, self.level)
+        return cut((found.low, found.high), -1.0, 1.0)
 
     @property
     def gap(self) -> float:
-        """The mean of a less the mean of b."""
+        """The mean of a minus the mean of b."""
         return self.difference.difference if self.difference else self.mean_a - self.mean_b
 
     @property
@@ -77,7 +103,9 @@ class Pair:
         if self.tally.ties == self.n:
             return "no difference detectable (the same score on every item)"
         p = self.difference.p if self.difference else None
-        return verdict(self.a, self.b, difference=self.gap, p=p, p_corrected=self.p_holm, mde=self.mde)
+        return verdict(
+            self.a, self.b, difference=self.gap, p=p, p_corrected=self.p_holm, mde=self.mde, images=self.clusters,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,10 +209,14 @@ def _pair(
 
 
 def _corrected(pairs: Sequence[Pair]) -> list[Pair]:
-    """The pairs with `p_holm`, as one family."""
+    """The pairs with `p_holm` and the intervals' `level`, as one family."""
     family = [pair.difference.p for pair in pairs if pair.difference]
-    values = iter(holm(family))
-    return [replace(pair, p_holm=next(values)) if pair.difference else pair for pair in pairs]
+    found = iter(zip(holm(family), holm_levels(family), strict=True))
+    return [_at(pair, *next(found)) if pair.difference else pair for pair in pairs]
+
+
+def _at(pair: Pair, p_holm: float, alpha: float) -> Pair:
+    return replace(pair, p_holm=p_holm, level=1 - alpha)
 
 
 def _groups(

@@ -6,13 +6,22 @@ from collections.abc import Sequence
 
 from vlm_lit.studies.comparison import Comparison, Pair
 from vlm_lit.studies.exports import bounds
+from vlm_lit.studies.headline import headline
 from vlm_lit.studies.notes import notes
+from vlm_lit.studies.weights import WEIGHTS
 from vlm_lit.studies.wording import p_value, percent, points
 
 
 def as_text(comparison: Comparison) -> str:
     """Systems, pairs and groups in aligned columns, then the notes. Scores are percent, differences points."""
-    parts = [_systems(comparison), _pairs(comparison), _groups(comparison), "\n".join(notes(comparison))]
+    parts = [
+        "\n".join(headline(comparison)),
+        _systems(comparison),
+        _weights(comparison),
+        _pairs(comparison),
+        _groups(comparison),
+        "\n".join(notes(comparison)),
+    ]
     lines = "\n\n".join(part for part in parts if part).splitlines()
     text = "".join(f"{printable(line)}\n" for line in lines)
     return text.replace("\N{MINUS SIGN}", "-")  # not every terminal's encoding has it
@@ -21,7 +30,7 @@ def as_text(comparison: Comparison) -> str:
 def _systems(comparison: Comparison) -> str:
     if not comparison.standings:
         return f"{len(comparison.items):,} items, {comparison.images:,} images, no scores"
-    rows = [(s.system.name, percent(s.mean), bounds(s.interval, percent)) for s in comparison.standings]
+    rows = [(s.system.name, percent(s.mean), bounds(s.bounds, percent)) for s in comparison.standings]
     n = len(comparison.judged)
     images = len({item.cluster for item in comparison.judged})
     title = f"{n:,} items, {images:,} images"
@@ -29,15 +38,22 @@ def _systems(comparison: Comparison) -> str:
     return f"{metric or 'mean score'}, {title}\n" + aligned([("", "mean %", "95 % interval"), *rows])
 
 
+def _weights(comparison: Comparison) -> str:
+    """What each system is, where its files tell."""
+    known = [(s.name, s.facts.shown[WEIGHTS]) for s in comparison.systems if WEIGHTS in s.facts.shown]
+    return aligned(known) if known else ""
+
+
 def _pairs(comparison: Comparison) -> str:
     p = "p (Holm)" if len(comparison.pairs) > 1 else "p"
-    header = ("a - b (points)", "difference", "95 % interval", p, "wins/ties/losses", "")
+    interval = "95 % interval (Holm)" if len(comparison.pairs) > 1 else "95 % interval"
+    header = ("a - b (points)", "difference", interval, p, "wins/ties/losses", "")
     rows = [(f"{pair.a} - {pair.b}", *_cells(pair)) for pair in comparison.pairs]
     return aligned([header, *rows]) if rows else ""
 
 
 def _groups(comparison: Comparison) -> str:
-    header = ("", "n", "difference", "95 % interval", "p (Holm)", "wins/ties/losses", "")
+    header = ("", "n", "difference", "95 % interval (Holm)", "p (Holm)", "wins/ties/losses", "")
     tables = []
     for column, pair in enumerate(comparison.pairs):
         rows = [(f"{g.name}/{g.value}", f"{g.n:,}", *_cells(g.pairs[column])) for g in comparison.groups]
@@ -49,7 +65,7 @@ def _groups(comparison: Comparison) -> str:
 def _cells(pair: Pair) -> tuple[str, ...]:
     count = f"{pair.tally.wins}/{pair.tally.ties}/{pair.tally.losses}"
     p = p_value(pair.p_holm) if pair.p_holm is not None else ""
-    return points(pair.gap), bounds(pair.difference, points), p, count, pair.verdict
+    return points(pair.gap), bounds(pair.interval, points), p, count, pair.verdict
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> str:

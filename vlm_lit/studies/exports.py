@@ -7,16 +7,23 @@ import io
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from typing import Final
 
 from vlm_lit.studies.comparison import OVERALL, Comparison, Pair, Standing
+from vlm_lit.studies.headline import headline
 from vlm_lit.studies.notes import notes
-from vlm_lit.studies.statistics import Interval, PairedDifference
 from vlm_lit.studies.tables import in_csv, in_markdown, latex_table, markdown_table
 from vlm_lit.studies.wording import p_value, percent, points
 
+_INTERVAL: Final = "95 % interval"
+_CORRECTED: Final = "95 % interval (Holm)"
+
 
 def as_json(comparison: Comparison) -> str:
-    """All figures as fractions; null where all items show one image, or where something does not apply."""
+    """All figures as fractions; null where all items show one image, or where something does not apply.
+
+    `ci95` of a pair has the `level` at which Holm's procedure tests it, so that all of them together have 95 %.
+    """
     content = {
         "pairs": [_pair(pair) for pair in comparison.pairs],
         "systems": [_standing(standing) for standing in comparison.standings],
@@ -24,6 +31,7 @@ def as_json(comparison: Comparison) -> str:
             {"group": g.name, "value": g.value, "n": g.n, "pairs": [_pair(pair) for pair in g.pairs]}
             for g in comparison.groups
         ],
+        "headline": headline(comparison),
         "notes": notes(comparison),
     }
     return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
@@ -37,7 +45,7 @@ def _standing(standing: Standing) -> dict[str, object]:
         "metric": system.metric,
         "mean": standing.mean,
         "se_clustered": interval.se if interval else None,
-        "ci95": [interval.low, interval.high] if interval else None,
+        "ci95": list(standing.bounds) if standing.bounds else None,
         "overall": system.overall,
         "unparsed": system.unparsed,
     }
@@ -57,7 +65,8 @@ def _pair(pair: Pair) -> dict[str, object]:
             "mean": pair.gap,
             "se": found.plain_se if found else None,
             "se_clustered": found.se if found else None,
-            "ci95": [found.low, found.high] if found else None,
+            "ci95": list(pair.interval) if pair.interval else None,
+            "level": pair.level if pair.interval else None,
             "p": found.p if found else None,
         },
         "bootstrap": {"ci95": [draws.low, draws.high], "resamples": draws.resamples, "seed": draws.seed}
@@ -89,7 +98,7 @@ def as_csv(comparison: Comparison) -> str:
     lines.writerow([*names, "low", "high", "p", "p_holm", "wins", "ties", "losses", "mde", "verdict"])
     for group, value, pair in _every_pair(comparison):
         found = pair.difference
-        errors = (found.plain_se, found.se, found.low, found.high, found.p) if found else ("",) * 5
+        errors = (found.plain_se, found.se, *(pair.interval or ()), found.p) if found else ("",) * 5
         counts = (pair.tally.wins, pair.tally.ties, pair.tally.losses)
         figures = (pair.n, pair.clusters, pair.mean_a, pair.mean_b, pair.gap)
         lines.writerow(
@@ -114,8 +123,10 @@ def _every_pair(comparison: Comparison) -> list[tuple[str, str, Pair]]:
 def as_markdown(comparison: Comparison) -> str:
     """The tables of systems, pairs and groups, and the notes."""
     tables = [markdown_table(header, rows) for header, rows in _tables(comparison)]
-    said = "\n".join(f"- {note}" for note in in_markdown(notes(comparison)))
-    return "\n\n".join([*tables, said]).strip() + "\n"
+    first, said = (
+        "\n".join(f"- {line}" for line in in_markdown(lines)) for lines in (headline(comparison), notes(comparison))
+    )
+    return "\n\n".join(part for part in [first, *tables, said] if part).strip() + "\n"
 
 
 def as_latex(comparison: Comparison) -> str:
@@ -126,20 +137,21 @@ def as_latex(comparison: Comparison) -> str:
 
 def _numbers(header: Sequence[str]) -> int:
     """How many of the columns, from the right, hold figures; a verdict is words."""
-    return sum(name in ("n", "mean", "difference", "p", "p (Holm)", "95 % interval") for name in header)
+    return sum(name in ("n", "mean", "difference", "p", "p (Holm)", _INTERVAL, _CORRECTED) for name in header)
 
 
 Table = tuple[Sequence[str], list[Sequence[str]]]
 
 
 def _tables(comparison: Comparison) -> list[Table]:
-    systems: Table = ("system", "n", "mean", "95 % interval"), [_system_row(s) for s in comparison.standings]
+    systems: Table = ("system", "n", "mean", _INTERVAL), [_system_row(s) for s in comparison.standings]
+    interval = _CORRECTED if len(comparison.pairs) > 1 else _INTERVAL
     pairs: Table = (
-        ("pair (a - b)", "verdict", "n", "difference", "95 % interval", "p", "p (Holm)"),
+        ("pair (a - b)", "verdict", "n", "difference", interval, "p", "p (Holm)"),
         [(f"{p.a} - {p.b}", p.verdict, *_figures(p)) for p in comparison.pairs],
     )
     groups: Table = (
-        ("group", "pair", "verdict", "n", "difference", "95 % interval", "p", "p (Holm)"),
+        ("group", "pair", "verdict", "n", "difference", _CORRECTED, "p", "p (Holm)"),
         [
             (f"{g.name}: {g.value}", f"{p.a} - {p.b}", p.verdict, *_figures(p))
             for g in comparison.groups
@@ -151,18 +163,15 @@ def _tables(comparison: Comparison) -> list[Table]:
 
 def _system_row(standing: Standing) -> tuple[str, ...]:
     n = f"{standing.interval.n:,}" if standing.interval else ""
-    return standing.system.name, n, percent(standing.mean), bounds(standing.interval, percent)
+    return standing.system.name, n, percent(standing.mean), bounds(standing.bounds, percent)
 
 
 def _figures(pair: Pair) -> tuple[str, ...]:
     p = p_value(pair.difference.p) if pair.difference else ""
     corrected = p_value(pair.p_holm) if pair.p_holm is not None else ""
-    return f"{pair.n:,}", points(pair.gap), bounds(pair.difference, points), p, corrected
+    return f"{pair.n:,}", points(pair.gap), bounds(pair.interval, points), p, corrected
 
 
-def bounds(interval: Interval | PairedDifference | None, shown: Callable[[float], str]) -> str:
-    """`[48.9, 57.3]`, cut where no mean score or difference can be; empty where there is no interval."""
-    if interval is None:
-        return ""
-    floor = 0.0 if isinstance(interval, Interval) else -1.0
-    return f"[{shown(max(interval.low, floor))}, {shown(min(interval.high, 1.0))}]"
+def bounds(interval: tuple[float, float] | None, shown: Callable[[float], str]) -> str:
+    """`[48.9, 57.3]`; empty where there is no interval."""
+    return "" if interval is None else f"[{shown(interval[0])}, {shown(interval[1])}]"

@@ -12,6 +12,7 @@ from typing import Any, Final
 import yaml
 
 from vlm_lit.schema import VlmLitError
+from vlm_lit.studies.weights import WEIGHTS, weights_of
 
 # In a config, from its root; a run's own classes may lack some of them.
 _SETTINGS: Final = {
@@ -53,6 +54,7 @@ def read_facts(predictions: Path) -> Facts:
     names = ["config.yaml" if verb == "fit" else f"config.{verb}.yaml" for verb in verbs]
     config = next((_config(folder / name) for name in names if (folder / name).is_file()), {})
     shown = {
+        WEIGHTS: weights_of(folder, results, config),
         "model": _text(results.get("model_id") or _at(config, "model.init_args.model_id")),
         "optimizer steps": _text(results.get("global_step")),
         **{name: _text(_at(config, key)) for name, key in _SETTINGS.items()},

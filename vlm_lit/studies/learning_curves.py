@@ -10,6 +10,7 @@ from typing import Final
 import numpy as np
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from vlm_lit.curve_tags import logged_as
 from vlm_lit.studies.bootstrap import Floats
 
 LOSS: Final = "train/loss"
@@ -62,7 +63,7 @@ def _events(path: Path) -> dict[str, Curve]:
     """One file's scalars, their `seconds` still the clock's."""
     events = EventAccumulator(str(path), size_guidance={"scalars": 0, "images": 1, "tensors": 1})
     events.Reload()
-    tags = {name: events.Scalars(name) for name in events.Tags()["scalars"]}
+    tags = {logged_as(tag): events.Scalars(tag) for tag in events.Tags()["scalars"]}
     return {
         name: Curve(
             steps=tuple(point.step + 1 for point in points),  # Lightning counts the first step as 0

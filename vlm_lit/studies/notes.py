@@ -8,11 +8,11 @@ from typing import Final
 
 from vlm_lit.studies.comparison import Comparison
 from vlm_lit.studies.facts import AS_THEY_ARE
-from vlm_lit.studies.wording import percent
+from vlm_lit.studies.wording import FEWEST_IMAGES, percent, points
 
-FEW_IMAGES: Final = 30
 _SAME: Final = ("max new tokens", "prompt", "system prompt", "data")  # what a fair comparison keeps
 _ROUNDING: Final = 1e-6
+_APART: Final = 0.2  # of an interval's width; what is closer reads the same
 _BLIND: Final = {"blank": "With blank pictures", "shuffled": "With shuffled pictures", "dropped": "Without pictures"}
 
 
@@ -25,6 +25,7 @@ def notes(comparison: Comparison) -> list[str]:
         *_own_figures(comparison),
         *_unread(comparison),
         *_images(comparison),
+        *_two_intervals(comparison),
         *_seeds(comparison),
     ]
 
@@ -102,10 +103,31 @@ def _images(comparison: Comparison) -> Iterator[str]:
     clusters = len({item.cluster for item in comparison.judged})
     if clusters == 1:
         yield "All judged items show one image: what that says about other images cannot be estimated, so no intervals."
-    elif 1 < clusters < FEW_IMAGES:
+    elif 1 < clusters < FEWEST_IMAGES:
         yield f"Only {clusters} images: the intervals are rough, and other images may well fall outside them."
     if any(pair.difference and pair.difference.se == 0 and pair.gap for pair in comparison.pairs):
         yield "An interval of no width says that the images agree, not that the value is certain."
+
+
+def _two_intervals(comparison: Comparison) -> Iterator[str]:
+    """Where the bootstrap says something else than Student's t, and which of them is quoted."""
+    for pair in comparison.pairs:
+        found, draws = pair.difference, pair.bootstrap
+        if found is None or draws is None:
+            continue
+        if found.low < -1 or found.high > 1:
+            yield (
+                f"{pair.a} - {pair.b}: Student's t reaches beyond 100 points, where no difference can be; the interval "
+                "is cut there."
+            )
+        low, high = max(found.low, -1.0), min(found.high, 1.0)
+        apart = max(abs(low - draws.low), abs(high - draws.high)) > _APART * (high - low)
+        if apart or (low <= 0 <= high) != (draws.low <= 0 <= draws.high):
+            yield (
+                f"{pair.a} - {pair.b}: two methods differ. Student's t gives {points(low)} to {points(high)} and is "
+                f"quoted; the bootstrap gives {points(draws.low)} to {points(draws.high)}. Student's t allows for the "
+                f"spread being known from {pair.clusters} images only, the bootstrap does not (95 %, this pair alone)."
+            )
 
 
 def _seeds(comparison: Comparison) -> Iterator[str]:

@@ -10,12 +10,12 @@ from vlm_lit.plot_style import COLOURS
 from vlm_lit.studies.alignment import Item, metric_text
 from vlm_lit.studies.comparison import Comparison
 from vlm_lit.studies.examples import selections
+from vlm_lit.studies.headline import headline
 from vlm_lit.studies.marked_text import Segments, marked
 from vlm_lit.studies.notes import notes
 from vlm_lit.studies.pictures import Picture, picture
 from vlm_lit.studies.plots import MOST_GROUPS, forest_plot, means_plot, shown_groups
 from vlm_lit.studies.templates import environment
-from vlm_lit.studies.wording import sentence
 
 _TEMPLATE: Final = "comparison.html.j2"
 _PANELS: Final = 3  # differences side by side in one plot
@@ -73,7 +73,7 @@ def as_page(comparison: Comparison, *, examples: int) -> str:
             title=" · ".join(system.name for system in comparison.systems),
             metric=next((metric_text(s.system) for s in comparison.standings if s.system.metric), None),
             judged_images=len({item.cluster for item in comparison.judged}),
-            sentences=_sentences(comparison),
+            sentences=headline(comparison),
             notes=notes(comparison),
             facts=_facts(comparison),
             colours=colours,
@@ -91,19 +91,6 @@ def as_page(comparison: Comparison, *, examples: int) -> str:
 def colours_of(comparison: Comparison) -> dict[str, str]:
     """A colour for each system's name."""
     return {system.name: COLOURS[i % len(COLOURS)] for i, system in enumerate(comparison.systems)}
-
-
-def _sentences(comparison: Comparison) -> list[str]:
-    return [
-        sentence(
-            pair.a,
-            pair.b,
-            difference=pair.gap,
-            interval=(pair.difference.low, pair.difference.high) if pair.difference else None,
-            judged=pair.verdict,
-        )
-        for pair in comparison.pairs
-    ]
 
 
 def _facts(comparison: Comparison) -> list[tuple[str, list[str]]]:

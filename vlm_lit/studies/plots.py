@@ -24,8 +24,8 @@ def means_plot(standings: Sequence[Standing], colours: Sequence[str]) -> str:
         figure = Figure(figsize=(9, 0.75 + 0.42 * len(standings)), layout="constrained")
         axes = figure.subplots()
         for row, (standing, colour) in enumerate(zip(standings, colours, strict=True)):
-            if standing.interval:
-                low, high = max(standing.interval.low, 0.0), min(standing.interval.high, 1.0)
+            if standing.bounds:
+                low, high = standing.bounds
                 axes.plot([100 * low, 100 * high], [row, row], color=colour, linewidth=3, solid_capstyle="butt")
             axes.plot(100 * standing.mean, row, "o", color=colour, markersize=8)
         _rows(axes, [standing.system.name for standing in standings])
@@ -59,8 +59,8 @@ def _panel(axes: Axes, rows: Sequence[Pair]) -> None:
     axes.axvline(0, color=INK, linewidth=0.8)
     for row, pair in enumerate(rows):
         sure = pair.verdict.endswith(" better")
-        if pair.difference:
-            low, high = max(pair.difference.low, -1.0), min(pair.difference.high, 1.0)
+        if pair.interval:
+            low, high = pair.interval
             axes.plot([100 * low, 100 * high], [row, row], color=INK, linewidth=2.4 if row == 0 else 1.4)
         face = INK if sure else "white"
         axes.plot(100 * pair.gap, row, "D" if row == 0 else "o", color=INK, markerfacecolor=face, markersize=6)

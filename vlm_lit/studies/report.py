@@ -13,19 +13,30 @@ from vlm_lit.studies.report_costs import AdapterSize
 from vlm_lit.studies.report_runs import StudyRun, read_study_runs
 from vlm_lit.studies.report_scores import StudyScores, read_study_scores
 from vlm_lit.studies.seed_statistics import SeededMean, seeded_mean
-from vlm_lit.studies.significance import holm
+from vlm_lit.studies.significance import holm, holm_levels
+from vlm_lit.studies.statistics import cut
 from vlm_lit.studies.study_file import Study
-from vlm_lit.studies.wording import SIGNIFICANT
+from vlm_lit.studies.wording import FEWEST_IMAGES, FEWEST_SEEDS, SIGNIFICANT
 
 
 @dataclass(frozen=True, kw_only=True)
 class Versus:
-    """A setting less another over their common `seeds`, question by question; `p_holm` corrects for the family."""
+    """A setting minus another over their common `seeds`, question by question; `p_holm` corrects for the family.
+
+    `level` is that of the interval beside it: 95 %, or more where Holm's procedure tests this one more strictly.
+    """
 
     name: str
     difference: SeededMean
     seeds: tuple[int, ...]
     p_holm: float | None = None
+    level: float = 0.95
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """The one interval that is quoted: it leaves out 0 exactly where `p_holm` finds a difference."""
+        found = self.difference.at_level(self.level)
+        return found and cut(found, -1.0, 1.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,19 +65,39 @@ class Setting:
 
 @dataclass(frozen=True, kw_only=True)
 class Best:
-    """The setting with the highest mean of `ranked` ones, less each it shares a seed with; Holm over these."""
+    """The setting with the highest mean of `ranked` ones, minus each it shares a seed with; Holm over these."""
 
     name: str
     others: tuple[Versus, ...]
     ranked: int
 
     @property
-    def is_beyond_doubt(self) -> bool:
-        """Whether it is better than every other one, corrected for their number."""
+    def images(self) -> int:
+        """How many images it was compared on; none where it was not."""
+        return min((other.difference.images for other in self.others), default=0)
+
+    @property
+    def seeds(self) -> int:
+        """The fewest seeds that it was compared over."""
+        return min((len(other.seeds) for other in self.others), default=0)
+
+    @property
+    def is_evidence(self) -> bool:
+        """Whether there were images and seeds enough to speak of other ones."""
+        return self.images >= FEWEST_IMAGES and self.seeds >= FEWEST_SEEDS
+
+    @property
+    def is_ahead(self) -> bool:
+        """Whether it is better than every other one on these images and seeds, corrected for their number."""
         return 0 < len(self.others) == self.ranked - 1 and all(
             other.p_holm is not None and other.p_holm <= SIGNIFICANT and other.difference.mean > 0
             for other in self.others
         )
+
+    @property
+    def is_beyond_doubt(self) -> bool:
+        """Whether it may be called better than every other one."""
+        return self.is_ahead and self.is_evidence
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -192,5 +223,7 @@ def _family(pairs: Sequence[tuple[str, str]], scores: StudyScores) -> dict[tuple
             gap = scores.matrix(one, seeds) - scores.matrix(other, seeds)
             found[one, other] = Versus(name=other, difference=seeded_mean(gap, scores.clusters), seeds=seeds)
     tested = {key: versus.difference.p for key, versus in found.items() if versus.difference.p is not None}
-    corrected = dict(zip(tested, holm(list(tested.values())), strict=True))
-    return {key: replace(versus, p_holm=corrected.get(key)) for key, versus in found.items()}
+    family = list(tested.values())
+    for key, p, alpha in zip(tested, holm(family), holm_levels(family), strict=True):
+        found[key] = replace(found[key], p_holm=p, level=1 - alpha)
+    return found

@@ -19,9 +19,9 @@ _MARKS: Final[Mapping[Verdict, str]] = {
 
 
 def claim_sentence(answer: ClaimAnswer) -> str:
-    """`Supported: rank=16 less rank=8 is +2.1 points (95 % interval +0.8 to +3.4), all of it above 0. ...`."""
-    found, interval = answer.difference, answer.difference.interval if answer.difference else None
-    sides = f"{levels_text(answer.claim.better)} less {levels_text(answer.claim.than)}"
+    """`Supported: rank=16 minus rank=8 is +2.1 points (95 % interval +0.8 to +3.4), all of it above 0. ...`."""
+    found, interval = answer.difference, answer.interval
+    sides = f"{levels_text(answer.claim.better)} minus {levels_text(answer.claim.than)}"
     if found is None:
         return f"{_MARKS[answer.verdict]}: {sides} is not known, no seed is finished on both sides."
     if interval is None:

@@ -15,6 +15,7 @@ import numpy as np
 
 from vlm_lit.studies.report_scores import StudyScores
 from vlm_lit.studies.seed_statistics import SeededMean, seeded_mean
+from vlm_lit.studies.statistics import cut
 
 if TYPE_CHECKING:
     from vlm_lit.studies.study_file import Claim
@@ -42,8 +43,13 @@ class ClaimAnswer:
     @property
     def still_possible(self) -> float | None:
         """The largest difference, either way, that the interval does not exclude; a fraction."""
-        interval = self.difference.interval if self.difference else None
-        return max(map(abs, interval)) if interval else None
+        return max(map(abs, self.interval)) if self.interval else None
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """Of the difference, cut where none can be."""
+        found = self.difference.interval if self.difference else None
+        return found and cut(found, -1.0, 1.0)
 
 
 def answer(claim: Claim, settings: Mapping[str, Levels], scores: StudyScores) -> ClaimAnswer:

@@ -14,6 +14,7 @@ from vlm_lit.studies.report_claims import ClaimAnswer
 from vlm_lit.studies.report_sentences import findings, limits
 from vlm_lit.studies.report_tables import Table, report_tables
 from vlm_lit.studies.seed_statistics import SeededMean
+from vlm_lit.studies.statistics import cut
 from vlm_lit.studies.tables import in_csv, in_latex, in_markdown, latex_table, markdown_table
 
 
@@ -63,7 +64,9 @@ def _csv_row(setting: Setting, report: Report) -> dict[str, object]:
         "seeds_planned": len(setting.runs),
         "seeds_finished": len(setting.finished),
         **{name: getattr(score, name, None) for name in ("mean", "sd", "se", "df", "low", "high", "n", "images")},
-        **{f"difference_{name}": getattr(gap, name, None) for name in ("mean", "se", "df", "low", "high", "p")},
+        **{f"difference_{name}": getattr(gap, name, None) for name in ("mean", "se", "df")},
+        **dict(zip(("difference_low", "difference_high"), (versus and versus.interval) or (None, None), strict=True)),
+        "difference_p": getattr(gap, "p", None),
         "difference_p_holm": versus.p_holm if versus else None,
         "difference_seeds": len(versus.seeds) if versus else None,
         "trained_parameters": setting.adapter.parameters if setting.adapter else None,
@@ -76,7 +79,10 @@ def _csv_row(setting: Setting, report: Report) -> dict[str, object]:
 
 
 def as_json(report: Report) -> str:
-    """All figures; scores are fractions, null where something is not known."""
+    """All figures; scores are fractions, null where something is not known.
+
+    `ci95` of a difference has the `level` at which Holm's procedure tests it, so that a family of them has 95 %.
+    """
     content = {
         "study": report.study.name,
         "metric": report.metric,
@@ -104,11 +110,12 @@ def as_json(report: Report) -> str:
 
 
 def _setting(setting: Setting) -> dict[str, object]:
+    score = setting.score
     return {
         "name": setting.name,
         "levels": dict(setting.levels),
         "seeds": [run.cell.seed for run in setting.finished],
-        "score": _mean(setting.score),
+        "score": _mean(score, score.interval and cut(score.interval, 0.0, 1.0)) if score else None,
         "against_baseline": _versus(setting.against_baseline),
         "adapter": asdict(setting.adapter) if setting.adapter else None,
         "training_memory_mib": setting.training_memory_mib,
@@ -118,7 +125,8 @@ def _setting(setting: Setting) -> dict[str, object]:
     }
 
 
-def _mean(found: SeededMean | None) -> dict[str, object] | None:
+def _mean(found: SeededMean | None, interval: tuple[float, float] | None) -> dict[str, object] | None:
+    """A mean's figures with the interval that is quoted of it."""
     if found is None:
         return None
     return {
@@ -127,7 +135,7 @@ def _mean(found: SeededMean | None) -> dict[str, object] | None:
         "sd": found.sd,
         "se": found.se,
         "df": found.df,
-        "ci95": list(found.interval) if found.interval else None,
+        "ci95": list(interval) if interval else None,
         "p": found.p,
     }
 
@@ -137,7 +145,8 @@ def _versus(versus: Versus | None) -> dict[str, object] | None:
         return None
     return {
         "setting": versus.name,
-        "difference": _mean(versus.difference),
+        "difference": _mean(versus.difference, versus.interval),
+        "level": versus.level if versus.interval else None,
         "seeds": list(versus.seeds),
         "p_holm": versus.p_holm,
     }
@@ -153,7 +162,7 @@ def _claim(answer: ClaimAnswer) -> dict[str, object]:
         "than": dict(answer.claim.than),
         "verdict": answer.verdict,
         "answer": claim_sentence(answer),
-        "difference": _mean(answer.difference),
+        "difference": _mean(answer.difference, answer.interval),
         "still_possible": answer.still_possible,
         "seeds": list(answer.seeds),
         "pairs": [list(pair) for pair in answer.pairs],

@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from vlm_lit.studies.notes import FEW_IMAGES
+from vlm_lit.studies.headline import no_evidence_of_images, no_evidence_of_seeds
 from vlm_lit.studies.report import Report, Setting
 from vlm_lit.studies.report_convergence import Convergence
 from vlm_lit.studies.report_scores import run_name
-from vlm_lit.studies.wording import SIGNIFICANT, decimal, p_value, percent
+from vlm_lit.studies.wording import FEWEST_IMAGES, FEWEST_SEEDS, SIGNIFICANT, decimal, p_value, percent
 
 _MOST_NAMED: Final = 8
+_SHORTEST: Final = 0.1  # seconds that are shown
 
 
 def findings(report: Report) -> list[str]:
     """What was found: whether all is there, the best setting, the fastest and the lowest loss."""
-    return [*_unfinished(report), *_best(report), *_convergence(report)]
+    return [*_unfinished(report), *_no_evidence(report), *_best(report), *_convergence(report)]
 
 
 def limits(report: Report) -> list[str]:
@@ -34,6 +35,16 @@ def _unfinished(report: Report) -> Iterator[str]:
         )
 
 
+def _no_evidence(report: Report) -> Iterator[str]:
+    """What so few images or seeds say nothing about."""
+    if not report.best.others:
+        return
+    if report.best.images < FEWEST_IMAGES:
+        yield no_evidence_of_images(report.best.images)
+    if report.best.seeds < FEWEST_SEEDS:
+        yield no_evidence_of_seeds(report.best.seeds)
+
+
 def _best(report: Report) -> Iterator[str]:
     best = next(setting for setting in report.settings if setting.name == report.best.name)
     assert best.score is not None
@@ -48,6 +59,9 @@ def _best(report: Report) -> Iterator[str]:
             f"{best.name} is best with {mean}: better than every other setting, the largest p after Holm's correction "
             f"for {_comparisons(len(tested))} being {p_value(max(tested))}."
         )
+        return
+    if report.best.is_ahead:
+        yield f"{best.name} has the highest mean, {mean}. None is called best, and none is in bold: see above."
         return
     rivals = [other.name for other in report.best.others if other.p_holm is None or other.p_holm > SIGNIFICANT]
     rivals += _without_common_seed(report)
@@ -82,7 +96,7 @@ def _convergence(report: Report) -> Iterator[str]:
     steps, fewest = _least(there, "steps")
     seconds, shortest = _least(there, "seconds")
     first = f"{steps} in the fewest steps, {fewest:,.0f}, and "
-    second = f"{'' if seconds == steps else f'{seconds} '}in the least time, {_duration(shortest)}"
+    second = f"{'' if seconds == steps else f'{seconds} '}in the least time, {duration(shortest)}"
     yield (
         f"First at a training loss of {decimal(report.loss)}: {first}{second}; "
         f"{'it also' if lowest.name == steps == seconds else lowest.name} ends lowest, {end}"
@@ -95,7 +109,12 @@ def _least(learned: Sequence[tuple[Setting, Convergence]], name: str) -> tuple[s
     return _listed([setting.name for setting, found in learned if getattr(found, name) == least]), least
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """`12 s`; what began at the first logged step, from which time is counted, took no time that is known."""
+    if seconds == 0:
+        return "at the first logged step"
+    if seconds < _SHORTEST:
+        return f"under {_SHORTEST} s"
     return f"{seconds:,.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
 
 
@@ -133,7 +152,7 @@ def _questions(report: Report) -> Iterator[str]:
     images = report.scores.images
     if images == 1:
         yield "All questions show one image: what that says about other images cannot be estimated, so no intervals."
-    elif images < FEW_IMAGES:
+    elif images < FEWEST_IMAGES:
         yield f"Only {images} images: the intervals are rough, and other images may well fall outside them."
     if images > 1 and any(s.score.se == 0 for s in report.ranked if s.score):
         yield "An interval of no width says that the images agree, not that the value is certain."

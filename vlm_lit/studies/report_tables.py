@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from vlm_lit.studies.exports import bounds
 from vlm_lit.studies.report import Report, Setting, Versus
 from vlm_lit.studies.report_claim_words import claim_sentence, levels_text
 from vlm_lit.studies.report_sentences import best_position
 from vlm_lit.studies.seed_statistics import SeededMean
+from vlm_lit.studies.statistics import cut
 from vlm_lit.studies.study_file import Published
-from vlm_lit.studies.wording import decimal, p_value, percent, points
+from vlm_lit.studies.wording import FEWEST_IMAGES, FEWEST_SEEDS, decimal, p_value, percent, points
 
 NONE = "\N{EN DASH}"
 
@@ -48,8 +50,8 @@ def scores_table(report: Report) -> Table:
             f"{report.metric}, %",
             "sd over seeds",
             "95 % interval",
-            "less baseline, points",
-            "95 % interval",
+            "minus baseline, points",
+            "95 % interval (Holm)",
             "p",
             "p (Holm)",
         ),
@@ -58,7 +60,8 @@ def scores_table(report: Report) -> Table:
         bold=bold,
         note="In bold: better than every other setting after Holm's correction."
         if bold
-        else "Nothing is in bold: no setting is better than every other one after Holm's correction.",
+        else "Nothing is in bold: no setting was shown to be better than every other one (Holm's correction, "
+        f"{FEWEST_IMAGES} images and {FEWEST_SEEDS} seeds or more).",
     )
 
 
@@ -83,15 +86,12 @@ def _versus(versus: Versus | None) -> tuple[str, ...]:
         return (NONE,) * 4
     found = versus.difference
     p, corrected = (NONE if p is None else p_value(p) for p in (found.p, versus.p_holm))
-    return points(found.mean), interval_text(found, points), p, corrected
+    return points(found.mean), bounds(versus.interval, points) or NONE, p, corrected
 
 
-def interval_text(found: SeededMean, shown: Callable[[float], str] = percent) -> str:
-    """`[48.9, 57.3]`, cut where no score or difference can be; a dash where there is none."""
-    if found.interval is None:
-        return NONE
-    floor = 0.0 if shown is percent else -1.0
-    return f"[{shown(max(found.interval[0], floor))}, {shown(min(found.interval[1], 1.0))}]"
+def interval_text(found: SeededMean) -> str:
+    """`[48.9, 57.3]`, cut where no score can be; a dash where there is none."""
+    return NONE if found.interval is None else bounds(cut(found.interval, 0.0, 1.0), percent)
 
 
 def costs_table(report: Report) -> Table:
@@ -136,15 +136,19 @@ def _cost_row(setting: Setting) -> tuple[str, ...]:
         _or_dash(adapter.mib if adapter else None, ",.2f"),
         _or_dash(setting.training_memory_mib, ",.0f"),
         _or_dash(setting.host_memory_mib, ",.0f"),
-        _or_dash(setting.fit_seconds, ",.1f"),
+        _seconds(setting.fit_seconds),
         _or_dash(learned.final_loss if learned else None, ".3f"),
         _or_dash(learned.steps if learned else None, ",.0f") + reached,
-        _or_dash(learned.seconds if learned else None, ",.1f") + reached,
+        _seconds(learned.seconds if learned else None) + reached,
     )
 
 
 def _or_dash(value: float | None, form: str) -> str:
     return NONE if value is None else format(value, form)
+
+
+def _seconds(value: float | None) -> str:
+    return "< 0.1" if value is not None and value < 0.05 else _or_dash(value, ",.1f")
 
 
 def claims_table(report: Report) -> Table:

@@ -65,6 +65,13 @@ class SeededMean:
         """Low and high."""
         return None if self.low is None or self.high is None else (self.low, self.high)
 
+    def at_level(self, level: float) -> tuple[float, float] | None:
+        """Low and high at another confidence level in (0, 1)."""
+        if self.se is None or self.df is None:
+            return None
+        half = float(stats.t.ppf((1 + level) / 2, self.df)) * self.se
+        return self.mean - half, self.mean + half
+
 
 def seeded_mean(scores: Floats, clusters: Sequence[Hashable], *, level: float = 0.95) -> SeededMean:
     """Estimates the mean of `scores`, which may be differences.

@@ -68,6 +68,22 @@ def holm(values: Sequence[float]) -> list[float]:
     return corrected
 
 
+def holm_levels(values: Sequence[float], alpha: float = 0.05) -> list[float]:
+    """The level at which Holm's procedure tests each of some p values, in the order given.
+
+    A p value is at most its level exactly where its corrected one is at most `alpha`, so an interval of confidence
+    1 - level leaves out zero exactly where the corrected test finds a difference (Serlin 1993).
+    """
+    levels = [alpha] * len(values)
+    largest = 0.0
+    for rank, index in enumerate(sorted(range(len(values)), key=lambda i: values[i])):
+        p, step = values[index], alpha / (len(values) - rank)
+        # Where one before it was not found, neither is this: no level above what keeps it out.
+        largest = max(largest, (len(values) - rank) * p)
+        levels[index] = min(step, alpha * p / largest) if largest > 0 else step
+    return levels
+
+
 def correlation(a: Sequence[float], b: Sequence[float]) -> float | None:
     """Pearson's correlation of two systems' scores; None where one of them is the same everywhere."""
     n = len(a)

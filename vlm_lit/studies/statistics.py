@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 from scipy import stats
@@ -109,6 +109,20 @@ def paired_difference(
         n=found.n,
         n_clusters=found.n_clusters,
     )
+
+
+def at_level(found: PairedDifference, level: float) -> PairedDifference:
+    """The same difference with the interval of another confidence level in (0, 1)."""
+    half = float(stats.t.ppf((1 + level) / 2, found.n_clusters - 1)) * found.se
+    return replace(found, low=found.difference - half, high=found.difference + half, level=level)
+
+
+def cut(interval: tuple[float, float], low: float, high: float) -> tuple[float, float]:
+    """An interval without what no value can be: a mean of scores is in [0, 1], a difference of two in [-1, 1].
+
+    It covers the truth as often as before, for the truth is never in what is cut off.
+    """
+    return max(interval[0], low), min(interval[1], high)
 
 
 def plain_error(scores: Sequence[float]) -> float:

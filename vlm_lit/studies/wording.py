@@ -5,6 +5,12 @@ from __future__ import annotations
 SIGNIFICANT = 0.05
 """Largest p value, corrected where several were asked for, that makes a verdict."""
 
+FEWEST_IMAGES = 30
+"""Fewer images are no evidence about other images: what is rare among them is not there at all."""
+
+FEWEST_SEEDS = 3
+"""Fewer seeds are no evidence about training again."""
+
 
 def percent(fraction: float) -> str:
     """`0.5309` as `53.1`."""
@@ -27,7 +33,9 @@ def p_value(p: float) -> str:
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
-def verdict(a: str, b: str, *, difference: float, p: float | None, p_corrected: float | None, mde: float | None) -> str:
+def verdict(
+    a: str, b: str, *, difference: float, p: float | None, p_corrected: float | None, mde: float | None, images: int
+) -> str:
     """Who is better, in words, or how large a difference would have been seen.
 
     Args:
@@ -37,24 +45,36 @@ def verdict(a: str, b: str, *, difference: float, p: float | None, p_corrected: 
         p: of the difference alone; None where nothing can be said of other images.
         p_corrected: by Holm, for all differences asked for together.
         mde: the smallest true difference that would be found in four trials of five.
+        images: how many the difference was measured on.
     """
     if p is None or p_corrected is None or mde is None:
         return "not judged (one image only)"
     if p_corrected <= SIGNIFICANT:
-        return f"{a if difference > 0 else b} better"
+        ahead = a if difference > 0 else b
+        return f"{ahead} better" if images >= FEWEST_IMAGES else f"{ahead} ahead (only {images} images: no evidence)"
     alone = ", after Holm's correction" if p <= SIGNIFICANT else ""
     return f"no difference detectable (MDE {100 * mde:.1f} points{alone})"
 
 
-def sentence(a: str, b: str, *, difference: float, interval: tuple[float, float] | None, judged: str) -> str:
-    """A verdict with its figures, as one would say it."""
+def sentence(
+    a: str, b: str, *, difference: float, interval: tuple[float, float] | None, judged: str, is_corrected: bool
+) -> str:
+    """A verdict with its figures, as one would say it.
+
+    Args:
+        a: the first system's name.
+        b: the second one's.
+        difference: mean score of a - b, a fraction.
+        interval: of that, as the verdict is corrected.
+        judged: the verdict.
+        is_corrected: whether the interval is wider for other differences asked for together.
+    """
     if interval is None:
         return f"{a} scores {points(difference)} points against {b}; {judged}."
+    name = "95 % interval with Holm's correction" if is_corrected else "95 % interval"
     low, high = interval
     if judged.endswith(" better"):
         if difference < 0:
             a, b, difference, low, high = b, a, -difference, -high, -low
-        return (
-            f"{a} is better than {b} by {percent(difference)} points (95 % interval {percent(low)} to {percent(high)})."
-        )
-    return f"{a} against {b}: {judged}; {points(difference)} points (95 % interval {points(low)} to {points(high)})."
+        return f"{a} is better than {b} by {percent(difference)} points ({name} {percent(low)} to {percent(high)})."
+    return f"{a} against {b}: {judged}; {points(difference)} points ({name} {points(low)} to {points(high)})."

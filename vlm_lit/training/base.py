@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import inspect
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning import LightningModule
+from lightning.pytorch import Callback
 from lightning.pytorch.cli import OptimizerCallable
 from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
@@ -18,6 +20,7 @@ from transformers import PreTrainedModel
 
 from vlm_lit.data.datamodule import ConversationDataModule
 from vlm_lit.data.processors import processor_identity
+from vlm_lit.data.run_length import length_of
 from vlm_lit.metrics.catalogue import MetricSettings
 from vlm_lit.models.adapter_state import load_adapter, load_trainable_state, trainable_state
 from vlm_lit.models.adapters import LoraSettings, adapt, recompute_activations
@@ -32,9 +35,12 @@ from vlm_lit.schema import Batch, ConfigError, Prediction, PromptBatch, PromptWi
 from vlm_lit.training import feature_cache
 from vlm_lit.training.answering import Answering, ClosedSet, Reply, Score
 from vlm_lit.training.evaluation import chosen_rules
+from vlm_lit.training.hyperparameters import arguments, plain
 from vlm_lit.training.identity import check_course, check_same, course, identity, library_versions
-from vlm_lit.training.optimization import Schedule, check_numbers, parameter_groups, schedule
+from vlm_lit.training.optimization import DEFAULT_RATE, Schedule, check_numbers, check_used, parameter_groups, schedule
+from vlm_lit.training.optimizer_choice import as_optimizer, check_rate, stored
 from vlm_lit.training.processor_change import check_adapter, check_checkpoint
+from vlm_lit.written_settings import as_settings
 
 
 class VisionLanguageModule(LightningModule):
@@ -75,7 +81,7 @@ class VisionLanguageModule(LightningModule):
         attention: str | None = None,
         activation_checkpointing: bool | list[LayeredPart] = True,
         optimizer: OptimizerCallable = lambda p: torch.optim.AdamW(p, weight_decay=0.0),
-        learning_rate: float = 2e-4,
+        learning_rate: float = DEFAULT_RATE,
         schedule: Schedule = "cosine",
         warmup_ratio: float = 0.03,
         gradient_clip: float | None = 1.0,
@@ -86,13 +92,20 @@ class VisionLanguageModule(LightningModule):
         metrics: list[MetricSettings] | None = None,
     ) -> None:
         super().__init__()
+        self._arguments = arguments(inspect.currentframe())
+        parts = as_settings(PartsSettings, parts, "model.parts")
+        quantization = as_settings(QuantizationSettings, quantization, "model.quantization")
+        lora = as_settings(LoraSettings, lora, "model.lora")
+        metrics = _metrics(metrics)
         check_numbers(learning_rate, warmup_ratio, gradient_clip, max_new_tokens)
         self.automatic_optimization = False
         self.strict_loading = False  # checkpoints hold trained weights only; `on_load_checkpoint` is the strict one
         self.model_id, self.revision = model_id, revision
         self.parts, self.quantization, self.lora, self.adapter = parts, quantization, lora, adapter
         self.attention, self.activation_checkpointing = attention, activation_checkpointing
-        self.optimizer, self.learning_rate = optimizer, learning_rate
+        self.optimizer, self.learning_rate = as_optimizer(optimizer), learning_rate
+        check_rate(self.optimizer, learning_rate)
+        check_used(learning_rate, parts)
         self.schedule, self.warmup_ratio, self.gradient_clip = schedule, warmup_ratio, gradient_clip
         self.max_new_tokens, self.seed = max_new_tokens, seed
         self.answer_from = ClosedSet(answer_from, answer_score) if answer_from is not None else None
@@ -107,11 +120,14 @@ class VisionLanguageModule(LightningModule):
 
     def configure_model(self) -> None:
         """Load and adapt the checkpoint. Not done in `__init__`, so that `--help` and `--print_config` are fast."""
-        if self.model is not None:
-            return
-        self.check_precision()
         if self._trainer is not None:
+            self.check_precision()
             feature_cache.prepare(self)
+        if self.model is None:
+            self._load()
+        self._settle_packing()
+
+    def _load(self) -> None:
         device = self.trainer.strategy.root_device if self._trainer is not None else torch.device("cpu")
         base, family = load_base(
             self.model_id,
@@ -126,7 +142,6 @@ class VisionLanguageModule(LightningModule):
             load_adapter(self.model, Path(self.adapter))
             if self._trainer is not None:
                 check_adapter(Path(self.adapter), processor_identity(self.data.processor))
-        self._settle_packing(base)
 
     def adopt(self, base: PreTrainedModel, family: Family) -> PeftModel:
         """Put on a base what this run trains, and make it recompute activations if asked to."""
@@ -136,11 +151,14 @@ class VisionLanguageModule(LightningModule):
         self.train(self.training)
         return self.model
 
-    def _settle_packing(self, base: PreTrainedModel) -> None:
+    def _settle_packing(self) -> None:
         """Plain rows where this model cannot tell questions apart that share one, and word of it."""
+        if self._trainer is None or not self.data.packing:
+            return
         assert self.family is not None
-        reason = unpackable(base, self.family)
-        if reason is not None and self._trainer is not None and self.data.packing:
+        assert isinstance(self.base, PreTrainedModel)
+        reason = unpackable(self.base, self.family)
+        if reason is not None:
             self.data.packing = False
             rank_zero_info(f"Questions about one image get rows of their own: {reason}.")
 
@@ -222,14 +240,34 @@ class VisionLanguageModule(LightningModule):
 
     @property
     def data(self) -> ConversationDataModule:
-        """The run's data module."""
+        """The run's data module.
+
+        Raises:
+            ConfigError: the trainer was given loaders, or another data module.
+        """
         datamodule = self.trainer.datamodule  # type: ignore[attr-defined]
-        assert isinstance(datamodule, ConversationDataModule)
+        if not isinstance(datamodule, ConversationDataModule):
+            raise ConfigError(
+                f"{type(self).__name__} reads its batches from a ConversationDataModule, and the trainer has none. "
+                "Give it one: trainer.fit(module, datamodule=ConversationDataModule(...))."
+            )
         return datamodule
+
+    def configure_callbacks(self) -> list[Callback]:
+        """What a run needs that its trainer lacks; the command line's has it all. See `callbacks/brought.py`."""
+        # Here, since callbacks are written for modules.
+        from vlm_lit.training.callbacks.brought import brought
+
+        return brought(self.trainer)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """One parameter group a part, and the schedule over all of the run's optimizer steps."""
         assert self.family is not None
+        if length_of(self.trainer) is None:
+            raise ConfigError(
+                f"{type(self).__name__}.configure_callbacks leaves out what counts the passes over the data. Let it "
+                "return [*super().configure_callbacks(), ...]."
+            )
         groups: Any = parameter_groups(self.base, self.family, self.parts, self.learning_rate)
         optimizer = self.optimizer(groups)
         course = schedule(optimizer, self.schedule, warmup_ratio=self.warmup_ratio, total_steps=self.data.total_steps)
@@ -292,6 +330,14 @@ class VisionLanguageModule(LightningModule):
         checkpoint["identity"] = self.identity
         checkpoint["course"] = course(self)
         checkpoint["processor"] = processor_identity(self.data.processor)
+        checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY] = self._hyperparameters()
+
+    def _hyperparameters(self) -> dict[str, Any]:
+        """The constructor's arguments, for `load_from_checkpoint`."""
+        given = {**self._arguments, "learning_rate": self.learning_rate}
+        default = inspect.signature(VisionLanguageModule).parameters["optimizer"].default
+        optimizer = given.pop("optimizer", default)
+        return plain(given) if optimizer is default else {**plain(given), "optimizer": stored(self.optimizer)}
 
     def on_load_checkpoint(self, checkpoint: Mapping[str, Any]) -> None:
         """Put the trained weights back, every one of them, onto the base they were trained on.
@@ -300,8 +346,9 @@ class VisionLanguageModule(LightningModule):
             ConfigError: the checkpoint belongs to another base, configuration or set of parameters.
         """
         check_same(checkpoint["identity"], self.identity)
-        resumes = self.trainer.state.fn == "fit"
-        check_checkpoint(checkpoint, processor_identity(self.data.processor), resumes=resumes)
+        resumes = self._trainer is not None and self.trainer.state.fn == "fit"
+        if self._trainer is not None:
+            check_checkpoint(checkpoint, processor_identity(self.data.processor), resumes=resumes)
         if resumes:
             check_course(checkpoint["course"], course(self))
         if checkpoint["trainable_names"] != list(trainable_state(self)):
@@ -310,3 +357,15 @@ class VisionLanguageModule(LightningModule):
             )
         load_trainable_state(self, checkpoint["state_dict"])
         self.loaded_step = int(checkpoint["global_step"])
+
+
+def _metrics(given: Sequence[Any] | None) -> list[MetricSettings] | None:
+    """Metrics as they are given in Python: by name, as settings, or as a mapping of their fields."""
+    if given is None:
+        return None
+    return [
+        as_settings(MetricSettings, metric, f"model.metrics[{i}]")
+        if isinstance(metric, Mapping) and "class_path" not in metric
+        else metric
+        for i, metric in enumerate(given)
+    ]

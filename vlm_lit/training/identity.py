@@ -7,7 +7,7 @@ from importlib.metadata import version
 from textwrap import shorten
 from typing import TYPE_CHECKING, Any, Final
 
-from vlm_lit.data.sources import ConversationDataset
+from vlm_lit.data.sources import ConversationDataset, SourceSettings
 from vlm_lit.models.adapter_state import base_identity
 from vlm_lit.models.families import PART_NAMES
 from vlm_lit.schema import ConfigError
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 _LIBRARIES: Final = ("torch", "lightning", "transformers", "peft", "bitsandbytes")
 _MOST: Final = 6  # settings that a refusal names
+DATA: Final = {"train_data": "train", "val_data": "val"}
+"""What holds a split's data files in a checkpoint's course."""
 
 
 def library_versions() -> dict[str, str]:
@@ -42,8 +44,7 @@ def course(module: VisionLanguageModule) -> dict[str, Any]:
     data, train = module.data, module.data.datasets["train"]
     return {
         "conversations": len(train) if isinstance(train, ConversationDataset) else None,
-        "train_data": content(data.sources["train"]),
-        "val_data": content(data.sources["val"]),
+        **data_files(data.sources),
         "prompt": data.prompt,
         "system": data.system,
         "max_length": data.max_length,
@@ -58,6 +59,28 @@ def course(module: VisionLanguageModule) -> dict[str, Any]:
     }
 
 
+def data_files(sources: Mapping[str, SourceSettings | None]) -> dict[str, dict[str, str] | None]:
+    """The files that a `fit` reads its records from, with what tells their contents."""
+    return {key: content(sources[split]) for key, split in DATA.items()}
+
+
+def check_data(kept: Mapping[str, Any], own: Mapping[str, Any]) -> None:
+    """Compare the data files that a checkpoint was made with and those of this run.
+
+    Raises:
+        ConfigError: one is another, or has other contents; names it.
+    """
+    for key in DATA:
+        was, now = kept.get(key) or {}, own[key] or {}
+        different = [name for name in {**was, **now} if was.get(name) != now.get(name)]
+        if key in kept and different:
+            raise ConfigError(
+                f"The {DATA[key]} data are not those that the checkpoint was made with: "
+                f"{listed_changes(different, was, now)}. A run goes on with the data it began with: put them back, or "
+                "start a new run in another --run_dir."
+            )
+
+
 def check_course(kept: Mapping[str, Any], own: Mapping[str, Any]) -> None:
     """Compare the course that a checkpoint was on with this run's, which may be longer.
 
@@ -65,8 +88,10 @@ def check_course(kept: Mapping[str, Any], own: Mapping[str, Any]) -> None:
         ConfigError: they differ, or this run is to end sooner; names what differs with both values.
     """
     planned, total = kept.get("total_steps"), own["total_steps"]
+    check_data(kept, own)
     # A checkpoint of an earlier version lacks what was not looked at then.
-    check_same(kept, {key: value for key, value in own.items() if key != "total_steps" and key in kept})
+    looked_at = kept.keys() - {"total_steps", *DATA}
+    check_same(kept, {key: value for key, value in own.items() if key in looked_at})
     if planned is not None and total < planned:
         raise ConfigError(
             f"The checkpoint is of a run of {planned} optimizer steps, and this one is to have {total}. A run can go "

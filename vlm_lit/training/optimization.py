@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import Literal, TypedDict
+from typing import Final, Literal, TypedDict
 
 import torch
 import torch.distributed as dist
@@ -16,6 +16,8 @@ from transformers import get_scheduler
 from vlm_lit.models.families import PART_NAMES, Family, owner_of
 from vlm_lit.models.parts import PartsSettings
 from vlm_lit.schema import ConfigError
+
+DEFAULT_RATE: Final = 2e-4
 
 Schedule = Literal["cosine", "linear", "constant", "constant_with_warmup"]
 
@@ -117,3 +119,19 @@ def check_numbers(learning_rate: float, warmup_ratio: float, gradient_clip: floa
         raise ConfigError(f"model.gradient_clip is {gradient_clip}; it must be a finite number above zero, or null.")
     if max_new_tokens < 1:
         raise ConfigError(f"model.max_new_tokens is {max_new_tokens}; it must be at least 1.")
+
+
+def check_used(learning_rate: float, parts: PartsSettings) -> None:
+    """Refuse a learning rate that no part takes, since each that is trained states its own.
+
+    Raises:
+        ConfigError: naming those parts.
+    """
+    trained = [part for part in PART_NAMES if parts.of(part).training != "frozen"]
+    if learning_rate == DEFAULT_RATE or not trained or any(parts.of(part).learning_rate is None for part in trained):
+        return
+    stated = ", ".join(f"parts.{part}.learning_rate is {parts.of(part).learning_rate}" for part in trained)
+    raise ConfigError(
+        f"model.learning_rate is {learning_rate}, which has no effect: each trained part states its own ({stated}). "
+        "Change those, or set them to null to let them take model.learning_rate."
+    )

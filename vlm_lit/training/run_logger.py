@@ -1,4 +1,4 @@
-"""What goes into a run's TensorBoard file? Everything logged but Lightning's count of epochs, of which there is one."""
+"""A run's TensorBoard log, in the order of its page: loss, learning rates and validation scores first."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from typing import Any
 
 from lightning.pytorch.loggers import TensorBoardLogger
 
+from vlm_lit.curve_tags import scalar_tag
+
 
 class RunLogger(TensorBoardLogger):
-    """TensorBoard without the `epoch` curve: a whole run is one Lightning epoch, so it would be a line at zero.
+    """TensorBoard with every scalar in its group, and without the `epoch` curve: a run is one Lightning epoch.
 
     Args:
         args: as TensorBoardLogger.
@@ -18,7 +20,9 @@ class RunLogger(TensorBoardLogger):
     """
 
     def __init__(self, *args: Any, purge_step: int | None = None, **kwargs: Any) -> None:  # noqa: ANN401
-        super().__init__(*args, **({} if purge_step is None else {"purge_step": purge_step}), **kwargs)
+        if purge_step is not None:
+            kwargs["purge_step"] = purge_step
+        super().__init__(*args, **kwargs)
         self.purge_step = purge_step
         self.last_step: int | None = None
         self.last_figures: dict[str, float] = {}
@@ -29,4 +33,4 @@ class RunLogger(TensorBoardLogger):
         if step != self.last_step:
             self.last_step, self.last_figures = step, {}
         self.last_figures |= {name: float(value) for name, value in shown.items()}
-        super().log_metrics(shown, step)
+        super().log_metrics({scalar_tag(name): value for name, value in shown.items()}, step)

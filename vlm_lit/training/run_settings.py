@@ -93,7 +93,14 @@ def _changing(callbacks: object) -> Iterator[tuple[str, Any]]:
 def changed(kept: Mapping[str, Any], own: Mapping[str, Any]) -> list[str]:
     """The names of the settings that differ, in the config's order."""
     names = [*own, *(name for name in kept if name not in own)]
-    return [name for name in names if name not in kept or name not in own or kept[name] != own[name]]
+    different = [name for name in names if name not in kept or name not in own or kept[name] != own[name]]
+    # Another class has other parameters, which say nothing more.
+    classes = tuple(f"{name.removesuffix('.class_path')}.init_args." for name in different if _is_class(name))
+    return [name for name in different if not name.startswith(classes)]
+
+
+def _is_class(name: str) -> bool:
+    return name.endswith(".class_path")
 
 
 def check_settings(kept: Mapping[str, Any], own: Mapping[str, Any], checkpoint: Path) -> None:

@@ -30,8 +30,8 @@ class SupervisedModule(VisionLanguageModule):
 
     # Training: one batch is one optimizer step --------------------------------------------------------------------
 
-    def training_step(self, window: StepWindow, batch_idx: int) -> None:
-        """Forward and backward for each micro-batch, then clip, step and schedule, once."""
+    def training_step(self, window: StepWindow, batch_idx: int) -> Tensor:
+        """Forward and backward for each micro-batch, then clip, step and schedule, once; the step's loss (a scalar)."""
         tokens = int(sum_over_ranks(window.supervised_tokens, self.device))
         if tokens == 0:
             raise VlmLitError(
@@ -53,6 +53,7 @@ class SupervisedModule(VisionLanguageModule):
         scheduler = self.lr_schedulers()
         assert isinstance(scheduler, torch.optim.lr_scheduler.LRScheduler)
         scheduler.step()
+        return torch.tensor(loss, dtype=torch.float64)
 
     def _accumulate(self, window: StepWindow, tokens: int) -> tuple[StepWindow, list[float]]:
         """Each micro-batch's share of the loss, its gradients added up; in smaller micro-batches if memory runs out."""

@@ -3,19 +3,36 @@
 One Lightning batch is one optimizer step and the whole run is one Lightning epoch, so that no partly accumulated
 gradient and no epoch border exists for a resumption to fall into. Users keep their habits: `max_epochs: 3` means
 three passes over the data, `val_check_interval` counts in passes (a fraction) or in optimizer steps (an integer).
+The same holds for Lightning's own Trainer, whose options `callbacks/pass_schedule.py` turns into steps in `setup`.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
 
 import lightning
+from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy, Strategy
 
+from vlm_lit.data.run_length import lightning_length
 from vlm_lit.schema import ConfigError
+
+# A subclass may shard or average gradients itself, as DeepSpeed's does, so exactly these.
+_STRATEGIES: Final = (SingleDeviceStrategy, DDPStrategy)
+_REASONS: Final = {
+    "fsdp": "it shards the parameters and averages their gradients itself, and the sum over all processes that an "
+    "optimizer step makes here would count them twice",
+    "modelparallel": "the model here is not split over devices",
+    "model_parallel": "the model here is not split over devices",
+    "deepspeed": "it keeps only the last micro-batch's gradient of a step that runs several backward passes, as a step "
+    "here does",
+    "xla": "no 4-bit kernel runs on its devices",
+}
 
 
 class Trainer(lightning.Trainer):
-    """Lightning's Trainer over step windows.
+    """Lightning's Trainer over optimizer steps.
 
     Args:
         max_epochs: passes over the training data.
@@ -40,25 +57,63 @@ class Trainer(lightning.Trainer):
         gradient_clip_val: int | float | None = None,
         **kwargs: Any,  # noqa: ANN401 - Lightning's own options, passed through
     ) -> None:
-        if accumulate_grad_batches != 1:
-            raise ConfigError(
-                "trainer.accumulate_grad_batches has no effect here: an optimizer step is a whole window. "
-                "Set data.init_args.effective_batch (conversations a step) and data.init_args.micro_batch."
-            )
-        if gradient_clip_val is not None:
-            raise ConfigError("trainer.gradient_clip_val has no effect here; set model.init_args.gradient_clip.")
-        self.passes = max_epochs
-        self.pass_limit = limit_train_batches
-        self.validate_every = val_check_interval if val_check_interval is not None else 1.0
-        self.validate_passes = check_val_every_n_epoch or 1
-        # The data module shards the data itself: Lightning's sampler would repeat conversations.
-        kwargs["use_distributed_sampler"] = False
-        super().__init__(max_epochs=1, max_steps=max_steps, **kwargs)
+        _check_replaced(accumulate_grad_batches, gradient_clip_val)
+        _check_strategy(kwargs.get("strategy", "auto"))
+        # Lightning reads 2.0 as two batches; here a fraction counts passes, whatever its size.
+        several = isinstance(val_check_interval, float) and val_check_interval > 1
+        super().__init__(
+            max_epochs=1 if max_epochs is None and max_steps < 0 else max_epochs,
+            max_steps=max_steps,
+            limit_train_batches=limit_train_batches,
+            val_check_interval=None if several else val_check_interval,
+            check_val_every_n_epoch=check_val_every_n_epoch,
+            **kwargs,
+        )
+        _check_strategy(self.strategy)
+        self.run_length = lightning_length(self)
+        if isinstance(val_check_interval, float) and several and not self.fast_dev_run:
+            self.run_length = replace(self.run_length, validate_every=val_check_interval)
+        self.run_folder = kwargs.get("default_root_dir")
 
-    def validation_steps(self, steps_per_pass: int, total_steps: int) -> int:
-        """After how many optimizer steps to validate; never past the run's end."""
-        if isinstance(self.validate_every, float):
-            steps = max(1, round(steps_per_pass * self.validate_every)) * self.validate_passes
-        else:
-            steps = self.validate_every
-        return min(steps, total_steps)
+
+def check_options(trainer: lightning.Trainer) -> None:
+    """Refuse what a Trainer was given that has no effect here, or a wrong one.
+
+    Raises:
+        ConfigError: naming the option, and ours.
+    """
+    _check_replaced(trainer.accumulate_grad_batches, trainer.gradient_clip_val)
+    _check_strategy(trainer.strategy)
+
+
+def _check_replaced(accumulate_grad_batches: int, gradient_clip_val: int | float | None) -> None:
+    if accumulate_grad_batches != 1:
+        raise ConfigError(
+            "trainer.accumulate_grad_batches has no effect here: a batch of the data module is a whole optimizer step. "
+            "Set data.init_args.effective_batch (conversations a step) and data.init_args.micro_batch."
+        )
+    if gradient_clip_val is not None:
+        raise ConfigError("trainer.gradient_clip_val has no effect here; set model.init_args.gradient_clip.")
+
+
+def _check_strategy(strategy: Strategy | str) -> None:
+    if type(strategy) in _STRATEGIES:
+        return
+    name = strategy if isinstance(strategy, str) else type(strategy).__name__
+    reason = next((why for key, why in _REASONS.items() if name.lower().startswith(key)), None)
+    if reason is None and isinstance(strategy, str):
+        return  # one of DDP's names, or Lightning's to refuse; what it makes of it is looked at again
+    raise ConfigError(
+        f"trainer.strategy is {name}: {reason or 'whether it gives the same result as one device is not known'}. Use "
+        "ddp (each device holds the base, in 4 bits if asked), or leave it out for one device."
+    )
+
+
+def run_folder(trainer: lightning.Trainer) -> Path:
+    """Where a run's adapter and results go: the folder it was given, else its logger's, where Lightning keeps its own.
+
+    Not `trainer.log_dir`: that waits for all processes, and one alone writes.
+    """
+    given = getattr(trainer, "run_folder", None)
+    logged = getattr(trainer.logger, "log_dir", None) or getattr(trainer.logger, "save_dir", None)
+    return Path(given or logged or trainer.default_root_dir)

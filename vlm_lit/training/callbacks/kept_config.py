@@ -1,4 +1,4 @@
-"""Which settings did a run have? The whole config, kept beside its results and in TensorBoard."""
+"""The settings of a run: its whole config beside its results, and what was chosen in TensorBoard's HPARAMS."""
 
 from __future__ import annotations
 
@@ -12,7 +12,13 @@ from lightning.pytorch import Callback, LightningModule
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_info
 
+from vlm_lit.curve_tags import scalar_tag
+from vlm_lit.training.base import VisionLanguageModule
+from vlm_lit.training.callbacks.chosen_settings import COLUMNS, chosen_settings
+from vlm_lit.training.callbacks.hparams_file import write_hparams
+from vlm_lit.training.evaluation import chosen_rules
 from vlm_lit.training.run_files import remove, set_aside
+from vlm_lit.training.run_logger import RunLogger
 from vlm_lit.training.run_settings import changed, number_settings
 from vlm_lit.whole_file import write_whole
 
@@ -43,20 +49,22 @@ class KeptConfig(Callback):
         if trainer.is_global_zero and self.replaced:
             remove(self.run_dir, self.replaced)
         self._write(trainer)
+        config = yaml.safe_load(self.text)
         for logger in trainer.loggers:
-            logger.log_hyperparams(flattened(yaml.safe_load(self.text)))
-            if isinstance(logger, TensorBoardLogger) and trainer.is_global_zero:
-                logger.experiment.add_text("config", f"```yaml\n{self.text}\n```", trainer.global_step)
+            if not isinstance(logger, TensorBoardLogger):
+                logger.log_hyperparams(flattened(config))
+            elif trainer.is_global_zero:
+                self._show(logger, config, _leading(pl_module), trainer.global_step)
 
-    def on_fit_end(self, trainer: lightning.Trainer, pl_module: LightningModule) -> None:
-        """TensorBoard's table of hyperparameters shows them beside where the run ended."""
-        # The overall values: what stands behind another slash is a group or a detail.
-        names = map(str, trainer.callback_metrics)
-        shown = [n for n in names if n == "train/loss" or (n.startswith("val/") and n.count("/") == 1)]
-        ended = {f"final/{name}": float(trainer.callback_metrics[name]) for name in shown}
-        for logger in trainer.loggers:
-            if isinstance(logger, TensorBoardLogger) and ended:
-                logger.log_hyperparams(flattened(yaml.safe_load(self.text)), ended)
+    def _show(self, logger: TensorBoardLogger, config: dict[str, Any], metrics: Sequence[str], step: int) -> None:
+        """Put the config into a TensorBoard log: all of it as text and in hparams.yaml, the choices as a table."""
+        logger.experiment.add_text("config", f"```yaml\n{self.text}\n```", step)
+        folder = Path(logger.log_dir)
+        # The logger writes this file once and leaves an earlier run's as it is.
+        (folder / logger.NAME_HPARAMS_FILE).unlink(missing_ok=True)
+        logger.hparams.update(flattened(config))
+        tags = [scalar_tag(name) if isinstance(logger, RunLogger) else name for name in metrics]
+        write_hparams(folder, COLUMNS, chosen_settings(config), tags)
 
     def on_validation_start(self, trainer: lightning.Trainer, pl_module: LightningModule) -> None:
         """The same for `validate`."""
@@ -87,6 +95,16 @@ class KeptConfig(Callback):
         moved = set_aside(self.run_dir, self.verb)
         if moved is not None:
             rank_zero_info(f"The results of an earlier {self.verb}, of other weights or settings, are now in {moved}")
+
+
+def _leading(module: LightningModule) -> list[str]:
+    """The figures by which runs are told apart: the losses, and what their answers scored by each metric.
+
+    Each is there whether this run will have it or not: TensorBoard shows the columns of one run for all.
+    """
+    rules = chosen_rules(module.metrics) if isinstance(module, VisionLanguageModule) else []
+    names = [rule.name for rule in rules]
+    return ["train/loss", "val/loss", *(f"val/{name}" for name in names), *(f"test/{name}" for name in names[:1])]
 
 
 def flattened(settings: object, prefix: str = "") -> dict[str, object]:

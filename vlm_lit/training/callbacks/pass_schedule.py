@@ -1,41 +1,82 @@
-"""When does a run validate, and what does it say about itself before it starts?"""
+"""When does a run validate, which pass is it in, and what does it say about itself before it starts?"""
 
 from __future__ import annotations
 
+from typing import Any
+
 from lightning.pytorch import Callback, LightningModule
 from lightning.pytorch import Trainer as LightningTrainer
+from lightning.pytorch.callbacks import LearningRateFinder
 from lightning.pytorch.utilities import rank_zero_info
+from torch.optim.lr_scheduler import LambdaLR
 
+from vlm_lit.data.datamodule import ConversationDataModule
+from vlm_lit.data.run_length import length_of, lightning_length
 from vlm_lit.data.sources import StreamedWindows
 from vlm_lit.models.parts import format_table
-from vlm_lit.schema import ConfigError, StepWindow
+from vlm_lit.schema import StepWindow
 from vlm_lit.training.base import VisionLanguageModule
-from vlm_lit.training.trainer import Trainer
 
 
 class PassSchedule(Callback):
-    """Turns passes over the data into optimizer steps for Lightning."""
+    """Turns passes over the data into optimizer steps of one Lightning epoch, and counts the passes as its epochs."""
 
     def setup(self, trainer: LightningTrainer, pl_module: LightningModule, stage: str) -> None:
-        """Set after how many steps to validate, now that the data's length is known."""
-        if stage != "fit":
+        """Make the run one epoch, and set after how many steps to validate: the data's length is known now."""
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        if stage != "fit" or not isinstance(data, ConversationDataModule):
             return
-        if not isinstance(trainer, Trainer):
-            raise ConfigError("Use vlm_lit.training.trainer.Trainer: Lightning's own counts batches, not passes.")
-        assert isinstance(pl_module, VisionLanguageModule)
-        data = pl_module.data
+        length = length_of(trainer) or lightning_length(trainer)
+        trainer.run_length = length  # type: ignore[attr-defined]
         if "val" not in data.datasets:
             trainer.limit_val_batches = 0
+        trainer.fit_loop.max_epochs, trainer.fit_loop.min_epochs = 1, 0
+        trainer.limit_train_batches, trainer.overfit_batches, trainer.check_val_every_n_epoch = 1.0, 0, 1
         total = data.total_steps
         streamed = isinstance(data.datasets["train"], StreamedWindows)
-        interval = trainer.validation_steps(total if streamed else data.steps_per_pass, total)
-        trainer.val_check_interval = interval
+        per_pass = total if streamed else data.steps_per_pass
+        trainer.val_check_interval = length.validation_steps(per_pass, total)
+        if length.least_passes:
+            trainer.fit_loop.epoch_loop.min_steps = max(trainer.min_steps or 0, length.least_passes * per_pass)
+
+    def on_train_start(self, trainer: LightningTrainer, pl_module: LightningModule) -> None:
+        """Let a learning rate that was just found be the schedule's peak: Lightning sets the first step's alone."""
+        found = [c.optimal_lr for c in trainer.callbacks if isinstance(c, LearningRateFinder)]  # type: ignore[attr-defined]
+        rate = found[-1].suggestion() if found and found[-1] is not None else None
+        for config in trainer.lr_scheduler_configs if rate is not None and trainer.global_step == 0 else ():
+            if isinstance(config.scheduler, LambdaLR):
+                _set_peak(config.scheduler, rate)
 
     def on_train_batch_start(
         self, trainer: LightningTrainer, pl_module: LightningModule, batch: StepWindow, batch_idx: int
     ) -> None:
         """Figures are logged at the optimizer steps done so far; after a resumption Lightning would count one more."""
         trainer.fit_loop.epoch_loop._batches_that_stepped = trainer.global_step
+        _count_passes(trainer)
+
+    def on_train_end(self, trainer: LightningTrainer, pl_module: LightningModule) -> None:
+        """After the run, the epoch is the number of passes that were made."""
+        _count_passes(trainer)
+
+    def on_save_checkpoint(
+        self, trainer: LightningTrainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Keep the loop's own count of epochs: a resumed loop goes on within the one that the run is."""
+        counts = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]
+        counts["completed"] = counts["processed"]
+
+
+def _count_passes(trainer: LightningTrainer) -> None:
+    data = trainer.datamodule  # type: ignore[attr-defined]
+    if isinstance(data, ConversationDataModule) and not isinstance(data.datasets["train"], StreamedWindows):
+        # Where loggers, checkpoints and users read `current_epoch`; Lightning itself looks at `processed`.
+        trainer.fit_loop.epoch_progress.current.completed = trainer.global_step // data.steps_per_pass
+
+
+def _set_peak(scheduler: LambdaLR, rate: float) -> None:
+    for i, group in enumerate(scheduler.optimizer.param_groups):
+        scheduler.base_lrs[i] = group["initial_lr"] = rate
+        group["lr"] = rate * scheduler.lr_lambdas[i](scheduler.last_epoch)
 
 
 class PartsTable(Callback):

@@ -1,4 +1,4 @@
-"""How does a picture of answers reach TensorBoard, and what does it say of an evaluation without its own images?"""
+"""When is a picture of answers drawn, and what does it say of an evaluation without its own images?"""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Final
 import numpy as np
 from lightning.pytorch import Callback, LightningModule
 from lightning.pytorch import Trainer as LightningTrainer
-from lightning.pytorch.loggers import TensorBoardLogger
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
 from vlm_lit.data.blind import Blind
+from vlm_lit.training.logged_media import log_picture
 from vlm_lit.training.supervised import SupervisedModule
 
 _DOTS_PER_INCH: Final = 120
@@ -59,12 +59,14 @@ def titled(title: str, blind: Blind | None) -> str:
     return "\n".join(line for line in (title, what_was_shown(blind)) if line)
 
 
+def step_of(trainer: LightningTrainer) -> int:
+    """The step at which Lightning logs the scores of the answers that were given last."""
+    return max(trainer.global_step - 1, 0)
+
+
 def logged(trainer: LightningTrainer, name: str, picture: Image.Image) -> None:
-    """Puts a picture into TensorBoard, at the step where Lightning logs the scores of the same answers."""
-    step = max(trainer.global_step - 1, 0)
-    for logger in trainer.loggers:
-        if isinstance(logger, TensorBoardLogger):
-            logger.experiment.add_image(name, np.asarray(picture), step, dataformats="HWC")
+    """Puts a picture into every logger, at the step where Lightning logs the scores of the same answers."""
+    log_picture(trainer.loggers, name, picture, step_of(trainer))
 
 
 def drawn(figure: Figure) -> Image.Image:

@@ -19,6 +19,7 @@ from vlm_lit.training.identity import library_versions
 from vlm_lit.training.kept_pictures import with_pictures
 from vlm_lit.training.run_files import EVALUATIONS, set_aside
 from vlm_lit.training.supervised import SupervisedModule
+from vlm_lit.training.trainer import run_folder
 from vlm_lit.whole_file import write_whole
 
 _FILES: Final = {
@@ -39,7 +40,7 @@ class RunDirectory(Callback):
         """
         assert isinstance(pl_module, VisionLanguageModule)
         if trainer.is_global_zero and pl_module.model is not None:
-            run = Path(trainer.default_root_dir)
+            run = run_folder(trainer)
             if pl_module.global_step > pl_module.loaded_step:
                 _keep_results(run)
             target = run / "adapter"
@@ -62,7 +63,7 @@ class RunDirectory(Callback):
         self._write(trainer, pl_module, "predict")
 
     def _write_answers(self, trainer: LightningTrainer, pl_module: SupervisedModule, split: str, name: str) -> None:
-        run, items = Path(trainer.default_root_dir), pl_module.data.asked(split)
+        run, items = run_folder(trainer), pl_module.data.asked(split)
         asked = (items[i] for i in range(len(items)))
         if pl_module.last_predictions or split != "val":
             write_predictions(run / name, with_pictures(pl_module.last_predictions, asked, run))
@@ -86,7 +87,7 @@ class RunDirectory(Callback):
         )
         predictions, name = _FILES[split]
         self._write_answers(trainer, pl_module, split, predictions)
-        results = Path(trainer.default_root_dir) / name
+        results = run_folder(trainer) / name
         stated = {name: value for name, value in asdict(result).items() if value is not None}
         write_whole(results, json.dumps(stated, indent=2) + "\n")
         rank_zero_info(f"Results written to {results}")

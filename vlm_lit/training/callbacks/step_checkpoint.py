@@ -22,6 +22,7 @@ from vlm_lit.training.optimization import restate_learning_rates
 from vlm_lit.training.position import place_behind_step
 from vlm_lit.training.run_logger import RunLogger
 from vlm_lit.training.stop_signals import StopSignals
+from vlm_lit.training.trainer import run_folder
 
 FOLDER: Final = "checkpoints"
 _NAME = re.compile(r"step-(\d+)\.ckpt")
@@ -80,7 +81,7 @@ class StepCheckpoint(Callback):
     def on_fit_start(self, trainer: LightningTrainer, pl_module: LightningModule) -> None:
         """Clear away what killed writers left."""
         if trainer.is_global_zero:
-            sweep_orphans(Path(trainer.default_root_dir) / FOLDER)
+            sweep_orphans(run_folder(trainer) / FOLDER)
 
     def on_train_start(self, trainer: LightningTrainer, pl_module: LightningModule) -> None:
         """Where the run begins, nothing new is to be kept."""
@@ -204,7 +205,7 @@ class StepCheckpoint(Callback):
         return self._kept == trainer.global_step
 
     def _words(self, trainer: LightningTrainer, kept: bool) -> str:
-        folder = Path(trainer.default_root_dir) / FOLDER
+        folder = run_folder(trainer) / FOLDER
         found = checkpoints(folder)
         if not found:
             return "No optimizer step was finished, so nothing was kept. The same command starts again."
@@ -228,7 +229,7 @@ class StepCheckpoint(Callback):
         self._validation_due = validation_due
         for logger in trainer.loggers:
             logger.save()  # pictures lie unflushed, and a resumed run does not draw again what is before its checkpoint
-        folder = Path(trainer.default_root_dir) / FOLDER
+        folder = run_folder(trainer) / FOLDER
         path = folder / f"step-{step:06d}.ckpt"
         if alone:  # after an error no other rank comes to meet this one
             if trainer.is_global_zero:

@@ -1,0 +1,86 @@
+"""Which files does a command line name, and where in them does each setting stand? No heavy import."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Final
+
+import yaml
+
+from vlm_lit.commands.option_errors import nearest
+from vlm_lit.data.yaml_strict import StrictLoader, loading_problem
+from vlm_lit.schema import ConfigError
+
+COMMAND_LINE: Final = "the command line"
+_SUFFIXES: Final = (".yaml", ".yml")
+
+
+class ConfigFiles:
+    """Where each setting of a command line stands: its files, read before anything else so that they can be named."""
+
+    def __init__(self, arguments: Sequence[str]) -> None:
+        self.places: dict[str, str] = {}
+        self.values: dict[str, list[str]] = {}
+        """What is written for each key that has a single word, in all places."""
+        self.empty: list[str] = []
+        self.sections: set[str] = set()
+        """The keys whose value is a mapping."""
+        for word, following in pairwise([*arguments, ""]):
+            if is_option(word):
+                option, _, value = word.lstrip("-").partition("=")
+                self._option(option, value or following)
+
+    def _option(self, option: str, value: str) -> None:
+        self.places[plain(option)] = COMMAND_LINE
+        self.values.setdefault(plain(option), []).append(value)
+        if option in ("config", "c"):
+            self._read(Path(value), "", COMMAND_LINE)
+        elif option in ("trainer", "model", "data") and value.endswith(_SUFFIXES):
+            self._read(Path(value), option, COMMAND_LINE)
+
+    def placed(self, message: str) -> str:
+        """A message about the dotted key it begins with, after the file and line where that is set."""
+        key = plain(message.split(" ", 1)[0])
+        within = [place for name, place in self.places.items() if name == key or name.startswith(f"{key}.")]
+        found = within[0] if within else self.places.get(key.rpartition(".")[0])
+        return f"{found}: {message}" if found else message
+
+    def _read(self, path: Path, prefix: str, named: str) -> None:
+        if not path.is_file():
+            near = nearest(str(path), map(str, path.parent.glob("*.yaml")))
+            raise ConfigError(f"{named}: there is no config file {path}." + (f" Did you mean {near}?" if near else ""))
+        try:
+            loader = StrictLoader(path.read_text(encoding="utf-8"))
+            node = loader.get_single_node()
+            if not isinstance(node, yaml.MappingNode):
+                raise ConfigError(f"{path} is no config: write settings as `name: value`, one a line.")
+            loader.construct_document(node)
+            self._note(node, prefix, path)
+        except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+            raise ConfigError(f"{path}{loading_problem(error)}. A config is plain data, each key once.") from error
+
+    def _note(self, node: yaml.MappingNode, prefix: str, path: Path) -> None:
+        for name, value in node.value:
+            key = plain(f"{prefix}.{name.value}".lstrip("."))
+            self.places[key] = f"{path}, line {name.start_mark.line + 1}"
+            for inner in value.value if isinstance(value, yaml.SequenceNode) else [value]:
+                if isinstance(inner, yaml.MappingNode):
+                    self.sections.add(key)
+                    self.empty += [] if inner.value else [key]
+                    self._note(inner, key, path)
+                elif isinstance(inner, yaml.ScalarNode) and inner.value.endswith(_SUFFIXES):
+                    self._read(path.parent / inner.value, key, self.places[key])
+                elif isinstance(inner, yaml.ScalarNode):
+                    self.values.setdefault(key, []).append(inner.value)
+
+
+def is_option(word: str) -> bool:
+    """Whether a word of the command line names an option, rather than being a value such as -1."""
+    return word.startswith("--") or (word.startswith("-") and word[1:2].isalpha())
+
+
+def plain(key: str) -> str:
+    """A dotted key without `init_args`, which may be left out, and without the `+` that appends."""
+    return ".".join(name.rstrip("+") for name in key.split(".") if name != "init_args")

@@ -1,0 +1,346 @@
+"""What are a class's parameters, as its source states them? Read from the files: importing them takes seconds.
+
+A parameter's name, annotation, default and words are those that jsonargparse would find by importing the class. Only
+what stands in the source in so many words is known; whoever asks for more must import.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from importlib.util import find_spec
+from inspect import cleandoc
+from pathlib import Path
+from typing import Final
+
+_MOST_STEPS: Final = 12
+"""Longest chain of imports that is followed to where a name is defined."""
+
+
+@dataclass(frozen=True)
+class Named:
+    """A name of a module's source, and what stands there for it."""
+
+    module: str
+    node: ast.AST
+
+    @property
+    def class_path(self) -> str:
+        """The dotted name, for a class."""
+        assert isinstance(self.node, ast.ClassDef)
+        return f"{self.module}.{self.node.name}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parameter:
+    """A parameter of a class or method.
+
+    Args:
+        name: its name.
+        module: where it is written, which says what the names in its annotation mean.
+        annotation: its type, as written.
+        default: its default, as written; None where it must be given.
+        help: its words in the docstring.
+    """
+
+    name: str
+    module: str
+    annotation: ast.expr | None
+    default: ast.expr | None
+    help: str
+
+    @property
+    def kinds(self) -> list[ast.expr]:
+        """The members of its annotation where that is a union, names of types resolved to what they stand for."""
+        return list(_members(self.module, self.annotation)) if self.annotation is not None else []
+
+    @property
+    def settings(self) -> Named | None:
+        """The settings class that the value is a mapping of, where it can be nothing else but null."""
+        kinds = [kind for kind in self.kinds if not _is_none(kind)]
+        found = defined(self.module, kinds[0]) if len(kinds) == 1 else None
+        return found if found is not None and _is_dataclass(found.node) else None
+
+    @property
+    def choices(self) -> list[str] | None:
+        """The words that may be written, where nothing else may but null."""
+        words: list[str] = []
+        for kind in self.kinds:
+            if _is_none(kind):
+                continue
+            if not (isinstance(kind, ast.Subscript) and _name(kind.value) == "Literal"):
+                return None
+            entries = kind.slice.elts if isinstance(kind.slice, ast.Tuple) else [kind.slice]
+            words += [str(ast.literal_eval(entry)) for entry in entries]
+        return list(dict.fromkeys(words)) or None
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the value is a number, a text or a truth value, with nothing inside it."""
+        plain = ("int", "float", "str", "bool", "Literal")
+        return bool(self.kinds) and all(
+            _is_none(k) or _name(k.value if isinstance(k, ast.Subscript) else k) in plain for k in self.kinds
+        )
+
+    @property
+    def takes_null(self) -> bool:
+        """Whether null may be written."""
+        return any(map(_is_none, self.kinds))
+
+
+def parameters(found: Named) -> list[Parameter]:
+    """What a class is made from: its constructor's parameters or its fields, those of the base where it passes them on.
+
+    `found` must be a class.
+    """
+    assert isinstance(found.node, ast.ClassDef)
+    if _is_dataclass(found.node):
+        return _fields(found)
+    made = _function(found.node, "__init__")
+    if made is None:
+        return [p for base in bases(found)[:1] for p in parameters(base)]
+    words = _words(found.node) | _words(made)
+    own = list(_arguments(found.module, made, words))
+    if made.args.kwarg is not None:
+        names = {p.name for p in own}
+        own += [p for base in bases(found)[:1] for p in parameters(base) if p.name not in names]
+    return own
+
+
+def method_parameters(found: Named, name: str) -> list[Parameter]:
+    """The parameters of a class's own method."""
+    assert isinstance(found.node, ast.ClassDef)
+    made = _function(found.node, name)
+    assert made is not None
+    return list(_arguments(found.module, made, _words(made)))
+
+
+def first_words(found: Named) -> str:
+    """The first sentence of a class's docstring."""
+    assert isinstance(found.node, ast.ClassDef)
+    return " ".join((ast.get_docstring(found.node) or "").split("\n\n")[0].split())
+
+
+def bases(found: Named) -> list[Named]:
+    """The classes that a class is made on, as far as their sources are found."""
+    assert isinstance(found.node, ast.ClassDef)
+    named = [defined(found.module, base) for base in found.node.bases]
+    return [base for base in named if base is not None and isinstance(base.node, ast.ClassDef)]
+
+
+def lineage(found: Named) -> Iterator[str]:
+    """The names of a class and of all it is made on."""
+    assert isinstance(found.node, ast.ClassDef)
+    yield found.node.name
+    for base in found.node.bases:
+        inner = defined(found.module, base)
+        if inner is not None and isinstance(inner.node, ast.ClassDef):
+            yield from lineage(inner)
+        else:
+            yield _name(base)
+
+
+def find_class(path: str) -> Named | None:
+    """The class of a dotted name; None where no source of it is found."""
+    module, _, name = path.rpartition(".")
+    found = _follow(module, name) if module and name.isidentifier() else None
+    return found if found is not None and isinstance(found.node, ast.ClassDef) else None
+
+
+def defined(module: str, expression: ast.expr | str) -> Named | None:
+    """What a name in a module's source stands for, through its imports."""
+    text = expression if isinstance(expression, str) else ast.unparse(expression)
+    if not re.fullmatch(r"\w+(\.\w+)*", text):
+        return None
+    first, _, rest = text.partition(".")
+    if not rest:
+        return _follow(module, first)
+    imported = _imports(module).get(first)  # `lightning.Trainer` after `import lightning`
+    owner, _, name = text.rpartition(".")
+    return _follow(imported[0] + owner[len(first) :], name) if imported and imported[1] is None else None
+
+
+def own_classes(package: str, base: str | None = None) -> dict[str, Named]:
+    """The public classes of a package by dotted name: all, or those made on a class called `base`."""
+    root = _folder(package)
+    found = {}
+    for file in sorted(root.rglob("*.py")) if root is not None else []:
+        text = file.read_text(encoding="utf-8")
+        if base is not None and "(" not in text:
+            continue
+        inner = file.relative_to(root).with_suffix("").parts if root is not None else ()
+        module = ".".join([package, *(part for part in inner if part != "__init__")])
+        for node in _tree(module).body if re.search(r"^class ", text, re.MULTILINE) else []:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                one = Named(module, node)
+                if base is None or base in list(lineage(one))[1:]:
+                    found[one.class_path] = one
+    return found
+
+
+# Sources -------------------------------------------------------------------------------------------------------------
+
+
+@cache
+def _folder(package: str) -> Path | None:
+    """The folder of a package of the top level. Nothing is imported."""
+    try:
+        spec = find_spec(package)
+    except (ImportError, ValueError):
+        return None
+    if spec is None:
+        return None
+    places = list(spec.submodule_search_locations or [])
+    return Path(places[0]) if places else Path(spec.origin or "").with_suffix("")
+
+
+@cache
+def _tree(module: str) -> ast.Module:
+    """A module's source; an empty one where there is none."""
+    top, *inner = module.split(".")
+    root = _folder(top)
+    place = root.joinpath(*inner) if root is not None else Path()
+    for file in (place / "__init__.py", place.with_suffix(".py") if place.name else place):
+        if root is not None and file.is_file():
+            try:
+                return ast.parse(file.read_text(encoding="utf-8"))
+            except (SyntaxError, ValueError):
+                break
+    return ast.Module(body=[], type_ignores=[])
+
+
+@cache
+def _imports(module: str) -> dict[str, tuple[str, str | None]]:
+    """What a module imports: for each name its module, and its name there (None for the module itself)."""
+    found: dict[str, tuple[str, str | None]] = {}
+    for node in _statements(_tree(module).body):
+        if isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            found |= {alias.asname or alias.name: (node.module, alias.name) for alias in node.names}
+        elif isinstance(node, ast.Import):
+            found |= {
+                a.asname or a.name.split(".")[0]: (a.name if a.asname else a.name.split(".")[0], None)
+                for a in node.names
+            }
+    return found
+
+
+def _statements(body: list[ast.stmt]) -> Iterator[ast.stmt]:
+    """The statements of a module, those under `if TYPE_CHECKING` among them."""
+    for node in body:
+        yield node
+        if isinstance(node, ast.If):
+            yield from _statements(node.body)
+
+
+def _follow(module: str, name: str) -> Named | None:
+    for _ in range(_MOST_STEPS):
+        for node in _statements(_tree(module).body):
+            if isinstance(node, ast.ClassDef) and node.name == name:
+                return Named(module, node)
+            if isinstance(node, ast.Assign) and any(_name(target) == name for target in node.targets):
+                return Named(module, node.value)
+            if isinstance(node, ast.AnnAssign) and _name(node.target) == name and node.value is not None:
+                return Named(module, node.value)
+        imported = _imports(module).get(name)
+        if imported is None or imported[1] is None:
+            break
+        module, name = imported[0], imported[1]
+    return None
+
+
+# What a source says --------------------------------------------------------------------------------------------------
+
+
+def _name(node: ast.AST) -> str:
+    """The last word of a dotted name; nothing for another expression."""
+    return node.id if isinstance(node, ast.Name) else node.attr if isinstance(node, ast.Attribute) else ""
+
+
+def _is_none(node: ast.expr) -> bool:
+    return isinstance(node, ast.Constant) and node.value is None
+
+
+def _function(made: ast.ClassDef, name: str) -> ast.FunctionDef | None:
+    return next((node for node in made.body if isinstance(node, ast.FunctionDef) and node.name == name), None)
+
+
+def _is_dataclass(node: ast.AST) -> bool:
+    decorators = node.decorator_list if isinstance(node, ast.ClassDef) else []
+    return any(_name(d.func if isinstance(d, ast.Call) else d) == "dataclass" for d in decorators)
+
+
+def _members(module: str, kind: ast.expr) -> Iterator[ast.expr]:
+    """The members of a union, however it is written."""
+    if isinstance(kind, ast.BinOp) and isinstance(kind.op, ast.BitOr):
+        yield from _members(module, kind.left)
+        yield from _members(module, kind.right)
+    elif isinstance(kind, ast.Subscript) and _name(kind.value) in ("Union", "Optional"):
+        for part in kind.slice.elts if isinstance(kind.slice, ast.Tuple) else [kind.slice]:
+            yield from _members(module, part)
+        if _name(kind.value) == "Optional":
+            yield ast.Constant(None)
+    else:
+        found = defined(module, kind)
+        alias = found.node if found is not None else None
+        if found is not None and isinstance(alias, ast.Subscript | ast.BinOp):
+            yield from _members(found.module, alias)
+        else:
+            yield kind
+
+
+def _arguments(module: str, made: ast.FunctionDef, words: dict[str, str]) -> Iterator[Parameter]:
+    given = made.args
+    places = [*given.posonlyargs, *given.args][1:]
+    missing: list[ast.expr | None] = [None] * (len(places) - min(len(given.defaults), len(places)))
+    for argument, default in [
+        *zip(places, [*missing, *given.defaults], strict=True),
+        *zip(given.kwonlyargs, given.kw_defaults, strict=True),
+    ]:
+        yield Parameter(
+            name=argument.arg,
+            module=module,
+            annotation=argument.annotation,
+            default=default,
+            help=words.get(argument.arg, ""),
+        )
+
+
+def _fields(found: Named) -> list[Parameter]:
+    assert isinstance(found.node, ast.ClassDef)
+    words = _words(found.node)
+    return [
+        Parameter(
+            name=node.target.id,
+            module=found.module,
+            annotation=node.annotation,
+            default=_field_default(node.value),
+            help=words.get(node.target.id, ""),
+        )
+        for node in found.node.body
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)
+    ]
+
+
+def _field_default(value: ast.expr | None) -> ast.expr | None:
+    """The default behind `field(default_factory=...)`."""
+    if not (isinstance(value, ast.Call) and _name(value.func) == "field"):
+        return value
+    for keyword in value.keywords:
+        if keyword.arg == "default":
+            return keyword.value
+        if keyword.arg == "default_factory":
+            factory = keyword.value
+            empty = {"list": ast.List([], ast.Load()), "dict": ast.Dict([], [])}
+            return factory.body if isinstance(factory, ast.Lambda) else empty.get(_name(factory), factory)
+    return None
+
+
+def _words(node: ast.ClassDef | ast.FunctionDef) -> dict[str, str]:
+    """What the `Args:` of a docstring say, each in one line; of several paragraphs the first."""
+    text = cleandoc(ast.get_docstring(node) or "")
+    found = re.search(r"^Args:\n(.*?)(?=^\S|\Z)", text, re.MULTILINE | re.DOTALL)
+    entries = re.findall(r"^    (\w+): (.*?)(?=^    \w+: |\Z)", found[1] if found else "", re.MULTILINE | re.DOTALL)
+    return {name: " ".join(words.split("\n\n")[0].split()) for name, words in entries}

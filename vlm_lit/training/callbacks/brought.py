@@ -1,0 +1,50 @@
+"""Which callbacks does the module bring to a Trainer that has none of them?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import lightning
+from lightning.pytorch import Callback
+from lightning.pytorch.callbacks import Checkpoint
+
+from vlm_lit.schema import ConfigError
+from vlm_lit.training.callbacks.best_checkpoint import BestCheckpoint
+from vlm_lit.training.callbacks.kept_config import KeptConfig
+from vlm_lit.training.callbacks.monitored import StopAfterValidation
+from vlm_lit.training.callbacks.pass_schedule import PassSchedule
+from vlm_lit.training.callbacks.pictures import AnswerPicture
+from vlm_lit.training.callbacks.run_directory import RunDirectory
+from vlm_lit.training.callbacks.step_checkpoint import StepCheckpoint
+from vlm_lit.training.trainer import check_options
+
+_WRITERS: Final = (RunDirectory, StepCheckpoint, BestCheckpoint, KeptConfig, AnswerPicture)
+
+
+def brought(trainer: lightning.Trainer) -> list[Callback]:
+    """What `trainer` lacks: its passes counted, and the run's adapter and results written.
+
+    Raises:
+        ConfigError: an option of the trainer has no effect here, or it has trained before.
+    """
+    check_options(trainer)
+    if trainer.state.fn == "fit" and trainer.global_step > 0 and trainer.ckpt_path is None:
+        raise ConfigError(
+            f"This Trainer has already made {trainer.global_step} optimizer steps. Make a new one for a new run; to go "
+            "on from a checkpoint, give the new one fit(..., ckpt_path=...)."
+        )
+    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    if trainer.fast_dev_run:  # it writes nothing
+        callbacks = [callback for callback in callbacks if not isinstance(callback, _WRITERS)]
+    # These decide before the others look.
+    trainer.callbacks = [*_lacking(callbacks, StopAfterValidation, PassSchedule), *callbacks]  # type: ignore[attr-defined]
+    if trainer.fast_dev_run:
+        return []
+    keeps = any(isinstance(callback, Checkpoint) for callback in callbacks)  # as enable_checkpointing says
+    return _lacking(callbacks, *([StepCheckpoint] if keeps else []), RunDirectory)
+
+
+def _lacking(callbacks: Sequence[Callback], *kinds: type[Callback]) -> list[Callback]:
+    present = tuple(type(callback) for callback in callbacks)
+    return [kind() for kind in kinds if not any(issubclass(one, kind) for one in present)]
