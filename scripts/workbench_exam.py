@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Final
 
 import torch
-from transformers import AutoModelForImageTextToText, AutoProcessor, LlavaForConditionalGeneration, LlavaProcessor
+from transformers import AutoModelForImageTextToText, LlavaForConditionalGeneration, LlavaProcessor
 
+from vlm_lit.data.processors import load_processor
 from vlm_lit.workbench.base_model import base_path
 from vlm_lit.workbench.dataset import Dialect, questions
 from vlm_lit.workbench.drawing import draw
@@ -29,7 +30,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=100, help="how many scenes, with five questions each")
     arguments = parser.parse_args()
     model = AutoModelForImageTextToText.from_pretrained(arguments.model).eval()
-    processor = AutoProcessor.from_pretrained(arguments.model)
+    processor = load_processor(str(arguments.model))
     for dialect in ("plain", "team"):
         print(dialect, json.dumps(exam(model, processor, dialect, arguments.images)), flush=True)
 

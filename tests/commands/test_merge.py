@@ -20,6 +20,7 @@ from peft import PeftModel
 from refusals import refusal, to_stderr
 from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel
+from transformers.utils import is_torchvision_available
 
 from vlm_lit.cli import main
 from vlm_lit.commands.merge_run import merge_run
@@ -256,6 +257,19 @@ def test_an_adapter_of_unknown_base_is_refused(copied: Path, capsys: Capture, tm
     assert "does not name the adapter's base" in refusal(capsys, "merge", str(copied), "--output", str(tmp_path / "m"))
     (copied / "adapter" / "fingerprint.json").unlink()
     assert "the adapter's base is unknown" in refusal(capsys, "merge", str(copied), "--output", str(tmp_path / "m"))
+
+
+def test_the_image_backend_is_the_runs_where_it_is_installed_and_spoken_of_elsewhere(
+    copied: Path, tmp_path: Path
+) -> None:
+    path = copied / "adapter" / "fingerprint.json"
+    kept = json.loads(path.read_text())
+    kept["processor"] |= {"image_backend": "torchvision", "image_processor_class": "CLIPImageProcessor"}
+    path.write_text(json.dumps(kept))
+    spoken_of = [words for words in merge_run(copied, tmp_path / "merged").warnings if "processor's image" in words]
+    named = [] if is_torchvision_available() else ["image_backend", "image_processor_class"]
+    assert spoken_of == [f"the processor's {name} is not what the run had; see fingerprint.json." for name in named]
+    assert 'backend="torchvision"' in (tmp_path / "merged" / "README.md").read_text()
 
 
 def test_another_chat_template_is_refused(finished: Path, tiny_llava: Path, capsys: Capture, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from torch import Tensor
 from transformers import ProcessorMixin
 
 from vlm_lit.data.encoder_choice import encoder_of
-from vlm_lit.data.processors import load_processor, processor_identity
+from vlm_lit.data.processors import backend_of, load_processor, processor_identity
 from vlm_lit.models.agreement import Agreement, compare, text_logits
 from vlm_lit.models.base_source import BaseSource, adapter_folder, find_base, read_fingerprint
 from vlm_lit.models.merging import (
@@ -196,10 +196,11 @@ def _processor(base: Path, fingerprint: Mapping[str, Any]) -> tuple[ProcessorMix
     Raises:
         ConfigError: its chat template is another one, so that the model would read words it was not trained on.
     """
-    processor = load_processor(str(base))
-    kept, now = fingerprint.get("processor") or {}, processor_identity(processor)
-    # The merged weights do not depend on what resized the pictures in training; the card says what did.
-    compared = (kept.keys() & now.keys()) - {"image_backend", "image_processor_class", "image_libraries"}
+    kept = fingerprint.get("processor") or {}
+    processor = load_processor(str(base), image_backend=backend_of(kept))
+    now = processor_identity(processor)
+    # The merged weights do not depend on the version of Pillow; the card says which it was.
+    compared = (kept.keys() & now.keys()) - {"image_libraries"}
     different = sorted(key for key in compared if kept[key] != now[key])
     if "chat_template_sha256" in different:
         raise ConfigError(

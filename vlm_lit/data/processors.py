@@ -10,8 +10,9 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
+from collections.abc import Mapping
 from importlib.metadata import version
-from typing import Final, Literal, TypeAlias, get_args
+from typing import Any, Final, Literal, TypeAlias, get_args
 
 from transformers import AutoImageProcessor, AutoProcessor, ProcessorMixin
 from transformers.utils import is_torchvision_available
@@ -77,6 +78,12 @@ def check_image_backend(image_backend: str) -> None:
             "data.init_args.image_backend is torchvision, which is not installed: pip install 'vlm_lit[torchvision]', "
             f"or use {IMAGE_BACKEND}."
         )
+
+
+def backend_of(identity: Mapping[str, Any]) -> ImageBackend:
+    """The backend of a run by what its fingerprint says of its processor; the default where that is not installed."""
+    asked = identity.get("image_backend")
+    return "torchvision" if asked == "torchvision" and is_torchvision_available() else IMAGE_BACKEND
 
 
 def _load(model_id: str, revision: str | None, image_backend: ImageBackend) -> object:
