@@ -18,7 +18,9 @@ class RunLogger(TensorBoardLogger):
     """
 
     def __init__(self, *args: Any, purge_step: int | None = None, **kwargs: Any) -> None:  # noqa: ANN401
-        super().__init__(*args, **({} if purge_step is None else {"purge_step": purge_step}), **kwargs)
+        if purge_step is not None:
+            kwargs["purge_step"] = purge_step
+        super().__init__(*args, **kwargs)
         self.purge_step = purge_step
         self.last_step: int | None = None
         self.last_figures: dict[str, float] = {}
