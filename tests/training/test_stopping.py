@@ -68,6 +68,8 @@ STOPS = {
     "an error between weights and schedule": (
         Kill(at="torch.optim.lr_scheduler:LambdaLR.step", call=6, by=RuntimeError("torn")), 1, 3,
     ),
+    # Two groups of parameters, so this is the second one of step 5: half of the weights are new.
+    "an error within the optimizer": (Kill(at="torch.optim.adam:adam", call=10, by=RuntimeError("torn")), 1, 3),
     "killed within a validation": (Kill(at=f"{MODULE}.validation_step", call=2), -9, 6),
 }  # fmt: skip
 
@@ -124,4 +126,30 @@ def test_the_command_that_is_printed_goes_on(
     typed = shlex.split(said.splitlines()[-1])
     assert typed == ["python", *words[1:], "--ckpt_path", "last"]
     assert subprocess.run([sys.executable, *typed[1:]], stderr=subprocess.DEVNULL, check=False).returncode == 0
+    assert Outcome.of(folder) == never_stopped
+
+
+def test_a_job_that_slurm_runs_again_goes_on(never_stopped: Outcome, config: Config, tmp_path: Path) -> None:
+    # SLURM is not here; what it would be asked is written down instead.
+    path, folder, asked = written(config, every_minutes=1e-9), tmp_path / "run", tmp_path / "asked"
+    scontrol = tmp_path / "bin" / "scontrol"
+    scontrol.parent.mkdir()
+    scontrol.write_text(f'#!/bin/sh\necho "$@" > {asked}\n')
+    scontrol.chmod(0o755)
+    job = {
+        "SLURM_JOB_ID": "77", "SLURM_NTASKS": "1", "SLURM_JOB_NAME": "fit", "SLURM_PROCID": "0", "SLURM_LOCALID": "0",
+        "SLURM_NODEID": "0", "SLURM_JOB_NODELIST": "localhost", "PATH": f"{scontrol.parent}:{os.environ['PATH']}",
+    }  # fmt: skip
+    words = [sys.executable, "-m", "vlm_lit", "fit", "--config", str(path), "--run_dir", str(folder)]
+    process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, env={**os.environ, **job})
+    while process.poll() is None and not (folder / "checkpoints" / "step-000001.ckpt").exists():
+        time.sleep(0.002)
+    process.send_signal(signal.SIGUSR1)
+    _, said = process.communicate()
+    assert process.returncode == 128 + signal.SIGUSR1, said
+    assert asked.read_text() == "requeue 77\n"
+    again = subprocess.run(
+        words, stderr=subprocess.PIPE, text=True, env={**os.environ, **job, "SLURM_RESTART_COUNT": "1"}, check=False
+    )
+    assert again.returncode == 0, again.stderr
     assert Outcome.of(folder) == never_stopped

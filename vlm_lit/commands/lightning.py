@@ -54,6 +54,7 @@ from vlm_lit.training.logged_names import Mode
 from vlm_lit.training.run_files import written_by_run
 from vlm_lit.training.run_logger import RunLogger
 from vlm_lit.training.run_settings import check_settings, number_settings
+from vlm_lit.training.stop_signals import requeued
 from vlm_lit.training.trainer import Trainer
 
 _OURS: Final[tuple[type[Callback], ...]] = (
@@ -133,24 +134,28 @@ class VlmLitCLI(LightningCLI):
         """Settle where this run writes and what it starts from: `last`, `best`, or a whole file's path."""
         settings = self.config[self.verb]
         asked, self.named = settings.get("ckpt_path"), str(settings["run_dir"])
-        newest = asked in ("last", "best") and self.source is None
+        again = asked is None and self.verb == "fit" and self.writes and requeued()
+        newest = again or (asked in ("last", "best") and self.source is None)
         run_dir = placed(self.named, self.time, newest=newest)
         settings["run_dir"] = str(run_dir)
-        path = None
-        if asked is not None:
-            path = self._checkpoint(asked, self.source or run_dir)
-            if not path.is_file():
-                raise ConfigError(f"--ckpt_path {asked} is not a file. Write a checkpoint's path, last or best.")
-            self.kept = checked(path)
-            self.begins_at = int(self.kept["global_step"])
-            settings["ckpt_path"] = str(path)
+        if again and checkpoints(run_dir / FOLDER):
+            asked = "last"
+        path = None if asked is None else self._begun_from(asked, self.source or run_dir)
+        settings["ckpt_path"] = None if path is None else str(path)
         if self.verb == "fit" and self.writes:
             self._check_place(run_dir, path)
 
-    def _checkpoint(self, asked: str, run_dir: Path) -> Path:
+    def _begun_from(self, asked: str, run: Path) -> Path:
+        """The checkpoint to start from, read."""
         if asked == "best":
-            return best_checkpoint(run_dir)
-        return last_of(run_dir, self.verb) if asked == "last" else Path(asked)
+            path = best_checkpoint(run)
+        else:
+            path = last_of(run, self.verb) if asked == "last" else Path(asked)
+        if not path.is_file():
+            raise ConfigError(f"--ckpt_path {asked} is not a file. Write a checkpoint's path, last or best.")
+        self.kept = checked(path)
+        self.begins_at = int(self.kept["global_step"])
+        return path
 
     def _check_place(self, run_dir: Path, path: Path | None) -> None:
         overwrite = bool(self.config[self.verb]["overwrite"])
@@ -308,8 +313,8 @@ def run(verb: str, arguments: Sequence[str]) -> int:
     try:
         with refusing():
             VlmLitCLI(verb, arguments)
-    except SIGTERMException:
-        return 128 + signal.SIGTERM
+    except SIGTERMException as stop:
+        return stop.code if isinstance(stop.code, int) else 128 + signal.SIGTERM
     except SystemExit as stop:
         # What Lightning makes of a KeyboardInterrupt.
         if isinstance(stop.__context__, KeyboardInterrupt):

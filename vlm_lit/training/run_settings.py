@@ -85,8 +85,10 @@ def number_settings(config: Mapping[str, Any], verb: str = "fit") -> dict[str, A
 
 def _changing(callbacks: object) -> Iterator[tuple[str, Any]]:
     for one in callbacks if isinstance(callbacks, list) else [callbacks]:
-        path = one.get("class_path") if isinstance(one, Mapping) else None
-        if path is not None and not _LOOKERS.fullmatch(path):
+        if not isinstance(one, Mapping) or "class_path" not in one:
+            continue
+        path = str(one["class_path"])
+        if not _LOOKERS.fullmatch(path):
             yield from leaves(one.get("init_args") or True, f"{_CALLBACKS}.{path.rpartition('.')[2]}").items()
 
 

@@ -21,7 +21,7 @@ from vlm_lit.training.checkpoint_io import checked_step, sweep_orphans
 from vlm_lit.training.optimization import restate_learning_rates
 from vlm_lit.training.position import place_behind_step
 from vlm_lit.training.run_logger import RunLogger
-from vlm_lit.training.stop_signals import StopSignals
+from vlm_lit.training.stop_signals import StopSignals, requeue, requeue_signals
 from vlm_lit.training.trainer import run_folder
 
 FOLDER: Final = "checkpoints"
@@ -94,7 +94,7 @@ class StepCheckpoint(Callback):
                 if isinstance(logger, RunLogger) and logger.purge_step == trainer.global_step - 1 and self._figures:
                     logger.log_metrics(self._figures, trainer.global_step - 1)
         self._say_course(trainer)
-        self.signals.watch()
+        self.signals.watch(*requeue_signals(trainer._accelerator_connector.cluster_environment))
 
     def _say_course(self, trainer: LightningTrainer) -> None:
         """Train on: the schedule is that of the longer run from here on, and word of it."""
@@ -125,7 +125,7 @@ class StepCheckpoint(Callback):
         if asked or trainer.global_step % self.every_n_steps == 0:
             self._save(trainer)
         if stop:
-            self._stop()
+            self._stop(trainer)
 
     def _time_is_up(self) -> bool:
         return self.every_minutes is not None and time.monotonic() - self._kept_at > 60 * self.every_minutes
@@ -152,7 +152,7 @@ class StepCheckpoint(Callback):
     ) -> None:
         """Leave a validation if the run is asked to stop: its step is kept. Ranks differ in batches, so one alone."""
         if self._running and self.signals.received is not None and trainer.world_size == 1:
-            self._stop()
+            self._stop(trainer)
 
     def on_train_end(self, trainer: LightningTrainer, pl_module: LightningModule) -> None:
         """Save the final state."""
@@ -181,11 +181,13 @@ class StepCheckpoint(Callback):
         """From here to the end of the step, its state is neither the old one nor the new one."""
         self._torn = True
 
-    def _stop(self) -> None:
+    def _stop(self, trainer: LightningTrainer) -> None:
         number = self.signals.received
-        if number == signal.SIGTERM:
-            raise SIGTERMException(128 + signal.SIGTERM)
-        raise KeyboardInterrupt
+        if number is None or number == signal.SIGINT:  # none: another rank has it
+            raise KeyboardInterrupt
+        if number != signal.SIGTERM and trainer.is_global_zero:
+            requeue()
+        raise SIGTERMException(128 + number)
 
     def _end(self) -> None:
         self._running = False
