@@ -163,7 +163,7 @@ class VlmLitCLI(LightningCLI):
             self.kept = checked(path)
             self.begins_at = int(self.kept["global_step"])
             settings["ckpt_path"] = str(path)
-        if self.verb == "fit" and self.writes:
+        if self.verb == "fit" and self.writes and not settings["trainer"].get("fast_dev_run"):
             self._check_place(run_dir, path)
 
     def _checkpoint(self, asked: str, run_dir: Path) -> Path:

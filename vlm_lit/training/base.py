@@ -69,6 +69,8 @@ class VisionLanguageModule(LightningModule):
     """
 
     automatic_optimization: bool
+    takes_shared_rows = True
+    """Whether questions may share a row: they are kept apart in it. The data module asks."""
 
     def __init__(
         self,
