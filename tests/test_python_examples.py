@@ -8,7 +8,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
 import torch
 from safetensors.torch import load_file
 
@@ -48,7 +47,6 @@ def test_own_loss_is_trained_on(tiny_llava: Path, small: Path, tmp_path: Path) -
     assert (kept["smoothing"], kept["model_id"]) == (0.2, str(tiny_llava))
 
 
-@pytest.mark.filterwarnings("ignore")
 def test_own_module_trains_on_the_data_module(tiny_llava: Path, small: Path, tmp_path: Path) -> None:
     said = run_as_printed("own_module.py", tiny_llava, small, tmp_path)
     assert "Questions about one image get rows of their own: Mine does not say" in said

@@ -23,6 +23,9 @@ from vlm_lit.training.trainer import check_options
 
 Config = Callable[..., Path]
 
+# A checkpoint names the callbacks it was written with; the run that goes on has fewer.
+pytestmark = pytest.mark.filterwarnings("ignore:.*callbacks used to create the checkpoint need to be provided")
+
 _COMPARED = ("train/loss", "train/gradient_norm", "train/learning_rate/language_model", "val/vqa_accuracy", "val/loss")
 
 
@@ -73,7 +76,7 @@ def test_module_comes_back_from_its_checkpoint_to_answer(config: Config, tmp_pat
     assert back.optimizer([nn.Parameter(torch.zeros(1))]).defaults["momentum"] == 0.9
     reference = quiet_trainer(tmp_path / "a", logger=False).test(module, data_of(path), verbose=False)
     assert quiet_trainer(tmp_path / "b", logger=False).test(back, data_of(path), verbose=False) == reference
-    assert list(reference[0])[:2] == ["test/exact_match", "test/anls"]
+    assert {"test/exact_match", "test/anls"} <= set(reference[0])
     assert (tmp_path / "b" / "results.json").is_file()
 
 
@@ -135,10 +138,11 @@ def test_option_of_the_plain_trainer_that_has_no_effect_is_refused(
 def test_strategy_of_the_plain_trainer_is_looked_at(tmp_path: Path) -> None:
     trainer = quiet_trainer(tmp_path, logger=False)
     trainer._accelerator_connector.strategy = FSDPStrategy()
-    with pytest.raises(ConfigError, match="trainer.strategy is FSDPStrategy: it shards"):
+    with pytest.raises(ConfigError, match=r"trainer\.strategy is FSDPStrategy: it shards"):
         check_options(trainer)
 
 
+@pytest.mark.filterwarnings("ignore:You defined a `validation_step` but have no `val_dataloader`")
 def test_second_fit_of_a_trainer_and_loaders_are_refused(config: Config, tmp_path: Path) -> None:
     path = config()
     module, data = module_of(path), data_of(path)
@@ -189,6 +193,7 @@ class Counting(lightning.LightningModule):
         return torch.optim.SGD(self.parameters(), lr=0.1)
 
 
+@pytest.mark.filterwarnings("ignore:You passed in a `val_dataloader` but have no `validation_step`")
 def test_own_module_sees_each_pass_in_its_order_from_wherever_it_resumes(config: Config, tmp_path: Path) -> None:
     path = config()
     every = ModelCheckpoint(tmp_path / "kept", filename="{step}", every_n_train_steps=1, save_top_k=-1)

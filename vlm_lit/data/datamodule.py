@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
@@ -369,6 +370,8 @@ class ConversationDataModule(LightningDataModule):
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
         """Go on behind the steps that are done."""
         self._start = state_dict["step"]
+        # Lightning looks at the loader alone, which begins at that step.
+        warnings.filterwarnings("ignore", message=".*your dataloader is not resumable")
 
 
 def _source(given: object, name: str) -> SourceSettings | None:
