@@ -15,6 +15,7 @@ def quiet_trainer(folder: Path, **options: Any) -> lightning.Trainer:
     """Lightning's own Trainer, on this machine's CPU, writing below `folder`."""
     given = {
         "accelerator": "cpu",
+        "max_epochs": 1,
         "default_root_dir": str(folder),
         "log_every_n_steps": 1,
         "enable_progress_bar": False,

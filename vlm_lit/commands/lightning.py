@@ -142,7 +142,7 @@ class VlmLitCLI(LightningCLI):
             asked = "last"
         path = None if asked is None else self._begun_from(asked, self.source or run_dir)
         settings["ckpt_path"] = None if path is None else str(path)
-        if self.verb == "fit" and self.writes:
+        if self.verb == "fit" and self.writes and not settings["trainer"].get("fast_dev_run"):
             self._check_place(run_dir, path)
 
     def _begun_from(self, asked: str, run: Path) -> Path:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import signal
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
 import torch
-from lightning import LightningDataModule
+from lightning import LightningDataModule, LightningModule
 from lightning.fabric.utilities.seed import pl_worker_init_function
+from lightning.pytorch.utilities import rank_zero_info
 from torch.utils.data import DataLoader
 from transformers import ProcessorMixin
 
@@ -157,12 +159,22 @@ class ConversationDataModule(LightningDataModule):
         if self.trainer is not None:
             # The data is shared out here; Lightning's sampler would repeat conversations to even the ranks out.
             self.trainer._accelerator_connector.use_distributed_sampler = False
+            self._settle_packing(self.trainer.lightning_module)
         needed = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",), "predict": ("predict",)}[stage]
         for split in needed:
             if split not in self.datasets and self.sources[split] is not None:
                 self.datasets[split] = self._open(split)
         if needed[0] not in self.datasets:
             raise ConfigError(f"There is nothing to {stage}: set data.init_args.{needed[0]} to a file or a hub id.")
+
+    def _settle_packing(self, module: LightningModule) -> None:
+        """Plain rows for a module that would let questions see each other which share one, and word of it."""
+        if self.packing and not getattr(module, "takes_shared_rows", False):
+            self.packing = False
+            rank_zero_info(
+                f"Questions about one image get rows of their own: {type(module).__name__} does not say that it keeps "
+                "them apart in a shared one, by StepWindow's segments (takes_shared_rows = True)."
+            )
 
     def _open(self, split: str) -> ConversationDataset | StreamedWindows:
         source = self.sources[split]
@@ -358,6 +370,8 @@ class ConversationDataModule(LightningDataModule):
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
         """Go on behind the steps that are done."""
         self._start = state_dict["step"]
+        # Lightning looks at the loader alone, which begins at that step.
+        warnings.filterwarnings("ignore", message=".*your dataloader is not resumable")
 
 
 def _source(given: object, name: str) -> SourceSettings | None:

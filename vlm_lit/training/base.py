@@ -69,6 +69,8 @@ class VisionLanguageModule(LightningModule):
     """
 
     automatic_optimization: bool
+    takes_shared_rows = True
+    """Whether questions may share a row: they are kept apart in it. The data module asks."""
 
     def __init__(
         self,
@@ -338,6 +340,11 @@ class VisionLanguageModule(LightningModule):
         default = inspect.signature(VisionLanguageModule).parameters["optimizer"].default
         optimizer = given.pop("optimizer", default)
         return plain(given) if optimizer is default else {**plain(given), "optimizer": stored(self.optimizer)}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:  # noqa: ANN401 - torch's own
+        """As torch does; frozen weights, which no checkpoint holds, are not missing. See `on_load_checkpoint`."""
+        found = super().load_state_dict(state_dict, strict=strict, assign=assign)
+        return type(found)([], found.unexpected_keys)
 
     def on_load_checkpoint(self, checkpoint: Mapping[str, Any]) -> None:
         """Put the trained weights back, every one of them, onto the base they were trained on.

@@ -97,7 +97,7 @@ def _default_rate(kind: Callable[..., Optimizer]) -> object:
     return parameter.default if parameter is not None else None
 
 
-def _refuse(description: str, groups: object) -> NoReturn:
+def _refuse(description: str, _: object) -> NoReturn:
     raise ConfigError(
         f"This module comes from a checkpoint, which cannot hold its optimizer, {description}. To train it, give the "
         "optimizer again: load_from_checkpoint(path, optimizer=...)."

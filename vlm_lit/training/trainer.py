@@ -59,6 +59,11 @@ class Trainer(lightning.Trainer):
     ) -> None:
         _check_replaced(accumulate_grad_batches, gradient_clip_val)
         _check_strategy(kwargs.get("strategy", "auto"))
+        if kwargs.get("barebones"):
+            raise ConfigError(
+                "trainer.barebones leaves out logging, checkpoints and callbacks, by which a run here writes its "
+                "results. Leave it out; how fast a run is stands in train/samples_per_second."
+            )
         # Lightning reads 2.0 as two batches; here a fraction counts passes, whatever its size.
         several = isinstance(val_check_interval, float) and val_check_interval > 1
         super().__init__(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Final
 
@@ -29,6 +30,8 @@ def brought(trainer: lightning.Trainer) -> list[Callback]:
         ConfigError: an option of the trainer has no effect here, or it has trained before.
     """
     check_options(trainer)
+    # It asks for the weights before the step; a checkpoint here is of those behind it.
+    warnings.filterwarnings("ignore", message="Using ModelCheckpoint with manual optimization")
     if trainer.state.fn == "fit" and trainer.global_step > 0 and trainer.ckpt_path is None:
         raise ConfigError(
             f"This Trainer has already made {trainer.global_step} optimizer steps. Make a new one for a new run; to go "
