@@ -105,8 +105,9 @@ def test_what_is_not_measured_is_said_to_be_so(config: Config, capsys: pytest.Ca
     assert "there is no validation: set data.init_args.val" in refused(
         capsys, config(), *watch, "--data.init_args.val=null"
     )
-    watch = (STOP, "--trainer.callbacks.monitor=train/loss", "--data.init_args.val=null")
-    assert "looks at train/loss after each validation, and there is no" in refused(capsys, config(), *watch)
+    assert "trainer.limit_val_batches is 0" in refused(capsys, config(), *watch, "--trainer.limit_val_batches=0")
+    early = (STOP, "--trainer.callbacks.monitor=train/loss", "--data.init_args.val=null")
+    assert "looks at train/loss after each validation, and there is no" in refused(capsys, config(), *early)
 
 
 def test_keep_best_is_checked_as_well(config: Config, capsys: pytest.CaptureFixture[str]) -> None:
@@ -121,6 +122,16 @@ def test_lightnings_checkpoints_are_refused_with_what_to_use(
     assert f"{name} saves in the middle" in shown
     assert "--keep_best val/loss" in shown
     assert "StepCheckpoint" in shown
+
+
+def test_and_so_is_asking_for_them_by_the_trainers_option(config: Config, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "--keep_best val/loss" in refused(capsys, config(), "--trainer.enable_checkpointing=true")
+
+
+def test_fast_dev_run_keeps_no_best(config: Config) -> None:
+    path = config()
+    assert main(["fit", "--config", str(path), "--keep_best=val/loss", "--trainer.fast_dev_run=true"]) == 0
+    assert not (path.parent / "run" / "checkpoints" / "best.ckpt").exists()
 
 
 def test_the_names_are_those_that_a_run_logs(config: Config, small: Path) -> None:

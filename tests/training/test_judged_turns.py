@@ -166,6 +166,7 @@ def test_a_prompt_holds_the_true_turns_before_it(path: Path, monkeypatch: pytest
     rows, _ = judged(path)
     true, said = rows[2]["references"], rows[2]["prediction"]
     assert isinstance(true, list)
+    assert isinstance(said, str)
     text = seen["train1#2"]
     assert true[0] in text
     assert said not in text.replace(true[0], "")

@@ -68,6 +68,9 @@ def test_equality_5_losses_and_gradient_norms(runs: dict[int, Path]) -> None:
         # float32 sums in another order: 1e-5 is some 80 rounding steps, over eight optimizer steps.
         assert [value for _, value in two[name]] == pytest.approx([value for _, value in one[name]], rel=1e-5)
     assert two["train/learning_rate/projector"] == one["train/learning_rate/projector"]
+    # Sums over the ranks' windows: six records in windows of two, of which one rank has four.
+    assert len(one["val/loss"]) == len(two["val/loss"]) == 2
+    assert [value for _, value in two["val/loss"]] == pytest.approx([value for _, value in one["val/loss"]], rel=1e-5)
 
 
 def test_equality_5_trained_weights(runs: dict[int, Path]) -> None:

@@ -11,6 +11,7 @@ import pytest
 import torch
 from runs import fit, run_dir, scalars, verb
 
+from vlm_lit.data.sources import ConversationDataset
 from vlm_lit.schema import IGNORE_INDEX, raised
 from vlm_lit.training.supervised import SupervisedModule
 
@@ -34,10 +35,11 @@ def by_hand(config: Path) -> float:
     module = fit(config, "--trainer.max_steps=1", "--model.init_args.learning_rate=1e-30").model
     assert isinstance(module, SupervisedModule)
     dataset, collate = module.data.datasets["val"], module.data._collator()
+    assert isinstance(dataset, ConversationDataset)
     collate.shared = None
     module.eval()
     total, tokens = 0.0, 0
-    for i in range(len(dataset)):  # type: ignore[arg-type]
+    for i in range(len(dataset)):
         (batch,) = raised(collate([dataset[i]])).micro_batches
         with torch.no_grad():
             logits = module.base(**batch.inputs, use_cache=False).logits[:, :-1].float()

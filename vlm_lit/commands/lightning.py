@@ -39,7 +39,7 @@ from vlm_lit.training.callbacks.answers_table import AnswersTable
 from vlm_lit.training.callbacks.best_checkpoint import BestCheckpoint, best_checkpoint
 from vlm_lit.training.callbacks.confusion import ConfusionMatrix
 from vlm_lit.training.callbacks.kept_config import KeptConfig
-from vlm_lit.training.callbacks.monitored import StopAfterValidation, check_monitors, refuse_checkpoint_callbacks
+from vlm_lit.training.callbacks.monitored import StopAfterValidation, check_monitors, refuse_lightnings_checkpoints
 from vlm_lit.training.callbacks.panel import PredictionPanel
 from vlm_lit.training.callbacks.pass_schedule import PartsTable, PassSchedule
 from vlm_lit.training.callbacks.progress import progress_bar
@@ -195,7 +195,7 @@ class VlmLitCLI(LightningCLI):
         if config.get("enable_progress_bar") is not False and not any(isinstance(c, ProgressBar) for c in given):
             given.append(progress_bar())
         present = {type(callback) for callback in given}
-        refuse_checkpoint_callbacks(given)
+        refuse_lightnings_checkpoints(given, enabled=bool(config.get("enable_checkpointing")))
         ours: dict[str, Any] = {
             "callbacks": [*self._first_callbacks(), *given, *(made() for made in _OURS if made not in present)],
             "default_root_dir": str(self.run_dir),

@@ -51,7 +51,8 @@ def logged_names(module: VisionLanguageModule, data: ConversationDataModule, wan
         wanted: the names somebody asks about. Breakdowns and details follow from the validation's records, which are
             looked through only if one of these may be among them.
     """
-    modes: dict[str, Mode | None] = {f"train/{name}": None for name in _TRAINING} | {"train/loss": "min"}
+    modes: dict[str, Mode | None] = dict.fromkeys((f"train/{name}" for name in _TRAINING), None)
+    modes["train/loss"] = "min"
     trained = [part for part in PART_NAMES if module.parts.of(part).training != "frozen"]
     modes |= {f"train/learning_rate/{part}": None for part in trained}
     if "val" not in data.datasets:

@@ -19,17 +19,22 @@ if TYPE_CHECKING:
 _PACKAGES = ("vlm_lit", "lightning")
 
 
-def refuse_checkpoint_callbacks(callbacks: Sequence[Callback]) -> None:
+def refuse_lightnings_checkpoints(callbacks: Sequence[Callback], *, enabled: bool = False) -> None:
     """Refuse Lightning's own checkpoints: they are written within a step or a validation.
+
+    Args:
+        callbacks: those that a config brings.
+        enabled: whether the config asks for them by `enable_checkpointing`.
 
     Raises:
         ConfigError: there is one; names what to use instead.
     """
-    found = next((c for c in callbacks if isinstance(c, Checkpoint)), None)
-    if found is not None:
+    named = [f"trainer.callbacks: {type(c).__name__}" for c in callbacks if isinstance(c, Checkpoint)]
+    named += ["trainer.enable_checkpointing: Lightning's ModelCheckpoint"] if enabled else []
+    if named:
         raise ConfigError(
-            f"trainer.callbacks: {type(found).__name__} saves in the middle of a step or a validation, from where no "
-            "run goes on exactly. Set keep_best (for example --keep_best val/loss) for the best weights, and "
+            f"{named[0]} saves in the middle of a step or a validation, from where no run goes on exactly. "
+            "Set keep_best (for example --keep_best val/loss) for the best weights, and "
             "vlm_lit.training.callbacks.step_checkpoint.StepCheckpoint for one every so many steps."
         )
 
@@ -45,6 +50,9 @@ def check_monitors(trainer: LightningTrainer, module: VisionLanguageModule, data
     watching = {c: str(c.monitor) for c in trainer.callbacks if getattr(c, "monitor", None)}  # type: ignore[attr-defined]
     if not watching:
         return
+    if trainer.limit_val_batches == 0:
+        first = type(next(iter(watching))).__name__
+        raise ConfigError(f"{first} looks at a figure after each validation, but trainer.limit_val_batches is 0.")
     names = logged_names(module, data, watching.values())
     own = any(type(thing).__module__.partition(".")[0] not in _PACKAGES for thing in (module, *trainer.callbacks))  # type: ignore[attr-defined]
     for callback, monitor in watching.items():
