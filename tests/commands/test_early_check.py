@@ -108,7 +108,7 @@ def test_every_option_passes(config: Config) -> None:
         for name in top_level("fit") - {"config", "c", "h", "help", "print_config", *DEFAULT_CLASSES, "trainer"}
     ]
     assert len(options) > 200
-    check("fit", ["--config", str(config()), *(word for option in options for word in (option, "null"))])
+    check("fit", ["--config", str(config()), *(word for option in options for word in (option, "?"))])
 
 
 def names_of(section: str) -> list[str]:

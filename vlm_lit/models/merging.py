@@ -35,8 +35,8 @@ _INDEX: Final = "model.safetensors.index.json"
 _DTYPE_KEYS: Final = ("dtype", "torch_dtype")
 
 
-def load_model(folder: Path, dtype: torch.dtype | None = None) -> PreTrainedModel:
-    """The checkpoint in `folder`, unquantized, in `dtype` or else in the one it is stored in.
+def load_model(folder: Path | str, dtype: torch.dtype | None = None) -> PreTrainedModel:
+    """The checkpoint in `folder` (or of this hub id), unquantized, in `dtype` or else in the one it is stored in.
 
     Raises:
         ConfigError: it cannot be read, or its weights are not exactly those the architecture has.

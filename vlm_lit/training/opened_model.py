@@ -1,0 +1,233 @@
+"""How does a finished run, a merged model or a checkpoint become something that answers, as `test` makes it answer?"""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from peft import PeftModel
+from transformers import PreTrainedModel, ProcessorMixin
+
+from vlm_lit.data.encoder_choice import encoder_of
+from vlm_lit.data.encoding import ConversationEncoder
+from vlm_lit.data.over_length import OverLength
+from vlm_lit.data.processors import load_processor, processor_identity
+from vlm_lit.data.yaml_strict import read_strict
+from vlm_lit.models.adapter_state import WEIGHTS, load_adapter
+from vlm_lit.models.adapters import LoraSettings, adapt
+from vlm_lit.models.attention import unpackable
+from vlm_lit.models.base_source import adapter_folder, find_base, read_fingerprint
+from vlm_lit.models.families import Family, family_of
+from vlm_lit.models.loading import load_base, load_config, needs_autocast
+from vlm_lit.models.merging import load_model
+from vlm_lit.models.parts import PartSettings, PartsSettings
+from vlm_lit.models.quantization import QuantizationSettings
+from vlm_lit.schema import ConfigError
+from vlm_lit.training.answering import ClosedSet
+
+_LONGEST_ANSWER: Final = 256
+"""Tokens of an answer where no run says how many."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnswerSettings:
+    """What a run's answers follow from, besides its weights.
+
+    Args:
+        prompt: template of a question, as the run's data have it.
+        system: system message before every conversation.
+        max_new_tokens: longest answer.
+        answer_from: what answers are chosen from; None generates.
+        max_length: most tokens of a conversation.
+        over_length: what happens to a longer one.
+        packing: whether a row is made as those that questions share are.
+        bf16: whether layers compute under bfloat16 autocast.
+        attention: transformers' attention implementation.
+    """
+
+    prompt: str | None = None
+    system: str | None = None
+    max_new_tokens: int = _LONGEST_ANSWER
+    answer_from: ClosedSet | None = None
+    max_length: int | None = None
+    over_length: OverLength = "error"
+    packing: bool = True
+    bf16: bool = False
+    attention: str | None = None
+
+    @property
+    def takes_question_alone(self) -> bool:
+        """Whether the prompt needs nothing of a record but its question."""
+        names = {
+            name.partition("|")[0] for _, name, _, _ in string.Formatter().parse(self.prompt or "{question}") if name
+        }
+        return names == {"question"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenedModel:
+    """A model on its device, ready to answer.
+
+    Args:
+        name: what it is, in words.
+        model: the model; with an adapter on it, a `PeftModel`.
+        family: its facts.
+        encoder: makes its inputs.
+        settings: what its answers follow from.
+        notes: what its user should know.
+    """
+
+    name: str
+    model: PreTrainedModel | PeftModel
+    family: Family
+    encoder: ConversationEncoder
+    settings: AnswerSettings
+    notes: tuple[str, ...] = ()
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        device: torch.device = next(self.model.parameters()).device
+        return device
+
+    def computing(self) -> AbstractContextManager[object]:
+        """What the forward pass of an evaluation runs in."""
+        return torch.autocast(self.device.type, dtype=torch.bfloat16) if self.settings.bf16 else nullcontext()
+
+
+def open_model(source: str, *, base: str | None = None) -> OpenedModel:
+    """Load what `source` names.
+
+    Args:
+        source: a run's directory, its `adapter/`, a folder with a whole model, or a hub id.
+        base: folder or hub id of the adapter's base, if it is not where it was trained from.
+
+    Raises:
+        ConfigError: there is no such thing, or it cannot be loaded.
+    """
+    folder = Path(source).expanduser()
+    if any((place / WEIGHTS).is_file() for place in (folder, folder / "adapter")):
+        return _run(folder, base)
+    if base is not None:
+        raise ConfigError(f"{source} holds no adapter, so --base has no effect. Leave it out.")
+    if folder.is_dir() and not (folder / "config.json").is_file():
+        adapter_folder(folder)  # says what is missing
+    if not folder.exists() and _means_a_folder(source):
+        raise ConfigError(
+            f"There is no run and no model at {source}. Name the directory of a finished run, a merged model's folder, "
+            "or a hub id (ORG/NAME)."
+        )
+    return _whole(source)
+
+
+def _means_a_folder(source: str) -> bool:
+    """Whether a path that is not there was meant as one, rather than as a hub id."""
+    first = Path(source).parts[0] if Path(source).parts else source
+    return source.startswith((".", "/", "~")) or source.strip("/").count("/") != 1 or Path(first).is_dir()
+
+
+def _device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _whole(source: str) -> OpenedModel:
+    """A model that is one by itself, in the dtype it is stored in."""
+    family = family_of(load_config(source).model_type)
+    model = load_model(Path(source) if Path(source).is_dir() else source)
+    encoder = encoder_of(load_processor(source))
+    return OpenedModel(
+        name=source,
+        model=model.to(_device()).eval(),
+        family=family,
+        encoder=encoder,
+        settings=AnswerSettings(packing=unpackable(model, family) is None),
+    )
+
+
+def _run(run: Path, base: str | None) -> OpenedModel:
+    """A run's base in the precision it was trained in, its adapter on it."""
+    adapter = adapter_folder(run)
+    fingerprint = read_fingerprint(adapter)
+    source = find_base(fingerprint, base)
+    parts = PartsSettings(**{part: PartSettings(**row) for part, row in fingerprint["parts"].items()})
+    settings = _answer_settings(adapter.parent / "config.yaml", parts)
+    processor, notes = _processor(str(source.folder), fingerprint)
+    loaded, family = load_base(
+        str(source.folder),
+        parts=parts,
+        quantization=QuantizationSettings(**fingerprint["quantization"]),
+        attention=settings.attention,
+        device=_device(),
+    )
+    model = adapt(loaded, family, parts, LoraSettings(**fingerprint["lora"]), seed=int(fingerprint["seed"]))
+    load_adapter(model, adapter)
+    if not source.verified:
+        notes.append(f"nothing shows whether {source.folder} is the base that the adapter was trained on.")
+    if not (adapter.parent / "config.yaml").is_file():
+        notes.append(f"{adapter.parent} holds no config.yaml: system message, prompt and longest answer are not known.")
+    if not settings.takes_question_alone:
+        notes.append(f"the run's prompt takes more than a question ({settings.prompt!r}); your words go as they are.")
+    packing = settings.packing and unpackable(loaded, family) is None
+    return OpenedModel(
+        name=f"{source.model_id} with the adapter in {adapter}",
+        model=model.to(_device()).eval(),
+        family=family,
+        encoder=encoder_of(processor),
+        settings=_replaced(settings, packing=packing),
+        notes=tuple(notes),
+    )
+
+
+def _replaced(settings: AnswerSettings, *, packing: bool) -> AnswerSettings:
+    return AnswerSettings(**{**vars(settings), "packing": packing})
+
+
+def _processor(base: str, fingerprint: Mapping[str, Any]) -> tuple[ProcessorMixin, list[str]]:
+    """The base's processor, and in what it is not the one of the run.
+
+    Raises:
+        ConfigError: its chat template is another one, so that the model would read words it was not trained on.
+    """
+    processor = load_processor(base)
+    kept, now = fingerprint.get("processor") or {}, processor_identity(processor)
+    different = sorted(key for key in kept.keys() & now.keys() if kept[key] != now[key])
+    if "chat_template_sha256" in different:
+        raise ConfigError(
+            f"The chat template in {base} is not the one the adapter was trained with. Put the old one back, or name "
+            "an unchanged copy of the base by --base."
+        )
+    return processor, [f"the processor's {key} is not what the run had; see fingerprint.json." for key in different]
+
+
+def _answer_settings(config: Path, parts: PartsSettings) -> AnswerSettings:
+    """What the run's own config says; the defaults of a model without one where it is not there."""
+    if not config.is_file():
+        return AnswerSettings(bf16=needs_autocast(parts))
+    found = read_strict(config, "config")
+    settings = found if isinstance(found, dict) else {}
+    model, data = _made_from(settings.get("model")), _made_from(settings.get("data"))
+    answers = model.get("answer_from")
+    return AnswerSettings(
+        prompt=data.get("prompt"),
+        system=data.get("system"),
+        max_new_tokens=int(model.get("max_new_tokens", _LONGEST_ANSWER)),
+        answer_from=ClosedSet(answers, model.get("answer_score", "sum")) if answers else None,
+        max_length=data.get("max_length"),
+        over_length=data.get("over_length", "error"),
+        packing=bool(data.get("packing", True)),
+        bf16=(settings.get("trainer") or {}).get("precision") in ("bf16-mixed", "bf16"),
+        attention=model.get("attention"),
+    )
+
+
+def _made_from(section: object) -> dict[str, Any]:
+    """What a section's class is made from."""
+    if not isinstance(section, dict):
+        return {}
+    inner = section.get("init_args", section)
+    return inner if isinstance(inner, dict) else {}
