@@ -67,7 +67,7 @@ def test_no_two_texts_touch_and_no_two_labels_are_the_same(answers: list[str], c
         figure = confusion_figure(table(answers, count), "test/confusion: answers as vqa_accuracy compares them, n = 9")
         canvas = FigureCanvasAgg(figure)
         canvas.draw()  # type: ignore[no-untyped-call]
-        renderer = canvas.get_renderer()
+        renderer = canvas.get_renderer()  # type: ignore[no-untyped-call]
         (axes,) = figure.axes
         labels = [*axes.get_xticklabels(), *axes.get_yticklabels()]
         texts = [*labels, *axes.texts, axes.xaxis.label, axes.yaxis.label, *figure.texts]
