@@ -1,5 +1,6 @@
 """From aligned systems to pairs, groups, verdicts and notes."""
 
+import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,13 +9,16 @@ import numpy as np
 import pytest
 import yaml
 from run_files import row, rows, write_run, write_scores
+from scipy import stats
 
 from vlm_lit.studies.alignment import align
 from vlm_lit.studies.comparison import Comparison, Method, compare
+from vlm_lit.studies.headline import headline
 from vlm_lit.studies.notes import notes
 from vlm_lit.studies.significance import holm
 from vlm_lit.studies.statistics import mean_interval, paired_difference
 from vlm_lit.studies.systems import open_systems
+from vlm_lit.studies.wording import points
 
 BASE = [0, 0, 0, 1, 0, 0.3, 0, 1, 0, 0]
 TUNED = [1, 0, 1, 1, 0.9, 1, 1, 1, 1, 0.6]
@@ -149,14 +153,16 @@ def test_unscored_items_and_systems_are_counted(tmp_path: Path) -> None:
 
 
 def test_one_seed_is_said(tmp_path: Path) -> None:
-    assert "Only one seed of each system" in said(two(tmp_path, BASE, TUNED))
+    (first, *_) = [line for line in headline(two(tmp_path, BASE, TUNED)) if "about training" in line]
+    assert first.startswith("This is no evidence about training: a system was trained with one seed, and it takes 3")
 
 
 def test_seeds_of_one_course_are_listed(tmp_path: Path) -> None:
     runs = [write_run(tmp_path / str(s), rows([1] * s + [0] * (4 - s)), seed=s) for s in (1, 2, 3)]
     text = said(compared(runs))
     assert "Seeds of one course: 1, 2, 3 (seeds 1, 2, 3), mean 50.0, standard deviation 25.0 points." in text
-    assert "Only one seed" not in text
+    assert "about training" not in " ".join(headline(compared(runs)))
+    assert "trained with 2 seeds" in " ".join(headline(compared(runs[:2])))
 
 
 def test_other_settings_are_said(tmp_path: Path) -> None:
@@ -218,3 +224,101 @@ def test_an_untrained_models_blind_run_says_nothing_of_a_trained_one(tmp_path: P
     results = json.loads((control / "results.json").read_text())
     (control / "results.json").write_text(json.dumps({**results, "global_step": 0}))
     assert "need the picture" not in said(compared([trained, control]))
+
+
+def untrained(run: Path) -> Path:
+    """The same run by a base as it is."""
+    results = json.loads((run / "results.json").read_text())
+    (run / "results.json").write_text(json.dumps({**results, "global_step": 0}))
+    return run
+
+
+def test_under_thirty_images_the_headline_says_that_it_is_no_evidence(tmp_path: Path) -> None:
+    first, *others = headline(two(tmp_path, [0] * 29 * 2, [1] * 29 * 2))
+    assert first == (
+        "This is no evidence: only 29 images were asked about. It takes 30 or more to say anything about other images."
+    )
+    assert others[-1].startswith("a against b: b ahead (only 29 images: no evidence); \N{MINUS SIGN}100.0 points")
+    assert not [line for line in others if "better" in line]
+    enough = headline(two(tmp_path / "enough", [0] * 30 * 2, [1] * 30 * 2))
+    assert not [line for line in enough if "images were asked" in line]
+    assert enough[-1].startswith("b is better than a by 100.0 points")
+
+
+def test_a_base_as_it_is_needs_no_seeds(tmp_path: Path) -> None:
+    runs = [untrained(write_run(tmp_path / name, rows([1, 0] * 40))) for name in "ab"]
+    assert "about training" not in " ".join(headline(compared(runs)))
+
+
+def test_no_interval_leaves_what_a_difference_can_be(tmp_path: Path) -> None:
+    (pair,) = two(tmp_path, [0, 0, 1, 0], [1, 1, 1, 0]).pairs
+    assert pair.difference is not None
+    assert pair.difference.low < -1, "the case is too easy"
+    assert pair.interval == (-1.0, pytest.approx(min(pair.difference.high, 1.0)))
+    text = said(two(tmp_path, [0, 0, 1, 0], [1, 1, 1, 0]))
+    assert (
+        "a - b: Student's t reaches beyond 100 points, where no difference can be; the interval is cut there." in text
+    )
+
+
+def test_where_two_methods_differ_the_one_that_is_quoted_is_named_with_the_reason(tmp_path: Path) -> None:
+    found = two(tmp_path, [0, 0, 1, 0, 1, 1], [1, 1, 1, 0, 1, 1])
+    (pair,) = found.pairs
+    assert pair.bootstrap is not None
+    assert pair.interval is not None
+    (line,) = [note for note in notes(found) if "two methods differ" in note]
+    for words in (points(pair.interval[0]), points(pair.bootstrap.low), "is quoted; the bootstrap gives",
+                  "Student's t allows for the spread being known from 3 images only"):  # fmt: skip
+        assert words in line
+    alike = two(tmp_path / "alike", [0, 1] * 100, [1, 1, 0, 1] * 50)
+    assert "two methods differ" not in said(alike)
+
+
+def test_a_verdict_and_its_interval_have_the_same_correction(tmp_path: Path) -> None:
+    random = np.random.default_rng(1)
+    runs = [
+        write_run(tmp_path / f"r{i}", rows((random.random(90) < 0.5 + 0.05 * i).astype(float).tolist(), per_image=1))
+        for i in range(5)
+    ]
+    found = compared(runs)
+    every = [*found.pairs, *(pair for group in found.groups for pair in group.pairs)]
+    assert {pair.verdict.endswith(" better") for pair in found.pairs} == {True, False}
+    alone = 0
+    for pair in every:
+        assert pair.interval is not None
+        assert pair.difference is not None
+        apart = pair.interval[0] > 0 or pair.interval[1] < 0
+        assert apart == (pair.p_holm is not None and pair.p_holm <= 0.05)
+        half = stats.t.ppf((1 + pair.level) / 2, pair.clusters - 1) * pair.difference.se
+        assert pair.interval == pytest.approx((pair.gap - half, pair.gap + half))
+        alone += pair.difference.p <= 0.05 and not apart
+    assert alone, "the case needs a difference that only the correction takes away"
+
+
+def test_what_is_compared_names_the_weights(tmp_path: Path) -> None:
+    tuned, base, merged, apart = (write_run(tmp_path / name, rows([1, 0])) for name in ("t", "b", "m", "x"))
+    for name, step in (("adapter_model.safetensors", None), ("checkpoints/step-000009.ckpt", 9)):
+        path = tuned / ("adapter" if step is None else "") / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"weights")
+    folder = tmp_path / "merged model"
+    folder.mkdir()
+    (folder / "README.md").write_text("# m\n\n## Merging\n")
+    for run, model in ((base, "llava"), (merged, str(folder))):
+        results = json.loads((untrained(run) / "results.json").read_text())
+        (run / "results.json").write_text(json.dumps({**results, "model_id": model}))
+    settings = yaml.safe_load((apart / "config.yaml").read_text())
+    (apart / "config.yaml").write_text(yaml.safe_dump({**settings, "ckpt_path": str(path)}))
+    digest = hashlib.sha256(b"weights").hexdigest()[:12]
+    shown = [system.facts.shown["weights"] for system in open_systems([tuned, base, merged, apart])]
+    assert shown == [
+        f"llava + adapter of {tuned} at step 9 (sha256 {digest})",
+        "llava as it is, no adapter",
+        f"{folder} as it is, a merged model, no adapter",
+        f"llava + adapter of {tuned} at step 9 (sha256 {digest})",
+    ]
+    (tuned / "checkpoints" / "step-000012.ckpt").write_bytes(b"")  # adapter/ is of that one
+    assert open_systems([tuned])[0].facts.shown["weights"] == f"llava + adapter of {tuned} at step 9"
+    started = write_run(tmp_path / "s", rows([1, 0]), adapter=str(tuned / "adapter"))
+    shown = [open_systems([untrained(started)])[0].facts.shown["weights"]]
+    assert shown == [f"llava + {tuned / 'adapter'} (sha256 {digest})"]

@@ -104,8 +104,8 @@ def test_a_p_that_the_correction_lifts_over_the_line_makes_no_best(tmp_path: Pat
     ("seeds", "per_image", "says"),
     [
         (3, 8, "This is no evidence: only 5 images were asked about. It takes 30 or more"),
-        (2, 1, "This is no evidence about training again: with 2 seeds,"),
-        (1, 1, "This is no evidence about training again: with one seed,"),
+        (2, 1, "This is no evidence about training: a system was trained with 2 seeds, and it takes 3 or more"),
+        (1, 1, "This is no evidence about training: a system was trained with one seed,"),
     ],
 )
 def test_none_is_called_best_on_few_images_or_seeds(tmp_path: Path, seeds: int, per_image: int, says: str) -> None:

@@ -47,8 +47,8 @@ def no_evidence_of_seeds(seeds: int) -> str:
     """What fewer seeds than are needed do not show."""
     only = f"{seeds} seeds" if seeds > 1 else "one seed"
     return (
-        f"This is no evidence about training again: with {only}, nobody knows how much the score changes from seed to "
-        f"seed. It takes {FEWEST_SEEDS} seeds or more of each system."
+        f"This is no evidence about training: a system was trained with {only}, and it takes {FEWEST_SEEDS} or more to "
+        "see how much a score changes from seed to seed."
     )
 
 

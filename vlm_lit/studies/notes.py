@@ -146,8 +146,3 @@ def _seeds(comparison: Comparison) -> Iterator[str]:
                 f"Seeds of one course: {', '.join(names)} (seeds {', '.join(runs)}), mean "
                 f"{percent(statistics.fmean(means))}, standard deviation {100 * statistics.stdev(means):.1f} points."
             )
-    if all(len(runs) == 1 for runs in courses.values()):
-        yield (
-            "Only one seed of each system: the intervals hold the choice of images and questions, not the noise of "
-            "training, which takes three seeds or more to see."
-        )

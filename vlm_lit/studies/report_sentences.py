@@ -129,10 +129,7 @@ def _search(report: Report) -> Iterator[str]:
 def _seeds(report: Report) -> Iterator[str]:
     finished = {setting.name: report.scores.seeds(setting.name) for setting in report.ranked}
     if all(len(seeds) == 1 for seeds in finished.values()):
-        yield (
-            "One seed of each setting: intervals and p values hold the choice of images, not the noise of training. "
-            "Three seeds or more show that."
-        )
+        yield "One seed of each setting: intervals and p values hold the choice of images, not the noise of training."
     elif any(len(seeds) == 1 for seeds in finished.values()):
         single = [name for name, seeds in finished.items() if len(seeds) == 1]
         yield f"With one seed, intervals hold no noise of training: {_listed(single)}."

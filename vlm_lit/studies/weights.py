@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
-
-from vlm_lit.models.adapter_state import file_sha256
 
 WEIGHTS: Final = "weights"
 _FILE: Final = "adapter_model.safetensors"
@@ -51,7 +50,11 @@ def _is_last(run: Path, steps: int) -> bool:
 
 def _digest(adapter: Path) -> str:
     path = adapter / _FILE
-    return f" (sha256 {file_sha256(path)[:_DIGITS]})" if path.is_file() else ""
+    if not path.is_file():
+        return ""
+    with path.open("rb") as file:  # `models` has this too, and takes seconds to import
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return f" (sha256 {digest[:_DIGITS]})"
 
 
 def _is_merged(model: Path) -> bool:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 from lightning.pytorch import Trainer as LightningTrainer
 from lightning.pytorch.utilities import rank_zero_info
-from matplotlib import rc_context
+from matplotlib import rc_context, rcParams
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
 from matplotlib.patches import Rectangle
+from matplotlib.textpath import TextToPath
 from PIL import Image
 
 from vlm_lit.metrics.confusion import MOST_ANSWERS, Confusion, confusions
@@ -28,6 +31,8 @@ OTHER: Final = "(other)"
 _RIGHT: Final = "#00795a"
 _MOST_DRAWN: Final = 12
 _LETTERS: Final = 24
+_DIGITS: Final = 5
+_POINTS: Final = 9
 _INCHES_A_CELL: Final = 0.42
 _DARK: Final = 0.55  # of the colour map; what is darker takes white writing
 
@@ -96,25 +101,39 @@ def _table(confusion: Confusion) -> dict[str, object]:
 
 
 def draw_confusion(confusion: Confusion, title: str) -> Image.Image:
+    """The picture of `confusion_figure`."""
+    with rc_context({**STYLE, "font.size": _POINTS}):
+        return drawn(confusion_figure(confusion, title))
+
+
+def confusion_figure(confusion: Confusion, title: str) -> Figure:
     """A cell for each pair of answers with its count, the darker the larger its share of the row."""
     rows, columns = len(confusion.answers), len(confusion.answers) + 1
-    with rc_context({**STYLE, "font.size": 9}):
-        # A figure is as wide as its title at least.
-        width = max(1.8 + _INCHES_A_CELL * columns, 0.075 * max(map(len, title.splitlines())) + 0.3)
-        figure = Figure(figsize=(width, 1.9 + _INCHES_A_CELL * rows), layout="constrained")
+    names = distinct_labels(confusion.answers)
+    with rc_context({**STYLE, "font.size": _POINTS}):
+        label = max(map(_inches, names))
+        # A figure is as wide as its title at least; column names lean at 45 degrees.
+        width = max(1.4 + label + _INCHES_A_CELL * columns, 0.5 + max(map(_inches, title.splitlines())))
+        height = 1.4 + math.sqrt(0.5) * label + _INCHES_A_CELL * rows
+        figure = Figure(figsize=(width, height), layout="constrained")
         axes = figure.subplots()
         shares = [[count / (sum(row) or 1) for count in row] for row in confusion.counts]
         axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
         _counts(axes, confusion.counts, shares)
-        names = list(map(_short, confusion.answers))
         axes.set_yticks(range(rows), [f"{name}  {sum(row)}" for name, row in zip(names, confusion.counts, strict=True)])
         axes.set_xticks(range(columns), [*names, OTHER], rotation=45, ha="right", rotation_mode="anchor")
         axes.tick_params(length=0)
         _lines(axes, rows)
         axes.set_ylabel("true (n)")
-        axes.set_xlabel("predicted (colour: share of the row)")
-        figure.suptitle(title, fontsize=9, ha="left", x=0.02)
-        return drawn(figure)
+        axes.set_xlabel("predicted (colour: share of the row)", loc="right")  # where room is, left of a narrow table
+        figure.suptitle(title, fontsize=_POINTS, ha="left", x=0.02)
+        return figure
+
+
+def _inches(line: str) -> float:
+    """How wide a line of text is."""
+    font = FontProperties(family=rcParams["font.family"], size=_POINTS)
+    return float(TextToPath().get_text_width_height_descent(line, font, ismath=False)[0]) / 72
 
 
 def _lines(axes: Axes, rows: int) -> None:
@@ -133,7 +152,8 @@ def _counts(axes: Axes, counts: Sequence[Sequence[int]], shares: Sequence[Sequen
         for x, count in enumerate(row):
             if count:
                 ink = "white" if shares[y][x] > _DARK else INK
-                axes.text(x, y, str(count), ha="center", va="center", color=ink, fontsize=8)
+                size = 8 * min(1, _DIGITS / len(str(count)))  # within the cell
+                axes.text(x, y, str(count), ha="center", va="center", color=ink, fontsize=size)
 
 
 def together(pictures: Sequence[Image.Image], columns: int = 2) -> Image.Image:
@@ -153,6 +173,21 @@ def _height(heap: Sequence[Image.Image]) -> int:
     return sum(picture.height for picture in heap)
 
 
-def _short(answer: str) -> str:
-    line = " ".join(answer.split()) or "(empty)"
+def distinct_labels(answers: Sequence[str]) -> list[str]:
+    """A line for each answer, short ones whole; long ones cut where that leaves them different, else numbered."""
+    lines = [" ".join(answer.split()) or "(empty)" for answer in answers]
+    labels = [_cut_end(line) for line in lines]
+    if len(set(labels)) < len(labels):
+        labels = [_cut_middle(line) for line in lines]
+    again = {label for label in labels if labels.count(label) > 1}
+    return [f"{label} #{place}" if label in again else label for place, label in enumerate(labels, 1)]
+
+
+def _cut_end(line: str) -> str:
     return line if len(line) <= _LETTERS else f"{line[: _LETTERS - 1]}\N{HORIZONTAL ELLIPSIS}"
+
+
+def _cut_middle(line: str) -> str:
+    """Its beginning and its end: answers that begin alike often end otherwise."""
+    half = _LETTERS // 2
+    return line if len(line) <= _LETTERS else f"{line[: half - 1]}\N{HORIZONTAL ELLIPSIS}{line[-half:]}"

@@ -59,19 +59,19 @@ def write_hparams(folder: Path, columns: Sequence[str], values: Mapping[str, Val
         *(_event(tag, content) for tag, content in summaries.items()),
     ]
     file = io.BytesIO()
-    writer = RecordWriter(file)  # type: ignore[no-untyped-call]
+    writer = RecordWriter(file)
     for event in events:
-        writer.write(event.SerializeToString())  # type: ignore[no-untyped-call]
+        writer.write(event.SerializeToString())
     write_whole(folder / NAME, file.getvalue())
 
 
 def _event(tag: str, content: HParamsPluginData) -> Event:
-    metadata = create_summary_metadata(content)  # type: ignore[no-untyped-call]
+    metadata = create_summary_metadata(content)
     summary = Summary(value=[Summary.Value(tag=tag, metadata=metadata)])
     return Event(wall_time=time.time(), step=_BEFORE_ALL_STEPS, summary=summary)
 
 
 def _kind(value: Value | None) -> int:
     if isinstance(value, bool):
-        return DATA_TYPE_BOOL
-    return DATA_TYPE_FLOAT64 if isinstance(value, (int, float)) else DATA_TYPE_STRING
+        return int(DATA_TYPE_BOOL)
+    return int(DATA_TYPE_FLOAT64 if isinstance(value, (int, float)) else DATA_TYPE_STRING)
