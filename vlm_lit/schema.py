@@ -120,15 +120,31 @@ class Record:
 
 @dataclass(frozen=True, kw_only=True)
 class Turn:
-    """What one party says: text parts and image slots in reading order."""
+    """What one party says: text parts and image slots in reading order.
+
+    `supervised` is false for an assistant's turn that the record says is not to be learned from.
+    """
 
     role: Role
     content: tuple[Part, ...]
+    supervised: bool = True
 
     @property
     def text(self) -> str:
         """The words alone, without the images."""
         return "".join(part for part in self.content if isinstance(part, str))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Note:
+    """Something about how a record was read that its owner should know; counted over a data set.
+
+    `unused` names a key that nothing was made of, `lost` one of these whose value looks like something to train on,
+    `text` words that stay words although they look like something else.
+    """
+
+    kind: Literal["unused", "lost", "text"]
+    about: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,7 +154,7 @@ class Conversation:
     `images` are in the order of the image slots. `references` are the accepted answers to the last assistant
     turn (VQA v2 has ten), empty where there is none. `groups` name the breakdowns its score enters, for
     example `{"answer_type": "number"}`. `image_id` clusters questions about one image. `choices` are the texts of the
-    options A, B, ... of a multiple choice question, empty for any other.
+    options A, B, ... of a multiple choice question, empty for any other. `notes` say what of the record was not used.
     """
 
     id: str
@@ -150,6 +166,7 @@ class Conversation:
     choices: tuple[str, ...] = ()
     file: Path | str = ""
     record: str = ""
+    notes: tuple[Note, ...] = ()
 
 
 @dataclass(kw_only=True)

@@ -7,15 +7,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from lightning.pytorch.utilities import rank_zero_info
 from torch.utils.data import Dataset, IterableDataset, get_worker_info
 
 from vlm_lit.data.choices import choices_of
 from vlm_lit.data.conversations import check_unique_ids, to_conversation
+from vlm_lit.data.findings import Findings, numbered_repeats
 from vlm_lit.data.image_tables import ImageTable, ImageTableSettings
 from vlm_lit.data.images import check_images
 from vlm_lit.data.packing import image_key
 from vlm_lit.data.records import read_records, stream_records
 from vlm_lit.data.sampler import derive_seed
+from vlm_lit.data.slots import Placeholders
 from vlm_lit.data.written_lists import with_lists
 from vlm_lit.schema import ConfigError, Conversation, Record
 
@@ -37,6 +40,9 @@ class SourceSettings:
         image_root: folder that relative image paths start from; null takes the file's own folder.
         group_fields: further fields of a record to break scores down by.
         prompt_without_choices: template for records without choices, where some have them; null for the same template.
+        ignore_keys: keys that are left out of records and of their turns as if they were not there.
+        placeholders: slots puts images where users' words say <image>, or what other programs write for it; text reads
+            all of that as words.
         limit: use only the first so many records.
         revision: commit of a hub data set.
         streaming: read a hub data set without downloading it whole; needs trainer.max_steps.
@@ -51,6 +57,8 @@ class SourceSettings:
     image_root: str | None = None
     group_fields: list[str] | None = None
     prompt_without_choices: str | None = None
+    ignore_keys: list[str] | None = None
+    placeholders: Placeholders = "slots"
     limit: int | None = None
     revision: str | None = None
     streaming: bool = False
@@ -77,7 +85,17 @@ class _Reading:
             system=self.system,
             requires_answer=self.requires_answer,
             group_fields=self.source.group_fields or (),
+            ignore_keys=self.source.ignore_keys or (),
+            known_keys=self.known_keys,
+            placeholders=self.source.placeholders,
         )
+
+    @property
+    def known_keys(self) -> Sequence[str]:
+        """Keys that the settings name: they are as the user wants them."""
+        source = self.source
+        table = [source.images_from.image_key] if source.images_from is not None else []
+        return [*(source.columns or ()), *(source.lists or ()), *table]
 
     def options(self) -> Mapping[str, object]:
         source = self.source
@@ -98,12 +116,18 @@ class ConversationDataset(Dataset[Conversation]):
         self.records, self.reading = records, reading
         self.image_keys: list[str | None] | None = None
         """What names each conversation's images, once every record has been looked at."""
+        self.findings = Findings(source=reading.source.path)
+        """What its records have that is not used, once they have been looked at."""
+        self.renamed: dict[int, str] = {}
+        """New ids for records that repeat one."""
 
     def __len__(self) -> int:
         return len(self.records)
 
     def __getitem__(self, index: int) -> Conversation:
-        return self.reading.conversation(self.records[index])
+        conversation = self.reading.conversation(self.records[index])
+        new = self.renamed.get(index if index >= 0 else index + len(self))
+        return conversation if new is None else replace(conversation, id=new)
 
 
 class StreamedWindows(IterableDataset[list[Conversation]]):
@@ -194,9 +218,16 @@ def _check(dataset: ConversationDataset, *, images: bool) -> None:
         for i in range(len(dataset)):
             conversation = dataset[i]
             keys.append(image_key(conversation))
+            dataset.findings.add(conversation)
             if images:
                 check_images(conversation)
             yield replace(conversation, images=())
 
-    check_unique_ids(looked_at())
+    if dataset.reading.requires_answer:  # training scores nobody by the id
+        dataset.renamed = numbered_repeats([conversation.id for conversation in looked_at()])
+        dataset.findings.repeated = len(dataset.renamed)
+    else:
+        check_unique_ids(looked_at())
     dataset.image_keys = keys
+    for line in dataset.findings.lines():
+        rank_zero_info(line)

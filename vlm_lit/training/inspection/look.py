@@ -10,6 +10,8 @@ from PIL import Image
 
 from vlm_lit.data.collate import WindowCollator
 from vlm_lit.data.datamodule import ConversationDataModule
+from vlm_lit.data.findings import Findings
+from vlm_lit.data.sources import ConversationDataset
 from vlm_lit.schema import StepWindow, raised
 from vlm_lit.training.attached import attach
 from vlm_lit.training.inspection.choice import choose
@@ -76,8 +78,14 @@ def inspect_run(
         ],
         lengths=chosen.lengths(collator),
         misfits=chosen.misfits,
+        findings=_findings(data),
         gradients=flow,
     )
+
+
+def _findings(data: ConversationDataModule) -> Findings:
+    train = data.datasets.get("train")
+    return train.findings if isinstance(train, ConversationDataset) else Findings()
 
 
 def _collated(collator: WindowCollator, shown: Sequence[Measured]) -> StepWindow:
@@ -92,7 +100,8 @@ def _supervisions(
     rows = dict(_rows(window))
     conversations = [m.conversation for m in shown]
     return [
-        reader.supervision(*rows[c.id], turns=sum(turn.role == "assistant" for turn in c.turns)) for c in conversations
+        reader.supervision(*rows[c.id], turns=sum(turn.role == "assistant" and turn.supervised for turn in c.turns))
+        for c in conversations
     ]
 
 
