@@ -101,13 +101,15 @@ class Record:
     """One row as the user's file has it.
 
     `fields` are the row's own keys. `file` and `index` (counted from 0) say where it stands.
-    `image_root` is the folder that the row's relative image paths start from.
+    `image_root` is the folder that the row's relative image paths start from. `part` names its file where there are
+    several: it stands before the index in the id of a record that has none.
     """
 
     file: Path | str
     index: int
     fields: Mapping[str, object]
     image_root: Path | None = None
+    part: str = ""
 
     @property
     def name(self) -> str:

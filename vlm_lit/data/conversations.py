@@ -226,7 +226,7 @@ def _id(record: Record) -> str:
     for key in ("id", "question_id"):
         if record.fields.get(key) is not None:
             return _name_of(record, record.fields[key], key)
-    return str(record.index)
+    return f"{record.part}{record.index}"
 
 
 def _image_id(record: Record, images: Sequence[ImageRef]) -> str | None:

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from typing import Final
 
+from vlm_lit.data.choices import CHOICES
 from vlm_lit.data.placeholders import any_placeholders
 from vlm_lit.data.record_images import IMAGE_KEYS, NAME_KEYS, image_key_of
 from vlm_lit.data.refusals import empty, refusal
@@ -95,6 +96,11 @@ def unused_keys(record: Record, used: Collection[str]) -> Iterator[Note]:
             if holder in IMAGE_KEYS or key == holder:
                 continue
         elif key.startswith("image_") and key[6:].isdecimal() and holder is None:
+            continue
+        elif len(key) == 1 and key.isupper() and CHOICES in record.fields:
+            if CHOICES in used:
+                continue
+            yield Note(kind="lost", about=key)
             continue
         yield Note(kind="lost" if key in _ASKED or _is_input(value) else "unused", about=key)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Final
 
 from vlm_lit.data.numbered_images import numbered_images, shown_images, split_at_markers
@@ -66,7 +67,7 @@ def draft(formed: Formed, prompt: str | None, placeholders: Placeholders = "slot
 def _without(record: Record, fields: frozenset[str]) -> Record:
     """The record without what the template has used: its `weight` is a product's."""
     kept = {key: value for key, value in record.fields.items() if key not in fields}
-    return Record(file=record.file, index=record.index, fields=kept, image_root=record.image_root)
+    return replace(record, fields=kept)
 
 
 def _with_system(record: Record, written: Sequence[Written]) -> list[Written]:
@@ -136,9 +137,9 @@ def _numbered(record: Record, text: str) -> Draft:
 
 
 def _check_question(record: Record) -> None:
-    if record.fields.get("question") is None:
+    if record.fields.get("question") is None and "question" not in record.fields:
         keys = ", ".join(map(repr, record.fields)) or "none"
         raise refusal(record, f"no form to read it by; its keys are {keys}", remedy=ACCEPTED_FORMS, code="form")
-    question = words(record, record.fields["question"], "the question")
-    if not question.strip():
+    question = record.fields["question"]
+    if question is None or not words(record, question, "the question").strip():
         raise refusal(record, "the question is empty", remedy="Write one, or take the record out.", code="empty_turn")
