@@ -61,6 +61,10 @@ def opened(path: str | list[str], *, train: bool = True, **more: Any) -> Convers
     return dataset
 
 
+def every(data: ConversationDataset) -> list[Conversation]:
+    return [data[i] for i in range(len(data))]
+
+
 def said(conversation: Conversation) -> tuple[str, ...]:
     return tuple(turn.text for turn in conversation.turns)
 
@@ -86,20 +90,20 @@ TEXTS = {
 def test_a_text_file_gives_its_records(folder: Path, name: str) -> None:
     path = write(folder / name, TEXTS[name])
     data = opened(str(path))
-    assert [said(conversation) for conversation in data] == [("a?", "b"), ("c?", "d")]
-    assert [conversation.images[0].path for conversation in data] == [folder / "0.png", folder / "1.png"]
-    assert [conversation.id for conversation in data] == (["x", "y"] if name == "ids.json" else ["0", "1"])
+    assert [said(conversation) for conversation in every(data)] == [("a?", "b"), ("c?", "d")]
+    assert [conversation.images[0].path for conversation in every(data)] == [folder / "0.png", folder / "1.png"]
+    assert [conversation.id for conversation in every(data)] == (["x", "y"] if name == "ids.json" else ["0", "1"])
     assert list(stream_records(path)) == list(read_records(path))
 
 
 @pytest.mark.parametrize(("name", "text"), [("a.jsonl", lines(CHATS)), ("a.json", json.dumps(CHATS))])
 def test_a_chat_a_line_needs_no_key(folder: Path, name: str, text: str) -> None:
-    assert [said(c) for c in opened(str(write(folder / name, text)))] == [("a?", "b"), ("c?", "d")]
+    assert [said(c) for c in every(opened(str(write(folder / name, text))))] == [("a?", "b"), ("c?", "d")]
 
 
 def test_a_file_of_one_record_is_read(folder: Path) -> None:
     path = write(folder / "one.json", json.dumps({"image": "0.png", "conversations": CHATS[0]}, indent=1))
-    assert [said(conversation) for conversation in opened(str(path))] == [("a?", "b")]
+    assert [said(conversation) for conversation in every(opened(str(path)))] == [("a?", "b")]
 
 
 def test_the_setting_names_the_records_among_several_lists(folder: Path) -> None:
@@ -163,9 +167,12 @@ def test_a_table_may_hold_pictures_and_name_those_of_other_rows(folder: Path) ->
     source = SourceSettings(path=str(path))
     data = open_source(source, prompt="{question}\n{choices}", system=None, requires_answer=True, check_images=True)
     assert isinstance(data, ConversationDataset)
-    assert [said(conversation) for conversation in data] == [("Which?\nA. x\nB. y", "B"), ("And?\nA. v\nB. w", "A")]
-    assert [conversation.images[0].data for conversation in data] == [picture, picture]
-    assert [conversation.choices for conversation in data] == [("x", "y"), ("v", "w")]
+    assert [said(conversation) for conversation in every(data)] == [
+        ("Which?\nA. x\nB. y", "B"),
+        ("And?\nA. v\nB. w", "A"),
+    ]
+    assert [conversation.images[0].data for conversation in every(data)] == [picture, picture]
+    assert [conversation.choices for conversation in every(data)] == [("x", "y"), ("v", "w")]
     assert list(data.findings.lines()) == []
 
 
@@ -175,8 +182,8 @@ def test_an_image_folder_is_read_by_its_metadata(folder: Path, name: str) -> Non
     write(folder / name, table(",", rows) if name.endswith("csv") else lines(rows))
     for path in (folder, folder / name):
         data = opened(str(path))
-        assert [(c.turns[0].text, c.turns[1].text) for c in data] == [("", "red"), ("", "blue")]
-        assert [c.images[0].path for c in data] == [folder / "0.png", folder / "1.png"]
+        assert [(c.turns[0].text, c.turns[1].text) for c in every(data)] == [("", "red"), ("", "blue")]
+        assert [c.images[0].path for c in every(data)] == [folder / "0.png", folder / "1.png"]
     asked = open_source(
         SourceSettings(path=str(folder)), prompt="What?", system=None, requires_answer=True, check_images=True
     )
@@ -188,7 +195,7 @@ def test_the_splits_of_an_image_folder(folder: Path) -> None:
     for split in ("train", "test"):
         write(folder / split / "metadata.jsonl", lines([{"file_name": "0.png", "text": split}]))
         tiny_models.picture(0).save(folder / split / "0.png")
-        assert [c.turns[1].text for c in opened(str(folder), split=split)] == [split]
+        assert [c.turns[1].text for c in every(opened(str(folder), split=split))] == [split]
 
 
 @pytest.mark.parametrize("listed", [True, False])
@@ -202,18 +209,18 @@ def test_several_files_follow_one_another(folder: Path, listed: bool) -> None:
         train=False,
         columns={"picture": "image"},
     )
-    assert [said(conversation) for conversation in data] == [("a?", "b"), ("c?", "d")]
+    assert [said(conversation) for conversation in every(data)] == [("a?", "b"), ("c?", "d")]
     assert len({conversation.id for conversation in data}) == 2
-    assert [str(conversation.file) for conversation in data] == files
-    assert [conversation.record for conversation in data] == ["0", "0"]
+    assert [str(conversation.file) for conversation in every(data)] == files
+    assert [conversation.record for conversation in every(data)] == ["0", "0"]
 
 
 def test_a_list_mixes_kinds_of_files(folder: Path) -> None:
     paths = [str(write(folder / name, TEXTS[name])) for name in ("a.csv", "a.jsonl.gz", "ids.json")]
     data = opened(paths)
-    assert [said(c) for c in data] == [("a?", "b"), ("c?", "d")] * 3
+    assert [said(c) for c in every(data)] == [("a?", "b"), ("c?", "d")] * 3
     assert len({c.id for c in data}) == 6
-    assert [said(c) for c in opened(paths, limit=3)] == [("a?", "b"), ("c?", "d"), ("a?", "b")]
+    assert [said(c) for c in every(opened(paths, limit=3))] == [("a?", "b"), ("c?", "d"), ("a?", "b")]
     assert [r.fields["question"] for r in stream_records(paths, limit=5)] == ["a?", "c?", "a?", "c?", "a?"]
     assert [r.fields["answer"] for r in read_records(paths)[1:4]] == ["d", "b", "d"]
     assert read_records(paths)[-1].fields["answer"] == "d"
@@ -241,7 +248,7 @@ def test_the_pair_of_vqa_files(folder: Path) -> None:
     questions = write(folder / "questions.json", json.dumps({**about, "questions": asked}))
     annotations = write(folder / "annotations.json", json.dumps({**about, "annotations": known}))
     data = opened(str(questions), annotations=str(annotations))
-    assert [(c.id, *said(c), c.references) for c in data] == [
+    assert [(c.id, *said(c), c.references) for c in every(data)] == [
         ("420", "How many?", "2", ("2", "two", "2")),
         ("421", "How many?", "2", ("2", "two", "2")),
     ]
@@ -348,5 +355,8 @@ def test_linked_folders_of_pictures(folder: Path) -> None:
         (folder / "data" / name).symlink_to(folder / "disk" / name)
     rows = [{**ROWS[0], "image": "coco/1.png"}, {**ROWS[0], "image": "gqa\\1.png"}]
     data = opened(str(write(folder / "data" / "mix.json", json.dumps(rows))))
-    assert [c.images[0].path for c in data] == [folder / "data" / "coco" / "1.png", folder / "data" / "gqa" / "1.png"]
+    assert [c.images[0].path for c in every(data)] == [
+        folder / "data" / "coco" / "1.png",
+        folder / "data" / "gqa" / "1.png",
+    ]
     assert isinstance(data.records[0], Record)

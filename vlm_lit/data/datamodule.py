@@ -219,6 +219,7 @@ class ConversationDataModule(LightningDataModule):
             limit=self.steps_per_pass,
             groups=train.image_keys if self.packing else None,
             most=self.questions_per_row,
+            mixture=train.mixture,
         )
 
     def window(self, step: int) -> StepWindow | None:

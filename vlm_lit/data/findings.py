@@ -14,11 +14,15 @@ _LISTED: Final = 12
 
 @dataclass
 class Findings:
-    """Notes of a data set's records, counted; `repeated` of all its `records` have an id that an earlier one has."""
+    """Notes of a data set's records, counted; `repeated` of all its `records` have an id that an earlier one has.
+
+    `mixture` says how often each of several sources is visited.
+    """
 
     source: str = ""
     records: int = 0
     repeated: int = 0
+    mixture: tuple[str, ...] = ()
     notes: Counter[Note] = field(default_factory=Counter)
 
     def add(self, conversation: Conversation) -> None:
@@ -28,6 +32,7 @@ class Findings:
 
     def lines(self) -> Iterator[str]:
         """A sentence for each thing that was found."""
+        yield from self.mixture
         if unused := self._listed("unused"):
             yield f"{self.source}: keys that nothing is made of: {unused}."
         yield from self.problems()

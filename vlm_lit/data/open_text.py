@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 import gzip
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, Final, cast
 
 _PACKED: Final = ".gz"
 
@@ -18,7 +18,7 @@ def format_of(path: Path) -> str:
 
 def open_bytes(path: Path) -> IO[bytes]:
     """A file's bytes, unpacked as they are read."""
-    return gzip.open(path, "rb") if path.suffix.lower() == _PACKED else path.open("rb")
+    return cast(IO[bytes], gzip.open(path, "rb")) if path.suffix.lower() == _PACKED else path.open("rb")
 
 
 def read_bytes(path: Path) -> bytes:

@@ -17,9 +17,10 @@ from vlm_lit.data.findings import Findings, numbered_repeats
 from vlm_lit.data.image_names import image_name_fields, with_named_image
 from vlm_lit.data.image_tables import ImageTable, ImageTableSettings
 from vlm_lit.data.images import check_images
+from vlm_lit.data.mixture import Mixture
 from vlm_lit.data.packing import image_key
 from vlm_lit.data.record_images import image_key_of
-from vlm_lit.data.record_sequences import ArrowRecords
+from vlm_lit.data.record_sequences import ArrowRecords, ChainedRecords
 from vlm_lit.data.records import read_records, stream_records
 from vlm_lit.data.refusals import refusal
 from vlm_lit.data.sampler import derive_seed
@@ -43,6 +44,7 @@ class SourceSettings:
         columns: our field names to the source's, for example {question: query, answers: label}; a field within a column
             is written with a dot, for example {structural: types.structural}.
         lists: fields whose text is read as a list of texts where it begins as one, for example "['red', 'blue']".
+        weights: a number for each entry of path, in training: its share of a pass' visits; null visits each record once.
         records: key of a JSON file's one object that holds the records; null to find it.
         annotations: file with the answers to the questions in path, as VQA publishes them, joined by question_id.
         image_name: how the image of a record without one is called, for example COCO_train2014_{image_id:012d}.jpg.
@@ -63,6 +65,7 @@ class SourceSettings:
     name: str | list[str] | None = None
     columns: dict[str, str] | None = None
     lists: list[str] | None = None
+    weights: list[float] | None = None
     records: str | None = None
     annotations: str | None = None
     image_name: str | None = None
@@ -140,6 +143,8 @@ class ConversationDataset(Dataset[Conversation]):
         """What names each conversation's images, once every record has been looked at."""
         self.findings = Findings(source=name_of(reading.source))
         """What its records have that is not used, once they have been looked at."""
+        self.mixture: Mixture | None = None
+        """How often a pass visits each of several sources, where that is not said by their sizes."""
         self.renamed: dict[int, str] = {}
         """New ids for records that repeat one."""
 
@@ -241,16 +246,19 @@ def open_source(
         answers=answers,
         image_name=image_name,
     )
+    _check_weights(source, training=requires_answer)
     if source.streaming:
         return StreamedWindows(reading)
     records = read_records(source.path, **reading.options())  # type: ignore[arg-type]
     dataset = ConversationDataset(records, reading)
+    dataset.mixture = _mixture(source, records)
     # Checking a table means reading all of its image bytes, so it is skipped together with the images.
     if check_images or not isinstance(records, ArrowRecords):
         _check(dataset, images=check_images)
     elif len(dataset):
         dataset.findings.add(dataset[0])
-    for line in dataset.findings.lines():
+    mixed = dataset.mixture.lines() if dataset.mixture is not None else ()
+    for line in (*mixed, *dataset.findings.lines()):
         rank_zero_info(line)
     return dataset
 
@@ -280,6 +288,26 @@ def _joined(source: SourceSettings) -> tuple[Annotations | None, str | None]:
     first = Path(name_of(source)).parent
     root = Path(source.image_root) if source.image_root is not None else first
     return answers, source.image_name or answers.image_name(root)
+
+
+def _check_weights(source: SourceSettings, *, training: bool) -> None:
+    if source.weights is None:
+        return
+    if isinstance(source.path, str):
+        raise ConfigError(
+            "weights are for several sources. Write path as a list, and a weight for each of its entries."
+        )
+    if source.streaming or not training:
+        where = "a stream" if source.streaming else "an evaluation, which needs every question once"
+        raise ConfigError(f"weights are not for {where}. Set them to null.")
+
+
+def _mixture(source: SourceSettings, records: Sequence[Record]) -> Mixture | None:
+    if source.weights is None:
+        return None
+    assert isinstance(records, ChainedRecords)
+    sizes = tuple(map(len, records.parts))
+    return Mixture(tuple(source.path), sizes, tuple(source.weights))
 
 
 def _check(dataset: ConversationDataset, *, images: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 import lightning
 import torch
@@ -85,7 +86,10 @@ def inspect_run(
 
 def _findings(data: ConversationDataModule) -> Findings:
     train = data.datasets.get("train")
-    return train.findings if isinstance(train, ConversationDataset) else Findings()
+    if not isinstance(train, ConversationDataset):
+        return Findings()
+    mixed = train.mixture.lines() if train.mixture is not None else ()
+    return replace(train.findings, mixture=tuple(mixed))
 
 
 def _collated(collator: WindowCollator, shown: Sequence[Measured]) -> StepWindow:
