@@ -77,8 +77,8 @@ class Mixture:
         total = sum(self.sizes)
         for name, size, visits in zip(self.names, self.sizes, self.visits, strict=True):
             yield (
-                f"{name}: {visits:,} of {total:,} visits a pass ({visits / total:.2%}), {visits / size:.3g} for each of "
-                f"its {size:,} records."
+                f"{name}: {visits:,} of {total:,} visits a pass ({visits / total:.2%}), {visits / size:.3g} for each "
+                f"of its {size:,} records."
             )
 
 

@@ -211,9 +211,9 @@ def _of_hub(found: Source, given: _Options, **more: bool) -> Any:  # noqa: ANN40
 
 def _opened(source: str | Path, given: _Options) -> tuple[Source, Naming]:
     found = locate(source, given.split)
-    for file in found.files:
-        if is_pointer_file(file):
-            raise RecordError(LFS_PROBLEM, remedy=LFS_REMEDY, file=file, code="records.lfs_pointer")
+    for path in found.files:
+        if is_pointer_file(path):
+            raise RecordError(LFS_PROBLEM, remedy=LFS_REMEDY, file=path, code="records.lfs_pointer")
     if given.key is not None and found.kind != "text":
         raise ConfigError(f"records is {given.key}, which is for JSON files; {found.name} is none. Leave it out.")
     root = given.image_root if given.image_root is not None else _default_image_root(found)

@@ -44,7 +44,7 @@ class SourceSettings:
         columns: our field names to the source's, for example {question: query, answers: label}; a field within a column
             is written with a dot, for example {structural: types.structural}.
         lists: fields whose text is read as a list of texts where it begins as one, for example "['red', 'blue']".
-        weights: a number for each entry of path, in training: its share of a pass' visits; null visits each record once.
+        weights: for each entry of path its share of a training pass, in any unit; null visits each record once.
         records: key of a JSON file's one object that holds the records; null to find it.
         annotations: file with the answers to the questions in path, as VQA publishes them, joined by question_id.
         image_name: how the image of a record without one is called, for example COCO_train2014_{image_id:012d}.jpg.
@@ -295,7 +295,7 @@ def _check_weights(source: SourceSettings, *, training: bool) -> None:
         return
     if isinstance(source.path, str):
         raise ConfigError(
-            "weights are for several sources. Write path as a list, and a weight for each of its entries."
+            "weights are for several sources: write path as a list, and a weight for each of its entries."
         )
     if source.streaming or not training:
         where = "a stream" if source.streaming else "an evaluation, which needs every question once"
