@@ -101,13 +101,15 @@ class Record:
     """One row as the user's file has it.
 
     `fields` are the row's own keys. `file` and `index` (counted from 0) say where it stands.
-    `image_root` is the folder that the row's relative image paths start from.
+    `image_root` is the folder that the row's relative image paths start from. `part` names its file where there are
+    several: it stands before the index in the id of a record that has none.
     """
 
     file: Path | str
     index: int
     fields: Mapping[str, object]
     image_root: Path | None = None
+    part: str = ""
 
     @property
     def name(self) -> str:
@@ -120,15 +122,31 @@ class Record:
 
 @dataclass(frozen=True, kw_only=True)
 class Turn:
-    """What one party says: text parts and image slots in reading order."""
+    """What one party says: text parts and image slots in reading order.
+
+    `supervised` is false for an assistant's turn that the record says is not to be learned from.
+    """
 
     role: Role
     content: tuple[Part, ...]
+    supervised: bool = True
 
     @property
     def text(self) -> str:
         """The words alone, without the images."""
         return "".join(part for part in self.content if isinstance(part, str))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Note:
+    """Something about how a record was read that its owner should know; counted over a data set.
+
+    `unused` names a key that nothing was made of, `lost` one of these whose value looks like something to train on,
+    `text` words that stay words although they look like something else.
+    """
+
+    kind: Literal["unused", "lost", "text"]
+    about: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,7 +158,7 @@ class Conversation:
     example `{"answer_type": "number"}`. `image_id` clusters questions about one image. `choices` are the texts of the
     options A, B, ... of a multiple choice question, empty for any other. `turn` is which of a record's several answers
     an evaluation asks for, counted from 1; None where a record has one, or is learned whole. `continues` says that the
-    record goes on behind it.
+    record goes on behind it. `notes` say what of the record was not used.
     """
 
     id: str
@@ -154,6 +172,7 @@ class Conversation:
     record: str = ""
     turn: int | None = None
     continues: bool = False
+    notes: tuple[Note, ...] = ()
 
 
 @dataclass(kw_only=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import tiny_models
 import torch
@@ -10,7 +12,8 @@ from hypothesis import strategies as st
 
 from vlm_lit.data.encoding import Encoder
 from vlm_lit.data.masking import Transcript
-from vlm_lit.schema import IGNORE_INDEX, IMAGE, Batch, ConfigError, Conversation, Part, Turn
+from vlm_lit.data.shared_rows import SharedRowEncoder
+from vlm_lit.schema import IGNORE_INDEX, IMAGE, Batch, ConfigError, Conversation, ImageRef, Part, Turn
 
 CHATML = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{% for c in m['content'] %}"
@@ -171,3 +174,26 @@ def test_benign_text_is_tokenized_as_the_processor_does() -> None:
     text = made.transcript.render(c).text
     whole = made.processor(text=[text], images=[[tiny_models.picture(0)]], return_tensors="pt")["input_ids"]
     assert torch.equal(encode(made, c).inputs["input_ids"], whole)
+
+
+@pytest.mark.parametrize(("made", "end"), ENCODERS.values(), ids=ENCODERS)
+def test_an_answer_that_is_not_to_be_learned_is_read_all_the_same(made: Encoder, end: str) -> None:
+    whole = conversation(("user", "a?"), ("assistant", "blue"), ("user", "b?"), ("assistant", "red"))
+    turns = tuple(replace(turn, supervised=k != 1) for k, turn in enumerate(whole.turns))
+    every, last = encode(made, whole), encode(made, replace(whole, turns=turns))
+    assert torch.equal(every.inputs["input_ids"], last.inputs["input_ids"])
+    assert [run.strip() for run in runs(made, every)] == [f"blue{end}", f"red{end}"]
+    assert [run.strip() for run in runs(made, last)] == [f"red{end}"]
+
+
+def test_answers_that_are_not_to_be_learned_stay_so_in_a_shared_row() -> None:
+    made = encoder(CHATML)
+    talks = []
+    for k in range(3):
+        words = ("user", (IMAGE, f"{k}?")), ("assistant", "blue"), ("user", "b?"), ("assistant", "red")
+        whole = conversation(*words, name=str(k))
+        marked = tuple(replace(turn, supervised=i == (3 if k else 1)) for i, turn in enumerate(whole.turns))
+        talks.append(replace(whole, turns=marked, images=(ImageRef(data=b"one"),)))
+    shared = SharedRowEncoder(made).encode([talks], [[tiny_models.picture(0)]])
+    assert shared.segments is not None
+    assert [run.strip() for run in runs(made, shared)] == ["blue<|im_end|>", "red<|im_end|>", "red<|im_end|>"]

@@ -57,8 +57,9 @@ def test_ten_images_keep_their_order() -> None:
     assert shown(found) == [f"picture {k}" for k in range(1, 11)]
 
 
-def test_without_such_columns_the_words_are_words() -> None:
+def test_beside_an_image_the_words_are_its_place() -> None:
     record = Record(file="a.json", index=0, fields={"question": "<image 1>?", "image": b"only", "image_1": b"other"})
     found = to_conversation(record, requires_answer=False)
-    assert found.turns[0].content == (IMAGE, "<image 1>?")
+    assert found.turns[0].content == (IMAGE, "?")
+    assert [(note.kind, note.about) for note in found.notes] == [("lost", "image_1")]
     assert shown(found) == ["only"]

@@ -17,7 +17,9 @@ from PIL import Image
 
 from vlm_lit.data.conversations import to_conversation
 from vlm_lit.data.images import load_images
-from vlm_lit.data.records import ArrowRecords, _Naming, read_records, stream_records
+from vlm_lit.data.naming import Naming
+from vlm_lit.data.record_sequences import ArrowRecords
+from vlm_lit.data.records import read_records, stream_records
 from vlm_lit.schema import ConfigError, Record, RecordError
 
 N = 5
@@ -210,7 +212,7 @@ def test_a_class_without_a_name_is_refused() -> None:
     # The names came from elsewhere than the values, as in a file whose metadata was edited.
     table.info.features = datasets.Features({"kind": datasets.ClassLabel(names=["bar", "line"])})
     with pytest.raises(RecordError, match=r"class 7 .*bar, line") as caught:
-        ArrowRecords(table, range(1), _Naming(file="set", image_root=None, columns={}))[0]
+        ArrowRecords(table, range(1), Naming(file="set", image_root=None, columns={}))[0]
     assert (caught.value.code, caught.value.record) == ("records.class_label", "0")
 
 
@@ -331,8 +333,11 @@ def _file(folder: Path, name: str, data: bytes = b"x") -> Path:
 def test_unknown_formats_are_refused_with_the_accepted_ones(tmp_path: Path) -> None:
     _file(tmp_path, "f/readme.md")
     _file(tmp_path, "g/a.json", b"[]")
-    _file(tmp_path, "g/b.json", b"[]")
-    for source in (_file(tmp_path, "data.csv"), tmp_path / "f", tmp_path / "g" / "*.json"):
+    _file(tmp_path, "g/b.jsonl", b"{}")
+    _file(tmp_path, "h/a.json", b"[]")
+    _file(tmp_path, "h/a.parquet", b"")
+    sources = _file(tmp_path, "data.xlsx"), _file(tmp_path, "a.parquet.gz"), tmp_path / "f", tmp_path / "g"
+    for source in (*sources, tmp_path / "h" / "*"):
         with pytest.raises(RecordError, match="parquet") as caught:
             read_records(source)
         assert caught.value.code == "records.format"

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 _OWN: Final = ("--format", "--output", "--conversations", "--lengths")
 _EPILOG: Final = """Takes the config files and overrides of fit: fit --help lists them. Exits with 0
 if all is well; with 1 if a parameter that is to be trained does not move or a frozen one does, an end of turn is not
-supervised, or image placeholders and image features differ; with 2 if fit would refuse the config or a record."""
+supervised, image placeholders and image features differ, or a key that looks like input is not used; with 2 if fit
+would refuse the config or a record."""
 
 
 def _parser(verb: str) -> argparse.ArgumentParser:

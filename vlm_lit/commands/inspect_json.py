@@ -18,6 +18,7 @@ def as_json(inspection: Inspection) -> str:
             for misfit in inspection.misfits
             if misfit.outcome == "dropped"
         ],
+        "findings": list(inspection.findings.lines()),
         "gradient_flow": {
             "unmoved_trainable": list(inspection.gradients.unmoved_trainable),
             "moved_frozen": inspection.gradients.moved_frozen,

@@ -26,6 +26,8 @@ def as_text(inspection: Inspection, *, coloured: bool) -> str:
         "Parts": format_table(inspection.parts),
         "Conversations, as training collates them": _conversations(inspection.conversations, coloured),
         "Lengths": _lengths(inspection.lengths, inspection.misfits),
+        "Keys and words": "\n".join(map(printable, inspection.findings.lines()))
+        or "Every key that is not known to be harmless is used.",
         "Gradient flow, one step": _flow(inspection.gradients),
         "Verdict": _verdict(inspection),
     }

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import string
 from collections.abc import Sequence
+from dataclasses import replace
+from itertools import takewhile
 from typing import Final
 
 from vlm_lit.schema import Record, RecordError
@@ -28,6 +30,14 @@ def choices_of(record: Record) -> tuple[str, ...]:
     if not isinstance(choices, list | tuple) or not all(isinstance(text, str) for text in choices):
         return ()
     return tuple(choices)
+
+
+def with_lettered_choices(record: Record) -> Record:
+    """The record with its options under `choices`, where fields A, B, ... hold them as in VLMEvalKit's tables."""
+    if record.fields.get(CHOICES) is not None or not all(isinstance(record.fields.get(key), str) for key in "AB"):
+        return record
+    texts = takewhile(lambda text: isinstance(text, str), map(record.fields.get, string.ascii_uppercase))
+    return replace(record, fields={**record.fields, CHOICES: list(texts)})
 
 
 def right_letter(record: Record) -> str | None:

@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
 from vlm_lit.data.choices import choices_of, right_letter
 from vlm_lit.data.image_paths import resolved_folder
-from vlm_lit.data.turns import Draft, draft, refusal, words
-from vlm_lit.schema import IMAGE, Conversation, ImageRef, ImageSlot, Record, RecordError, Turn
+from vlm_lit.data.record_forms import ANSWER_KEYS, Formed, formed
+from vlm_lit.data.record_keys import refuse_carried, unused_keys, without_ignored
+from vlm_lit.data.refusals import digits_or_words, refusal, words
+from vlm_lit.data.slots import Draft, Placeholders
+from vlm_lit.data.turns import draft
+from vlm_lit.schema import IMAGE, Conversation, ImageRef, ImageSlot, Note, Record, RecordError, Turn
 
-_ANSWER_KEYS: Final = ("answers", "answer", "label", "multiple_choice_answer")
 _GROUP_KEYS: Final = ("answer_type", "question_type")
 
 _PLACEHOLDER: Final = re.compile(
@@ -33,8 +36,11 @@ def to_conversation(
     system: str | None = None,
     requires_answer: bool,
     group_fields: Sequence[str] = (),
+    ignore_keys: Collection[str] = (),
+    known_keys: Collection[str] = (),
+    placeholders: Placeholders = "slots",
 ) -> Conversation:
-    """Read a record in LLaVA's, the chat or the question-and-answer form.
+    """Read a record in any of the accepted forms; see `record_forms.py`.
 
     A question's training text is its `multiple_choice_answer`, else its most common answer (the first of
     equals), as for VQA v2. References are the record's answers as given, else the last assistant turn's words.
@@ -47,15 +53,22 @@ def to_conversation(
             a last answer that is empty or a placeholder counts as absent.
         group_fields: fields whose values name further breakdowns of the score, besides `answer_type` and
             `question_type`; true and false are names as well.
+        ignore_keys: keys that are left out, of the record and of its turns.
+        known_keys: further keys that need not be used.
+        placeholders: `text` reads `<image>` and what other programs write for it as words.
 
     Raises:
         RecordError: the record cannot be used; its `code` starts with `conversation.`, `image.` or `path.`.
     """
-    found = _with_slots(draft(record, prompt))
-    answers = _answers(record)
-    turns = _with_answer(record, found.turns, answers)
+    given = without_ignored(record, ignore_keys)
+    form = formed(given, prompt)
+    record = form.record
+    found = _with_slots(draft(form, prompt, placeholders))
+    answers = _answers(record, form)
+    turns = _with_answer(record, form, found.turns, answers)
     if not requires_answer:
         turns, answers = _without_blank_answer(turns, answers)
+    refuse_carried(given, form.used)
     _check_turns(record, turns, requires_answer)
     _check_image_count(record, turns, found.images)
     if system and turns[0].role != "system":
@@ -70,7 +83,13 @@ def to_conversation(
         choices=choices_of(record),
         file=record.file,
         record=record.name,
+        notes=(*found.notes, *_notes(given, form, {*group_fields, *known_keys})),
     )
+
+
+def _notes(record: Record, form: Formed, known: Collection[str]) -> Iterator[Note]:
+    answers = ("answers",) if form.turns is not None else ANSWER_KEYS
+    return unused_keys(record, {*form.used, *known, *answers})
 
 
 def check_unique_ids(conversations: Iterable[Conversation]) -> None:
@@ -85,7 +104,8 @@ def check_unique_ids(conversations: Iterable[Conversation]) -> None:
         if first is not conversation:
             raise RecordError(
                 f"the id {conversation.id!r} is also that of {first.file}, record {first.record}",
-                remedy="Give each record an id of its own, or leave `id` and `question_id` out.",
+                remedy="Give each record an id of its own; or let its number name it: columns: {id_in_source: id}, or "
+                "{id_in_source: question_id}.",
                 file=conversation.file,
                 record=conversation.record,
                 code="conversation.duplicate_id",
@@ -104,33 +124,33 @@ def _with_slots(found: Draft) -> Draft:
     return replace(found, turns=turns)
 
 
-def _with_answer(record: Record, turns: Sequence[Turn], answers: tuple[str, ...]) -> tuple[Turn, ...]:
+def _with_answer(record: Record, form: Formed, turns: Sequence[Turn], answers: tuple[str, ...]) -> tuple[Turn, ...]:
     """Add the assistant's turn to a question; the other forms have theirs."""
-    if has_own_turns(record) or not answers:
+    if form.turns is not None or not answers:
         return tuple(turns)
     chosen = record.fields.get("multiple_choice_answer")
     if chosen is None:
         chosen = Counter(answers).most_common(1)[0][0]  # in order of first appearance among equals
-    text = words(record, chosen, "multiple_choice_answer")
+    text = digits_or_words(record, chosen, "multiple_choice_answer")
     return (*turns, Turn(role="assistant", content=(text,)))
 
 
-def has_own_turns(record: Record) -> bool:
+def has_own_turns(record: Record, prompt: str | None) -> bool:
     """Whether a record is written as turns, rather than as a question and its answers."""
-    return any(record.fields.get(key) is not None for key in ("conversations", "messages"))
+    return formed(record, prompt).turns is not None
 
 
-def _answers(record: Record) -> tuple[str, ...]:
+def _answers(record: Record, form: Formed) -> tuple[str, ...]:
     """The accepted answers as given, from the first answer key that holds any, else the right choice's letter."""
-    keys = ("answers",) if has_own_turns(record) else _ANSWER_KEYS
+    keys = ("answers",) if form.turns is not None else ANSWER_KEYS
     for key in keys:
         value = record.fields.get(key)
         if value is not None:
             entries = value if isinstance(value, list | tuple) else [value]
             if not entries:
                 raise refusal(record, f"{key} is an empty list", remedy="Give one answer at least.", code="no_answer")
-            return tuple(words(record, _answer(entry), f"an answer in {key!r}") for entry in entries)
-    letter = None if has_own_turns(record) else right_letter(record)
+            return tuple(digits_or_words(record, _answer(entry), f"an answer in {key!r}") for entry in entries)
+    letter = None if form.turns is not None else right_letter(record)
     return () if letter is None else (letter,)
 
 
@@ -150,7 +170,8 @@ def _without_blank_answer(
 def can_be_learned(conversation: Conversation) -> bool:
     """Whether it ends with an answer, and no answer in it is missing: what training requires of a record."""
     turns = conversation.turns
-    return turns[-1].role == "assistant" and not any(is_blank(t.text) for t in turns if t.role == "assistant")
+    learned = [turn.text for turn in turns if turn.role == "assistant" and turn.supervised]
+    return turns[-1].role == "assistant" and bool(learned) and not any(map(is_blank, learned))
 
 
 def is_blank(text: str) -> bool:
@@ -165,6 +186,9 @@ def _check_turns(record: Record, turns: Sequence[Turn], requires_answer: bool) -
     if requires_answer and turns[-1].role != "assistant":
         remedy = "Add the answer to learn: the assistant's last turn, or answers to the question."
         raise refusal(record, "nothing answers the last user turn", remedy=remedy, code="no_answer")
+    if requires_answer and not any(turn.role == "assistant" and turn.supervised for turn in turns):
+        remedy = "Mark one answer at least to be learned from, or take the record out."
+        raise refusal(record, "no turn of it is learned from", remedy=remedy, code="turn_flag")
     for position, turn in enumerate(turns):
         _check_content(record, turn, position, requires_answer)
 
@@ -186,7 +210,7 @@ def _check_order(record: Record, turns: Sequence[Turn]) -> None:
 
 
 def _check_content(record: Record, turn: Turn, position: int, requires_answer: bool) -> None:
-    if turn.role == "assistant" and requires_answer and is_blank(turn.text):
+    if turn.role == "assistant" and turn.supervised and requires_answer and is_blank(turn.text):
         problem = f"turn {position}, an answer to learn, is {turn.text.strip()[:60]!r}"
         remedy = "Write the answer, or take the record out."
         raise refusal(record, problem, remedy=remedy, code="blank_answer")
@@ -215,7 +239,7 @@ def _id(record: Record) -> str:
     for key in ("id", "question_id"):
         if record.fields.get(key) is not None:
             return _name_of(record, record.fields[key], key)
-    return str(record.index)
+    return f"{record.part}{record.index}"
 
 
 def _image_id(record: Record, images: Sequence[ImageRef]) -> str | None:

@@ -267,6 +267,7 @@ class ConversationDataModule(LightningDataModule):
             groups=train.image_keys if self.packing else None,
             most=self.questions_per_row,
             repeated=self._length.repeated,
+            mixture=train.mixture,
         )
 
     def window(self, step: int) -> StepWindow | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Final
 
 import torch
@@ -40,8 +41,8 @@ def escape(turns: Sequence[Turn], control: re.Pattern[str]) -> tuple[list[Turn],
         return names.setdefault(match.group(), next(free))
 
     escaped = [
-        Turn(
-            role=turn.role,
+        replace(
+            turn,
             content=tuple(p if isinstance(p, ImageSlot) else control.sub(private, p) for p in turn.content),
         )
         for turn in turns

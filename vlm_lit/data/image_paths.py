@@ -1,11 +1,12 @@
 """Which file does a record's image path mean, and may it be read?
 
-A data set is somebody else's text: its paths may name any file of this machine, or a server. Only files below
-one folder are read, wherever `..` and links lead.
+A data set is somebody else's text: its paths may name any file of this machine, or a server. Only names below one
+folder are read. A link in that folder is its owner's choice, wherever it leads: picture folders lie on several disks.
 """
 
 from __future__ import annotations
 
+import os
 import re
 from functools import lru_cache
 from pathlib import Path
@@ -24,7 +25,7 @@ class ImageProblem(ValueError):  # noqa: N818 - a finding about an image; `Recor
 
 
 def resolve_image_path(text: str, root: Path | None) -> Path:
-    """Find the file that a record's path names, if it lies inside `root` once `..` and links are followed.
+    """Find the file that a record's path names, if it names one inside `root`; backslashes are taken for slashes.
 
     Raises:
         ImageProblem: with a `path.*` code. Whether the file exists is `check_image`'s question.
@@ -35,15 +36,26 @@ def resolve_image_path(text: str, root: Path | None) -> Path:
         raise ImageProblem(f"nothing says where {text!r} starts from", remedy=remedy, code="path.no_root")
     try:
         text.encode()
+        text = text.replace("\\", "/")
         base = resolved_folder(root)
         path = _followed(base / text)
+        if not path.is_relative_to(base):
+            path = _by_link(path, base, text)
     except (OSError, RuntimeError, ValueError) as error:  # a loop of links; letters no file system can encode
         problem = f"{text[:80]!r} cannot be a path ({error})"
         raise ImageProblem(problem, remedy="Correct the path.", code="path.unusable") from None
     if not path.is_relative_to(base):
         remedy = "Set image_root to a folder that holds every image, and write paths relative to it."
+        if text.startswith("/"):
+            remedy = "Set image_root: / if paths from the root of the disk are meant, or write them relative to it."
         raise ImageProblem(f"{text!r} leads outside {base}", remedy=remedy, code="path.outside_root")
     return path
+
+
+def _by_link(path: Path, base: Path, text: str) -> Path:
+    """The name of a file that a link below `base` leads to, which is no `..`'s doing; else `path` as it is."""
+    named = Path(os.path.normpath(base / text))
+    return named if named.is_relative_to(base) and named.resolve() == path.resolve() else path
 
 
 def resolved_folder(folder: Path) -> Path:
@@ -76,5 +88,3 @@ def _check_path_text(text: str) -> None:
     if _URL.match(text):
         remedy = "Images are read from disk only: save it as a file and write that file's path."
         raise ImageProblem(f"{text[:80]!r} is a URL", remedy=remedy, code="path.url")
-    if "\\" in text:
-        raise ImageProblem(f"a backslash in {text!r}", remedy="Separate folders with '/'.", code="path.backslash")

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NoReturn
 
-from vlm_lit.data.records import ArrowRecords, read_records
+from vlm_lit.data.record_sequences import ArrowRecords
+from vlm_lit.data.records import read_records
 from vlm_lit.schema import Record, RecordError
 
 

@@ -7,8 +7,6 @@ person would see them (`load_image`). Nothing is fetched from a network, nothing
 
 from __future__ import annotations
 
-import base64
-import binascii
 import re
 import stat
 import warnings
@@ -18,7 +16,9 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from vlm_lit.data.base64_images import bare_bytes, uri_bytes
 from vlm_lit.data.image_paths import ImageProblem, resolve_image_path
+from vlm_lit.data.pointers import LFS_PROBLEM, LFS_REMEDY, is_pointer, is_web_page
 from vlm_lit.schema import Conversation, ImageRef, RecordError
 
 if TYPE_CHECKING:
@@ -34,7 +34,6 @@ MAX_ASPECT: Final = 200
 """Longer side over shorter side. Qwen2-VL raises above it; CLIP crops the middle out without a word."""
 
 _DATA_URI: Final = re.compile(r"data:", re.IGNORECASE)
-_ENCODED: Final = re.compile(r"data:image/[\w.+-]+(?:;[\w.-]+=[\w.-]+)*;base64,(.+)", re.IGNORECASE | re.DOTALL)
 _EXIF_ORIENTATION: Final = 0x0112
 _ALPHA_MODES: Final = ("RGBA", "LA", "PA", "RGBa", "La")
 _PLAIN_MODES: Final = ("RGB", "L", "1", "P", "CMYK", "YCbCr", "LAB", "HSV")
@@ -42,7 +41,7 @@ _SIXTEEN_BIT: Final = ("I;16", "I;16L", "I;16B", "I;16N")
 
 
 def to_image_ref(value: object, root: Path | None) -> ImageRef:
-    """Turn what a record holds into a reference: a path, bytes, `{"bytes", "path"}`, a data URI, or a PIL image.
+    """Turn what a record holds into a reference: a path, bytes, `{"bytes", "path"}`, base64, or a PIL image.
 
     Args:
         value: one image as the record has it. The mapping is how `datasets` stores an image it did not decode.
@@ -54,9 +53,11 @@ def to_image_ref(value: object, root: Path | None) -> ImageRef:
     from PIL import Image
 
     if isinstance(value, Mapping):
-        value = value["bytes"] if value.get("bytes") is not None else value.get("path")
+        value = next((value[key] for key in ("bytes", "path", "url") if value.get(key) is not None), None)
     if isinstance(value, str) and _DATA_URI.match(value):
-        return ImageRef(data=_uri_bytes(value))
+        return ImageRef(data=uri_bytes(value))
+    if isinstance(value, str) and (data := bare_bytes(value)) is not None:
+        return ImageRef(data=data)
     if isinstance(value, str | Path):
         return ImageRef(path=resolve_image_path(str(value), root))
     if isinstance(value, bytes):
@@ -65,18 +66,6 @@ def to_image_ref(value: object, root: Path | None) -> ImageRef:
         return ImageRef(pixels=value)
     remedy = "Give a path, the bytes of an image file, or an image column of `datasets`."
     raise ImageProblem(f"an image cannot be a {type(value).__name__}", remedy=remedy, code="image.type")
-
-
-def _uri_bytes(uri: str) -> bytes:
-    """The file that a `data:image/png;base64,...` holds, which is how chat APIs are sent pictures."""
-    found = _ENCODED.fullmatch(uri)
-    remedy = "Write data:image/png;base64, (or another image type) and the file's bytes in base64."
-    if found is None:
-        raise ImageProblem(f"{uri[:40]!r} is not a base64 image", remedy=remedy, code="image.data_uri")
-    try:
-        return base64.b64decode("".join(found[1].split()), validate=True)
-    except (binascii.Error, ValueError) as error:  # letters beyond ASCII are a ValueError
-        raise ImageProblem(f"broken base64 in a data URI ({error})", remedy=remedy, code="image.data_uri") from None
 
 
 def check_image(ref: ImageRef, *, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
@@ -189,6 +178,12 @@ def _open(ref: ImageRef, max_pixels: int) -> Image.Image:
     try:
         return Image.open(source, formats=FORMATS)
     except UnidentifiedImageError:
+        first = _first_bytes(source)
+        if is_pointer(first):
+            raise ImageProblem(LFS_PROBLEM, remedy=LFS_REMEDY, code="image.lfs_pointer") from None
+        if is_web_page(first):
+            remedy = "Its download failed: get it again, or take the record out."
+            raise ImageProblem("a web page or an SVG, not a picture", remedy=remedy, code="image.web_page") from None
         problem = f"not an image in one of the formats {', '.join(FORMATS)}"
         raise ImageProblem(problem, remedy="Convert it to PNG or JPEG.", code="image.format") from None
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
@@ -197,6 +192,13 @@ def _open(ref: ImageRef, max_pixels: int) -> Image.Image:
         raise ImageProblem(f"not readable ({error.strerror})", remedy="Allow it.", code="image.unreadable") from None
     except Exception as error:  # a header that promises what its bytes do not keep
         raise _broken(error) from None
+
+
+def _first_bytes(source: Path | BytesIO) -> bytes:
+    if isinstance(source, BytesIO):
+        return source.getvalue()[:64]
+    with source.open("rb") as file:
+        return file.read(64)
 
 
 def _regular_file(path: Path) -> Path:

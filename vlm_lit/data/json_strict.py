@@ -13,8 +13,10 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import EllipsisType
 from typing import Final, NoReturn, TypeAlias
 
+from vlm_lit.data.open_text import open_bytes, read_bytes
 from vlm_lit.schema import RecordError
 
 MAX_DEPTH: Final = 64
@@ -36,18 +38,22 @@ class _Refused(Exception):  # noqa: N818 - it never leaves this file
         self.problem, self.remedy, self.code = problem, remedy, code
 
 
-def iter_json_list(path: Path) -> Iterator[dict[str, object]]:
+def iter_json_list(path: Path, *, chats: bool = False) -> Iterator[dict[str, object]]:
     """Yield the objects of a `.json` file that holds one list of objects, in order.
+
+    Args:
+        path: the file; one that ends in `.gz` is unpacked.
+        chats: take a list of messages for the object {"messages": list}.
 
     Raises:
         RecordError: with a `json.*` code, at the first thing that is wrong.
     """
-    text = _decode(path.read_bytes(), path, None)
+    text = _decode(read_bytes(path), path, None)
     position = _list_start(text, path)
     index = 0
     if text[position : position + 1] != "]":
         while True:
-            value, position = _parse_object(text, position, path, _list_place(text, index))
+            value, position = _parse_object(text, position, path, _list_place(text, index), chats=chats)
             yield value
             index, position = index + 1, _skip(text, position)
             if text[position : position + 1] != ",":
@@ -56,30 +62,54 @@ def iter_json_list(path: Path) -> Iterator[dict[str, object]]:
     _expect_list_end(text, position, path, _list_place(text, index))
 
 
-def iter_json_lines(path: Path) -> Iterator[dict[str, object]]:
+def iter_json_lines(path: Path, *, chats: bool = False) -> Iterator[dict[str, object]]:
     """Yield the objects of a `.jsonl` file, one a line, holding one line in memory. Blank lines are skipped.
+
+    Args:
+        path: the file; one that ends in `.gz` is unpacked.
+        chats: take a list of messages for the object {"messages": list}.
 
     Raises:
         RecordError: with a `json.*` code and the line's number, at the first thing that is wrong.
     """
     index = 0
-    with path.open("rb") as lines:
+    with open_bytes(path) as lines:
         for number, line in enumerate(lines, start=1):
             if line.strip():
-                yield _parse_line(line, number, path, index)
+                yield _parse_line(line, number, path, index, chats=chats)
                 index += 1
     if index == 0:
         raise _empty(path)
 
 
-def _parse_line(line: bytes, number: int, path: Path, index: int) -> dict[str, object]:
+def whole_object(path: Path) -> dict[str, object] | EllipsisType | None:
+    """The one object that a `.json` file holds; `...` where more objects follow it, and None where it holds a list.
+
+    Raises:
+        RecordError: with a `json.*` code, where the file begins as neither.
+    """
+    text = _decode(read_bytes(path), path, None)
+    start = _skip(text, 0)
+    if not text.startswith("{", start):
+        return None
+    value, end = _parse_object(text, start, path, _list_place(text, 0))
+    after = _skip(text, end)
+    if after == len(text):
+        return value
+    if text[after] != "{" or "\n" not in text[end:after]:
+        remedy = "Write one object a line, or all of them in one list: [{...}, {...}]."
+        raise _error(path, _list_place(text, 1)(after), "more text after the object", remedy, "json.syntax")
+    return ...
+
+
+def _parse_line(line: bytes, number: int, path: Path, index: int, *, chats: bool) -> dict[str, object]:
     text = _decode(line, path, f"{index} (line {number})")
 
     def place(offset: int) -> str:
         return f"{index} (line {number}, column {offset + 1})"
 
     start = _skip(text, 0)
-    if index == 0 and text.startswith("[", start):
+    if index == 0 and text.startswith("[", start) and not (chats and _is_chat_line(text, start)):
         raise _error(
             path,
             place(start),
@@ -87,7 +117,7 @@ def _parse_line(line: bytes, number: int, path: Path, index: int) -> dict[str, o
             "Rename the file to .json, or write one object a line.",
             "json.not_an_object",
         )
-    value, end = _parse_object(text, start, path, place)
+    value, end = _parse_object(text, start, path, place, chats=chats)
     if _skip(text, end) != len(text):
         raise _error(
             path, place(end), "more text after the object", "Write exactly one object on each line.", "json.syntax"
@@ -95,9 +125,27 @@ def _parse_line(line: bytes, number: int, path: Path, index: int) -> dict[str, o
     return value
 
 
-def _parse_object(text: str, start: int, path: Path, place: _Place) -> tuple[dict[str, object], int]:
+def _is_chat_line(text: str, start: int) -> bool:
+    try:
+        return _is_chat(_DECODER.raw_decode(text, start)[0])
+    except (ValueError, RecursionError, _Refused):
+        return False
+
+
+def _is_chat(value: object) -> bool:
+    """Whether a list is that of one conversation's messages."""
+    if not isinstance(value, list) or not value or not all(isinstance(entry, dict) for entry in value):
+        return False
+    return all(entry.keys() & {"role", "from"} and entry.keys() & {"content", "value"} for entry in value)
+
+
+def _parse_object(
+    text: str, start: int, path: Path, place: _Place, *, chats: bool = False
+) -> tuple[dict[str, object], int]:
     try:
         value, end = _DECODER.raw_decode(text, start)
+        if chats and _is_chat(value):
+            value = {"messages": value}
         if not isinstance(value, dict):
             raise _Refused(
                 f"expected an object, found {type(value).__name__}",

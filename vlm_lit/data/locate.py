@@ -6,29 +6,41 @@ import glob
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
+from vlm_lit.data.open_text import format_of
 from vlm_lit.data.splits import Split, files_of_split, read_split, wrong_split
 from vlm_lit.schema import RecordError
 
 FORMATS_HINT: Final = (
-    "Accepted are .json, .jsonl, .parquet and .arrow files, a folder or pattern of Parquet or Arrow files, "
-    "a folder written by save_to_disk, and a hub id owner/name."
+    "Accepted are .json, .jsonl, .csv and .tsv files, also packed (.jsonl.gz), .parquet, .arrow and WebDataset .tar "
+    "files, a folder or pattern of one kind of them, a folder with metadata.jsonl or metadata.csv, a folder written by "
+    "save_to_disk, a list of any of these, and a hub id owner/name."
 )
 
-Kind: TypeAlias = Literal["json", "jsonl", "parquet", "arrow", "saved", "hub"]
+Kind: TypeAlias = Literal["text", "parquet", "arrow", "tar", "saved", "hub"]
 
-_SUFFIXES: Final[Mapping[str, Kind]] = {".json": "json", ".jsonl": "jsonl", ".parquet": "parquet", ".arrow": "arrow"}
+TEXT: Final = (".json", ".jsonl", ".ndjson", ".jsonlines", ".csv", ".tsv")
+_SUFFIXES: Final[Mapping[str, Kind]] = {
+    **dict.fromkeys(TEXT, "text"),
+    ".parquet": "parquet",
+    ".arrow": "arrow",
+    ".tar": "tar",
+}
+_METADATA: Final = ("metadata.jsonl", "metadata.csv", "metadata.parquet")
+_NO_RECORDS: Final = ("dataset_info.json", "dataset_infos.json", "config.json")
 _HUB_ID: Final = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
-_FILE_NAME: Final = re.compile(r"\.(jsonl?|parquet|arrow|csv|tsv|txt|zip|gz|tar)$", re.IGNORECASE)
+_FILE_ENDINGS: Final = (*TEXT, ".parquet", ".arrow", ".tar", ".txt", ".zip", ".gz", ".tgz", ".xlsx", ".yaml", ".pkl")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
     """A source once it is known what it is. `files` are empty for a saved folder and for the hub.
 
-    The hub cuts slices itself, so there the name of `split` is all that was written.
+    The hub cuts slices itself, so there the name of `split` is all that was written. Files of the kind `text` are JSON,
+    JSON lines, CSV or TSV, each by its own ending.
     """
 
     kind: Kind
@@ -49,9 +61,25 @@ def locate(source: str | Path, split: str) -> Source:
     path = Path(source).expanduser()
     if path.exists() or glob.has_magic(str(source)):
         return _find_local(source, path, split)
-    if isinstance(source, str) and _HUB_ID.fullmatch(source) and not _FILE_NAME.search(source):
+    if isinstance(source, str) and _HUB_ID.fullmatch(source) and not _means_a_file(path):
         return Source(kind="hub", name=source, split=Split(name=split))
-    raise _not_found(str(source), "no such file or folder")
+    raise _not_found(str(source), f"no such file or folder{_nearest(path)}")
+
+
+def _means_a_file(path: Path) -> bool:
+    """Whether a name that may be a hub id is a mistyped path: its folder is there, or it ends as a file does."""
+    ending = path.suffix.lower()
+    mistyped = ending[1:].isalpha() and bool(get_close_matches(ending, _FILE_ENDINGS, n=1, cutoff=0.7))
+    return path.parent.exists() or ending in _FILE_ENDINGS or mistyped
+
+
+def _nearest(path: Path) -> str:
+    """What is there instead, if a name is close."""
+    try:
+        near = get_close_matches(path.name, [entry.name for entry in path.parent.iterdir()], n=1, cutoff=0.7)
+    except OSError:
+        return ""
+    return f" (there is {path.parent / near[0]})" if near else ""
 
 
 def _find_local(source: str | Path, path: Path, text: str) -> Source:
@@ -67,13 +95,29 @@ def _find_local(source: str | Path, path: Path, text: str) -> Source:
 def _find_in_folder(folder: Path, split: Split) -> Source:
     if any((folder / marker).is_file() for marker in ("state.json", "dataset_dict.json")):
         return Source(kind="saved", name=str(folder), split=split, folder=folder)
-    for kind in ("parquet", "arrow"):
+    if (metadata := _metadata(folder, split.name)) is not None:
+        kind = _kind_of([metadata], str(folder))
+        return Source(kind=kind, name=str(folder), split=split, files=(metadata,), folder=metadata.parent)
+    for kind in ("parquet", "arrow", "tar"):
         if files := sorted(folder.rglob(f"*.{kind}")):
-            chosen = tuple(files_of_split(files, folder, split.name))
-            return Source(
-                kind=_kind_of(chosen, str(folder)), name=str(folder), split=split, files=chosen, folder=folder
-            )
-    raise _unknown_format(str(folder), "no Parquet or Arrow file in the folder")
+            return _of_files(files_of_split(files, folder, split.name), str(folder), folder, split)
+    if texts := sorted(file for file in folder.iterdir() if format_of(file) in TEXT and file.name not in _NO_RECORDS):
+        chosen = files_of_split(texts, folder, split.name)
+        if len({format_of(file) for file in chosen}) > 1:
+            named = ", ".join(file.name for file in chosen)[:200]
+            raise _unknown_format(str(folder), f"files of several kinds, {named}: name one, or a list of them")
+        return _of_files(chosen, str(folder), folder, split)
+    raise _unknown_format(str(folder), "no data file in the folder")
+
+
+def _of_files(files: Sequence[Path], name: str, folder: Path, split: Split) -> Source:
+    return Source(kind=_kind_of(files, name), name=name, split=split, files=tuple(files), folder=folder)
+
+
+def _metadata(folder: Path, split: str) -> Path | None:
+    """The table of an image folder, or of its part for the split."""
+    places = [folder / split, folder]
+    return next((place / name for place in places for name in _METADATA if (place / name).is_file()), None)
 
 
 def _find_by_pattern(pattern: Path, split: Split) -> Source:
@@ -81,16 +125,16 @@ def _find_by_pattern(pattern: Path, split: Split) -> Source:
     if not files:
         raise _not_found(str(pattern), "no file matches")
     kind = _kind_of(files, str(pattern))
-    if kind in ("json", "jsonl") and len(files) > 1:
-        raise _unknown_format(str(pattern), f"{len(files)} JSON files match, and one is read at a time")
     folder = next(parent for parent in files[0].parents if all(file.is_relative_to(parent) for file in files))
     chosen = files if len(files) == 1 else files_of_split(files, folder, split.name)
     return Source(kind=kind, name=str(pattern), split=split, files=tuple(chosen), folder=folder)
 
 
 def _kind_of(files: Sequence[Path], name: str) -> Kind:
-    suffixes = {file.suffix.lower() for file in files}
-    if len(suffixes) == 1 and (kind := _SUFFIXES.get(*suffixes)):
+    suffixes = {format_of(file) for file in files}
+    kinds = {_SUFFIXES.get(suffix) for suffix in suffixes}
+    packed = any(file.suffix.lower() == ".gz" for file in files)
+    if len(kinds) == 1 and (kind := next(iter(kinds))) is not None and (kind == "text" or not packed):
         return kind
     raise _unknown_format(name, f"the ending is {', '.join(repr(suffix) for suffix in sorted(suffixes))}")
 

@@ -105,7 +105,8 @@ class Transcript:
             pieces.append(full[done:start])
             begin = sum(map(len, pieces))
             pieces.append(answer)
-            spans.append((begin, begin + len(answer)))
+            if turn.supervised:
+                spans.append((begin, begin + len(answer)))
             done = resume
         pieces.append(full[done:])
         return "".join(pieces), spans

@@ -9,7 +9,7 @@ from typing import Literal
 from PIL import Image
 
 from vlm_lit.data.encoding import ConversationEncoder
-from vlm_lit.schema import Conversation, Part, RecordError, Turn
+from vlm_lit.schema import Conversation, Part, RecordError
 
 OverLength = Literal["error", "drop", "trim_text", "shrink_image"]
 
@@ -105,5 +105,5 @@ def _keep_words(conversation: Conversation, k: int, words: int) -> Conversation:
             content.append(" ".join(kept))
         else:
             content.append(part)
-    turns = (*conversation.turns[:k], Turn(role=turn.role, content=tuple(content)), *conversation.turns[k + 1 :])
+    turns = (*conversation.turns[:k], replace(turn, content=tuple(content)), *conversation.turns[k + 1 :])
     return replace(conversation, turns=turns)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 import torch
 from torch.utils.data import Sampler
 
+from vlm_lit.data.mixture import Mixture
 from vlm_lit.schema import ConfigError
 
 
@@ -21,7 +22,12 @@ def derive_seed(*parts: int | str) -> int:
 
 
 def epoch_order(
-    n: int, seed: int, epoch: int, groups: Sequence[Hashable | None] | None = None, most: int = 1
+    n: int,
+    seed: int,
+    epoch: int,
+    groups: Sequence[Hashable | None] | None = None,
+    most: int = 1,
+    mixture: Mixture | None = None,
 ) -> tuple[int, ...]:
     """The order in which epoch `epoch` visits N conversations.
 
@@ -32,16 +38,20 @@ def epoch_order(
         groups: what each conversation shows; those that show the same are visited in runs of up to `most`, the runs in
             any order. None visits each on its own.
         most: longest run.
+        mixture: which conversations the pass visits, where that is not each of them once.
     """
     generator = torch.Generator().manual_seed(derive_seed("order", seed, epoch))
     order: list[int] = torch.randperm(n, generator=generator).tolist()
+    if mixture is not None:
+        members = mixture.members(lambda source, walk: derive_seed("mixture", seed, source, walk), epoch)
+        order = [members[i] for i in order]
     if groups is None:
         return tuple(order)
     runs: list[list[int]] = []
     filling: dict[Hashable, list[int]] = {}
     for i in order:
         run = filling.get(groups[i]) if groups[i] is not None else None
-        if run is None or len(run) == most:
+        if run is None or len(run) == most or i in run:
             run = []
             runs.append(run)
             filling[groups[i]] = run
@@ -60,7 +70,7 @@ class WindowSampler(Sampler[list[int]]):
         start: step to begin with, after a resumption.
         limit: steps after which a pass ends early; null for whole passes.
         rank, world: this process among all.
-        groups, most: conversations to visit together, see `epoch_order`.
+        groups, most, mixture: conversations to visit together, and how often each, see `epoch_order`.
         repeated: every pass is the first one again.
     """
 
@@ -78,12 +88,13 @@ class WindowSampler(Sampler[list[int]]):
         groups: Sequence[Hashable | None] | None = None,
         most: int = 1,
         repeated: bool = False,
+        mixture: Mixture | None = None,
     ) -> None:
         if n < 1:
             raise ConfigError("The training data holds no conversation.")
         self.n, self.window, self.steps, self.seed = n, window, steps, seed
         self.start, self.rank, self.world = start, rank, world
-        self.groups, self.most, self.repeated = groups, most, repeated
+        self.groups, self.most, self.mixture, self.repeated = groups, most, mixture, repeated
         self._order: tuple[int, tuple[int, ...]] | None = None
         self.pass_steps = limit if limit is not None else steps_per_epoch(n, window)
 
@@ -105,7 +116,7 @@ class WindowSampler(Sampler[list[int]]):
 
     def _epoch(self, epoch: int) -> tuple[int, ...]:
         if self._order is None or self._order[0] != epoch:
-            self._order = epoch, epoch_order(self.n, self.seed, epoch, self.groups, self.most)
+            self._order = epoch, epoch_order(self.n, self.seed, epoch, self.groups, self.most, self.mixture)
         return self._order[1]
 
 

@@ -187,7 +187,9 @@ def _sources(run: RunFiles) -> Iterator[tuple[str, Mapping[str, Any]]]:
     data = (run.config.get("data") or {}).get("init_args") or {}
     for split in _SPLITS:
         if data.get(split):
-            yield split, data[split]
+            paths = data[split]["path"]
+            for path in paths if isinstance(paths, list) else [paths]:
+                yield split, {**data[split], "path": path}
 
 
 def _is_local(path: str) -> bool:

@@ -88,7 +88,7 @@ class Verification:
         )
         for conversation in self.conversations:
             (batch,) = self._window([conversation], packing=False).micro_batches
-            said = [turn.text.strip() for turn in conversation.turns if turn.role == "assistant"]
+            said = [turn.text.strip() for turn in conversation.turns if turn.role == "assistant" and turn.supervised]
             ids, labels = batch.inputs["input_ids"][0].tolist(), batch.labels[0].tolist()
             found = reader.supervision(ids, labels, turns=len(said))
             if list(found.supervised) != said or not all(found.end_of_turn):

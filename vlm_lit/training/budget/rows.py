@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vlm_lit.data.datamodule import ConversationDataModule
+from vlm_lit.data.sources import name_of
 from vlm_lit.schema import ConfigError, VlmLitError
 
 
@@ -65,12 +66,13 @@ def _within(supervised: int, length: int) -> int:
 
 def _path(data: ConversationDataModule) -> str:
     source = data.sources["train"]
-    return source.path if source is not None else "data.train"
+    return name_of(source) if source is not None else "data.train"
 
 
 def _is_here(data: ConversationDataModule) -> bool:
     source = data.sources["train"]
-    return source is not None and Path(source.path).exists()
+    paths = [] if source is None else [source.path] if isinstance(source.path, str) else source.path
+    return bool(paths) and all(Path(path).exists() for path in paths)
 
 
 def _measured(data: ConversationDataModule) -> tuple[int, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 import lightning
 import torch
@@ -10,6 +11,8 @@ from PIL import Image
 
 from vlm_lit.data.collate import WindowCollator
 from vlm_lit.data.datamodule import ConversationDataModule
+from vlm_lit.data.findings import Findings
+from vlm_lit.data.sources import ConversationDataset
 from vlm_lit.schema import StepWindow, raised
 from vlm_lit.training.attached import attach
 from vlm_lit.training.inspection.choice import choose
@@ -76,8 +79,17 @@ def inspect_run(
         ],
         lengths=chosen.lengths(collator),
         misfits=chosen.misfits,
+        findings=_findings(data),
         gradients=flow,
     )
+
+
+def _findings(data: ConversationDataModule) -> Findings:
+    train = data.datasets.get("train")
+    if not isinstance(train, ConversationDataset):
+        return Findings()
+    mixed = train.mixture.lines() if train.mixture is not None else ()
+    return replace(train.findings, mixture=tuple(mixed))
 
 
 def _collated(collator: WindowCollator, shown: Sequence[Measured]) -> StepWindow:
@@ -92,7 +104,8 @@ def _supervisions(
     rows = dict(_rows(window))
     conversations = [m.conversation for m in shown]
     return [
-        reader.supervision(*rows[c.id], turns=sum(turn.role == "assistant" for turn in c.turns)) for c in conversations
+        reader.supervision(*rows[c.id], turns=sum(turn.role == "assistant" and turn.supervised for turn in c.turns))
+        for c in conversations
     ]
 
 

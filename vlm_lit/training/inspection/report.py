@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from PIL import Image
 
+from vlm_lit.data.findings import Findings
 from vlm_lit.models.parts import PartRow
 from vlm_lit.schema import RecordError
 from vlm_lit.training.inspection.conversations import Supervision
@@ -39,12 +40,13 @@ class Inspection:
     conversations: list[Inspected]
     lengths: Lengths
     misfits: list[Measured]
+    findings: Findings
     gradients: GradientFlow
 
     @property
     def problems(self) -> list[str]:
         """What would make the run go wrong, a sentence each; empty where all is well."""
-        return [*_problems_of_data(self.conversations), *_problems_of_flow(self.gradients)]
+        return [*_problems_of_data(self.conversations), *self.findings.problems(), *_problems_of_flow(self.gradients)]
 
     @property
     def stopping(self) -> RecordError | None:

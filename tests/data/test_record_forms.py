@@ -1,0 +1,209 @@
+"""Does every accepted form of record give the conversation that it means?"""
+
+from __future__ import annotations
+
+import base64
+import json
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from vlm_lit.data.conversations import to_conversation
+from vlm_lit.schema import IMAGE, Conversation, Record, RecordError
+
+ROOT = Path("/set")
+Fields = dict[str, Any]
+
+
+def read(fields: Fields, **options: Any) -> Conversation:
+    record = Record(file="a.json", index=3, fields=fields, image_root=ROOT)
+    return to_conversation(record, requires_answer=True, **options)
+
+
+def said(conversation: Conversation) -> list[tuple[object, ...]]:
+    return [(turn.role, *turn.content) for turn in conversation.turns]
+
+
+ASKED = [("user", IMAGE, "What?"), ("assistant", "a box")]
+USER, BOX = {"role": "user", "content": "What?"}, {"role": "assistant", "content": "a box"}
+HUMAN, GPT = {"from": "human", "value": "<image>\nWhat?"}, {"from": "gpt", "value": "a box"}
+
+SAME: dict[str, Fields] = {
+    "texts": {"images": ["a.png"], "texts": [{"user": "What?", "assistant": "a box", "source": "x"}]},
+    "prompt and completion, messages": {"prompt": [USER], "completion": [BOX], "images": ["a.png"]},
+    "prompt and completion, text": {"prompt": "What?", "completion": "a box", "image": "a.png"},
+    "a prompt of messages, a completion of text": {"prompt": [USER], "completion": "a box", "image": "a.png"},
+    "chat keys under conversations": {"conversations": [USER, BOX], "image": "a.png"},
+    "conversation": {"conversation": [USER, BOX], "image": "a.png"},
+    "LLaVA keys under messages": {"messages": [HUMAN, GPT], "image": "a.png"},
+    "query and response": {"query": "<image>What?", "response": "a box", "images": ["a.png"]},
+    "query and label": {"query": "What?", "label": ["a box"], "image": "a.png"},
+    "instruction and output": {"instruction": "What?", "input": "", "output": "a box", "image": "a.png"},
+    "prefix and suffix": {"prefix": "What?", "suffix": "a box", "image": "a.png"},
+    "question and response": {"question": "What?", "response": "a box", "image": "a.png"},
+    "turns as JSON text": {"messages": json.dumps([USER, BOX]), "image": "a.png"},
+    "LLaVA's turns as JSON text": {"conversations": json.dumps([HUMAN, GPT]), "image": "a.png"},
+    "images as JSON text": {"messages": [USER, BOX], "images": '["a.png"]'},
+    "images as Python's text": {"messages": [USER, BOX], "images": "['a.png']"},
+    "file_name": {"file_name": "a.png", "question": "What?", "answer": "a box"},
+    "image_path": {"image_path": "a.png", "messages": [USER, BOX]},
+    "the name beside the image": {"image": "a.png", "file_name": "b.png", "messages": [USER, BOX]},
+    "an address": {"image": {"url": "a.png"}, "messages": [USER, BOX]},
+    "MiniCPM-V's images": {"image": {"<image_00>": "a.png"}, "messages": [{**USER, "content": "<image_00>What?"}, BOX]},
+    "backslashes": {"image": ".\\b\\..\\a.png", "messages": [USER, BOX]},
+    "parts with value": {
+        "messages": [
+            {"role": "user", "content": [{"type": "image", "value": "a.png"}, {"type": "text", "value": "What?"}]},
+            {"role": "assistant", "content": [{"type": "text", "value": "a box"}]},
+        ]
+    },
+    "parts of the responses API": {
+        "messages": [
+            {
+                "role": "user",
+                "content": [{"type": "input_image", "image_url": "a.png"}, {"type": "input_text", "text": "What?"}],
+            },
+            {"role": "assistant", "content": [{"type": "output_text", "text": "a box"}]},
+        ]
+    },
+    "parts without a type": {"messages": [{"role": "user", "content": [{"image": "a.png"}, {"text": "What?"}]}, BOX]},
+    "an image part with an address": {
+        "messages": [
+            {"role": "user", "content": [{"type": "image", "image": {"url": "a.png"}}, {"text": "What?"}]},
+            BOX,
+        ]
+    },
+}
+
+
+@pytest.mark.parametrize("fields", SAME.values(), ids=SAME)
+def test_forms_of_one_question(fields: Fields) -> None:
+    found = read(fields)
+    assert said(found) == ASKED
+    assert [image.path for image in found.images] == [ROOT / "a.png"]
+    assert found.references == ("a box",)
+    assert found.notes == ()
+
+
+@pytest.mark.parametrize("name", ["assistant", "GPT", "Assistant", "model", "bot", "ChatBot", "chatgpt", "AI"])
+def test_the_assistant_has_many_names(name: str) -> None:
+    assert said(read({"messages": [{"role": "Human", "content": "What?"}, {"role": name, "content": "a box"}]})) == [
+        ("user", "What?"),
+        ("assistant", "a box"),
+    ]
+
+
+def test_texts_are_turns_one_after_the_other() -> None:
+    texts = [{"user": "A?", "assistant": "a"}, {"user": "B?", "assistant": "b"}]
+    assert said(read({"images": ["a.png"], "texts": texts})) == [
+        ("user", IMAGE, "A?"),
+        ("assistant", "a"),
+        ("user", "B?"),
+        ("assistant", "b"),
+    ]
+
+
+def test_of_a_prompt_of_messages_only_the_completion_is_learned() -> None:
+    turns = [USER, BOX, {"role": "user", "content": "Sure?"}]
+    found = read({"prompt": turns, "completion": [{"role": "assistant", "content": "yes"}]})
+    assert [turn.supervised for turn in found.turns if turn.role == "assistant"] == [False, True]
+
+
+def test_an_instruction_and_its_input_are_joined() -> None:
+    assert said(read({"instruction": "Translate.", "input": "Hut", "output": "hat"}))[0] == ("user", "Translate.\nHut")
+    assert said(read({"instruction": "A", "input": "B", "output": "C"}, prompt="{question}!"))[0] == ("user", "A\nB!")
+
+
+@pytest.mark.parametrize(
+    "history", [[["A?", "a"]], '[["A?", "a"]]', [{"role": "user", "content": "A?"}, {"role": "gpt", "content": "a"}]]
+)
+def test_history_is_earlier_turns(history: object) -> None:
+    found = read({"query": "<image>B?", "response": "b", "history": history, "image": "a.png", "system": "Be brief."})
+    assert said(found) == [
+        ("system", "Be brief."),
+        ("user", "A?"),
+        ("assistant", "a"),
+        ("user", IMAGE, "B?"),
+        ("assistant", "b"),
+    ]
+
+
+@pytest.mark.parametrize("key", ["system", "system_prompt", "system_message"])
+def test_the_records_system_message_is_stronger_than_the_settings(key: str) -> None:
+    for fields in ({"messages": [USER, BOX]}, {"question": "What?", "answer": "a box"}, {"conversations": [USER, BOX]}):
+        found = read({**fields, key: "Be brief."}, system="Be long.")
+        assert said(found)[0] == ("system", "Be brief.")
+        assert found.notes == ()
+
+
+def test_a_caption_answers_the_picture_alone() -> None:
+    found = read({"file_name": "a.png", "text": "a box"})
+    assert said(found) == [("user", IMAGE), ("assistant", "a box")]
+    asked = read({"image": "a.png", "caption": "a box"}, prompt="Describe it.")
+    assert said(asked) == [("user", IMAGE, "Describe it."), ("assistant", "a box")]
+
+
+@pytest.mark.parametrize("value", ["", None, [], [""], {"bytes": None, "path": None}], ids=repr)
+def test_nothing_is_no_image(value: object) -> None:
+    found = read({"messages": [USER, BOX], "image": value})
+    assert found.images == ()
+    assert said(found)[0] == ("user", "What?")
+
+
+def test_whole_numbers_are_answers() -> None:
+    assert read({"question": "How many?", "answer": 3}).references == ("3",)
+    assert read({"question": "How many?", "answers": [3, 3, 4]}).references == ("3", "3", "4")
+    assert said(read({"conversations": [HUMAN, {"from": "gpt", "value": 3}], "image": "a.png"}))[1] == (
+        "assistant",
+        "3",
+    )
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF"])
+def test_bare_base64_is_an_image(kind: str) -> None:
+    buffer = BytesIO()
+    Image.new("RGB", (9, 7), "navy").save(buffer, kind)
+    text = base64.b64encode(buffer.getvalue()).decode()
+    for value in (text, text[:40] + "\n" + text[40:], [text], {"bytes": text}):
+        assert [image.data for image in read({"messages": [USER, BOX], "image": value}).images] == [buffer.getvalue()]
+    source = {"type": "base64", "media_type": "image/png", "data": text}
+    parts = [{"type": "image", "source": source}, {"type": "text", "text": "What?"}]
+    assert [image.data for image in read({"messages": [{"role": "user", "content": parts}, BOX]}).images] == [
+        buffer.getvalue()
+    ]
+
+
+AMBIGUOUS: dict[str, tuple[Fields, str]] = {
+    "two lists of turns": ({"messages": [USER, BOX], "texts": [{"user": "A", "assistant": "a"}]}, "messages and texts"),
+    "turns and another question": ({"messages": [USER, BOX], "query": "A?", "response": "a"}, "messages and query"),
+    "turns and history": ({"messages": [USER, BOX], "history": [["A?", "a"]]}, "messages and history"),
+    "two questions": ({"question": "A?", "answer": "a", "query": "B?", "response": "b"}, "question and query"),
+    "an instruction and a prefix": (
+        {"instruction": "A", "output": "a", "prefix": "B", "suffix": "b"},
+        "instruction and prefix",
+    ),
+    "two system messages": ({"messages": [USER, BOX], "system": "A", "system_prompt": "B"}, "system and system_prompt"),
+    "a system key and a system turn": (
+        {"messages": [{"role": "system", "content": "A"}, USER, BOX], "system": "B"},
+        "two system messages",
+    ),
+    "two kinds of image": ({"messages": [USER, BOX], "file_name": "a.png", "img": "b.png"}, "file_name and img"),
+}
+
+
+@pytest.mark.parametrize(("fields", "named"), AMBIGUOUS.values(), ids=AMBIGUOUS)
+def test_two_forms_at_once_are_refused_by_name(fields: Fields, named: str) -> None:
+    with pytest.raises(RecordError) as caught:
+        read(fields)
+    assert caught.value.code == "conversation.ambiguous"
+    assert named in caught.value.problem
+
+
+def test_turns_that_another_form_repeats_are_one_form() -> None:
+    assert said(read({"messages": [USER, BOX], "question": "What?", "answer": "a box"})) == [
+        ("user", "What?"),
+        ("assistant", "a box"),
+    ]

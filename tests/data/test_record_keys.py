@@ -1,0 +1,182 @@
+"""Is every key and every placeholder of a record used, known to be harmless, named, or refused?"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from vlm_lit.data.conversations import to_conversation
+from vlm_lit.data.findings import Findings, numbered_repeats
+from vlm_lit.data.record_keys import HARMLESS
+from vlm_lit.data.sources import ConversationDataset, SourceSettings, open_source
+from vlm_lit.schema import Conversation, ImageSlot, Record, RecordError
+
+Fields = dict[str, Any]
+TALK = {"messages": [{"role": "user", "content": "What?"}, {"role": "assistant", "content": "a box"}]}
+ASKED = {"question": "What?", "answer": "a box"}
+
+
+def read(fields: Fields, **options: Any) -> Conversation:
+    record = Record(file="a.json", index=3, fields=fields, image_root=Path("/set"))
+    return to_conversation(record, requires_answer=True, **options)
+
+
+def notes(conversation: Conversation) -> list[tuple[str, str]]:
+    return [(note.kind, note.about) for note in conversation.notes]
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("video", "a.mp4"),
+        ("videos", ["a.mp4"]),
+        ("audio", {"bytes": b"x", "path": None}),
+        ("audios", ["a.wav"]),
+        ("tools", [{"name": "f"}]),
+        ("objects", {"ref": ["a"], "bbox": [[1, 2, 3, 4]]}),
+        ("rejected", "a bin"),
+        ("chat_template_kwargs", {"enable_thinking": False}),
+        ("loss_scale", [0.5, 1.0]),
+    ],
+)
+def test_keys_that_hold_input_are_refused_unless_empty_or_ignored(key: str, value: object) -> None:
+    for fields in (TALK, ASKED):
+        with pytest.raises(RecordError) as caught:
+            read({**fields, key: value})
+        assert caught.value.code == "conversation.key"
+        assert f"ignore_keys: [{key}]" in caught.value.remedy
+        assert notes(read({**fields, key: [] if isinstance(value, list) else None})) == []
+        assert notes(read({**fields, key: value}, ignore_keys=[key])) == []
+
+
+def test_a_key_of_no_use_is_named() -> None:
+    assert notes(read({**ASKED, "hint": "h", "id": 4, "source": "x", "width": 3})) == [("unused", "hint")]
+    assert notes(read({**ASKED, "hint": "h"}, prompt="{hint} {question}")) == []
+    assert notes(read({**ASKED, "hint": "h"}, group_fields=["hint"])) == []
+    assert notes(read({**ASKED, "hint": "h"}, known_keys=["hint"])) == []
+    assert notes(read({**ASKED, "hint": ""})) == []
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["b.png", {"bytes": b"x", "path": None}, [{"role": "user", "content": "x"}], "see <image>", ["<|image_1|>"], b"x"],
+    ids=str,
+)
+def test_a_key_that_looks_like_input_is_lost(value: object) -> None:
+    assert notes(read({**ASKED, "scan": value})) == [("lost", "scan")]
+
+
+def test_a_turns_keys_are_read_or_named_or_refused() -> None:
+    turn = {"role": "assistant", "content": "a box"}
+    assert notes(read({"messages": [TALK["messages"][0], {**turn, "mood": "calm", "name": "x"}]})) == [
+        ("unused", "mood of a turn")
+    ]
+    for key, value in (("tool_calls", [{"id": 1}]), ("reasoning_content", "first ..."), ("images", ["a.png"])):
+        with pytest.raises(RecordError) as caught:
+            read({"messages": [TALK["messages"][0], {**turn, key: value}]})
+        assert caught.value.code == "conversation.turn_key"
+        assert key in caught.value.problem
+        read({"messages": [TALK["messages"][0], {**turn, key: value}]}, ignore_keys=[key])
+        read({"messages": [TALK["messages"][0], {**turn, key: None}]})
+
+
+KEYS = st.text("abcdefghijklmnopqrstuvwxyz_", min_size=1, max_size=12)
+VALUES = st.recursive(
+    st.one_of(st.text("ab <>|", min_size=1, max_size=8), st.integers(), st.booleans(), st.just("pictures/a.png")),
+    lambda inner: st.one_of(
+        st.lists(inner, min_size=1, max_size=2), st.dictionaries(KEYS, inner, min_size=1, max_size=2)
+    ),
+    max_leaves=4,
+)
+
+
+@given(key=KEYS, value=VALUES, base=st.sampled_from([TALK, ASKED]), place=st.sampled_from(["record", "turn"]))
+def test_no_key_is_read_past(key: str, value: Any, base: Fields, place: str) -> None:
+    """With the key the conversation says something else, or the key is named, refused or known to be harmless."""
+    plain = read(base)
+    fields: Fields = json.loads(json.dumps(base))
+    target = fields if place == "record" or "messages" not in base else fields["messages"][1]
+    assume(key not in target and key not in HARMLESS)
+    target[key] = value
+    try:
+        found = read(fields)
+    except RecordError as refused:
+        if key not in str(refused):
+            raise AssertionError(f"refused without naming {key}") from refused
+        return
+    named = any(note.about.split(" ")[0] == key for note in found.notes)
+    blank = value in (False,) or not str(value).strip("[]{}'\" ")
+    used = (found.turns, found.id, found.image_id, found.groups, found.references, found.images, found.choices) != (
+        plain.turns,
+        plain.id,
+        plain.image_id,
+        plain.groups,
+        plain.references,
+        plain.images,
+        plain.choices,
+    )
+    known = key in ("id", "name", "lang", "turn", "index", "model", "source", "weight", "loss", "train", "training")
+    assert named or used or blank or known
+
+
+MARKERS = st.sampled_from(
+    ["<image>", "<|image_pad|>", "<image_3>", "<picture>", "[IMG]", "<video>", "<|audio|>", "<start_of_image>", "<img>"]
+)
+
+
+@given(
+    before=st.text("ab \n", max_size=4),
+    marker=MARKERS,
+    after=st.text("ab \n", min_size=1, max_size=4),
+    images=st.integers(0, 2),
+)
+def test_no_placeholder_is_read_past(before: str, marker: str, after: str, images: int) -> None:
+    assume((before + after).strip())
+    talk = [{"role": "user", "content": f"{before}{marker}{after}"}, {"role": "assistant", "content": "x"}]
+    try:
+        found = read({"messages": talk, "images": [f"{i}.png" for i in range(images)]})
+    except RecordError as refused:
+        if "<image>" not in str(refused) and marker not in str(refused):
+            raise AssertionError(f"refused without naming {marker}") from refused
+        return
+    slots = sum(isinstance(part, ImageSlot) for part in found.turns[0].content)
+    assert slots == len(found.images) == images
+    said = marker in found.turns[0].text
+    assert not said or any(note.about.startswith(marker) for note in found.notes)
+
+
+def test_findings_are_counted_and_said_once(tmp_path: Path) -> None:
+    rows = [{**ASKED, "id": "same", "hint": "h", "scan": "b.png"}, {**ASKED, "id": "same", "hint": "h"}, ASKED]
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps(rows), encoding="utf-8")
+    dataset = open_source(
+        SourceSettings(path=str(path)), prompt=None, system=None, requires_answer=True, check_images=True
+    )
+    assert isinstance(dataset, ConversationDataset)
+    lines = list(dataset.findings.lines())
+    assert any("hint (2 of 3)" in line for line in lines)
+    assert [line for line in dataset.findings.problems() if "scan (1 of 3)" in line]
+    assert [conversation.id for conversation in (dataset[i] for i in range(3))] == ["same", "same#2", "2"]
+    assert any("1 of 3 records have an id" in line for line in lines)
+
+
+def test_in_an_evaluation_a_repeated_id_is_refused_with_the_setting_that_helps(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps([{**ASKED, "id": "x"}, {**ASKED, "id": "x"}]), encoding="utf-8")
+    options: Any = {"prompt": None, "system": None, "requires_answer": False, "check_images": True}
+    with pytest.raises(RecordError, match="id_in_source: id"):
+        open_source(SourceSettings(path=str(path)), **options)
+    renamed = open_source(SourceSettings(path=str(path), columns={"id_in_source": "id"}), **options)
+    assert isinstance(renamed, ConversationDataset)
+    assert [renamed[i].id for i in range(2)] == ["0", "1"]
+    assert list(renamed.findings.lines()) == []
+
+
+def test_repeats_take_free_numbers() -> None:
+    assert numbered_repeats(["a", "a#2", "a", "a", "b"]) == {2: "a#3", 3: "a#4"}
+    assert list(Findings().lines()) == []
