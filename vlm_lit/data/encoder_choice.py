@@ -20,3 +20,8 @@ def encoder_of(processor: ProcessorMixin) -> ConversationEncoder:
     transcript = Transcript(processor)
     _ = transcript.facts  # the template's probe: what cannot be trained with is refused here, not at some record
     return Encoder(transcript)
+
+
+def template_notes(encoder: ConversationEncoder) -> list[str]:
+    """What a checkpoint's chat template does with what records say, as far as one should know it; a sentence each."""
+    return encoder.transcript.facts.notes if isinstance(encoder, Encoder) else []

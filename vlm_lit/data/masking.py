@@ -93,8 +93,10 @@ class Transcript:
         if for_generation and turns[-1].role == "assistant":
             turns = turns[:-1]
         escaped, escapes = escape(turns, self.control_strings)
+        rendering = _Rendering(self, conversation, escaped)
+        rendering.check_system()
         try:
-            text, spans = _Rendering(self, conversation, escaped).whole(for_generation=for_generation)
+            text, spans = rendering.whole(for_generation=for_generation)
         except TemplateRefusal as error:
             raise RecordError(
                 f"the checkpoint's chat template refuses it: {str(error).rstrip('.')}",
@@ -113,6 +115,16 @@ class _Rendering:
     def __init__(self, transcript: Transcript, conversation: Conversation, turns: Sequence[Turn]) -> None:
         self.transcript, self.conversation, self.turns = transcript, conversation, turns
         self.full = ""
+
+    def check_system(self) -> None:
+        """Refuse a system message that the template would not write once, as it is."""
+        if self.transcript.facts.system is None and any(turn.role == "system" for turn in self.turns):
+            self._refuse(
+                f"it has a system message, and the checkpoint's chat template {self.transcript.facts.system_refusal.rstrip('.')}",
+                "Leave the system message out (data.system: null) or put its words into the question; or give the "
+                "checkpoint another chat_template.jinja.",
+                "template.system",
+            )
 
     def whole(self, *, for_generation: bool) -> tuple[str, list[Span]]:
         """The text, each assistant turn closed, and the spans to supervise in it."""

@@ -10,6 +10,7 @@ from transformers import AutoProcessor, ProcessorMixin
 from transformers.utils import is_torchvision_available
 
 from vlm_lit.data.processors_without_torchvision import load_without_torchvision
+from vlm_lit.data.published_processors import complete
 from vlm_lit.schema import ConfigError
 
 
@@ -23,6 +24,7 @@ def load_processor(model_id: str, revision: str | None = None) -> ProcessorMixin
     if not isinstance(processor, ProcessorMixin):
         found = type(processor).__name__
         raise ConfigError(f"No processor for model_id {model_id!r}: its files give a {found}, which takes no pictures.")
+    complete(processor, model_id, revision)
     if getattr(processor, "chat_template", None) is None and not takes_suffix(processor):
         raise ConfigError(
             f"The processor of {model_id!r} has no chat template, so turns cannot be told apart. Use the checkpoint's "

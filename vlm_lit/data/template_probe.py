@@ -20,6 +20,7 @@ from vlm_lit.schema import IMAGE, ConfigError, Part, Role, Turn
 SystemPlace = Literal["a turn of its own", "the first question", "the last question"]
 
 _REMEDY: Final = "Give the checkpoint's folder a chat_template.jinja that does not."
+_AS_PARTS: Final = " where a message is a list of parts (templates of models for text alone do)"
 # Python's writing of a list of parts, which a template writes that takes strings only.
 _STRINGIFIED: Final = re.compile(r"['\"]type['\"]: *['\"](?:text|image)")
 
@@ -47,7 +48,7 @@ class TemplateFacts:
         trims_questions: the same of what users say.
         images: where a picture goes that stands between words.
         system: where a system message goes; None where it is refused.
-        system_refusal: what the template said to a system message.
+        system_refusal: what it does with a system message where that is refused, or what it said.
         several_turns: whether what it writes for a conversation begins with what it writes for its first turns.
     """
 
@@ -69,7 +70,7 @@ class TemplateFacts:
         if self.images != "in place":
             yield f"The chat template writes a turn's pictures {self.images}, wherever the record has them."
         if self.system is None:
-            yield f"The chat template refuses a system message: {self.system_refusal}"
+            yield f"Records with a system message are refused: the chat template {self.system_refusal.rstrip('.!')}."
         elif self.system != "a turn of its own":
             yield f"The chat template writes a system message into {self.system}."
         if self.trims_answers:
@@ -107,7 +108,7 @@ def template_facts(processor: ProcessorMixin) -> TemplateFacts:
         separator=separator,
         trims_answers=_trims(template, "assistant"),
         trims_questions=_trims(template, "user"),
-        images=_images(row),
+        images=_images(row, template.text(_without_images([_QUESTION, _ANSWERED]), for_generation=False)),
         system=place,
         system_refusal=refusal,
         several_turns=_nests(template, [_QUESTION, _ANSWERED, *_MORE]),
@@ -132,11 +133,16 @@ def _forms(processor: ProcessorMixin) -> dict[Role, Form]:
 
 
 def _system_form(template: ChatTemplate) -> Form:
+    """The form in which a system message comes back; else the one that shows best why it does not."""
+    problems: dict[Form, str] = {}
     for form in FORMS["system"]:
         trial = ChatTemplate(template.processor, {**template.forms, "system": form})
-        if _problem(trial, [_TOLD, _ASKED, _ANSWERED]) is None:
+        problem = _problem(trial, [_TOLD, _ASKED, _ANSWERED])
+        if problem is None:
             return form
-    return "list"
+        problems[form] = problem
+    # A template that takes the other form ends with a Python error, which says nothing to its user.
+    return next((form for form, problem in problems.items() if "Error: " not in problem), "list")
 
 
 def _problem(template: ChatTemplate, turns: Sequence[Turn]) -> str | None:
@@ -144,7 +150,8 @@ def _problem(template: ChatTemplate, turns: Sequence[Turn]) -> str | None:
     try:
         text = template.text(turns, for_generation=False)
     except TemplateRefusal as error:
-        return f"refuses a question with an answer: {error}"
+        what = "a system message" if turns[0].role == "system" else "a question with pictures and its answer"
+        return f"refuses {what}: {error}"
     if _STRINGIFIED.search(text):
         return "writes Python's form of a message, [{'type': ..., into the text"
     for turn in turns:
@@ -155,7 +162,7 @@ def _problem(template: ChatTemplate, turns: Sequence[Turn]) -> str | None:
                 return f"writes {who} words {count} times"
             if count == 0:
                 changed = mark[0] in text or mark[-1] in text
-                return f"{'changes' if changed else 'leaves out'} {who} words"
+                return f"{'changes' if changed else 'leaves out'} {who} words{_AS_PARTS * (not changed)}"
     images = sum(part == IMAGE for turn in turns for part in turn.content)
     if images and len(template.text(_without_images(turns), for_generation=False)) == len(text):
         return "writes nothing where a picture is (that of a model for text only does so)"
@@ -181,13 +188,15 @@ def _shown(text: str) -> str:
     return repr(re.sub("[\uf800-\uf8ff]", "", text)[:60])
 
 
-def _images(row: str) -> Literal["in place", "before the words", "after the words"]:
-    between = row[row.index(_FIRST) + len(_FIRST) : row.index(_MIDDLE)]
-    if between.strip():
+def _images(row: str, without: str) -> Literal["in place", "before the words", "after the words"]:
+    """Where the pictures stand in a rendered question, told by what it is `without` them."""
+
+    def between(text: str) -> str:
+        return text[text.index(_FIRST) + len(_FIRST) : text.index(_MIDDLE)]
+
+    if between(row) != between(without):
         return "in place"
-    behind = row[row.index(_LAST) + len(_LAST) : row.index(_ANSWER)]
-    before = row[: row.index(_FIRST)]
-    return "before the words" if len(before) >= len(behind) else "after the words"
+    return "before the words" if row.index(_FIRST) > without.index(_FIRST) else "after the words"
 
 
 def _system(template: ChatTemplate) -> tuple[SystemPlace | None, str]:
@@ -195,15 +204,11 @@ def _system(template: ChatTemplate) -> tuple[SystemPlace | None, str]:
     turns = [_TOLD, _ASKED, _ANSWERED]
     problem = _problem(template, turns)
     if problem is not None:
-        try:
-            template.text(turns, for_generation=False)
-        except TemplateRefusal as error:
-            return None, str(error)
-        return None, f"it {problem}"
+        return None, problem
     try:
         text = template.text([*turns, *_MORE], for_generation=False)
     except TemplateRefusal as error:
-        return None, str(error)
+        return None, f"refuses it in a longer conversation: {error}"
     if text.index(_SYSTEM) > text.index(_ANSWER):
         return "the last question", ""
     between = text[text.index(_SYSTEM) + len(_SYSTEM) : text.index(_FIRST)]

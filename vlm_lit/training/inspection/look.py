@@ -10,6 +10,7 @@ from PIL import Image
 
 from vlm_lit.data.collate import WindowCollator
 from vlm_lit.data.datamodule import ConversationDataModule
+from vlm_lit.data.encoder_choice import template_notes
 from vlm_lit.schema import StepWindow, raised
 from vlm_lit.training.attached import attach
 from vlm_lit.training.inspection.choice import choose
@@ -77,6 +78,7 @@ def inspect_run(
         lengths=chosen.lengths(collator),
         misfits=chosen.misfits,
         gradients=flow,
+        template=template_notes(collator.encoder),
     )
 
 
