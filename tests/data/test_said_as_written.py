@@ -80,4 +80,3 @@ def test_a_shared_row_holds_the_plain_rows(family: str, first: str) -> None:
         own = (segments == 0) | (segments == k)
         assert torch.equal(shared.fields["input_ids"][own], row.fields["input_ids"])
         assert [flag for flag, mine in zip(shared.supervised, own.tolist(), strict=True) if mine] == row.supervised
-

@@ -10,8 +10,8 @@ from transformers.models.mllama.image_processing_pil_mllama import MllamaImagePr
 from tiny_families.weights import control_ids, drawn, text_sizes
 from tiny_families.words import rows, tokenizer
 
-# The text of the Instruct checkpoints' template without tools. The system turn, which holds the day of the rendering, is
-# there where the conversation has no picture; a system message has to be a string, and no picture may come with it.
+# The text of the Instruct checkpoints' template without tools. The system turn, which holds the day of the rendering,
+# is there where the conversation has no picture; a system message has to be a string, and no picture may come with it.
 TEMPLATE: Final = (
     "{{- bos_token }}"
     "{%- if date_string is not defined %}"

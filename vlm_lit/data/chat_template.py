@@ -25,7 +25,7 @@ FORMS: Final[dict[Role, tuple[Form, ...]]] = {
 _DATE: Final = {"date_string": "26 Jul 2024"}
 
 
-class TemplateRefusal(Exception):
+class TemplateRefusedError(Exception):
     """What a template said, or the Python error that it ended with, where it does not take a conversation."""
 
 
@@ -49,7 +49,7 @@ class ChatTemplate:
         """What the template writes for `turns`; nothing for none.
 
         Raises:
-            TemplateRefusal: it does not take them. Templates refuse by `raise_exception`, or by any Python error.
+            TemplateRefusedError: it does not take them. Templates refuse by `raise_exception`, or by any Python error.
         """
         if not turns:
             return ""
@@ -62,9 +62,9 @@ class ChatTemplate:
                 )
             )
         except TemplateError as error:
-            raise TemplateRefusal(str(error)) from error
+            raise TemplateRefusedError(str(error)) from error
         except Exception as error:  # a template is a program of the checkpoint's: its errors are of any type
-            raise TemplateRefusal(f"{type(error).__name__}: {error}") from error
+            raise TemplateRefusedError(f"{type(error).__name__}: {error}") from error
 
 
 def _content(turn: Turn, form: Form) -> str | list[dict[str, Any]]:

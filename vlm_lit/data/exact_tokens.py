@@ -23,7 +23,7 @@ _SHORT, _KEPT = 64, 256
 
 @dataclass(frozen=True)
 class Tokens:
-    """A row's T tokens: their ids, the characters that each stands for, and the old token whose other fields it takes."""
+    """A row's T tokens: their ids, the characters each stands for, and the old token whose other fields it takes."""
 
     ids: list[int]
     offsets: list[Span]
@@ -171,4 +171,3 @@ def supervised_tokens(
                 )
             mask[i] = True
     return mask
-

@@ -20,7 +20,7 @@ from typing import NoReturn
 
 from transformers import PreTrainedTokenizerBase, ProcessorMixin
 
-from vlm_lit.data.chat_template import ChatTemplate, TemplateRefusal
+from vlm_lit.data.chat_template import ChatTemplate, TemplateRefusedError
 from vlm_lit.data.escapes import Span, any_of, escape
 from vlm_lit.data.template_probe import TemplateFacts, template_facts
 from vlm_lit.schema import Conversation, ImageSlot, RecordError, Turn
@@ -97,7 +97,7 @@ class Transcript:
         rendering.check_system()
         try:
             text, spans = rendering.whole(for_generation=for_generation)
-        except TemplateRefusal as error:
+        except TemplateRefusedError as error:
             raise RecordError(
                 f"the checkpoint's chat template refuses it: {str(error).rstrip('.')}",
                 remedy="Change the conversation (a system message is often what is refused: set data.system to null), "
@@ -118,9 +118,10 @@ class _Rendering:
 
     def check_system(self) -> None:
         """Refuse a system message that the template would not write once, as it is."""
-        if self.transcript.facts.system is None and any(turn.role == "system" for turn in self.turns):
+        facts = self.transcript.facts
+        if facts.system is None and any(turn.role == "system" for turn in self.turns):
             self._refuse(
-                f"it has a system message, and the checkpoint's chat template {self.transcript.facts.system_refusal.rstrip('.')}",
+                f"it has a system message, and the checkpoint's chat template {facts.system_refusal.rstrip('.')}",
                 "Leave the system message out (data.system: null) or put its words into the question; or give the "
                 "checkpoint another chat_template.jinja.",
                 "template.system",

@@ -14,7 +14,7 @@ from typing import Final, Literal
 
 from transformers import ProcessorMixin
 
-from vlm_lit.data.chat_template import FORMS, ChatTemplate, Form, TemplateRefusal
+from vlm_lit.data.chat_template import FORMS, ChatTemplate, Form, TemplateRefusedError
 from vlm_lit.schema import IMAGE, ConfigError, Part, Role, Turn
 
 SystemPlace = Literal["a turn of its own", "the first question", "the last question"]
@@ -149,7 +149,7 @@ def _problem(template: ChatTemplate, turns: Sequence[Turn]) -> str | None:
     """What is wrong with what the template writes for marked turns; None where nothing is."""
     try:
         text = template.text(turns, for_generation=False)
-    except TemplateRefusal as error:
+    except TemplateRefusedError as error:
         what = "a system message" if turns[0].role == "system" else "a question with pictures and its answer"
         return f"refuses {what}: {error}"
     if _STRINGIFIED.search(text):
@@ -207,7 +207,7 @@ def _system(template: ChatTemplate) -> tuple[SystemPlace | None, str]:
         return None, problem
     try:
         text = template.text([*turns, *_MORE], for_generation=False)
-    except TemplateRefusal as error:
+    except TemplateRefusedError as error:
         return None, f"refuses it in a longer conversation: {error}"
     if text.index(_SYSTEM) > text.index(_ANSWER):
         return "the last question", ""
@@ -233,5 +233,5 @@ def _nests(template: ChatTemplate, turns: Sequence[Turn]) -> bool:
             and full.startswith(template.text(turns[: k + 1], for_generation=False))
             for k in answers
         )
-    except TemplateRefusal:
+    except TemplateRefusedError:
         return False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from huggingface_hub.errors import (
     GatedRepoError,
@@ -13,6 +13,7 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
+from transformers import PretrainedConfig
 
 from vlm_lit.schema import ConfigError
 
@@ -61,7 +62,7 @@ def refuse_stored_weights(folder: Path) -> None:
         )
 
 
-def refuse_quantized(config: Any, model_id: str) -> None:
+def refuse_quantized(config: PretrainedConfig, model_id: str) -> None:
     """Refuse a checkpoint that is stored quantized.
 
     Raises:
@@ -73,7 +74,7 @@ def refuse_quantized(config: Any, model_id: str) -> None:
     settings = stored if isinstance(stored, dict) else stored.to_dict()
     method = settings.get("quant_method") or ("bitsandbytes" if settings.get("load_in_4bit") else "unknown")
     raise ConfigError(
-        f"model_id {model_id!r} is stored quantized already (method {str(getattr(method, 'value', method))}). Name the "
+        f"model_id {model_id!r} is stored quantized already (method {getattr(method, 'value', method)!s}). Name the "
         "16-bit checkpoint it was made from: each part is quantized as `parts` says while it is loaded."
     )
 
@@ -82,17 +83,17 @@ def why(error: BaseException, model_id: str) -> str:
     """Why a checkpoint does not load, with what helps, ending with a full stop."""
     chain = list(_chain(error))
     text = " ".join(str(link) for link in chain)
-    if _any(chain, GatedRepoError) or "gated repo" in text:
+    if _any(chain, GatedRepoError) or "access a gated repo" in text:
         return (
-            f"it is gated. Accept its terms at https://huggingface.co/{model_id}, then log in here with `hf auth login`, "
-            "or set HF_TOKEN."
+            f"it is gated. Accept its terms at https://huggingface.co/{model_id}, then log in here with "
+            "`hf auth login`, or set HF_TOKEN."
         )
     if _any(chain, RevisionNotFoundError) or "is not a valid git identifier" in text:
         return "it has no such revision. Set `revision` to one of its branches, tags or commits, or to null."
     if _any(chain, RepositoryNotFoundError) or "is not a valid model identifier" in text:
         return (
-            "the hub has no such repository, or it is private. Look for a mistake in its name; if it is private, log in "
-            "with `hf auth login`. The path of a local folder is written with ./ or / in front."
+            "the hub has no such repository, or it is private. Look for a mistake in its name; if it is private, log "
+            "in with `hf auth login`. The path of a local folder is written with ./ or / in front."
         )
     if _any(chain, OfflineModeIsEnabled) or _any(chain, LocalEntryNotFoundError) or "couldn't connect to" in text:
         return (
