@@ -145,7 +145,7 @@ def test_a_template_whose_prefixes_do_not_nest_is_refused() -> None:
 
 
 def test_a_template_that_changes_the_answer_is_refused() -> None:
-    made = encoder(CHATML.replace("c['text'] }}", "c['text'] | upper }}"))
+    made = encoder(CHATML.replace("c['text'] }}", "(c['text'] | upper if m['role'] == 'assistant' else c['text']) }}"))
     with pytest.raises(ConfigError, match="changes the assistant's words"):
         encode(made, conversation(("user", "a"), ("assistant", "b")))
 

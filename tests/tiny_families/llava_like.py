@@ -21,18 +21,24 @@ from tiny_families.weights import control_ids, drawn, text_sizes
 from tiny_families.words import rows, tokenizer
 from vlm_lit.data.processors_without_torchvision import processor_class
 
-# What the template of mistral-community/pixtral-12b writes: a system message goes into the last user turn.
+# The text of the published Pixtral and Mistral 3 templates: a system message, which has to be a string, opens the last
+# message if that is a user's, and is left out otherwise.
 PIXTRAL_TEMPLATE: Final = (
-    "{%- if messages[0]['role'] == 'system' %}"
-    "{%- if messages[0]['content'] is string %}{%- set system_message = messages[0]['content'] %}"
-    "{%- else %}{%- set system_message = messages[0]['content'][0]['text'] %}{%- endif %}"
-    "{%- set messages = messages[1:] %}{%- endif %}"
-    "{{- bos_token }}{%- for message in messages %}{%- if message['role'] == 'user' %}{{- '[INST]' }}"
-    "{%- if loop.last and system_message is defined %}{{- system_message + '\n\n' }}{%- endif %}{%- endif %}"
+    "{%- set turns = messages %}{%- if messages[0]['role'] == 'system' %}"
+    "{%- set told = messages[0]['content'] %}{%- set turns = messages[1:] %}{%- endif %}"
+    "{{- bos_token }}{%- for message in turns %}{%- set asks = message['role'] == 'user' %}"
+    "{%- if asks != (loop.index0 % 2 == 0) %}{{- raise_exception('After the optional system message, conversation "
+    "roles must alternate user/assistant/user/assistant/...') }}{%- endif %}"
+    "{%- if asks and loop.last and told is defined %}{{- '[INST]' + told + '\n\n' }}"
+    "{%- elif asks %}{{- '[INST]' }}{%- endif %}"
     "{%- if message['content'] is string %}{{- message['content'] }}{%- else %}"
-    "{%- for chunk in message['content'] %}{%- if chunk['type'] == 'text' %}{{- chunk['text'] }}"
-    "{%- elif chunk['type'] == 'image' %}{{- '[IMG]' }}{%- endif %}{%- endfor %}{%- endif %}"
-    "{%- if message['role'] == 'user' %}{{- '[/INST]' }}{%- else %}{{- eos_token }}{%- endif %}{%- endfor %}"
+    "{%- for chunk in message['content'] %}{%- if chunk['type'] == 'text' %}"
+    "{{- chunk['content'] if 'content' in chunk else chunk['text'] }}"
+    "{%- elif chunk['type'] == 'image' %}{{- '[IMG]' }}"
+    "{%- else %}{{- raise_exception('Unrecognized content type!') }}{%- endif %}{%- endfor %}{%- endif %}"
+    "{%- if asks %}{{- '[/INST]' }}{%- elif message['role'] == 'assistant' %}{{- eos_token }}"
+    "{%- else %}{{- raise_exception('Only user and assistant roles are supported, with the exception of an initial "
+    "optional system message!') }}{%- endif %}{%- endfor %}"
 )
 
 # The text of llava-hf/llava-v1.6-mistral-7b-hf's template: [INST] is ordinary text, and pictures come first.

@@ -10,24 +10,25 @@ from transformers.models.mllama.image_processing_pil_mllama import MllamaImagePr
 from tiny_families.weights import control_ids, drawn, text_sizes
 from tiny_families.words import rows, tokenizer
 
-# What the Instruct checkpoints' template writes without tools. The system turn, which holds the day of the rendering,
-# is there when the user wrote one or the conversation has no picture.
+# The text of the Instruct checkpoints' template without tools. The system turn, which holds the day of the rendering,
+# is there where the conversation has no picture; a system message has to be a string, and no picture may come with it.
 TEMPLATE: Final = (
     "{{- bos_token }}"
+    "{%- if date_string is not defined %}"
     "{%- if strftime_now is defined %}{%- set date_string = strftime_now('%d %b %Y') %}"
-    "{%- else %}{%- set date_string = '26 Jul 2024' %}{%- endif %}"
-    "{%- set given = messages[0]['role'] == 'system' %}{%- set system_message = '' %}"
-    "{%- if given %}"
-    "{%- if messages[0]['content'] is string %}{%- set system_message = messages[0]['content'] | trim %}"
-    "{%- else %}{%- set system_message = messages[0]['content'][0]['text'] | trim %}{%- endif %}"
-    "{%- set messages = messages[1:] %}{%- endif %}"
+    "{%- else %}{%- set date_string = '26 Jul 2024' %}{%- endif %}{%- endif %}"
+    "{%- set told = '' %}{%- set turns = messages %}"
+    "{%- if messages[0]['role'] == 'system' %}"
+    "{%- set told = messages[0]['content'] | trim %}{%- set turns = messages[1:] %}{%- endif %}"
     "{%- set seen = namespace(images=false) %}"
-    "{%- for message in messages %}{%- for content in message['content'] %}"
+    "{%- for message in turns %}{%- for content in message['content'] %}"
     "{%- if content['type'] == 'image' %}{%- set seen.images = true %}{%- endif %}{%- endfor %}{%- endfor %}"
-    "{%- if given or not seen.images %}"
+    "{%- if seen.images and told %}"
+    "{{- raise_exception('Prompting with images is incompatible with system messages.') }}{%- endif %}"
+    "{%- if not seen.images %}"
     "{{- '<|start_header_id|>system<|end_header_id|>\n\nCutting Knowledge Date: December 2023\n' }}"
-    "{{- 'Today Date: ' + date_string + '\n\n' + system_message + '<|eot_id|>' }}{%- endif %}"
-    "{%- for message in messages %}{{- '<|start_header_id|>' + message['role'] + '<|end_header_id|>\n\n' }}"
+    "{{- 'Today Date: ' + date_string + '\n\n' + told + '<|eot_id|>' }}{%- endif %}"
+    "{%- for message in turns %}{{- '<|start_header_id|>' + message['role'] + '<|end_header_id|>\n\n' }}"
     "{%- if message['content'] is string %}{{- message['content'] }}{%- else %}"
     "{%- for content in message['content'] %}{%- if content['type'] == 'image' %}{{- '<|image|>' }}"
     "{%- elif content['type'] == 'text' %}{{- content['text'] }}{%- endif %}{%- endfor %}{%- endif %}"

@@ -44,10 +44,11 @@ def _paint(text: str, colour: str, coloured: bool) -> str:
 
 
 def _run(inspection: Inspection) -> str:
-    return (
+    first = (
         f"{inspection.model_id} ({inspection.model_type}), {inspection.steps:,} optimizer steps of "
         f"{inspection.effective_batch} conversations, {inspection.precision} on {inspection.device}"
     )
+    return "\n".join([first, *map(printable, inspection.template)])
 
 
 def _conversations(shown: Sequence[Inspected], coloured: bool) -> str:

@@ -147,10 +147,7 @@ class VlmLitCLI(LightningCLI):
 
     def _begun_from(self, asked: str, run: Path) -> Path:
         """The checkpoint to start from, read."""
-        if asked == "best":
-            path = best_checkpoint(run)
-        else:
-            path = last_of(run, self.verb) if asked == "last" else Path(asked)
+        path = best_checkpoint(run) if asked == "best" else last_of(run, self.verb) if asked == "last" else Path(asked)
         if not path.is_file():
             raise ConfigError(f"--ckpt_path {asked} is not a file. Write a checkpoint's path, last or best.")
         self.kept = checked(path)

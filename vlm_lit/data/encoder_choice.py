@@ -10,7 +10,18 @@ from vlm_lit.data.prefix_encoding import PrefixEncoder
 
 
 def encoder_of(processor: ProcessorMixin) -> ConversationEncoder:
-    """The encoder that a processor calls for."""
+    """The encoder that a processor calls for.
+
+    Raises:
+        ConfigError: the processor's chat template loses, repeats, moves or changes what is said.
+    """
     if getattr(processor, "chat_template", None) is None:
         return PrefixEncoder(processor)
-    return Encoder(Transcript(processor))
+    transcript = Transcript(processor)
+    _ = transcript.facts  # the template's probe: what cannot be trained with is refused here, not at some record
+    return Encoder(transcript)
+
+
+def template_notes(encoder: ConversationEncoder) -> list[str]:
+    """What a checkpoint's chat template does with what records say, as far as one should know it; a sentence each."""
+    return encoder.transcript.facts.notes if isinstance(encoder, Encoder) else []

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase, ProcessorMixin
 
-from vlm_lit.data.escapes import Span, restore
-from vlm_lit.data.masking import Rendered, Transcript, shift_spans, supervised_tokens
+from vlm_lit.data.exact_tokens import ExactTokens, Tokens, keep_blanks_in_offsets, supervised_tokens
+from vlm_lit.data.masking import Rendered, Transcript, shift_spans
 from vlm_lit.data.stored_images import Picture, standing_in
 from vlm_lit.schema import IGNORE_INDEX, Batch, Conversation, RecordError
 
@@ -36,11 +36,10 @@ class Row:
     def __len__(self) -> int:
         return len(self.supervised)
 
-    def with_typed(self, offsets: Sequence[Span], typed_at: dict[Span, str], tokenizer: PreTrainedTokenizerBase) -> Row:
-        """The row with the typed control strings put back; see `escapes.restore`."""
-        ids, keep = restore(self.fields["input_ids"], offsets, typed_at, tokenizer)
-        fields = {name: value[keep] for name, value in self.fields.items()} | {"input_ids": ids}
-        return Row(fields, [self.supervised[i] for i in keep])
+    def of(self, tokens: Tokens, supervised: list[bool]) -> Row:
+        """The row with other tokens, each with the other fields of the token that it stands for."""
+        ids = torch.tensor(tokens.ids, dtype=self.fields["input_ids"].dtype)
+        return Row({name: value[tokens.source] for name, value in self.fields.items()} | {"input_ids": ids}, supervised)
 
 
 class ConversationEncoder(Protocol):
@@ -81,6 +80,8 @@ class Encoder:
         self.transcript = transcript
         self.processor = transcript.processor
         self.tokenizer = transcript.tokenizer
+        keep_blanks_in_offsets(self.tokenizer)
+        self.exact = ExactTokens(self.tokenizer, transcript.control_strings)
 
     @property
     def end_of_turn(self) -> tuple[int, ...]:
@@ -157,22 +158,29 @@ class Encoder:
         self,
         fields: dict[str, Tensor],
         offsets: Sequence[Sequence[int]],
-        text: Rendered,
+        rendered: Rendered,
         replacements: Replacements,
         conversation: Conversation,
     ) -> Row:
+        text = written_out(rendered.text, replacements)
         spans = [(int(start), int(end)) for start, end in offsets]
-        mask = supervised_tokens(spans, shift_spans(text.spans, replacements), conversation)
-        row = Row(fields, mask)
-        return self._restore(row, text, spans, replacements) if text.escapes else row
+        tokens = Tokens(fields["input_ids"].tolist(), spans, list(range(len(spans))))
+        asked = [begin for begin, _ in shift_spans([(at, at) for at in rendered.asked], replacements)]
+        tokens = self.exact.divided(tokens, text, asked, special=self._adds_special_tokens(rendered))
+        if rendered.escapes:
+            tokens = self.exact.with_typed(tokens, text, rendered.escapes)
+        mask = supervised_tokens(tokens.offsets, shift_spans(rendered.spans, replacements), text, conversation)
+        return Row(fields, []).of(tokens, mask)
 
-    def _restore(self, row: Row, text: Rendered, offsets: Sequence[Span], replacements: Replacements) -> Row:
-        typed_at = {
-            shift_spans([(at, at + 1)], replacements)[0]: text.escapes[character]
-            for at, character in enumerate(text.text)
-            if character in text.escapes
-        }
-        return row.with_typed(offsets, typed_at, self.tokenizer)
+
+def written_out(text: str, replacements: Replacements) -> str:
+    """A text with what stands for its images in the place of their placeholders."""
+    pieces, done = [], 0
+    for replacement in replacements:
+        start, end = replacement["span"]
+        pieces += [text[done:start], str(replacement["replacement"])]
+        done = end
+    return "".join([*pieces, text[done:]])
 
 
 def processed(

@@ -7,12 +7,10 @@ rendered, and put back after tokenization as ordinary text. So content can never
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Final
 
-import torch
-from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from vlm_lit.schema import ImageSlot, Turn
@@ -50,39 +48,29 @@ def escape(turns: Sequence[Turn], control: re.Pattern[str]) -> tuple[list[Turn],
     return escaped, {character: typed for typed, character in names.items()}
 
 
-def restore(
-    ids: Tensor, offsets: Sequence[Span], typed_at: Mapping[Span, str], tokenizer: PreTrainedTokenizerBase
-) -> tuple[Tensor, list[int]]:
-    """Put the typed control strings back, as ordinary text, where their private characters stand.
+def literal_tokens(text: str, tokenizer: PreTrainedTokenizerBase) -> list[tuple[int, Span]]:
+    """Tokens of `text` as ordinary text in the middle of other text, each with the characters that it stands for.
 
-    Args:
-        ids: token ids [T].
-        offsets: the characters that each of the T tokens stands for.
-        typed_at: the characters that stand for typed strings, and what was typed there.
-        tokenizer: what makes token ids of the typed strings.
-
-    Returns:
-        The new token ids [N], and for each of them the old position whose other fields it takes.
+    None of them is a control token, whatever the text says, and no blank is put in front, as Llama 2's tokenizers do
+    at the beginning of a text.
     """
-    keep: list[int] = []
-    new_ids: list[int] = []
-    done: set[Span] = set()
-    for i, (start, end) in enumerate(offsets):
-        covered = sorted(span for span in typed_at if span[0] < end and start < span[1])
-        fresh = [span for span in covered if span not in done]
-        done.update(fresh)
-        new = [token for span in fresh for token in literal_ids(typed_at[span], tokenizer)]
-        new_ids += new if covered else [int(ids[i])]
-        keep += [i] * (len(new) if covered else 1)
-    return torch.tensor(new_ids, dtype=ids.dtype), keep
-
-
-def literal_ids(text: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """Token ids of `text` as ordinary text: none of them is a control token, whatever it says."""
-    ids = list(tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True))
+    if not text:
+        return []
+    anchor = next(chr(code) for code in reversed(_PRIVATE) if chr(code) not in text)
+    found = _as_text(anchor + text, tokenizer)
+    behind = [(i, (start - 1, end - 1)) for i, (start, end) in found if end > 1]
+    if any(start < 0 for _, (start, _) in behind):  # joined with the anchor
+        behind = _as_text(text, tokenizer)
     control = {*tokenizer.get_added_vocab().values(), *tokenizer.all_special_ids}
-    if len(text) > 1 and any(i in control for i in ids):
+    if len(text) > 1 and any(i in control for i, _ in behind):
         # Added tokens that are not flagged special survive `split_special_tokens`; one character never is one.
         half = len(text) // 2
-        return literal_ids(text[:half], tokenizer) + literal_ids(text[half:], tokenizer)
-    return ids
+        right = literal_tokens(text[half:], tokenizer)
+        return literal_tokens(text[:half], tokenizer) + [(i, (s + half, e + half)) for i, (s, e) in right]
+    return behind
+
+
+def _as_text(text: str, tokenizer: PreTrainedTokenizerBase) -> list[tuple[int, Span]]:
+    found = tokenizer(text, add_special_tokens=False, split_special_tokens=True, return_offsets_mapping=True)
+    spans = [(int(start), int(end)) for start, end in found["offset_mapping"]]
+    return list(zip(found["input_ids"], spans, strict=True))

@@ -16,7 +16,8 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase, ProcessorMixin
 
 from vlm_lit.data.encoding import Row, Side, assembled, processed, split_fields
-from vlm_lit.data.escapes import Span, any_of, escape
+from vlm_lit.data.escapes import any_of, escape
+from vlm_lit.data.exact_tokens import ExactTokens, Tokens, keep_blanks_in_offsets
 from vlm_lit.data.stored_images import Picture
 from vlm_lit.schema import Batch, Conversation, RecordError
 
@@ -41,6 +42,8 @@ class PrefixEncoder:
     def __init__(self, processor: ProcessorMixin) -> None:
         self.processor = processor
         self.tokenizer: PreTrainedTokenizerBase = processor.tokenizer
+        keep_blanks_in_offsets(self.tokenizer)
+        self.exact = ExactTokens(self.tokenizer, self.control_strings)
 
     @property
     def end_of_turn(self) -> tuple[int, ...]:
@@ -91,7 +94,7 @@ class PrefixEncoder:
                 record=conversation.record,
             )
         escaped, escapes = escape(conversation.turns, self.control_strings)
-        answer = "" if for_generation or len(escaped) == 1 else escaped[1].text.strip()
+        answer = "" if for_generation or len(escaped) == 1 else escaped[1].text
         return _Exchange(escaped[0].text.strip(), answer, escapes)
 
     def _restore(self, row: Row, exchange: _Exchange, offsets: Sequence[Sequence[int]]) -> Row:
@@ -102,10 +105,7 @@ class PrefixEncoder:
             for (start, end), said in zip(offsets, row.supervised, strict=True)
         ]
         # The processor writes images and a beginning of sequence before the prompt, and a line break behind it.
-        prompt_start = prefix_end - 1 - len(exchange.prompt)
-        typed_at: dict[Span, str] = {}
-        for begin, text in ((prompt_start, exchange.prompt), (prefix_end, exchange.answer)):
-            for at, character in enumerate(text, begin):
-                if character in exchange.escapes:
-                    typed_at[(at, at + 1)] = exchange.escapes[character]
-        return row.with_typed(spans, typed_at, self.tokenizer)
+        text = f"{exchange.prompt}\n{exchange.answer}".rjust(prefix_end + len(exchange.answer), "\0")
+        tokens = Tokens(row.fields["input_ids"].tolist(), spans, list(range(len(row))))
+        tokens = self.exact.with_typed(tokens, text, exchange.escapes)
+        return row.of(tokens, [row.supervised[i] for i in tokens.source])

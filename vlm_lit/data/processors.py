@@ -19,6 +19,7 @@ from transformers.utils import is_torchvision_available
 
 from vlm_lit.data.processor_files import class_name
 from vlm_lit.data.processors_without_torchvision import processor_class
+from vlm_lit.data.published_processors import complete
 from vlm_lit.schema import ConfigError
 
 ImageBackend: TypeAlias = Literal["pil", "torchvision"]
@@ -56,6 +57,7 @@ def load_processor(
             f"No processor for model_id {model_id!r}: transformers has no {image_backend} image processor for it. Set "
             f"data.init_args.image_backend to {has}, which it has."
         )
+    complete(processor, model_id, revision)
     if getattr(processor, "chat_template", None) is None and not takes_suffix(processor):
         raise ConfigError(
             f"The processor of {model_id!r} has no chat template, so turns cannot be told apart. Use the checkpoint's "

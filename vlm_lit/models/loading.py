@@ -10,6 +10,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForImageTextToText, PretrainedConfig, PreTrainedModel
 
 from vlm_lit.models.families import PART_NAMES, Family, family_of, owner_of
+from vlm_lit.models.load_errors import refuse_pointers, refuse_quantized, refuse_stored_weights, why
 from vlm_lit.models.loading_bar import without_loading_bar
 from vlm_lit.models.parts import PartsSettings
 from vlm_lit.models.quantization import (
@@ -31,12 +32,12 @@ def load_config(model_id: str, revision: str | None = None) -> PretrainedConfig:
     looks_local = model_id.startswith((".", "/", "~")) or model_id.count("/") != 1
     if not Path(model_id).is_dir() and looks_local:
         raise ConfigError(f"model_id {model_id!r} is not a folder here. Write the path of a checkpoint, or a hub id.")
+    refuse_pointers(Path(model_id))
     try:
         return AutoConfig.from_pretrained(model_id, revision=revision)
     except (OSError, ValueError) as error:
-        reason = str(error).strip().split("\n")[0]
         raise ConfigError(
-            f"model_id {model_id!r} cannot be loaded, neither as a folder nor from the hub: {reason}"
+            f"model_id {model_id!r} cannot be loaded, neither as a folder nor from the hub: {why(error, model_id)}"
         ) from error
 
 
@@ -69,6 +70,8 @@ def load_base(
     """
     config = load_config(model_id, revision)
     family = family_of(config.model_type)
+    refuse_quantized(config, model_id)
+    refuse_stored_weights(Path(model_id))
     refuse_tied_head(config, parts)
     bits = quantization_config(parts.precisions, family, quantization)
     try:
@@ -82,8 +85,10 @@ def load_base(
                 device_map={"": device} if device is not None and device.type != "cpu" else None,
                 use_safetensors=True,
             )
+    except ImportError as error:
+        raise ConfigError(f"The weights of {model_id!r} cannot be loaded: {why(error, model_id)}") from error
     except (OSError, ValueError, SafetensorError) as error:
-        reason = str(error).strip().split("\n")[0]
+        reason = why(error, model_id).rstrip(".")
         raise ConfigError(f"The weights of {model_id!r} cannot be loaded: {reason}. Fetch them again.") from error
     cast_parts(model, family, parts)
     keep_weights_unpacked(model)

@@ -11,6 +11,7 @@ from PIL import Image
 
 from vlm_lit.data.collate import WindowCollator
 from vlm_lit.data.datamodule import ConversationDataModule
+from vlm_lit.data.encoder_choice import template_notes
 from vlm_lit.data.findings import Findings
 from vlm_lit.data.sources import ConversationDataset
 from vlm_lit.schema import StepWindow, raised
@@ -81,6 +82,7 @@ def inspect_run(
         misfits=chosen.misfits,
         findings=_findings(data),
         gradients=flow,
+        template=template_notes(collator.encoder),
     )
 
 

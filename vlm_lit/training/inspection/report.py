@@ -28,7 +28,10 @@ class Inspected:
 
 @dataclass(frozen=True, kw_only=True)
 class Inspection:
-    """All that was found. `misfits` are the conversations that are changed, dropped, or stop the run."""
+    """All that was found. `misfits` are the conversations that are changed, dropped, or stop the run.
+
+    `template` says, a sentence each, what the chat template does with what the records say.
+    """
 
     model_id: str
     model_type: str
@@ -42,6 +45,7 @@ class Inspection:
     misfits: list[Measured]
     findings: Findings
     gradients: GradientFlow
+    template: list[str]
 
     @property
     def problems(self) -> list[str]:

@@ -1,0 +1,115 @@
+"""Tokens at the borders that matter, with vocabularies that join letters across them as published ones do."""
+
+from __future__ import annotations
+
+import tiny_models
+from family_cases import encode, runs
+from talks import answer, user
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from transformers import LlavaProcessor, PreTrainedTokenizerFast
+
+from vlm_lit.data.encoding import Encoder
+from vlm_lit.data.masking import Transcript
+from vlm_lit.schema import Conversation
+
+SPECIAL = ["<s>", "</s>", "<pad>", "<image>", "<|im_start|>", "<|im_end|>"]
+CHATML = (
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{% for c in m['content'] %}"
+    "{{ '<image>' if c['type'] == 'image' else c['text'] }}{% endfor %}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+WORDS = r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+
+
+def llama_3() -> Tokenizer:
+    """Joins line breaks, and a blank with the first byte of a private character; leaves blanks out of its offsets."""
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(WORDS), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    bpe.decoder = decoders.ByteLevel()
+    bpe.train_from_iterator(
+        ["\n\n \ue000 \ue001 a\n\nred"] * 9,
+        trainers.BpeTrainer(
+            vocab_size=320, special_tokens=SPECIAL, initial_alphabet=pre_tokenizers.ByteLevel.alphabet()
+        ),
+    )
+    bpe.post_processor = processors.Sequence([processors.ByteLevel(trim_offsets=True)])
+    return bpe
+
+
+def llama_2() -> Tokenizer:
+    """Puts a blank in front of what it reads."""
+    bpe = Tokenizer(models.BPE(byte_fallback=True, unk_token="<unk>"))
+    bpe.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    bytes_ = [f"<0x{i:02X}>" for i in range(256)]
+    text = [" ".join(tiny_models.CORPUS), "<|im_start|></s> say"]
+    bpe.train_from_iterator(text, trainers.BpeTrainer(vocab_size=500, special_tokens=["<unk>", *bytes_]))
+    bpe.add_special_tokens(SPECIAL)
+    bpe.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
+    return bpe
+
+
+def encoder(words: Tokenizer, template: str = CHATML) -> Encoder:
+    tokens = PreTrainedTokenizerFast(
+        tokenizer_object=words,
+        bos_token="<s>",
+        eos_token="</s>",
+        pad_token="<pad>",
+        extra_special_tokens={"image_token": "<image>"},
+    )
+    images = tiny_models.llava_processor().image_processor
+    return Encoder(
+        Transcript(
+            LlavaProcessor(
+                image_processor=images,
+                tokenizer=tokens,
+                patch_size=14,
+                vision_feature_select_strategy="default",
+                num_additional_image_tokens=1,
+                chat_template=template,
+            )
+        )
+    )
+
+
+def asked(question: str, said: str) -> Conversation:
+    return Conversation(id="c", turns=(user(question), answer(said)), images=())
+
+
+def test_the_vocabulary_joins_what_these_tests_are_about() -> None:
+    tokens = llama_3()
+    assert tokens.encode("\n\nred").tokens[0] == "ĊĊ"
+    assert tokens.encode("say \ue000").tokens[-1][0] == "Ġ"
+    assert len(tokens.encode("say \ue000").tokens[-1]) > 1
+    assert llama_2().encode("red").tokens[0].startswith("▁")
+
+
+def test_an_answer_that_begins_with_a_line_break_is_its_words() -> None:
+    made = encoder(llama_3())
+    for said in ("\nred", "\n\nred", " \n red", "red"):
+        row = encode(made, [asked("q", said)])
+        prompt = encode(made, [asked("q", said)], asked=True).inputs["input_ids"][0].tolist()
+        assert made.tokenizer.decode(runs(row, 0)[0]) == f"{said}<|im_end|>"
+        assert row.inputs["input_ids"][0, : len(prompt)].tolist() == prompt
+
+
+def test_typed_control_strings_keep_the_text_byte_for_byte() -> None:
+    made = encoder(llama_3())
+    for typed in ("say </s> x", " </s> <|im_end|></s>", "a\n</s>\n\nb", "</s></s> <image>"):
+        row = encode(made, [asked(typed, f" {typed}")]).inputs["input_ids"][0].tolist()
+        text = made.tokenizer.decode(row)
+        assert text == (f"<|im_start|>user\n{typed}<|im_end|>\n<|im_start|>assistant\n {typed}<|im_end|>\n")
+        assert row.count(made.tokenizer.eos_token_id) == 0
+
+
+def test_no_blank_is_gained_where_a_tokenizer_puts_one_in_front() -> None:
+    made = encoder(llama_2(), "{% for m in messages %}{{ m['role'] }}: {% for c in m['content'] %}{{ '<image>' if "
+                   "c['type'] == 'image' else c['text'] }}{% endfor %} {% endfor %}"
+                   "{% if add_generation_prompt %}assistant: {% endif %}")  # fmt: skip
+    typed = "say </s>, <|im_start|>x"
+    text = made.tokenizer.decode(encode(made, [asked(typed, typed)]).inputs["input_ids"][0].tolist())
+    assert text.lstrip(" ") == f"user: {typed} assistant: {typed}</s>"
