@@ -18,6 +18,7 @@ from vlm_lit.data.device import to_device
 from vlm_lit.data.image_paths import ImageProblem
 from vlm_lit.data.images import check_image
 from vlm_lit.data.over_length import OverLengthPolicy
+from vlm_lit.data.record_forms import formed
 from vlm_lit.data.turns import draft
 from vlm_lit.schema import IMAGE, ConfigError, Conversation, ImageRef, Record, Turn, raised
 from vlm_lit.training.answering import Answering, Reply
@@ -115,7 +116,8 @@ class ChatSession:
         """The user's turn, from the run's prompt as a data set's question would be. `<image>` in it is text."""
         settings = self.opened.settings
         record = Record(file=_WHERE, index=len(self._sides[0].turns) // 2, fields={"question": words})
-        (turn,) = draft(record, settings.prompt if settings.takes_question_alone else None).turns
+        prompt = settings.prompt if settings.takes_question_alone else None
+        (turn,) = draft(formed(record, prompt), prompt, "text").turns
         return turn
 
     def _answer(self, side: _Side, asked: Turn) -> tuple[Turn, Reply]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from functools import lru_cache
+from glob import glob
 from pathlib import Path
 from typing import Final
 
@@ -20,9 +22,20 @@ def content(source: SourceSettings | None) -> dict[str, str] | None:
     """
     if source is None:
         return None
-    paths = [source.path] + ([source.images_from.path] if source.images_from is not None else [])
-    found = {name: described for path in paths for name, described in _files(Path(path)).items()}
+    found: dict[str, str] = {}
+    for path in _paths(source):
+        for name, described in _files(path).items():
+            # Folders of one layout hold files of one name.
+            found[name if found.get(name, described) == described else f"{path.parent.name}/{name}"] = described
     return found or None
+
+
+def _paths(source: SourceSettings) -> Iterator[Path]:
+    """The source's own files, and those that it is joined with."""
+    own = [source.path] if isinstance(source.path, str) else source.path
+    joined = [source.images_from.path] if source.images_from is not None else []
+    for name in [*own, *joined, *([source.annotations] if source.annotations is not None else [])]:
+        yield from [Path(name)] if Path(name).exists() else map(Path, sorted(glob(name)))  # noqa: PTH207 - as it is read
 
 
 def _files(path: Path) -> dict[str, str]:
