@@ -42,26 +42,122 @@ class Borrowed:
 
 _LIGHTNING: Final = "vlm_lit/commands/lightning.py"
 _PARSING: Final = "vlm_lit/commands/parsing.py"
-_ERRORS: Final = "jsonargparse._typehints"
+_STEPS: Final = "vlm_lit/training/callbacks/step_checkpoint.py"
+_PASSES: Final = "vlm_lit/training/callbacks/pass_schedule.py"
+_BAR: Final = "vlm_lit/training/callbacks/progress.py"
+_POSITION: Final = "vlm_lit/training/position.py"
+_MONITORED: Final = "vlm_lit/training/callbacks/monitored.py"
+_HPARAMS: Final = "vlm_lit/training/callbacks/hparams_file.py"
+_SHAPES: Final = "vlm_lit/models/shapes.py"
+_HOLLOW: Final = "vlm_lit/training/budget/hollow_module.py"
+_LEDGER: Final = "vlm_lit/training/budget/ledger.py"
+_FILES: Final = "vlm_lit/data/processor_files.py"
+_PUBLISHED: Final = "vlm_lit/data/published_processors.py"
+_PROCESSORS: Final = "vlm_lit/data/processors_without_torchvision.py"
+_FEATURES: Final = "vlm_lit/models/vision_features.py"
+
+_CLI: Final = "lightning.pytorch.cli:LightningCLI"
+_TRAINER: Final = "lightning.pytorch.trainer.trainer:Trainer"
+_EPOCH_LOOP: Final = "lightning.pytorch.loops.training_epoch_loop:_TrainingEpochLoop"
+_TYPEHINTS: Final = "jsonargparse._typehints"
+_CORE: Final = "jsonargparse._core"
+_CACHED_FILE: Final = "transformers.utils.hub"
 
 BORROWED: Final = (
     # Lightning ---------------------------------------------------------------------------------------------------
-    Borrowed("lightning.pytorch.cli:LightningCLI", "_parse_ckpt_path", (_LIGHTNING,)),
-    Borrowed("lightning.pytorch.cli:LightningCLI", "_run_subcommand", (_LIGHTNING,)),
-    Borrowed("lightning.pytorch.cli:LightningCLI", "_parser", (_LIGHTNING,)),
-    Borrowed("lightning.pytorch.cli:LightningCLI", "_get", (_LIGHTNING,)),
+    *(Borrowed(_CLI, name, (_LIGHTNING,)) for name in ("_parse_ckpt_path", "_run_subcommand", "_parser", "_get")),
+    Borrowed(_EPOCH_LOOP, "self._batches_that_stepped", (_PASSES, _STEPS, _POSITION), words=True),
+    *(
+        Borrowed("lightning.pytorch.loops.fit_loop", name, (_POSITION,), words=True)
+        for name in ("epoch_progress", "epoch_loop")
+    ),
+    Borrowed("lightning.pytorch.trainer.connectors.checkpoint_connector", "fit_loop", (_POSITION,), words=True),
+    Borrowed(_TRAINER, "_checkpoint_connector", (_STEPS,), words=True),
+    Borrowed(_TRAINER, "_accelerator_connector", (_STEPS, "vlm_lit/data/datamodule.py"), words=True),
     Borrowed(
-        "lightning.pytorch.loops.training_epoch_loop:_TrainingEpochLoop",
-        "self._batches_that_stepped",
-        ("vlm_lit/training/callbacks/pass_schedule.py",),
+        "lightning.pytorch.trainer.setup",
+        "_val_check_time_interval",
+        ("vlm_lit/data/run_length.py",),
         words=True,
     ),
+    Borrowed("lightning.pytorch.tuner.lr_finder", "_LRCallback", ("vlm_lit/data/run_length.py",)),
+    Borrowed("lightning.pytorch.callbacks:EarlyStopping", "_check_on_train_epoch_end", (_MONITORED,), words=True),
+    Borrowed("lightning.pytorch.callbacks:RichProgressBar", "_init_progress", (_BAR,)),
+    Borrowed("lightning.pytorch.callbacks:RichProgressBar", "_get_train_description", (_BAR,)),
+    Borrowed("lightning.pytorch.callbacks.progress.rich_progress", "CustomBarColumn", (_BAR,)),
+    Borrowed("lightning.pytorch.callbacks.progress.rich_progress", "BatchesProcessedColumn", (_BAR,)),
+    Borrowed("lightning.pytorch.utilities.parsing", "collect_init_args", ("vlm_lit/training/hyperparameters.py",)),
+    Borrowed("lightning.fabric.utilities.seed", "pl_worker_init_function", ("vlm_lit/data/datamodule.py",)),
+    Borrowed("lightning_utilities.core.imports", "Requirement ", ("vlm_lit/commands/logger_options.py",), words=True),
     # jsonargparse ------------------------------------------------------------------------------------------------
-    Borrowed("jsonargparse._core:ArgumentParser", "_subcommands_action", (_PARSING,), words=True),
-    Borrowed("jsonargparse._actions:_ActionSubCommands", "_name_parser_map", (_PARSING,), words=True),
-    Borrowed("jsonargparse._typehints:ActionTypeHint", "_typehint", (_PARSING,), words=True),
-    Borrowed("argparse:ArgumentParser", "_actions", (_PARSING,), words=True),
+    Borrowed(f"{_CORE}:ArgumentParser", "_subcommands_action", (_PARSING,), words=True),
+    Borrowed("argparse", "_name_parser_map", (_PARSING,), words=True),
+    Borrowed(_TYPEHINTS, "_typehint", (_PARSING,), words=True),
+    Borrowed("argparse", "_actions", (_PARSING,), words=True),
+    *(
+        Borrowed(_TYPEHINTS, words, (_PARSING,), words=True)
+        for words in (
+            "Problem with given class_path",
+            "Given value: ",
+            "Got value: ",
+            "Subclass types",
+            "expects a function",
+        )
+    ),
+    *(
+        Borrowed(_CORE, words, (_PARSING,), words=True)
+        for words in ("is not accepted", "does not accept option", "unrecognized arguments", "Parser key")
+    ),
+    Borrowed(_CORE, "the following arguments are required", (_PARSING,), words=True),
+    Borrowed("jsonargparse._common", "Importing '", (_PARSING,), words=True),
+    # transformers ------------------------------------------------------------------------------------------------
+    Borrowed("transformers:ProcessorMixin", "_process_images", ("vlm_lit/data/stored_images.py",)),
+    Borrowed("transformers:ProcessorMixin", "_get_arguments_from_pretrained", (_PROCESSORS,)),
+    Borrowed("transformers.models.auto.processing_auto", "PROCESSOR_MAPPING_NAMES", (_FILES,)),
+    Borrowed("transformers.models.auto.processing_auto", "processor_class_from_name", (_PROCESSORS,)),
+    Borrowed("transformers.processing_utils", "VideosKwargs", (_PROCESSORS,)),
+    Borrowed("transformers.video_processing_utils", "VideoProcessorMixin", (_PROCESSORS,)),
+    *(
+        Borrowed(_CACHED_FILE, f"_raise_exceptions_for_{kind}", (_FILES, _PUBLISHED), words=True)
+        for kind in ("missing_entries", "connection_errors", "gated_repo")
+    ),
+    Borrowed(
+        "transformers.configuration_utils",
+        "_attn_implementation",
+        ("vlm_lit/models/attention.py", "vlm_lit/training/budget/estimate.py"),
+        words=True,
+    ),
+    Borrowed("transformers.configuration_utils", "_commit_hash", ("vlm_lit/training/identity.py",), words=True),
+    Borrowed("transformers.utils.logging", "set_tqdm_hook", ("vlm_lit/models/loading_bar.py",)),
+    Borrowed("transformers.integrations.bitsandbytes", "replace_with_bnb_linear", (_SHAPES,)),
+    Borrowed("transformers.vision_utils", "get_vision_window_index", (_FEATURES,)),
+    Borrowed(
+        "transformers.models.auto.modeling_auto",
+        "MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES",
+        ("vlm_lit/studies/adapter_anatomy.py",),
+    ),
+    # PEFT, hub, TensorBoard, TRL ---------------------------------------------------------------------------------
+    Borrowed("peft.utils.constants", "DUMMY_TARGET_MODULES", ("vlm_lit/models/adapters.py",)),
+    Borrowed("peft.tuners.tuners_utils", "BaseTunerLayer", ("vlm_lit/models/merging.py",)),
+    Borrowed("huggingface_hub.utils._validators", "validate_repo_id", ("vlm_lit/commands/upload.py",)),
+    Borrowed("tensorboard.plugins.hparams.metadata", "create_summary_metadata", (_HPARAMS,)),
+    Borrowed("tensorboard.summary.writer.record_writer", "RecordWriter", (_HPARAMS,)),
+    # torch -------------------------------------------------------------------------------------------------------
+    Borrowed(
+        "torch._subclasses.fake_tensor",
+        "FakeTensorMode",
+        (_SHAPES, _HOLLOW, "vlm_lit/training/budget/estimate.py"),
+    ),
+    Borrowed("torch._subclasses.fake_tensor", "DataDependentOutputException", ("vlm_lit/training/budget/step.py",)),
+    Borrowed("torch.utils._python_dispatch", "TorchDispatchMode", (_LEDGER,)),
+    Borrowed("torch:UntypedStorage", "_cdata", (_LEDGER,)),
+    *(Borrowed("torch.nn:Module", name, (_SHAPES,), words=True) for name in ("_parameters", "_buffers")),
+    Borrowed("torch.nn:Module", "_modules", (_HOLLOW,), words=True),
 )
+_NOT_BORROWED: Final = {
+    "vlm_lit/studies/child_process.py": {"_exit"},  # os._exit, as public as it gets
+    "scripts/benchmark/theirs.py": {"_use_triton"},  # TRL, of the extra `bench`; refused there if it has gone
+}
 
 
 def found(borrowed: Borrowed) -> bool:
@@ -83,7 +179,7 @@ def test_what_is_borrowed_is_still_there(borrowed: Borrowed) -> None:
 
 @pytest.mark.parametrize("borrowed", BORROWED, ids=str)
 def test_whoever_is_named_uses_it(borrowed: Borrowed) -> None:
-    leaf = borrowed.name.removeprefix("self.")
+    leaf = borrowed.name.removeprefix("self.").strip("'")
     assert [file for file in borrowed.files if leaf not in (_ROOT / file).read_text(encoding="utf-8")] == []
 
 
@@ -117,4 +213,5 @@ def test_no_other_private_name_is_used(path: Path) -> None:
     own |= {n.attr for n in ast.walk(tree) if isinstance(n, ast.Attribute) and isinstance(n.ctx, ast.Store)}
     known = {b.name.removeprefix("self.").split(".")[-1] for b in BORROWED if here in b.files}
     known |= {part for b in BORROWED if here in b.files for part in b.owner.partition(":")[0].split(".")}
+    known |= _NOT_BORROWED.get(here, set())
     assert [(line, name) for line, name in private_names(tree) if name not in own | known] == []
