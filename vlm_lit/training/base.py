@@ -155,12 +155,12 @@ class VisionLanguageModule(LightningModule):
 
     def _settle_packing(self) -> None:
         """Plain rows where this model cannot tell questions apart that share one, and word of it."""
-        if self._trainer is None or not self.data.packing:
+        if self._trainer is None:
             return
         assert self.family is not None
         assert isinstance(self.base, PreTrainedModel)
         reason = unpackable(self.base, self.family)
-        if reason is not None:
+        if reason is not None and self.data.packing:
             self.data.packing = False
             rank_zero_info(f"Questions about one image get rows of their own: {reason}.")
 
