@@ -47,6 +47,7 @@ from vlm_lit.training.stop_signals import requeued
 from vlm_lit.training.trainer import Trainer
 
 _IMPORTABLE: Final = ["vlm_lit", "torch.optim", "bitsandbytes.optim", "lightning.pytorch"]
+_TENSORS: Final = ("state_dict", "optimizer_states")  # of a checkpoint
 _OURS: Final[tuple[type[Callback], ...]] = (
     PassSchedule, PartsTable, Throughput, PredictionPanel, ConfusionMatrix, ReliabilityDiagram, StepCheckpoint,
     RunDirectory,
@@ -154,7 +155,7 @@ class VlmLitCLI(LightningCLI):
         path = last_of(run, self.verb) if asked == "last" else Path(asked)
         if not path.is_file():
             raise ConfigError(f"--ckpt_path {asked} is not a file. Write a checkpoint's path, or last.")
-        self.kept = checked(path)
+        self.kept = {name: value for name, value in checked(path).items() if name not in _TENSORS}
         self.begins_at = int(self.kept["global_step"])
         return path
 
