@@ -79,7 +79,8 @@ def test_an_image_cut_short_is_found_while_training(
 def whole(folder: Path) -> None:
     """Nothing in a run directory is half a file, and nothing claims to be a result."""
     files = [file for file in folder.rglob("*") if file.is_file()]
-    assert {file.name for file in files if "tfevents" not in file.name} == {"config.yaml", "hparams.yaml"}
+    kept = {file.name for file in files if "tfevents" not in file.name}
+    assert kept == {"config.yaml", "hparams.yaml", "step-000006.ckpt"}, "the last step before the picture"
     assert yaml.safe_load((folder / "config.yaml").read_text())["model"]
     assert yaml.safe_load((folder / "hparams.yaml").read_text())
 
@@ -177,5 +178,7 @@ def test_a_refused_resumption_leaves_the_runs_config_alone(config: Config, capsy
     refusal_of_rank = ("--model.init_args.lora.rank", "4", "--ckpt_path", "last")
     assert main(["fit", "--config", str(path)]) == 0
     before = (run_dir(path) / "config.yaml").read_bytes()
-    assert "made with another lora" in refusal(capsys, "fit", "--config", str(path), *refusal_of_rank)
+    assert "made with another model.init_args.lora.rank (was 16, is 4)" in refusal(
+        capsys, "fit", "--config", str(path), *refusal_of_rank
+    )
     assert (run_dir(path) / "config.yaml").read_bytes() == before

@@ -57,6 +57,7 @@ from vlm_lit.training.run_settings import check_settings, number_settings
 from vlm_lit.training.stop_signals import requeued
 from vlm_lit.training.trainer import Trainer
 
+_TENSORS: Final = ("state_dict", "optimizer_states")  # of a checkpoint
 _OURS: Final[tuple[type[Callback], ...]] = (
     PassSchedule, PartsTable, Throughput, PredictionPanel, AnswersTable, ConfusionMatrix, ReliabilityDiagram,
     ResultsTable, StepCheckpoint, RunDirectory,
@@ -150,7 +151,7 @@ class VlmLitCLI(LightningCLI):
         path = best_checkpoint(run) if asked == "best" else last_of(run, self.verb) if asked == "last" else Path(asked)
         if not path.is_file():
             raise ConfigError(f"--ckpt_path {asked} is not a file. Write a checkpoint's path, last or best.")
-        self.kept = checked(path)
+        self.kept = {name: value for name, value in checked(path).items() if name not in _TENSORS}
         self.begins_at = int(self.kept["global_step"])
         return path
 

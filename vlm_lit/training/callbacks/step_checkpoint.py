@@ -80,8 +80,16 @@ class StepCheckpoint(Callback):
 
     def on_fit_start(self, trainer: LightningTrainer, pl_module: LightningModule) -> None:
         """Clear away what killed writers left."""
-        if trainer.is_global_zero:
-            sweep_orphans(run_folder(trainer) / FOLDER)
+        if not trainer.is_global_zero:
+            return
+        folder = run_folder(trainer) / FOLDER
+        sweep_orphans(folder)
+        if self.command is None and trainer.ckpt_path is None and (earlier := checkpoints(folder)):
+            # The command line refuses this.
+            rank_zero_info(
+                f"{folder} holds checkpoints of an earlier run, the last one {earlier[-1].name}. This run will replace "
+                "them. To go on from there instead, stop now and give fit its ckpt_path."
+            )
 
     def on_train_start(self, trainer: LightningTrainer, pl_module: LightningModule) -> None:
         """Where the run begins, nothing new is to be kept."""
