@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import lightning
 from lightning.pytorch.tuner.lr_finder import _LRCallback
@@ -60,7 +61,7 @@ def length_of(trainer: object) -> RunLength | None:
     return length if isinstance(length, RunLength) else None
 
 
-def lightning_length(trainer: lightning.Trainer) -> RunLength:
+def lightning_length(trainer: Any) -> RunLength:  # noqa: ANN401 - Lightning's Trainer, which declares few of its options
     """A run's length as a Trainer's options state it.
 
     Raises:

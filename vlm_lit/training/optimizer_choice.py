@@ -42,7 +42,7 @@ def as_optimizer(written: object) -> OptimizerCallable:
             f"optimizer is {written!r}; it must be a class, such as torch.optim.AdamW, or functools.partial(...) of "
             "one: it is made when the model's parameters are there."
         )
-    return written  # type: ignore[return-value]
+    return written
 
 
 def _optimizer_class(path: str) -> type[Optimizer]:

@@ -76,7 +76,7 @@ class Trainer(lightning.Trainer):
         )
         _check_strategy(self.strategy)
         self.run_length = lightning_length(self)
-        if isinstance(val_check_interval, float) and several and not self.fast_dev_run:
+        if isinstance(val_check_interval, float) and several and not kwargs.get("fast_dev_run"):
             self.run_length = replace(self.run_length, validate_every=val_check_interval)
         self.run_folder = kwargs.get("default_root_dir")
 
@@ -104,7 +104,7 @@ def _check_replaced(accumulate_grad_batches: int, gradient_clip_val: int | float
 def _check_strategy(strategy: Strategy | str) -> None:
     if type(strategy) in _STRATEGIES:
         return
-    name = strategy if isinstance(strategy, str) else type(strategy).__name__
+    name = strategy.rpartition(".")[2] if isinstance(strategy, str) else type(strategy).__name__
     reason = next((why for key, why in _REASONS.items() if name.lower().startswith(key)), None)
     if reason is None and isinstance(strategy, str):
         return  # one of DDP's names, or Lightning's to refuse; what it makes of it is looked at again
