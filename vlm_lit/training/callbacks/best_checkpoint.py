@@ -62,7 +62,7 @@ class BestCheckpoint(Callback):
 
     def on_validation_end(self, trainer: LightningTrainer, pl_module: LightningModule) -> None:
         """Decide: every rank has the same figures."""
-        if trainer.sanity_checking or trainer.fast_dev_run or trainer.state.fn != "fit":
+        if trainer.sanity_checking or trainer.fast_dev_run or trainer.state.fn != "fit":  # type: ignore[attr-defined]
             return
         value = monitored(trainer.callback_metrics, self.monitor)
         if math.isfinite(value) and (math.isnan(self.best_value) or self._better(value)):
