@@ -21,6 +21,7 @@ import yaml
 from refusals import edited, refusal
 
 from vlm_lit.cli import main
+from vlm_lit.commands.chat import printable
 from vlm_lit.commands.merge_run import merge_run
 from vlm_lit.data.conversations import to_conversation
 from vlm_lit.schema import IMAGE, ConfigError, Conversation, PromptWindow, Record, RecordError
@@ -208,7 +209,7 @@ def test_what_fails_is_forgotten(opened: OpenedModel, picture: Path) -> None:
     with pytest.raises(RecordError, match=r"the conversation has .* tokens and max_length is"):
         session.ask("word " * 3000)
     assert len(asked_of(session, "what is it?")[0].turns) == 2
-    with pytest.raises(ConfigError, match=r"The picture .*nothing\.png: no such file"):
+    with pytest.raises(ConfigError, match=r"There is no picture nothing\.png\."):
         session.show([picture, Path("nothing.png")])
     assert len(asked_of(session, "and now?")[0].turns) == 4
     other = picture.with_name("other.png")
@@ -247,7 +248,11 @@ def test_a_prompt_that_needs_more_than_a_question_is_told_of(
     assert "the run's prompt takes more than a question" in capsys.readouterr().err
 
 
+<<<<<<< HEAD
 # Through a pipe and at a terminal
+=======
+# Through a pipe and at a terminal ------------------------------------------------------------------------------------
+>>>>>>> door
 
 
 def test_questions_through_a_pipe(
@@ -270,8 +275,12 @@ def test_a_line_that_cannot_be_done_is_told_of_and_passed_over(
     errors = [line for line in shown.err.splitlines() if line.startswith("error: ")]
     assert errors[0].startswith("error: /imag is no command. /image FILE shows another picture")
     assert errors[1] == "error: /image needs a file: /image FILE."
-    assert errors[2].startswith("error: The picture nothing.png: no such file")
+    assert errors[2].startswith("error: There is no picture nothing.png.")
     assert errors[3].startswith("error: /image 'x: No closing quotation.")
+
+
+def test_an_answer_cannot_steer_a_terminal() -> None:
+    assert printable("a\x1b[2Jb\nc\td\x9b") == "a\\x1b[2Jb\nc\td\\x9b"
 
 
 def test_at_a_terminal(finished: Path, picture: Path) -> None:

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from vlm_lit.training.opened_model import OpenedModel
 
 _COMMANDS: Final = "/image FILE shows another picture and starts anew, /reset starts anew, /quit ends."
-_EPILOG: Final = f"""While talking: {_COMMANDS} Questions may also come through a pipe, one a line.
+_EPILOG: Final = f"""While talking: {_COMMANDS}
+Questions may also come through a pipe, one a line.
 Answers are those that `test` gives: same prompt, system message and length, always the likeliest token."""
 
 
@@ -153,10 +154,14 @@ def _pictures(session: ChatSession) -> str:
 
 
 def _show(answers: Sequence[Spoken]) -> None:
-    if len(answers) == 1:
-        print(answers[0].reply.text, flush=True)
-        return
     width = max(len(answer.by) for answer in answers) + 2
     for answer in answers:
-        text = answer.reply.text.replace("\n", "\n" + " " * width)
-        print(f"{answer.by + ':':<{width}}{text}", flush=True)
+        text = printable(answer.reply.text) if sys.stdout.isatty() else answer.reply.text
+        if len(answers) > 1:
+            text = f"{answer.by + ':':<{width}}" + text.replace("\n", "\n" + " " * width)
+        print(text, flush=True)
+
+
+def printable(text: str) -> str:
+    """`text` with what would steer a terminal written out; its lines stay."""
+    return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text)

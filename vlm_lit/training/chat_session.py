@@ -144,6 +144,7 @@ def _picture(path: Path) -> ImageRef:
     try:
         check_image(ref)
     except ImageProblem as found:
-        remedy = "Name a picture's file." if found.code in ("image.missing", "image.not_a_file") else found.remedy
-        raise ConfigError(f"The picture {path}: {found.problem}. {remedy}") from None
+        if found.code == "image.missing":
+            raise ConfigError(f"There is no picture {path}. Name a file that is here.") from None
+        raise ConfigError(f"The picture {path}: {found.problem}. {found.remedy}") from None
     return ref
