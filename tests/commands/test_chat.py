@@ -248,11 +248,7 @@ def test_a_prompt_that_needs_more_than_a_question_is_told_of(
     assert "the run's prompt takes more than a question" in capsys.readouterr().err
 
 
-<<<<<<< HEAD
 # Through a pipe and at a terminal
-=======
-# Through a pipe and at a terminal ------------------------------------------------------------------------------------
->>>>>>> door
 
 
 def test_questions_through_a_pipe(
