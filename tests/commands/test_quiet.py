@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import subprocess
 import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from vlm_lit.commands.quiet import quiet
-from vlm_lit.training.callbacks.progress import PlainStepBar, StepBar, progress_bar
+from vlm_lit.training.callbacks.progress import PlainStepBar, StepBar, pass_text, progress_bar
 
 SILENCED = (
     "kernels-community",
@@ -90,3 +92,101 @@ def test_the_plain_bar_counts_steps(
     shown = capfd.readouterr().out
     assert "pass 1/1: 100%" in shown
     assert "Epoch" not in shown
+
+
+def test_errors_and_our_own_words_stay_among_what_is_silenced() -> None:
+    quiet()
+    rank_zero, shown = logging.getLogger("lightning.pytorch.utilities.rank_zero"), list[str]()
+    heard = logging.Handler()
+    heard.emit = lambda record: shown.append(record.getMessage())  # type: ignore[method-assign]
+    loggers = [
+        rank_zero,
+        *map(logging.getLogger, ("lightning.pytorch.accelerators.cuda", "transformers.modeling_utils")),
+    ]
+    noise = [
+        "GPU available: False, used: False", "TPU available: False, using: 0 TPU cores",
+        "HPU available: False, using: 0 HPUs", "IPU available: False, using: 0 IPUs",
+        "\N{ELECTRIC LIGHT BULB} Tip: For seamless cloud uploads and versioning",
+    ]  # fmt: skip
+    for logger in loggers:
+        logger.addHandler(heard)
+    try:
+        for line in noise:
+            rank_zero.warning(line)
+        loggers[1].warning("LOCAL_RANK: 0 - CUDA_VISIBLE_DEVICES: [0]")
+        loggers[2].warning("`torch_dtype` is deprecated! Use `dtype` instead!")
+        for logger in loggers:
+            logger.warning("This is an error of ours")
+        rank_zero.warning("GPU available: True (cuda), used: True")
+    finally:
+        for logger in loggers:
+            logger.removeHandler(heard)
+    assert shown == ["This is an error of ours"] * 3 + ["GPU available: True (cuda), used: True"]
+
+
+def test_the_loading_bar_alone_is_hidden(capfd: pytest.CaptureFixture[str]) -> None:
+    from transformers.utils.logging import tqdm
+
+    from vlm_lit.models.loading_bar import without_loading_bar
+
+    with without_loading_bar():
+        for _ in tqdm(range(2), desc="Loading weights"):
+            pass
+        for _ in tqdm(range(2), desc="Fetching 2 files"):
+            pass
+    for _ in tqdm(range(2), desc="Loading weights of somebody else"):
+        pass
+    shown = capfd.readouterr().err
+    assert "Loading weights:" not in shown
+    assert "Fetching 2 files" in shown
+    assert "Loading weights of somebody else" in shown
+
+
+@pytest.mark.parametrize(
+    ("steps", "limit", "told"),
+    [
+        (0, -1, "pass 1/3"),
+        (2, -1, "pass 1/3"),
+        (3, -1, "pass 2/3"),
+        (8, -1, "pass 3/3"),
+        (9, -1, "pass 3/3"),
+        (4, 5, "pass 2/2"),
+    ],
+)  # fmt: skip
+def test_the_bar_tells_the_pass(steps: int, limit: int, told: str) -> None:
+    whole = 9 if limit < 0 else limit
+    assert pass_text(SimpleNamespace(datamodule=SimpleNamespace(steps_per_pass=3, total_steps=whole)), steps) == told
+
+
+def test_the_bar_tells_steps_where_no_length_is_known() -> None:
+    assert pass_text(SimpleNamespace(datamodule=object()), 4) == "step"
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+def test_a_bar_with_two_figures_is_one_line(columns: int) -> None:
+    from rich.console import Console
+    from rich.progress import Progress
+    from rich.text import Text
+
+    console = Console(width=columns, file=io.StringIO(), force_terminal=True)
+    bar = StepBar()
+    bar._console = console
+    shown = Progress(*bar.configure_columns(SimpleNamespace()), console=console)
+    shown.add_task("pass 2/3  ", total=1000, completed=500)
+    figures = Text("train/loss: 10.627 val/vqa_accuracy: 0.012")
+    with console.capture() as drawn:
+        console.print(shown)
+    first, *others = Text.from_ansi(drawn.get()).plain.splitlines()
+    assert not others
+    assert first.startswith("pass 2/3")
+    assert "500/1000" in first
+    assert len(first.rstrip()) + 1 + len(figures) <= columns
+
+
+def test_the_bar_tells_each_pass_as_it_begins(config: Callable[..., Path], capfd: pytest.CaptureFixture[str]) -> None:
+    from vlm_lit.cli import main
+
+    path = config(trainer={"enable_progress_bar": True, "max_epochs": 2})
+    assert main(["fit", "--config", str(path)]) == 0
+    shown = capfd.readouterr().out
+    assert "pass 2/2" in shown

@@ -116,3 +116,13 @@ def test_one_image_has_a_page_too(tmp_path: Path) -> None:
 def test_the_same_runs_make_the_same_page(tmp_path: Path) -> None:
     runs = [write_run(tmp_path / n, rows([1, 0, 0.5, 1])) for n in ("a", "b")]
     assert page(runs) == page(runs)
+
+
+def test_every_table_scrolls_and_shows_that_it_does(tmp_path: Path) -> None:
+    html = page([write_run(tmp_path / n, rows([1, 0, 0.5, 1, 0, 0])) for n in ("a", "b", "c")])
+    assert len(re.findall(r'<div class="wide">\s*<table', html)) == html.count("<table") > 4
+    style = html[html.index("<style>") : html.index("</style>")]
+    assert re.search(r"\.wide \{ overflow-x: auto", style)
+    shadows = re.findall(r"(local|scroll)[,;]", style)
+    assert shadows == ["local", "local", "scroll", "scroll"]  # covers that move with the table, shadows that stay
+    assert "::-webkit-scrollbar" in style

@@ -1,5 +1,6 @@
 """The figures of a study's report, by hand and against the statistics they are made with."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,8 @@ from study_runs import falling, open_study, write_cell
 
 from vlm_lit.schema import VlmLitError
 from vlm_lit.studies.report import Report, Setting, study_report
-from vlm_lit.studies.report_sentences import findings
+from vlm_lit.studies.report_sentences import duration, findings
+from vlm_lit.studies.report_tables import costs_table
 from vlm_lit.studies.seed_statistics import seeded_mean
 from vlm_lit.studies.study_file import Study
 
@@ -237,3 +239,20 @@ def test_who_is_first_and_who_ends_lowest_is_said(tmp_path: Path) -> None:
         "No setting comes down to a training loss of 1.50 with every seed; way=b ends lowest, at a training loss of "
         "1.60."
     )
+
+
+@pytest.mark.parametrize(("seconds", "says"), [(0.0, "at the first logged step"), (0.004, "under 0.1 s"), (12, "12 s")])
+def test_no_time_is_none(seconds: float, says: str) -> None:
+    assert duration(seconds) == says
+
+
+def test_a_table_has_no_time_of_zero(tmp_path: Path) -> None:
+    study = open_study(tmp_path, {"way": ["a", "b"]}, seeds=[0])
+    for level in "ab":
+        loss = {"train/loss": falling(11, to=1.0, seconds=0.001)}
+        write_cell(study, {"way": level}, 0, [1.0, 0.0], events=loss, fit_seconds=0.01)
+    report = study_report(study, loss=5.0)  # reached at once
+    table = costs_table(report)
+    assert {(row[5], row[8]) for row in table.rows} == {("< 0.1", "< 0.1")}
+    assert "in the least time, at the first logged step" in " ".join(findings(report))
+    assert not re.search(r"\b0\.0 s", " ".join(findings(report)))
