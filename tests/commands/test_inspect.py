@@ -317,3 +317,21 @@ def test_text_without_colour_says_how_much_was_measured(
     assert "All is well" in said
     assert "\x1b" not in said
     assert "measured on all 30 conversations" in shown(capsys, path, "--conversations", "1")
+
+
+def test_keys_that_are_not_used_are_named_and_lost_input_is_a_problem(
+    config: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = talk(tmp_path, "red", "blue")
+    path = tmp_path / "talks.json"
+    rows = json.loads(path.read_text(encoding="utf-8"))
+    rows[0] |= {"hint": "small", "scan": "q.png"}
+    path.write_text(json.dumps(rows), encoding="utf-8")
+    report = inspected(capsys, config(data=data), status=1)
+    assert [line.rpartition("talks.json: ")[2][:60] for line in report["findings"]] == [
+        "keys that nothing is made of: hint (1 of 2).",
+        "keys that look like input or answers, and nothing is made of",
+    ]
+    assert "scan (1 of 2)" in report["findings"][1]
+    told = {"train": {"path": str(path), "ignore_keys": ["hint", "scan"]}, "val": None}
+    assert "findings" not in inspected(capsys, config(data=told))

@@ -10,7 +10,7 @@ from vlm_lit.training.inspection.report import Inspected, Inspection
 
 def as_json(inspection: Inspection) -> str:
     """The inspection as one JSON object, ASCII only."""
-    report = {
+    report: dict[str, object] = {
         "chat_template": inspection.template,
         "parts": [_part(row) for row in inspection.parts],
         "conversations": [_conversation(inspected) for inspected in inspection.conversations],
@@ -19,12 +19,13 @@ def as_json(inspection: Inspection) -> str:
             for misfit in inspection.misfits
             if misfit.outcome == "dropped"
         ],
-        "findings": list(inspection.findings.lines()),
         "gradient_flow": {
             "unmoved_trainable": list(inspection.gradients.unmoved_trainable),
             "moved_frozen": inspection.gradients.moved_frozen,
         },
     }
+    if findings := list(inspection.findings.lines()):
+        report["findings"] = findings
     return json.dumps(report, indent=2) + "\n"
 
 
