@@ -36,7 +36,7 @@ TALKS: Final[dict[str, list[Turn]]] = {
     "images together": [user(IMAGE, IMAGE, "compare"), answer("same")],
     "images apart": [user("first ", IMAGE, " and second ", IMAGE, " differ?"), answer("yes")],
     "three turns": [user(IMAGE, "a?"), answer("b"), user("c?"), answer("d"), user("e?"), answer("f")],
-    "an image each turn": [user(IMAGE, "a?"), answer("b"), user(IMAGE, "c"), answer("d"), user(IMAGE, "e"), answer("f")],
+    "an image each turn": [user(IMAGE, "a"), answer("b"), user(IMAGE, "c"), answer("d"), user(IMAGE, "e"), answer("f")],
     "late image": [user("hello"), answer("hi"), user("again"), answer("yes"), user(IMAGE, "what is?"), answer("cat")],
     "three turns, no image": [user("1?"), answer("one"), user("2?"), answer("two"), user("3?"), answer("three")],
     "system": [system("Be short."), user(IMAGE, "what?"), answer("cat")],

@@ -317,3 +317,8 @@ def test_text_without_colour_says_how_much_was_measured(
     assert "All is well" in said
     assert "\x1b" not in said
     assert "measured on all 30 conversations" in shown(capsys, path, "--conversations", "1")
+
+
+def test_what_the_chat_template_moves_is_said(config: Config, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["inspect", "--config", str(config()), "--conversations", "1"]) == 0
+    assert "The chat template writes a turn's pictures before the words" in capsys.readouterr().out

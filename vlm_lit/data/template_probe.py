@@ -15,7 +15,7 @@ from typing import Final, Literal
 from transformers import ProcessorMixin
 
 from vlm_lit.data.chat_template import FORMS, ChatTemplate, Form, TemplateRefusedError
-from vlm_lit.schema import IMAGE, ConfigError, Part, Role, Turn
+from vlm_lit.schema import IMAGE, ConfigError, Role, Turn
 
 SystemPlace = Literal["a turn of its own", "the first question", "the last question"]
 
@@ -217,7 +217,7 @@ def _system(template: ChatTemplate) -> tuple[SystemPlace | None, str]:
 
 def _trims(template: ChatTemplate, role: Role) -> bool:
     mark = _ANSWER if role == "assistant" else _FIRST
-    padded: Part = f"\n  {mark} \n"
+    padded = f"\n  {mark} \n"
     turns = [Turn(role="user", content=(padded,)) if role == "user" else _ASKED]
     turns.append(Turn(role="assistant", content=(padded,)) if role == "assistant" else _ANSWERED)
     return padded not in template.text(turns, for_generation=False)
