@@ -335,3 +335,8 @@ def test_keys_that_are_not_used_are_named_and_lost_input_is_a_problem(
     assert "scan (1 of 2)" in report["findings"][1]
     told = {"train": {"path": str(path), "ignore_keys": ["hint", "scan"]}, "val": None}
     assert "findings" not in inspected(capsys, config(data=told))
+
+
+def test_what_the_chat_template_moves_is_said(config: Config, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["inspect", "--config", str(config()), "--conversations", "1"]) == 0
+    assert "The chat template writes a turn's pictures before the words" in capsys.readouterr().out

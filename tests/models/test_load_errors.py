@@ -11,7 +11,7 @@ import loaded
 import pytest
 import tiny_models
 import torch
-from huggingface_hub.utils import get_session, hf_raise_for_status
+from huggingface_hub.utils._http import get_session, hf_raise_for_status
 from safetensors.torch import load_file
 
 from vlm_lit.models.load_errors import why

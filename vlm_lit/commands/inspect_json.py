@@ -11,7 +11,6 @@ from vlm_lit.training.inspection.report import Inspected, Inspection
 def as_json(inspection: Inspection) -> str:
     """The inspection as one JSON object, ASCII only."""
     report: dict[str, object] = {
-        "chat_template": inspection.template,
         "parts": [_part(row) for row in inspection.parts],
         "conversations": [_conversation(inspected) for inspected in inspection.conversations],
         "dropped": [
