@@ -111,7 +111,7 @@ def test_the_course_of_a_run_without_a_config_is_compared_as_well(
     for option, said in {
         "--model.init_args.gradient_clip=0.5": "gradient_clip (was 1.0, is 0.5). ",
         "--model.init_args.lora.rank=4": "lora.rank (was 16, is 4). ",
-        "--data.init_args.prompt={question}?": "prompt (was null, is {question}?). ",
+        "--data.init_args.system=Be brief.": "system (was null, is Be brief.). ",
     }.items():
         assert f"made with another {said}" in refusal(capsys, *resumed(begun, option))
 
