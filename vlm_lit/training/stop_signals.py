@@ -9,7 +9,8 @@ import threading
 from types import FrameType
 from typing import Any, Final
 
-from lightning.fabric.plugins.environments import ClusterEnvironment, SLURMEnvironment
+from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 
 STOPPING: Final = "\nStopping: this step is finished and its state kept. Ctrl-C once more leaves at once.\n"
 
