@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import Final
 
-from vlm_lit.commands.signatures import lineage, own_classes
+from vlm_lit.commands.signatures import own_classes
 from vlm_lit.metrics.own_rules import ALLOW_VARIABLE, allowed_packages
 from vlm_lit.schema import ConfigError
 
@@ -82,7 +82,7 @@ def other_class(key: str, path: str, base: str) -> OptionError:
 
 def _ours() -> list[str]:
     """The classes of ours that a config may name."""
-    return [name for name, found in own_classes("vlm_lit").items() if {*_KINDS} & {*lineage(found)}]
+    return [name for kind in _KINDS for name in own_classes("vlm_lit", kind)]
 
 
 def nearest(written: str, options: Iterable[str], cutoff: float = 0.6) -> str | None:

@@ -17,7 +17,7 @@ class HelpLayout(argparse.RawDescriptionHelpFormatter):
     """Help with the default of every option that has one, its lines broken in the options only."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
-        shown = action.default not in (None, False, argparse.SUPPRESS) and bool(action.option_strings)
+        shown = action.default not in (None, False, [], argparse.SUPPRESS) and bool(action.option_strings)
         return f"{action.help or ''} (default: %(default)s)".strip() if shown else action.help
 
 
