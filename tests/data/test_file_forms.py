@@ -210,7 +210,7 @@ def test_several_files_follow_one_another(folder: Path, listed: bool) -> None:
         columns={"picture": "image"},
     )
     assert [said(conversation) for conversation in every(data)] == [("a?", "b"), ("c?", "d")]
-    assert len({conversation.id for conversation in data}) == 2
+    assert len({conversation.id for conversation in every(data)}) == 2
     assert [str(conversation.file) for conversation in every(data)] == files
     assert [conversation.record for conversation in every(data)] == ["0", "0"]
 
@@ -219,7 +219,7 @@ def test_a_list_mixes_kinds_of_files(folder: Path) -> None:
     paths = [str(write(folder / name, TEXTS[name])) for name in ("a.csv", "a.jsonl.gz", "ids.json")]
     data = opened(paths)
     assert [said(c) for c in every(data)] == [("a?", "b"), ("c?", "d")] * 3
-    assert len({c.id for c in data}) == 6
+    assert len({c.id for c in every(data)}) == 6
     assert [said(c) for c in every(opened(paths, limit=3))] == [("a?", "b"), ("c?", "d"), ("a?", "b")]
     assert [r.fields["question"] for r in stream_records(paths, limit=5)] == ["a?", "c?", "a?", "c?", "a?"]
     assert [r.fields["answer"] for r in read_records(paths)[1:4]] == ["d", "b", "d"]
