@@ -27,7 +27,7 @@ from vlm_lit.commands.option_errors import (
 from vlm_lit.commands.signatures import Named, Parameter, lineage
 from vlm_lit.schema import ConfigError
 
-_BARE: Final = ("print_config", "help")
+_BARE: Final = ("print_config", "help", "overwrite")
 """Options that need no value."""
 
 
@@ -65,7 +65,7 @@ def _found(verb: str, files: ConfigFiles) -> Iterator[OptionError]:
     for section in ("model", "data", "trainer"):
         yield from _wrong_in(section, files)
     named = files.values.get("model.class_path") or files.values.get("model")
-    if not named and not {"print_config", "model.model_id"} & files.places.keys():
+    if not named and not {"print_config", "model.model_id", "from"} & files.places.keys():
         remedy = "Say it in a config: --config <file>."
         yield OptionError("model.init_args.model_id", "must be set", remedy=remedy)
 

@@ -10,28 +10,14 @@ import ast
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
-from importlib.util import find_spec
 from inspect import cleandoc
-from pathlib import Path
-from typing import Final
 
-_MOST_STEPS: Final = 12
-"""Longest chain of imports that is followed to where a name is defined."""
+from vlm_lit.commands.sources import Named, defined, find_class, folder_of, last_word, tree_of
 
-
-@dataclass(frozen=True)
-class Named:
-    """A name of a module's source, and what stands there for it."""
-
-    module: str
-    node: ast.AST
-
-    @property
-    def class_path(self) -> str:
-        """The dotted name, for a class."""
-        assert isinstance(self.node, ast.ClassDef)
-        return f"{self.module}.{self.node.name}"
+__all__ = [
+    "Named", "Parameter", "bases", "find_class", "first_words", "lineage", "method_parameters", "own_classes",
+    "parameters",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +57,7 @@ class Parameter:
         for kind in self.kinds:
             if _is_none(kind):
                 continue
-            if not (isinstance(kind, ast.Subscript) and _name(kind.value) == "Literal"):
+            if not (isinstance(kind, ast.Subscript) and last_word(kind.value) == "Literal"):
                 return None
             entries = kind.slice.elts if isinstance(kind.slice, ast.Tuple) else [kind.slice]
             words += [str(ast.literal_eval(entry)) for entry in entries]
@@ -82,7 +68,7 @@ class Parameter:
         """Whether the value is a number, a text or a truth value, with nothing inside it."""
         plain = ("int", "float", "str", "bool", "Literal")
         return bool(self.kinds) and all(
-            _is_none(k) or _name(k.value if isinstance(k, ast.Subscript) else k) in plain for k in self.kinds
+            _is_none(k) or last_word(k.value if isinstance(k, ast.Subscript) else k) in plain for k in self.kinds
         )
 
     @property
@@ -140,32 +126,12 @@ def lineage(found: Named) -> Iterator[str]:
         if inner is not None and isinstance(inner.node, ast.ClassDef):
             yield from lineage(inner)
         else:
-            yield _name(base)
-
-
-def find_class(path: str) -> Named | None:
-    """The class of a dotted name; None where no source of it is found."""
-    module, _, name = path.rpartition(".")
-    found = _follow(module, name) if module and name.isidentifier() else None
-    return found if found is not None and isinstance(found.node, ast.ClassDef) else None
-
-
-def defined(module: str, expression: ast.expr | str) -> Named | None:
-    """What a name in a module's source stands for, through its imports."""
-    text = expression if isinstance(expression, str) else ast.unparse(expression)
-    if not re.fullmatch(r"\w+(\.\w+)*", text):
-        return None
-    first, _, rest = text.partition(".")
-    if not rest:
-        return _follow(module, first)
-    imported = _imports(module).get(first)  # `lightning.Trainer` after `import lightning`
-    owner, _, name = text.rpartition(".")
-    return _follow(imported[0] + owner[len(first) :], name) if imported and imported[1] is None else None
+            yield last_word(base)
 
 
 def own_classes(package: str, base: str | None = None) -> dict[str, Named]:
     """The public classes of a package by dotted name: all, or those made on a class called `base`."""
-    root = _folder(package)
+    root = folder_of(package)
     found = {}
     for file in sorted(root.rglob("*.py")) if root is not None else []:
         text = file.read_text(encoding="utf-8")
@@ -173,7 +139,7 @@ def own_classes(package: str, base: str | None = None) -> dict[str, Named]:
         module = ".".join([package, *(part for part in inner if part != "__init__")])
         # Most files need no closer look.
         heads = r"^class \w" if base is None else r"^class \w+[\[(].*\w"
-        for node in _tree(module).body if re.search(heads, text, re.MULTILINE) else []:
+        for node in tree_of(module).body if re.search(heads, text, re.MULTILINE) else []:
             if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
                 one = Named(module, node)
                 if base is None or base in list(lineage(one))[1:]:
@@ -181,82 +147,7 @@ def own_classes(package: str, base: str | None = None) -> dict[str, Named]:
     return found
 
 
-# Sources -------------------------------------------------------------------------------------------------------------
-
-
-@cache
-def _folder(package: str) -> Path | None:
-    """The folder of a package of the top level. Nothing is imported."""
-    try:
-        spec = find_spec(package)
-    except (ImportError, ValueError):
-        return None
-    if spec is None:
-        return None
-    places = list(spec.submodule_search_locations or [])
-    return Path(places[0]) if places else Path(spec.origin or "").with_suffix("")
-
-
-@cache
-def _tree(module: str) -> ast.Module:
-    """A module's source; an empty one where there is none."""
-    top, *inner = module.split(".")
-    root = _folder(top)
-    place = root.joinpath(*inner) if root is not None else Path()
-    for file in (place / "__init__.py", place.with_suffix(".py") if place.name else place):
-        if root is not None and file.is_file():
-            try:
-                return ast.parse(file.read_text(encoding="utf-8"))
-            except (SyntaxError, ValueError):
-                break
-    return ast.Module(body=[], type_ignores=[])
-
-
-@cache
-def _imports(module: str) -> dict[str, tuple[str, str | None]]:
-    """What a module imports: for each name its module, and its name there (None for the module itself)."""
-    found: dict[str, tuple[str, str | None]] = {}
-    for node in _statements(_tree(module).body):
-        if isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
-            found |= {alias.asname or alias.name: (node.module, alias.name) for alias in node.names}
-        elif isinstance(node, ast.Import):
-            found |= {
-                a.asname or a.name.split(".")[0]: (a.name if a.asname else a.name.split(".")[0], None)
-                for a in node.names
-            }
-    return found
-
-
-def _statements(body: list[ast.stmt]) -> Iterator[ast.stmt]:
-    """The statements of a module, those under `if TYPE_CHECKING` among them."""
-    for node in body:
-        yield node
-        if isinstance(node, ast.If):
-            yield from _statements(node.body)
-
-
-def _follow(module: str, name: str) -> Named | None:
-    for _ in range(_MOST_STEPS):
-        for node in _statements(_tree(module).body):
-            if isinstance(node, ast.ClassDef) and node.name == name:
-                return Named(module, node)
-            if isinstance(node, ast.Assign) and any(_name(target) == name for target in node.targets):
-                return Named(module, node.value)
-            if isinstance(node, ast.AnnAssign) and _name(node.target) == name and node.value is not None:
-                return Named(module, node.value)
-        imported = _imports(module).get(name)
-        if imported is None or imported[1] is None:
-            break
-        module, name = imported[0], imported[1]
-    return None
-
-
 # What a source says --------------------------------------------------------------------------------------------------
-
-
-def _name(node: ast.AST) -> str:
-    """The last word of a dotted name; nothing for another expression."""
-    return node.id if isinstance(node, ast.Name) else node.attr if isinstance(node, ast.Attribute) else ""
 
 
 def _is_none(node: ast.expr) -> bool:
@@ -269,7 +160,7 @@ def _function(made: ast.ClassDef, name: str) -> ast.FunctionDef | None:
 
 def _is_dataclass(node: ast.AST) -> bool:
     decorators = node.decorator_list if isinstance(node, ast.ClassDef) else []
-    return any(_name(d.func if isinstance(d, ast.Call) else d) == "dataclass" for d in decorators)
+    return any(last_word(d.func if isinstance(d, ast.Call) else d) == "dataclass" for d in decorators)
 
 
 def _members(module: str, kind: ast.expr) -> Iterator[ast.expr]:
@@ -277,10 +168,10 @@ def _members(module: str, kind: ast.expr) -> Iterator[ast.expr]:
     if isinstance(kind, ast.BinOp) and isinstance(kind.op, ast.BitOr):
         yield from _members(module, kind.left)
         yield from _members(module, kind.right)
-    elif isinstance(kind, ast.Subscript) and _name(kind.value) in ("Union", "Optional"):
+    elif isinstance(kind, ast.Subscript) and last_word(kind.value) in ("Union", "Optional"):
         for part in kind.slice.elts if isinstance(kind.slice, ast.Tuple) else [kind.slice]:
             yield from _members(module, part)
-        if _name(kind.value) == "Optional":
+        if last_word(kind.value) == "Optional":
             yield ast.Constant(None)
     else:
         found = defined(module, kind)
@@ -326,7 +217,7 @@ def _fields(found: Named) -> list[Parameter]:
 
 def _field_default(value: ast.expr | None) -> ast.expr | None:
     """The default behind `field(default_factory=...)`."""
-    if not (isinstance(value, ast.Call) and _name(value.func) == "field"):
+    if not (isinstance(value, ast.Call) and last_word(value.func) == "field"):
         return value
     for keyword in value.keywords:
         if keyword.arg == "default":
@@ -334,7 +225,7 @@ def _field_default(value: ast.expr | None) -> ast.expr | None:
         if keyword.arg == "default_factory":
             factory = keyword.value
             empty = {"list": ast.List([], ast.Load()), "dict": ast.Dict([], [])}
-            return factory.body if isinstance(factory, ast.Lambda) else empty.get(_name(factory), factory)
+            return factory.body if isinstance(factory, ast.Lambda) else empty.get(last_word(factory), factory)
     return None
 
 
