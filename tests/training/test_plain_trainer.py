@@ -12,7 +12,7 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.strategies import FSDPStrategy
-from lightning.pytorch.tuner import Tuner
+from lightning.pytorch.tuner.tuning import Tuner
 from plain_runs import data_of, module_of, quiet_trainer
 from runs import fit, run_dir, scalars
 from torch import Tensor, nn
@@ -113,7 +113,7 @@ def test_settings_are_taken_as_mappings_and_paths(config: Config, small: Path) -
         ({"optimizer": partial(torch.optim.AdamW, lr=0.5)}, "optimizer.init_args.lr is 0.5, which has no effect"),
     ],
 )
-def test_mapping_that_cannot_be_taken_is_refused(config: Config, changes: dict[str, object], words: str) -> None:
+def test_mapping_that_cannot_be_taken_is_refused(config: Config, changes: dict[str, Any], words: str) -> None:
     with pytest.raises(ConfigError) as refused:
         module_of(config(), **changes)
     assert words in str(refused.value)

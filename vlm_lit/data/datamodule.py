@@ -6,7 +6,7 @@ import signal
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from lightning import LightningDataModule, LightningModule
@@ -229,11 +229,12 @@ class ConversationDataModule(LightningDataModule):
         if isinstance(train, StreamedWindows):
             windows = train.arranged(self.effective_batch, self.total_steps, self.seed, self._start, rank, world)
             return self._loader(windows, collate_fn=collator, batch_size=None)
-        sampler: WindowSampler | PassSampler = self._sampler(train)
-        if length_of(self.trainer) is None:
-            # A module of the user's own under Lightning's Trainer: its epochs are the passes.
-            sampler = PassSampler(sampler, lambda: self.trainer.current_epoch, self._start)  # type: ignore[union-attr]
-        return self._loader(train, collate_fn=collator, batch_sampler=sampler)
+        steps, trainer = self._sampler(train), self.trainer
+        if length_of(trainer) is not None:
+            return self._loader(train, collate_fn=collator, batch_sampler=steps)
+        # A module of the user's own under Lightning's Trainer: its epochs are the passes.
+        passes = PassSampler(steps, lambda: trainer.current_epoch, self._start)
+        return self._loader(train, collate_fn=collator, batch_sampler=passes)
 
     def _stored(self) -> FeatureStore | None:
         """The feature store, filled when first asked for: the model is on its device by then."""
@@ -365,7 +366,8 @@ class ConversationDataModule(LightningDataModule):
         """How many optimizer steps are done: all that the data order needs to go on."""
         assert self.trainer is not None
         if length_of(self.trainer) is None:  # a module of the user's own may step when it likes
-            return {"step": self.trainer.fit_loop.epoch_loop.batch_progress.total.processed}
+            done: Any = self.trainer.fit_loop.epoch_loop.batch_progress.total
+            return {"step": done.processed}
         return {"step": self.trainer.global_step}
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:

@@ -38,11 +38,12 @@ def brought(trainer: lightning.Trainer) -> list[Callback]:
             "on from a checkpoint, give the new one fit(..., ckpt_path=...)."
         )
     callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
-    if trainer.fast_dev_run:  # it writes nothing
+    tries: bool | int = trainer.fast_dev_run  # type: ignore[attr-defined]
+    if tries:  # it writes nothing
         callbacks = [callback for callback in callbacks if not isinstance(callback, _WRITERS)]
     # These decide before the others look.
     trainer.callbacks = [*_lacking(callbacks, StopAfterValidation, PassSchedule), *callbacks]  # type: ignore[attr-defined]
-    if trainer.fast_dev_run:
+    if tries:
         return []
     keeps = any(isinstance(callback, Checkpoint) for callback in callbacks)  # as enable_checkpointing says
     return _lacking(callbacks, *([StepCheckpoint] if keeps else []), RunDirectory)

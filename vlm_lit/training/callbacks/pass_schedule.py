@@ -31,7 +31,8 @@ class PassSchedule(Callback):
         if "val" not in data.datasets:
             trainer.limit_val_batches = 0
         trainer.fit_loop.max_epochs, trainer.fit_loop.min_epochs = 1, 0
-        trainer.limit_train_batches, trainer.overfit_batches, trainer.check_val_every_n_epoch = 1.0, 0, 1
+        trainer.limit_train_batches, trainer.check_val_every_n_epoch = 1.0, 1
+        trainer.overfit_batches = 0  # type: ignore[attr-defined]
         total = data.total_steps
         streamed = isinstance(data.datasets["train"], StreamedWindows)
         per_pass = total if streamed else data.steps_per_pass
@@ -43,7 +44,9 @@ class PassSchedule(Callback):
         """Let a learning rate that was just found be the schedule's peak: Lightning sets the first step's alone."""
         found = [c.optimal_lr for c in trainer.callbacks if isinstance(c, LearningRateFinder)]  # type: ignore[attr-defined]
         rate = found[-1].suggestion() if found and found[-1] is not None else None
-        for config in trainer.lr_scheduler_configs if rate is not None and trainer.global_step == 0 else ():
+        if rate is None or trainer.global_step > 0:
+            return
+        for config in trainer.lr_scheduler_configs:
             if isinstance(config.scheduler, LambdaLR):
                 _set_peak(config.scheduler, rate)
 
