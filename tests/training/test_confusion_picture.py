@@ -59,6 +59,7 @@ def touch(one: Corners, other: Corners) -> bool:
         ),
         ([f"answer {i}" for i in range(40)], 123),
         (["yes", "no"], 1_234_567),
+        ([f"answer {i}" for i in range(20)], 12_345_678),
         (["W" * 60, "W" * 61], 12_345),
     ],
 )
