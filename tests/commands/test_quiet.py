@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -155,11 +156,13 @@ def test_the_loading_bar_alone_is_hidden(capfd: pytest.CaptureFixture[str]) -> N
 )  # fmt: skip
 def test_the_bar_tells_the_pass(steps: int, limit: int, told: str) -> None:
     whole = 9 if limit < 0 else limit
-    assert pass_text(SimpleNamespace(datamodule=SimpleNamespace(steps_per_pass=3, total_steps=whole)), steps) == told
+    trainer: Any = SimpleNamespace(datamodule=SimpleNamespace(steps_per_pass=3, total_steps=whole))
+    assert pass_text(trainer, steps) == told
 
 
 def test_the_bar_tells_steps_where_no_length_is_known() -> None:
-    assert pass_text(SimpleNamespace(datamodule=object()), 4) == "step"
+    trainer: Any = SimpleNamespace(datamodule=object())
+    assert pass_text(trainer, 4) == "step"
 
 
 @pytest.mark.parametrize("columns", [80, 120])
@@ -171,7 +174,8 @@ def test_a_bar_with_two_figures_is_one_line(columns: int) -> None:
     console = Console(width=columns, file=io.StringIO(), force_terminal=True)
     bar = StepBar()
     bar._console = console
-    shown = Progress(*bar.configure_columns(SimpleNamespace()), console=console)
+    trainer: Any = SimpleNamespace()
+    shown = Progress(*bar.configure_columns(trainer), console=console)
     shown.add_task("pass 2/3  ", total=1000, completed=500)
     figures = Text("train/loss: 10.627 val/vqa_accuracy: 0.012")
     with console.capture() as drawn:

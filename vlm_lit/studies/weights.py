@@ -26,6 +26,10 @@ def weights_of(folder: Path, results: Mapping[str, Any], config: Mapping[str, An
     steps = results.get("global_step")
     if not isinstance(base, str) or not isinstance(steps, int):
         return ""
+    named = results.get("weights")  # results of before 2026-11-28 do not name them
+    if isinstance(named, dict) and "adapter" in named:
+        of_step = f" at step {steps:,}" if steps else ""
+        return f"{base} + {named['adapter']}{of_step} (sha256 {str(named.get('sha256'))[:_DIGITS]})"
     if steps:
         run = _run_of(config.get("ckpt_path"), folder)
         return f"{base} + adapter of {run} at step {steps:,}{_digest(run / 'adapter') if _is_last(run, steps) else ''}"
