@@ -186,7 +186,7 @@ def test_a_benchmark_says_all_there_is_to_say_about_its_questions(
         assert "class_path" not in asked[part]
     data, model = laid["data"]["init_args"], laid["model"]["init_args"]
     test = asked["data"]["init_args"]["test"]
-    assert data["test"] == {**test, "limit": None, "streaming": False}
+    assert data["test"] == {**test, "limit": None, "streaming": False, "placeholders": "slots"}
     assert (data["prompt"], data["system"]) == (asked["data"]["init_args"]["prompt"], None)
     assert model["max_new_tokens"] == asked["model"]["init_args"]["max_new_tokens"]
     assert model["metrics"] == [{"options": {}, **metric} for metric in asked["model"]["init_args"]["metrics"]]

@@ -105,7 +105,8 @@ def test_every_option_passes(config: Config) -> None:
     options += [f"--{section}.init_args.{name}" for section in DEFAULT_CLASSES for name in names_of(section)]
     options += [
         f"--{name}"
-        for name in top_level("fit") - {"config", "c", "h", "help", "print_config", *DEFAULT_CLASSES, "trainer"}
+        for name in top_level("fit")
+        - {"config", "c", "h", "help", "print_config", "overwrite", *DEFAULT_CLASSES, "trainer"}
     ]
     assert len(options) > 200
     check("fit", ["--config", str(config()), *(word for option in options for word in (option, "?"))])
@@ -169,8 +170,15 @@ def test_a_config_that_names_no_class_gets_ours(config: Config, tmp_path: Path, 
             VlmLitCLI("fit", ["--config", str(one), "--print_config"])
     shown = capsys.readouterr().out.split("# lightning.pytorch==")
     assert len(shown) == 3
-    assert shown[1] == shown[2]
-    assert yaml.safe_load(shown[1].split("\n", 1)[1])["model"]["class_path"] == DEFAULT_CLASSES["model"]
+    full = {
+        "model": "vlm_lit.training.supervised.SupervisedModule",
+        "data": "vlm_lit.data.datamodule.ConversationDataModule",
+    }
+    named = shown[1]
+    for section, path_of_class in full.items():
+        named = named.replace(path_of_class, DEFAULT_CLASSES[section])
+    assert named == shown[2]
+    assert yaml.safe_load(shown[2].split("\n", 1)[1])["model"]["class_path"] == DEFAULT_CLASSES["model"]
     plain["model"]["lora"]["rnk"] = 3
     path.write_text(yaml.safe_dump(plain))
     assert "lora.rnk is not an option" in said(lambda: check("fit", ["--config", str(path)]))

@@ -13,10 +13,10 @@ from typing import Final
 from vlm_lit.commands.signatures import Named, Parameter, find_class, method_parameters, own_classes, parameters
 
 DEFAULT_CLASSES: Final = {
-    "model": "vlm_lit.training.supervised.SupervisedModule",
-    "data": "vlm_lit.data.datamodule.ConversationDataModule",
+    "model": "vlm_lit.SupervisedModule",
+    "data": "vlm_lit.ConversationDataModule",
 }
-"""What a config that names no class gets."""
+"""What a config that names no class gets, as jsonargparse names it: by its shortest path."""
 
 TRAINER_CLASS: Final = "vlm_lit.training.trainer.Trainer"
 TRAINER_DEFAULTS: Final[dict[str, object]] = {

@@ -194,9 +194,15 @@ def _arguments(module: str, made: ast.FunctionDef, words: dict[str, str]) -> Ite
             name=argument.arg,
             module=module,
             annotation=argument.annotation,
-            default=default,
+            default=_written_out(module, default),
             help=words.get(argument.arg, ""),
         )
+
+
+def _written_out(module: str, default: ast.expr | None) -> ast.expr | None:
+    """A default that is a constant by name, as the value that it stands for."""
+    found = defined(module, default) if isinstance(default, ast.Name) else None
+    return found.node if found is not None and isinstance(found.node, ast.Constant) else default
 
 
 def _fields(found: Named) -> list[Parameter]:

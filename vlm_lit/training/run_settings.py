@@ -73,7 +73,7 @@ def number_settings(config: Mapping[str, Any], verb: str = "fit") -> dict[str, A
     """
     harmless = (*_HARMLESS, *(_UNREAD_IN_FIT if verb == "fit" else ()))
     found = {
-        name: value
+        name: _shortest(value) if _is_class(name) else value
         for name, value in leaves(config).items()
         if not any(name == other or name.startswith(f"{other}.") for other in (*harmless, _CALLBACKS))
         and not (_SOURCE_PATH.fullmatch(name) and Path(str(value)).exists() and verb == "fit")
@@ -81,6 +81,12 @@ def number_settings(config: Mapping[str, Any], verb: str = "fit") -> dict[str, A
     trainer = config.get("trainer")
     callbacks = trainer.get("callbacks") if isinstance(trainer, Mapping) else None
     return found | dict(_changing(callbacks))
+
+
+def _shortest(class_path: Any) -> Any:  # noqa: ANN401 - a value of a config
+    """A class of ours by its name alone: a config may name it by the module that it is in, or by the package."""
+    path = str(class_path)
+    return f"vlm_lit.{path.rpartition('.')[2]}" if path.startswith("vlm_lit.") else class_path
 
 
 def _changing(callbacks: object) -> Iterator[tuple[str, Any]]:
