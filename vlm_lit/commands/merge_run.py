@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 import torch
 from PIL import Image, ImageDraw
@@ -15,7 +15,6 @@ from torch import Tensor
 from transformers import ProcessorMixin
 
 from vlm_lit.data.encoder_choice import encoder_of
-from vlm_lit.data.processors import backend_of, load_processor, processor_identity
 from vlm_lit.models.agreement import Agreement, compare, text_logits
 from vlm_lit.models.base_source import BaseSource, adapter_folder, find_base, read_fingerprint
 from vlm_lit.models.merging import (
@@ -30,6 +29,7 @@ from vlm_lit.models.merging import (
 from vlm_lit.models.quantization import DTYPES
 from vlm_lit.schema import IMAGE, ConfigError, Conversation, ImageRef, Turn
 from vlm_lit.studies.model_card import model_card, read_run
+from vlm_lit.training.processor_change import processor_of_run
 
 Dtype = Literal["bf16", "fp16", "fp32"]
 
@@ -95,7 +95,7 @@ def merge_run(
     adapter = adapter_folder(Path(run))
     fingerprint = read_fingerprint(adapter)
     source = find_base(fingerprint, base)
-    processor, notes = _processor(source.folder, fingerprint)
+    processor, notes = processor_of_run(source.folder, fingerprint)
     output.absolute().parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{output.name}-", dir=output.absolute().parent) as scratch:
         whole = Path(scratch) / "merged"
@@ -188,26 +188,6 @@ def _warnings(source: BaseSource, merged: Path, learned: Agreement, rounded: Agr
             f"{len(ours - theirs)} that it has (first: {min(ours ^ theirs)})."
         )
     return words
-
-
-def _processor(base: Path, fingerprint: Mapping[str, Any]) -> tuple[ProcessorMixin, Sequence[str]]:
-    """The base's processor, and in what it is not the one of the run.
-
-    Raises:
-        ConfigError: its chat template is another one, so that the model would read words it was not trained on.
-    """
-    kept = fingerprint.get("processor") or {}
-    processor = load_processor(str(base), image_backend=backend_of(kept))
-    now = processor_identity(processor)
-    # The merged weights do not depend on the version of Pillow; the card says which it was.
-    compared = (kept.keys() & now.keys()) - {"image_libraries"}
-    different = sorted(key for key in compared if kept[key] != now[key])
-    if "chat_template_sha256" in different:
-        raise ConfigError(
-            f"The chat template in {base} is not the one the adapter was trained with. Put the old one back, or name "
-            "an unchanged copy of the base by --base."
-        )
-    return processor, [f"the processor's {key} is not what the run had; see fingerprint.json." for key in different]
 
 
 def probe(processor: ProcessorMixin) -> dict[str, Tensor]:

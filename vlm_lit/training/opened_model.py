@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import string
-from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,12 +10,12 @@ from typing import Any, Final
 
 import torch
 from peft import PeftModel
-from transformers import PreTrainedModel, ProcessorMixin
+from transformers import PreTrainedModel
 
 from vlm_lit.data.encoder_choice import encoder_of
 from vlm_lit.data.encoding import ConversationEncoder
 from vlm_lit.data.over_length import OverLength
-from vlm_lit.data.processors import load_processor, processor_identity
+from vlm_lit.data.processors import load_processor
 from vlm_lit.data.yaml_strict import read_strict
 from vlm_lit.models.adapter_state import WEIGHTS, load_adapter
 from vlm_lit.models.adapters import LoraSettings, adapt
@@ -29,6 +28,7 @@ from vlm_lit.models.parts import PartSettings, PartsSettings
 from vlm_lit.models.quantization import QuantizationSettings
 from vlm_lit.schema import ConfigError
 from vlm_lit.training.answering import ClosedSet
+from vlm_lit.training.processor_change import processor_of_run
 
 _LONGEST_ANSWER: Final = 256
 """Tokens of an answer where no run says how many."""
@@ -156,7 +156,7 @@ def _run(run: Path, base: str | None) -> OpenedModel:
     source = find_base(fingerprint, base)
     parts = PartsSettings(**{part: PartSettings(**row) for part, row in fingerprint["parts"].items()})
     settings = _answer_settings(adapter.parent / "config.yaml", parts)
-    processor, notes = _processor(str(source.folder), fingerprint)
+    processor, notes = processor_of_run(source.folder, fingerprint)
     loaded, family = load_base(
         str(source.folder),
         parts=parts,
@@ -185,23 +185,6 @@ def _run(run: Path, base: str | None) -> OpenedModel:
 
 def _replaced(settings: AnswerSettings, *, packing: bool) -> AnswerSettings:
     return AnswerSettings(**{**vars(settings), "packing": packing})
-
-
-def _processor(base: str, fingerprint: Mapping[str, Any]) -> tuple[ProcessorMixin, list[str]]:
-    """The base's processor, and in what it is not the one of the run.
-
-    Raises:
-        ConfigError: its chat template is another one, so that the model would read words it was not trained on.
-    """
-    processor = load_processor(base)
-    kept, now = fingerprint.get("processor") or {}, processor_identity(processor)
-    different = sorted(key for key in kept.keys() & now.keys() if kept[key] != now[key])
-    if "chat_template_sha256" in different:
-        raise ConfigError(
-            f"The chat template in {base} is not the one the adapter was trained with. Put the old one back, or name "
-            "an unchanged copy of the base by --base."
-        )
-    return processor, [f"the processor's {key} is not what the run had; see fingerprint.json." for key in different]
 
 
 def _answer_settings(config: Path, parts: PartsSettings) -> AnswerSettings:

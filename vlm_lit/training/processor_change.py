@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from lightning.pytorch.utilities import rank_zero_warn
+from transformers import ProcessorMixin
 
+from vlm_lit.data.processors import backend_of, load_processor, processor_identity
 from vlm_lit.models.adapter_state import FINGERPRINT
 from vlm_lit.models.base_source import read_fingerprint
 from vlm_lit.schema import ConfigError
@@ -19,6 +21,30 @@ _FILES: Final = {
     "chat_template_sha256": "chat template",
 }
 """What follows from the checkpoint's files, and what a user calls it."""
+
+
+def processor_of_run(base: Path, fingerprint: Mapping[str, Any]) -> tuple[ProcessorMixin, list[str]]:
+    """The processor of an adapter's base, with the image backend of its run, and in what else it is not the run's.
+
+    Args:
+        base: the base's folder.
+        fingerprint: the adapter's.
+
+    Raises:
+        ConfigError: its chat template is another one, so that the model would read words it was not trained on.
+    """
+    kept = fingerprint.get("processor") or {}
+    processor = load_processor(str(base), image_backend=backend_of(kept))
+    now = processor_identity(processor)
+    # Another version of Pillow is no reason to warn of; the fingerprint says which it was.
+    compared = (kept.keys() & now.keys()) - {"image_libraries"}
+    different = sorted(key for key in compared if kept[key] != now[key])
+    if "chat_template_sha256" in different:
+        raise ConfigError(
+            f"The chat template in {base} is not the one the adapter was trained with. Put the old one back, or name "
+            "an unchanged copy of the base by --base."
+        )
+    return processor, [f"the processor's {key} is not what the run had; see fingerprint.json." for key in different]
 
 
 def check_checkpoint(checkpoint: Mapping[str, Any], own: Mapping[str, Any], *, resumes: bool) -> None:
