@@ -94,5 +94,6 @@ def test_a_run_without_one_says_how_to_have_it(path: Path, capsys: pytest.Captur
 
 def test_a_new_run_does_not_keep_an_earlier_ones(path: Path) -> None:
     assert verb("fit", path, "--keep_best", "val/loss") == 0
-    assert verb("fit", path, "--keep_best", "val/loss", "--model.init_args.learning_rate=1e-30") == 0
+    options = ["--overwrite", "--keep_best", "val/loss", "--model.init_args.learning_rate=1e-30"]
+    assert verb("fit", path, *options) == 0
     assert best(run_dir(path))[0]["step"] == 1  # all are equal: the first

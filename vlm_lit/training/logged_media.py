@@ -13,6 +13,7 @@ from lightning.pytorch.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoa
 from PIL import Image
 
 from vlm_lit.curve_tags import picture_tag
+from vlm_lit.training.run_logger import RunLogger
 from vlm_lit.whole_file import write_whole
 
 Row = Sequence[str | float | None]
@@ -29,7 +30,7 @@ def log_picture(loggers: Sequence[Logger], name: str, picture: Image.Image, step
     """
     for logger in loggers:
         if isinstance(logger, TensorBoardLogger):
-            logger.experiment.add_image(picture_tag(name), np.asarray(picture), step, dataformats="HWC")
+            logger.experiment.add_image(_tag(logger, name), np.asarray(picture), step, dataformats="HWC")
         elif isinstance(logger, WandbLogger):
             logger.log_image(name, [picture], step=step)
         elif isinstance(logger, MLFlowLogger):
@@ -50,7 +51,7 @@ def log_table(loggers: Sequence[Logger], name: str, header: Sequence[str], rows:
     """
     for logger in loggers:
         if isinstance(logger, TensorBoardLogger):
-            logger.experiment.add_text(picture_tag(name), _markdown(header, rows), step)
+            logger.experiment.add_text(_tag(logger, name), _markdown(header, rows), step)
         elif isinstance(logger, WandbLogger):
             logger.log_table(name, columns=list(header), data=[list(row) for row in rows], step=step)
         elif isinstance(logger, MLFlowLogger):
@@ -58,6 +59,11 @@ def log_table(loggers: Sequence[Logger], name: str, header: Sequence[str], rows:
             logger.experiment.log_table(_run_of(logger), columns, f"{name}/{_file(step)}.json")
         elif isinstance(logger, CSVLogger):
             write_whole(_place(logger, name, step, "csv"), _comma_separated(header, rows))
+
+
+def _tag(logger: TensorBoardLogger, name: str) -> str:
+    """Where a picture or table stands: our own log has its page in order, another one has the names as they are."""
+    return picture_tag(name) if isinstance(logger, RunLogger) else name
 
 
 def _run_of(logger: MLFlowLogger) -> str:
