@@ -96,7 +96,7 @@ def one_place_too_many(rows: Rows) -> None:
 @pytest.mark.parametrize(
     ("change", "problem", "remedy"),
     [
-        (robot, "unknown role 'robot'", "Use one of human, user, gpt, assistant, system."),
+        (robot, "unknown role 'robot'", "Use one of user, human, assistant, gpt, model,"),
         (one_place_too_many, "2 places for images", "Make the two numbers equal"),
     ],
 )

@@ -72,7 +72,7 @@ def test_overwrite_deletes_what_a_run_wrote_and_nothing_else(finished: Path) -> 
         "config.yaml", "hparams.yaml", "checkpoints/step-000002.ckpt", "adapter/adapter_model.safetensors",
         "adapter/adapter_config.json", "adapter/fingerprint.json", "adapter/README.md",
     }  # fmt: skip
-    assert sum("tfevents" in name for name in left) == 1
+    assert sum("tfevents" in name for name in left) == 2  # the curves, and the table of hyperparameters
     assert "overwrite" not in yaml.safe_load(left["config.yaml"])
 
 
@@ -209,7 +209,7 @@ def test_from_a_run_with_further_options_on_top(finished: Path, small: Path, tmp
     written = yaml.safe_load((blind / "config.test.yaml").read_text())
     assert written["data"]["init_args"]["blind"] == "shuffle"
     assert written["model"]["init_args"]["max_new_tokens"] == 2
-    assert results(blind)["n"] == 20
+    assert results(blind)["n"] == 40  # two answers in each of 20 records
     assert not list(run.glob("test-*"))
 
 

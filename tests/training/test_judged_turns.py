@@ -115,14 +115,15 @@ def test_results_and_predictions_say_which_turns_were_judged(path: Path) -> None
 def test_a_data_set_of_single_turns_is_as_it_was(config: Config) -> None:
     rows, results = judged(config())
     assert list(rows[0]) == ["id", "image", "image_id", "question", "references", "prediction", "score", "groups"]
-    assert list(results) == ["split", "n", "metrics", "model_id", "global_step", "versions"]
+    assert list(results) == ["split", "n", "metrics", "model_id", "global_step", "versions", "weights"]
     assert rows[0]["id"] == "val0"
 
 
 def test_predict_answers_the_last_turn(path: Path, small: Path) -> None:
     source = f"--data.init_args.predict.path={small / 'train.json'}"
     assert verb("predict", path, source, "--data.init_args.predict.limit=2") == 0
-    assert [row["id"] for row in predictions(run_dir(path))] == ["train0", "train1"]
+    written = read_predictions(run_dir(path) / "predict_predictions.jsonl")
+    assert [row.id for row in written] == ["train0", "train1"]
 
 
 @pytest.mark.parametrize("answers", [None, ["red", "blue", "yes yes yes"]])

@@ -32,7 +32,7 @@ def gradients(config: Path, micro_batch: int) -> tuple[float, dict[str, torch.Te
 
     hook = register_optimizer_step_pre_hook(keep)
     try:
-        cli = fit(config, f"--data.init_args.micro_batch={micro_batch}", "--trainer.max_steps=1")
+        cli = fit(config, f"--data.init_args.micro_batch={micro_batch}", "--trainer.max_steps=1", "--overwrite")
     finally:
         hook.remove()
     loss = float(cli.trainer.logged_metrics["train/loss"])
@@ -75,7 +75,7 @@ def test_frozen_parameters_stay_bit_identical_and_every_trainable_one_moves(conf
     path = config()
     before = fit(path, "--trainer.max_steps=1", "--model.init_args.learning_rate=1e-30")
     start = {n: p.detach().clone() for n, p in module_of(before).named_parameters()}
-    after = dict(module_of(fit(path, "--trainer.max_epochs=2")).named_parameters())
+    after = dict(module_of(fit(path, "--trainer.max_epochs=2", "--overwrite")).named_parameters())
     trainable = {n for n, p in after.items() if p.requires_grad}
     assert len(trainable) == 20
     for name, parameter in after.items():

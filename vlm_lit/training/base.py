@@ -266,6 +266,7 @@ class VisionLanguageModule(LightningModule):
         """One parameter group a part, and the schedule over all of the run's optimizer steps."""
         assert self.family is not None
         if length_of(self.trainer) is None:
+            _ = self.data  # where the trainer was given loaders, that is what is wrong
             raise ConfigError(
                 f"{type(self).__name__}.configure_callbacks leaves out what counts the passes over the data. Let it "
                 "return [*super().configure_callbacks(), ...]."

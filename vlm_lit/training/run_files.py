@@ -18,11 +18,9 @@ _PATTERNS: Final = (
     "config.yaml",
     "hparams.yaml",
     "events.out.tfevents.*",
-    # The other loggers' files: CSV, W&B, MLflow.
+    # Those of the CSV logger and of W&B. MLflow's database holds other runs too.
     "lightning_logs/version_*/**/*",
     "wandb/**/*",
-    "mlflow.db",
-    "mlruns/**/*",
     "checkpoints/step-*.ckpt",
     "checkpoints/best.ckpt",
     "checkpoints/best.json",

@@ -20,7 +20,7 @@ from PIL import Image
 
 from vlm_lit.metrics.confusion import MOST_ANSWERS, Confusion, confusions
 from vlm_lit.plot_style import FAINT, INK, STYLE
-from vlm_lit.training.callbacks.pictures import AnswerPicture, drawn, logged, titled
+from vlm_lit.training.callbacks.pictures import AnswerPicture, drawn, logged, titled, without_font_warnings
 from vlm_lit.training.evaluation import answer_of, logged_name
 from vlm_lit.training.supervised import SupervisedModule
 from vlm_lit.whole_file import write_whole
@@ -133,7 +133,8 @@ def confusion_figure(confusion: Confusion, title: str) -> Figure:
 def _inches(line: str) -> float:
     """How wide a line of text is."""
     font = FontProperties(family=rcParams["font.family"], size=_POINTS)
-    return float(TextToPath().get_text_width_height_descent(line, font, ismath=False)[0]) / 72
+    with without_font_warnings():
+        return float(TextToPath().get_text_width_height_descent(line, font, ismath=False)[0]) / 72
 
 
 def _lines(axes: Axes, rows: int) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import warnings
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Final
 
 import numpy as np
@@ -69,13 +70,19 @@ def logged(trainer: LightningTrainer, name: str, picture: Image.Image) -> None:
     log_picture(trainer.loggers, name, picture, step_of(trainer))
 
 
+@contextmanager
+def without_font_warnings() -> Iterator[None]:
+    """No warning of letters that the font does not have; a box stands for each, and the file beside has them."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        yield
+
+
 def drawn(figure: Figure) -> Image.Image:
     """A figure as a picture."""
     figure.set_dpi(_DOTS_PER_INCH)
     canvas = FigureCanvasAgg(figure)
-    with warnings.catch_warnings():
-        # Answers may be in letters that the font does not have; a box stands for each, and the file beside has them.
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+    with without_font_warnings():
         canvas.draw()  # type: ignore[no-untyped-call]
     pixels = np.asarray(canvas.buffer_rgba())  # type: ignore[no-untyped-call]
     return Image.fromarray(pixels).convert("RGB")
