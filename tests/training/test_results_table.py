@@ -33,7 +33,8 @@ def test_a_tests_scores_are_shown_once(
     metrics = json.loads((run_dir(path) / file).read_text())["metrics"]
     assert f"{split}:" in shown.splitlines()
     assert re.search(r"^ +vqa_accuracy +exact_match(?: +loss)?$", shown, re.MULTILINE)
-    values = f"{metrics['vqa_accuracy']:.3f} +{metrics['exact_match']:.3f}"
+    loss = f" +{metrics['loss']:.3f}" if "loss" in metrics else ""
+    values = f"{metrics['vqa_accuracy']:.3f} +{metrics['exact_match']:.3f}{loss}"
     assert len(re.findall(rf"^overall +{values}$", shown, re.MULTILINE)) == 1
     assert shown.count("vqa_accuracy") == shown.count("exact_match") == 1
     assert "DataLoader" not in shown
