@@ -155,7 +155,10 @@ def test_ours_come_first_with_their_defaults(verb: str, capsys: Capture) -> None
         ),
     ],
 )
-def test_the_help_that_help_names(arguments: list[str], says: list[str], capsys: Capture) -> None:
+def test_the_help_that_help_names(
+    arguments: list[str], says: list[str], capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "120")  # the page wraps its lines
     page = shown(capsys, "fit", *arguments)
     for words in says:
         assert words in page
