@@ -111,7 +111,7 @@ def test_a_notebook_is_short_and_says_its_question_first(name: str) -> None:
 @pytest.mark.slow
 def test_the_quickstart_shows_a_model_that_learned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     book = executed("01_quickstart", tmp_path, monkeypatch)
-    assert "tuned better" in text(book)
+    assert "tuned ahead (only 24 images: no evidence)" in " ".join(text(book).split())
     one, before, after = pictures(book)
     assert is_drawn(one)
     assert is_drawn(before)
