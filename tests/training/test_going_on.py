@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import logging
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
+from refusals import to_stderr
 from runs import checkpoint, fit, run_dir, scalars, verb
 
 from vlm_lit.cli import main
@@ -29,16 +28,8 @@ def begun(config: Config) -> Path:
     return path
 
 
-def to_stderr() -> None:
-    """Lightning's loggers keep the stderr of the test that imported it; give them this one's."""
-    for name in ("lightning.pytorch", "lightning.fabric", "lightning"):
-        for handler in logging.getLogger(name).handlers:
-            if isinstance(handler, logging.StreamHandler):
-                handler.stream = sys.stderr  # `setStream` would flush the old one, which is closed
-
-
 def refusal(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
-    """The error line of a command that has to fail with status 2."""
+    """The error line of a command that has to fail with status 2; one of many settings is longer than others may be."""
     to_stderr()
     capsys.readouterr()
     assert main(arguments) == 2
