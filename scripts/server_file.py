@@ -12,9 +12,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from vlm_lit.schema import VlmLitError
-from vlm_lit.studies.predictions import read_predictions
-from vlm_lit.studies.server_files import FORMATS, server_file
+from vlm_lit.errors import VlmLitError
+from vlm_lit.studies.run_files.predictions import read_predictions
+from vlm_lit.studies.run_files.server_files import FORMATS, server_file
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

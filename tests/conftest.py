@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -16,13 +15,9 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 import torch
 
-sys.path.insert(0, str(Path(__file__).parent))
+from tests.support import small_config, small_data, tiny_models
 
-import small_config
-import small_data
-import tiny_models
-
-pytest_plugins = ["family_table"]
+pytest_plugins = ["tests.support.family_table", "tests.support.postgres"]
 
 torch.set_num_threads(1)  # where a plugin has loaded torch before this file
 

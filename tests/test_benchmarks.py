@@ -10,10 +10,10 @@ from typing import Any, Final
 
 import pytest
 import yaml
-from scored_anew import scored_anew
-from small_benchmarks import further_sources, write_benchmark
-from test_configs import CONFIGS, printed
 
+from tests.support.scored_anew import scored_anew
+from tests.support.small_benchmarks import further_sources, write_benchmark
+from tests.test_configs import CONFIGS, printed
 from vlm_lit.cli import main
 
 BENCHMARKS = sorted((CONFIGS / "benchmark").glob("*.yaml"))

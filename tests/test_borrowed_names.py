@@ -49,11 +49,11 @@ _POSITION: Final = "vlm_lit/training/position.py"
 _MONITORED: Final = "vlm_lit/training/callbacks/monitored.py"
 _HPARAMS: Final = "vlm_lit/training/callbacks/hparams_file.py"
 _SHAPES: Final = "vlm_lit/models/shapes.py"
-_HOLLOW: Final = "vlm_lit/training/budget/hollow_module.py"
-_LEDGER: Final = "vlm_lit/training/budget/ledger.py"
-_FILES: Final = "vlm_lit/data/processor_files.py"
-_PUBLISHED: Final = "vlm_lit/data/published_processors.py"
-_PROCESSORS: Final = "vlm_lit/data/processors_without_torchvision.py"
+_HOLLOW: Final = "vlm_lit/preflight/budget/hollow_module.py"
+_LEDGER: Final = "vlm_lit/preflight/budget/ledger.py"
+_FILES: Final = "vlm_lit/data/checkpoint/processor_files.py"
+_PUBLISHED: Final = "vlm_lit/data/checkpoint/published_processors.py"
+_PROCESSORS: Final = "vlm_lit/data/checkpoint/processors_without_torchvision.py"
 _FEATURES: Final = "vlm_lit/models/vision_features.py"
 
 _CLI: Final = "lightning.pytorch.cli:LightningCLI"
@@ -111,7 +111,7 @@ BORROWED: Final = (
     Borrowed(_CORE, "the following arguments are required", (_PARSING,), words=True),
     Borrowed("jsonargparse._common", "Importing '", (_PARSING,), words=True),
     # transformers ------------------------------------------------------------------------------------------------
-    Borrowed("transformers:ProcessorMixin", "_process_images", ("vlm_lit/data/stored_images.py",)),
+    Borrowed("transformers:ProcessorMixin", "_process_images", ("vlm_lit/data/features/stored_images.py",)),
     Borrowed("transformers:ProcessorMixin", "_get_arguments_from_pretrained", (_PROCESSORS,)),
     Borrowed("transformers.models.auto.processing_auto", "PROCESSOR_MAPPING_NAMES", (_FILES,)),
     Borrowed("transformers.models.auto.processing_auto", "processor_class_from_name", (_PROCESSORS,)),
@@ -124,7 +124,7 @@ BORROWED: Final = (
     Borrowed(
         "transformers.configuration_utils",
         "_attn_implementation",
-        ("vlm_lit/models/attention.py", "vlm_lit/training/budget/estimate.py"),
+        ("vlm_lit/models/attention.py", "vlm_lit/preflight/budget/estimate.py"),
         words=True,
     ),
     Borrowed("transformers.configuration_utils", "_commit_hash", ("vlm_lit/training/identity.py",), words=True),
@@ -134,11 +134,11 @@ BORROWED: Final = (
     Borrowed(
         "transformers.models.auto.modeling_auto",
         "MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES",
-        ("vlm_lit/studies/adapter_anatomy.py",),
+        ("vlm_lit/studies/run_files/adapter_anatomy.py",),
     ),
     # PEFT, hub, TensorBoard, TRL ---------------------------------------------------------------------------------
     Borrowed("peft.utils.constants", "DUMMY_TARGET_MODULES", ("vlm_lit/models/adapters.py",)),
-    Borrowed("peft.tuners.tuners_utils", "BaseTunerLayer", ("vlm_lit/models/merging.py",)),
+    Borrowed("peft.tuners.tuners_utils", "BaseTunerLayer", ("vlm_lit/models/merge/merging.py",)),
     Borrowed("huggingface_hub.utils._validators", "validate_repo_id", ("vlm_lit/commands/upload.py",)),
     Borrowed("tensorboard.plugins.hparams.metadata", "create_summary_metadata", (_HPARAMS,)),
     Borrowed("tensorboard.summary.writer.record_writer", "RecordWriter", (_HPARAMS,)),
@@ -146,16 +146,16 @@ BORROWED: Final = (
     Borrowed(
         "torch._subclasses.fake_tensor",
         "FakeTensorMode",
-        (_SHAPES, _HOLLOW, "vlm_lit/training/budget/estimate.py"),
+        (_SHAPES, _HOLLOW, "vlm_lit/preflight/budget/estimate.py"),
     ),
-    Borrowed("torch._subclasses.fake_tensor", "DataDependentOutputException", ("vlm_lit/training/budget/step.py",)),
+    Borrowed("torch._subclasses.fake_tensor", "DataDependentOutputException", ("vlm_lit/preflight/budget/step.py",)),
     Borrowed("torch.utils._python_dispatch", "TorchDispatchMode", (_LEDGER,)),
     Borrowed("torch:UntypedStorage", "_cdata", (_LEDGER,)),
     *(Borrowed("torch.nn:Module", name, (_SHAPES,), words=True) for name in ("_parameters", "_buffers")),
     Borrowed("torch.nn:Module", "_modules", (_HOLLOW,), words=True),
 )
 _NOT_BORROWED: Final = {
-    "vlm_lit/studies/child_process.py": {"_exit"},  # os._exit, as public as it gets
+    "vlm_lit/studies/running/child_process.py": {"_exit"},  # os._exit, as public as it gets
     "scripts/benchmark/theirs.py": {"_use_triton"},  # TRL, of the extra `bench`; refused there if it has gone
 }
 

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import small_tables
 import torch
 import yaml
 from transformers import AutoModelForImageTextToText, BitsAndBytesConfig, CLIPVisionConfig, LlamaConfig, LlavaConfig
 from transformers.integrations import replace_with_bnb_linear
 
+from tests.support import small_tables
 from vlm_lit.cli import main
 from vlm_lit.commands.lightning import VlmLitCLI
 from vlm_lit.models.adapters import LoraSettings, adapt

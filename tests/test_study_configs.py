@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_configs import CONFIGS, printed
 
-from vlm_lit.studies.cell import Cell, arguments, settings
-from vlm_lit.studies.grid import cells
-from vlm_lit.studies.study_file import Study, read_study
+from tests.test_configs import CONFIGS, printed
+from vlm_lit.studies.running.cell import Cell, arguments, settings
+from vlm_lit.studies.running.grid import cells
+from vlm_lit.studies.running.study_file import Study, read_study
 
 STUDIES = {path.stem: path for path in sorted((CONFIGS / "study").glob("*.yaml"))}
 EVERY = pytest.mark.parametrize("name", STUDIES)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import tiny_models
 import torch
-from tiny_families.catalogue import TINY, TinyFamily, save
 from torch import Tensor, nn
 from transformers import AutoModelForImageTextToText, BatchFeature, PreTrainedModel, ProcessorMixin
+
+from tests.support import tiny_models
+from tests.support.tiny_families.catalogue import TINY, TinyFamily, save
 
 SIZES = [(40, 32), (64, 20), (24, 48)]
 FAMILIES = pytest.mark.parametrize("family", TINY.values(), ids=TINY)

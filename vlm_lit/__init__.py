@@ -10,22 +10,14 @@ from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from vlm_lit.data.datamodule import ConversationDataModule
-    from vlm_lit.data.image_tables import ImageTableSettings
-    from vlm_lit.data.sources import SourceSettings
+    from vlm_lit.data.records.image_tables import ImageTableSettings
+    from vlm_lit.data.records.sources import SourceSettings
+    from vlm_lit.errors import ConfigError, RecordError, VlmLitError
     from vlm_lit.metrics.catalogue import MetricSettings
     from vlm_lit.models.adapters import LoraSettings
     from vlm_lit.models.parts import PartSettings, PartsSettings
     from vlm_lit.models.quantization import QuantizationSettings
-    from vlm_lit.schema import (
-        Batch,
-        ConfigError,
-        Conversation,
-        Prediction,
-        PromptWindow,
-        RecordError,
-        StepWindow,
-        VlmLitError,
-    )
+    from vlm_lit.schema import Batch, Conversation, Prediction, PromptWindow, StepWindow
     from vlm_lit.training.supervised import SupervisedModule
     from vlm_lit.training.trainer import Trainer
 
@@ -54,9 +46,12 @@ __all__ = [
 
 _PLACES: Final = {
     "ConversationDataModule": "data.datamodule",
-    "ImageTableSettings": "data.image_tables",
-    "SourceSettings": "data.sources",
+    "ImageTableSettings": "data.records.image_tables",
+    "SourceSettings": "data.records.sources",
     "MetricSettings": "metrics.catalogue",
+    "ConfigError": "errors",
+    "RecordError": "errors",
+    "VlmLitError": "errors",
     "LoraSettings": "models.adapters",
     "PartSettings": "models.parts",
     "PartsSettings": "models.parts",

@@ -13,7 +13,7 @@ from difflib import get_close_matches
 from vlm_lit import __version__
 from vlm_lit.commands.quiet import quiet
 from vlm_lit.commands.verbs import VERBS, Verb, program
-from vlm_lit.schema import VlmLitError
+from vlm_lit.errors import VlmLitError
 
 __all__ = ["VERBS", "Verb", "main", "usage"]
 

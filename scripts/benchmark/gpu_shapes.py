@@ -27,7 +27,7 @@ from transformers import (
 )
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
-from vlm_lit.data.processors_without_torchvision import NoVideoProcessor, processor_class
+from vlm_lit.data.checkpoint.processors_without_torchvision import NoVideoProcessor, processor_class
 
 SHARD: Final = 2 * 1024**3
 """Bytes of a shard."""

@@ -27,7 +27,7 @@ from transformers import (
 )
 from transformers.models.smolvlm.image_processing_pil_smolvlm import SmolVLMImageProcessorPil
 
-from vlm_lit.data.processors_without_torchvision import NoVideoProcessor, processor_class
+from vlm_lit.data.checkpoint.processors_without_torchvision import NoVideoProcessor, processor_class
 from vlm_lit.workbench.questions import PLAIN, ask
 from vlm_lit.workbench.world import scene
 

@@ -20,7 +20,7 @@ from peft import PeftModel
 from torch import nn
 from transformers import TrainerCallback
 
-from vlm_lit.data.processors import load_processor
+from vlm_lit.data.checkpoint.processors import load_processor
 from vlm_lit.models.adapters import LoraSettings, adapt
 from vlm_lit.models.loading import load_base
 from vlm_lit.models.parts import PartSettings, PartsSettings

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import small_data
 import yaml
-from refusals import edited, refusal, refused, run_dir
 
+from tests.support import small_data
+from tests.support.refusals import edited, refusal, refused, run_dir
 from vlm_lit.cli import main
 
 Config = Callable[..., Path]

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import small_config
 
+from tests.support import small_config
 from vlm_lit.cli import main
 from vlm_lit.commands.lightning import prepared
 

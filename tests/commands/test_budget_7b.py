@@ -15,10 +15,10 @@ from vlm_lit.cli import main
 from vlm_lit.commands.unopened_run import unopened
 from vlm_lit.models.loading import load_config
 from vlm_lit.models.stored_bytes import holdings
-from vlm_lit.training.budget.estimate import PURPOSES, Estimator
-from vlm_lit.training.budget.hollow_module import hollow_module
-from vlm_lit.training.budget.recipes import recipes
-from vlm_lit.training.budget.step import optimizer_bytes
+from vlm_lit.preflight.budget.estimate import PURPOSES, Estimator
+from vlm_lit.preflight.budget.hollow_module import hollow_module
+from vlm_lit.preflight.budget.recipes import recipes
+from vlm_lit.preflight.budget.step import optimizer_bytes
 
 CONFIG = Path(__file__).parents[2] / "configs" / "llava15_7b_qlora.yaml"
 SIZES = {

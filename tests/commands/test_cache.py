@@ -4,24 +4,18 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
-import small_data
-import tiny_models
 import torch
-from distributions import pretend
 from safetensors.torch import load_file, save_file
 from transformers.utils import is_torchvision_available
 
+from tests.support import runs, small_data, tiny_models
+from tests.support.distributions import pretend
 from vlm_lit.commands.cache import run as cache
-from vlm_lit.schema import ConfigError
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
-
-import runs
+from vlm_lit.errors import ConfigError
 
 Config = Callable[..., Path]
 

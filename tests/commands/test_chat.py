@@ -16,15 +16,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import tiny_models
 import yaml
-from refusals import edited, refusal
 
+from tests.support import tiny_models
+from tests.support.refusals import edited, refusal
 from vlm_lit.cli import main
 from vlm_lit.commands.chat import printable
 from vlm_lit.commands.merge_run import merge_run
-from vlm_lit.data.conversations import to_conversation
-from vlm_lit.schema import IMAGE, ConfigError, Conversation, PromptWindow, Record, RecordError
+from vlm_lit.data.conversations.conversations import to_conversation
+from vlm_lit.errors import ConfigError, RecordError
+from vlm_lit.schema import IMAGE, Conversation, PromptWindow, Record
 from vlm_lit.training.chat_session import ChatSession
 from vlm_lit.training.opened_model import OpenedModel, open_model
 

@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 
 import pytest
-from refusals import refusal
-from run_files import row, rows, write_run, write_scores
 
+from tests.support.refusals import refusal
+from tests.support.run_files import row, rows, write_run, write_scores
 from vlm_lit.cli import main
 
 FILES = ["comparison.csv", "comparison.html", "comparison.json", "comparison.md", "comparison.tex"]

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 import yaml
-from refusals import edited, refusal
 
+from tests.support.refusals import edited, refusal
 from vlm_lit.commands.early_check import check
 from vlm_lit.commands.known_options import DEFAULT_CLASSES, dotted_names, section_class, top_level
 from vlm_lit.commands.lightning import VlmLitCLI, refusing
-from vlm_lit.schema import ConfigError
+from vlm_lit.errors import ConfigError
 
 Config = Callable[..., Path]
 Capture = pytest.CaptureFixture[str]

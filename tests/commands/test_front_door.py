@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from refusals import refusal
 
+from tests.support.refusals import refusal
 from vlm_lit import __version__
 from vlm_lit.cli import VERBS, main
 

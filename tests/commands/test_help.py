@@ -9,8 +9,8 @@ import subprocess
 import sys
 
 import pytest
-from refusals import refusal
 
+from tests.support.refusals import refusal
 from vlm_lit.cli import VERBS, main
 from vlm_lit.commands.known_options import DEFAULT_CLASSES, TRAINER_CLASS, dotted_names, top_level
 from vlm_lit.commands.lightning import VlmLitCLI

@@ -17,11 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import small_data
-import tiny_models
 import yaml
-from refusals import edited, refusal, run_dir
 
+from tests.support import small_data, tiny_models
+from tests.support.refusals import edited, refusal, run_dir
 from vlm_lit.cli import main
 from vlm_lit.commands.inspect_text import printable
 from vlm_lit.data.datamodule import ConversationDataModule

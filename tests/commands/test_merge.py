@@ -12,24 +12,24 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import tiny_models
 import torch
 import yaml
-from hub import Hub, serving
 from peft import PeftModel
-from refusals import refusal, to_stderr
 from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel
 from transformers.utils import is_torchvision_available
 
+from tests.support import tiny_models
+from tests.support.hub import Hub, serving
+from tests.support.refusals import refusal, to_stderr
 from vlm_lit.cli import main
 from vlm_lit.commands.merge_run import merge_run
-from vlm_lit.data.processors import processor_identity
+from vlm_lit.data.checkpoint.processors import processor_identity
+from vlm_lit.errors import ConfigError
 from vlm_lit.models.adapter_state import WEIGHTS
-from vlm_lit.models.base_source import read_fingerprint
-from vlm_lit.models.merging import weight_names
-from vlm_lit.schema import ConfigError
-from vlm_lit.studies.statistics import mean_interval
+from vlm_lit.models.merge.base_source import read_fingerprint
+from vlm_lit.models.merge.merging import weight_names
+from vlm_lit.studies.estimates.statistics import mean_interval
 
 Capture = pytest.CaptureFixture[str]
 Config = Callable[..., Path]

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from refusals import refusal
-from vqa_files import write_vqa
 
+from tests.support.refusals import refusal
+from tests.support.vqa_files import write_vqa
 from vlm_lit.cli import main
 
 Capture = pytest.CaptureFixture[str]

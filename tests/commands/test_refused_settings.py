@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 import yaml
-from refusals import edited, refused
 from transformers.utils import is_torchvision_available
 
+from tests.support.refusals import edited, refused
 from vlm_lit.cli import main
 
 Config = Callable[..., Path]

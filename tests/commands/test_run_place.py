@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from refusals import refusal, run_dir, to_stderr
 
+from tests.support.refusals import refusal, run_dir, to_stderr
 from vlm_lit.cli import main
 from vlm_lit.models.adapter_state import file_sha256
 

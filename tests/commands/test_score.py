@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from refusals import refusal
-from vqa_files import write_vqa
 
+from tests.support.refusals import refusal
+from tests.support.vqa_files import write_vqa
 from vlm_lit.cli import main
 from vlm_lit.metrics.catalogue import RULES
 from vlm_lit.schema import Prediction

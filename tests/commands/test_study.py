@@ -12,15 +12,15 @@ from pathlib import Path
 
 import pytest
 import yaml
-from refusals import refusal
 
+from tests.support.refusals import refusal
 from vlm_lit.cli import main
-from vlm_lit.studies.cell import arguments
-from vlm_lit.studies.cell_record import CellRecord, measured, read_record
-from vlm_lit.studies.grid import cells
-from vlm_lit.studies.queue import Queue
-from vlm_lit.studies.storage import Heartbeat
-from vlm_lit.studies.study_file import read_study
+from vlm_lit.studies.running.cell import arguments
+from vlm_lit.studies.running.cell_record import CellRecord, measured, read_record
+from vlm_lit.studies.running.grid import cells
+from vlm_lit.studies.running.queue import Queue
+from vlm_lit.studies.running.storage import Heartbeat
+from vlm_lit.studies.running.study_file import read_study
 
 Config = Callable[..., Path]
 

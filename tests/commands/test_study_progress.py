@@ -12,10 +12,10 @@ import pytest
 import yaml
 
 from vlm_lit.commands.study_progress import Progress
-from vlm_lit.schema import ConfigError
-from vlm_lit.studies.queue import Queue
-from vlm_lit.studies.storage import Heartbeat, named_queue_errors
-from vlm_lit.studies.study_file import read_study
+from vlm_lit.errors import ConfigError
+from vlm_lit.studies.running.queue import Queue
+from vlm_lit.studies.running.storage import Heartbeat, named_queue_errors
+from vlm_lit.studies.running.study_file import read_study
 
 
 @pytest.fixture

@@ -4,10 +4,10 @@ import json
 from pathlib import Path
 
 import pytest
-from study_runs import falling, open_study, write_cell, write_study
 
+from tests.support.study_runs import falling, open_study, write_cell, write_study
 from vlm_lit.commands.study_report import run
-from vlm_lit.schema import VlmLitError
+from vlm_lit.errors import VlmLitError
 
 FILES = {f"report.{kind}" for kind in ("json", "csv", "md", "tex", "html")}
 PLOTS = {f"{name}.{kind}" for name in ("cost", "learning_curves") for kind in ("png", "svg")}

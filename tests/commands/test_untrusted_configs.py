@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from refusals import edited, refusal, refused, run_dir
 
+from tests.support.refusals import edited, refusal, refused, run_dir
 from vlm_lit.cli import main
 from vlm_lit.data.datamodule import ConversationDataModule
 from vlm_lit.training.supervised import SupervisedModule

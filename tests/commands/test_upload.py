@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hub import Hub, serving
 
+from tests.support.hub import Hub, serving
 from vlm_lit.commands.upload import check_upload, upload
-from vlm_lit.schema import ConfigError
+from vlm_lit.errors import ConfigError
 
 TOKEN = "hf_" + "s3cret" * 5
 ENVIRONMENT = {"HF_TOKEN": TOKEN, "HF_HUB_DISABLE_TELEMETRY": "1"}

@@ -7,12 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import small_config
-import small_data
 import torch
 from torch import Tensor
 
 import vlm_lit.models.attention as attention
+from tests.support import small_config, small_data
 from vlm_lit.cli import main
 
 

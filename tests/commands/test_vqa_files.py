@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from refusals import refusal
-from vqa_files import write_vqa
+
+from tests.support.refusals import refusal
+from tests.support.vqa_files import write_vqa
 
 Capture = pytest.CaptureFixture[str]
 Rows = list[dict[str, Any]]

@@ -10,22 +10,23 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
-import tiny_models
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from tiny_families.catalogue import TINY
 
+from tests.support import tiny_models
+from tests.support.tiny_families.catalogue import TINY
 from vlm_lit.cli import main
-from vlm_lit.data.blind import GREY, Blind, BlindPrompts, derangement, name_own_images
-from vlm_lit.data.collate import PromptCollator
-from vlm_lit.data.encoder_choice import encoder_of
-from vlm_lit.data.images import load_images
-from vlm_lit.data.over_length import OverLengthPolicy
-from vlm_lit.data.packing import image_key
-from vlm_lit.schema import IMAGE, ConfigError, Conversation, ImageRef, PromptWindow, RecordError, Turn
-from vlm_lit.studies.facts import read_facts
+from vlm_lit.data.answers.blind import GREY, Blind, BlindPrompts, derangement, name_own_images
+from vlm_lit.data.images.images import load_images
+from vlm_lit.data.rows.collate import PromptCollator
+from vlm_lit.data.rows.encoder_choice import encoder_of
+from vlm_lit.data.rows.over_length import OverLengthPolicy
+from vlm_lit.data.rows.packing import image_key
+from vlm_lit.errors import ConfigError, RecordError
+from vlm_lit.schema import IMAGE, Conversation, ImageRef, PromptWindow, Turn
+from vlm_lit.studies.run_files.facts import read_facts
 
 Config = Callable[..., Path]
 KINDS: tuple[Blind, ...] = get_args(Blind)

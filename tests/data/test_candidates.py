@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import family_cases as cases
 import pytest
-from tiny_families.catalogue import TINY
 
-from vlm_lit.data.candidates import candidate_tokens
-from vlm_lit.data.encoder_choice import encoder_of
-from vlm_lit.data.encoding import Encoder
-from vlm_lit.data.processors import load_processor
+from tests.support import family_cases as cases
+from tests.support.tiny_families.catalogue import TINY
+from vlm_lit.data.answers.candidates import candidate_tokens
+from vlm_lit.data.checkpoint.processors import load_processor
+from vlm_lit.data.rows.encoder_choice import encoder_of
+from vlm_lit.data.rows.encoding import Encoder
 
 ANSWERS = ["red", "blue and green", " two tools ", "</s>", "no"]
 

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from vlm_lit.data.conversations import to_conversation
-from vlm_lit.data.sources import ConversationDataset, SourceSettings, open_source
-from vlm_lit.schema import Conversation, Record, RecordError
+from vlm_lit.data.conversations.conversations import to_conversation
+from vlm_lit.data.records.sources import ConversationDataset, SourceSettings, open_source
+from vlm_lit.errors import RecordError
+from vlm_lit.schema import Conversation, Record
 
 PROMPT = "{question}\n{choices}"
 

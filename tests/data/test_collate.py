@@ -1,13 +1,13 @@
 """Do the rows of one batch have equally many images, and is the order of the questions kept?"""
 
-import family_cases as cases
 import pytest
-from tiny_families.catalogue import TINY
 
-from vlm_lit.data.collate import PromptCollator, WindowCollator
-from vlm_lit.data.encoder_choice import encoder_of
-from vlm_lit.data.encoding import ConversationEncoder
-from vlm_lit.data.over_length import OverLengthPolicy
+from tests.support import family_cases as cases
+from tests.support.tiny_families.catalogue import TINY
+from vlm_lit.data.rows.collate import PromptCollator, WindowCollator
+from vlm_lit.data.rows.encoder_choice import encoder_of
+from vlm_lit.data.rows.encoding import ConversationEncoder
+from vlm_lit.data.rows.over_length import OverLengthPolicy
 from vlm_lit.schema import PromptWindow, StepWindow
 
 TALKS = [cases.conversation(images, 1, seed) for seed, images in enumerate([1, 0, 2, 1, 1, 0, 1])]

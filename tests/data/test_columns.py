@@ -8,8 +8,9 @@ from pathlib import Path
 import datasets
 import pytest
 
-from vlm_lit.data.records import read_records, stream_records
-from vlm_lit.schema import ConfigError, Record, RecordError
+from vlm_lit.data.records.records import read_records, stream_records
+from vlm_lit.errors import ConfigError, RecordError
+from vlm_lit.schema import Record
 
 TYPES = {"structural": "query", "more": {"deep": "x"}}
 ROWS = [{"question": "What?", "types": TYPES, "a.b": "whole"}]

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vlm_lit.data.conversations import check_unique_ids, to_conversation
-from vlm_lit.schema import IMAGE, Conversation, ImageRef, Record, RecordError, Turn
+from vlm_lit.data.conversations.conversations import check_unique_ids, to_conversation
+from vlm_lit.errors import RecordError
+from vlm_lit.schema import IMAGE, Conversation, ImageRef, Record, Turn
 
 ROOT = Path("/set")
 Fields = dict[str, Any]

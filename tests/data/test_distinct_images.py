@@ -5,16 +5,15 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-import family_cases as cases
 import pytest
-import small_data
-import stored
 import torch
 
+from tests.support import family_cases as cases
+from tests.support import small_data, stored
 from vlm_lit.data.distinct_images import distinct_images, looks
-from vlm_lit.data.feature_store import FeatureStore
-from vlm_lit.data.sources import ConversationDataset, SourceSettings, open_source
-from vlm_lit.schema import RecordError
+from vlm_lit.data.features.feature_store import FeatureStore
+from vlm_lit.data.records.sources import ConversationDataset, SourceSettings, open_source
+from vlm_lit.errors import RecordError
 
 
 @pytest.fixture

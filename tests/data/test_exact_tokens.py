@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import tiny_models
-from family_cases import encode, runs
-from talks import answer, user
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import LlavaProcessor, PreTrainedTokenizerFast
 
-from vlm_lit.data.encoding import Encoder
-from vlm_lit.data.masking import Transcript
+from tests.support import tiny_models
+from tests.support.family_cases import encode, runs
+from tests.support.talks import answer, user
+from vlm_lit.data.rows.encoding import Encoder
+from vlm_lit.data.rows.masking import Transcript
 from vlm_lit.schema import Conversation
 
 SPECIAL = ["<s>", "</s>", "<pad>", "<image>", "<|im_start|>", "<|im_end|>"]

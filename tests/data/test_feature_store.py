@@ -13,20 +13,20 @@ import time
 from pathlib import Path
 
 import pytest
-import stored
-import tiny_models
 import torch
 
-from vlm_lit.data import feature_store
-from vlm_lit.data.feature_store import FeatureStore, check_room
-from vlm_lit.schema import ConfigError, Conversation, ImageRef
+from tests.support import stored, tiny_models
+from vlm_lit.data.features import feature_store
+from vlm_lit.data.features.feature_store import FeatureStore, check_room
+from vlm_lit.errors import ConfigError
+from vlm_lit.schema import Conversation, ImageRef
 
 _WRITER = """
 import sys
 sys.path.insert(0, sys.argv[1])
 from pathlib import Path
-import stored
-from vlm_lit.data.feature_store import FeatureStore
+from tests.support import stored
+from vlm_lit.data.features.feature_store import FeatureStore
 store = FeatureStore(Path(sys.argv[2]), stored.IDENTITY)
 first, step = int(sys.argv[3]), int(sys.argv[4])
 for n in range(first, first + step * 400, step):
@@ -36,7 +36,7 @@ for n in range(first, first + step * 400, step):
 
 
 def _writer(root: Path, first: int = 0, step: int = 1) -> subprocess.Popen[str]:
-    here = str(Path(stored.__file__).parent)
+    here = str(Path(stored.__file__).parents[2])
     command = [sys.executable, "-c", _WRITER, here, str(root), str(first), str(step)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 

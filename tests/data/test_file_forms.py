@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import tiny_models
 
-from vlm_lit.data.conversations import to_conversation
-from vlm_lit.data.records import read_records, stream_records
-from vlm_lit.data.sources import ConversationDataset, SourceSettings, open_source
-from vlm_lit.schema import ConfigError, Conversation, Record, RecordError
+from tests.support import tiny_models
+from vlm_lit.data.conversations.conversations import to_conversation
+from vlm_lit.data.records.records import read_records, stream_records
+from vlm_lit.data.records.sources import ConversationDataset, SourceSettings, open_source
+from vlm_lit.errors import ConfigError, RecordError
+from vlm_lit.schema import Conversation, Record
 
 ROWS: list[dict[str, Any]] = [
     {"question": "a?", "answer": "b", "image": "0.png"},

@@ -10,17 +10,17 @@ from typing import Any
 
 import PIL
 import pytest
-import tiny_models
 import torch
-from distributions import pretend
-from tiny_families.catalogue import TINY, save
 from transformers import ProcessorMixin
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 from transformers.utils import is_torchvision_available
 
+from tests.support import tiny_models
+from tests.support.distributions import pretend
+from tests.support.tiny_families.catalogue import TINY, save
+from vlm_lit.data.checkpoint.processors import load_processor, processor_identity
 from vlm_lit.data.datamodule import ConversationDataModule
-from vlm_lit.data.processors import load_processor, processor_identity
-from vlm_lit.schema import ConfigError
+from vlm_lit.errors import ConfigError
 
 FAMILIES = pytest.mark.parametrize("name", TINY)
 with_torchvision = pytest.mark.skipif(not is_torchvision_available(), reason="torchvision is not installed")

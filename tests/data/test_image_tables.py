@@ -14,10 +14,11 @@ import pytest
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from vlm_lit.data.image_tables import ImageTableSettings
-from vlm_lit.data.images import load_images
-from vlm_lit.data.sources import ConversationDataset, SourceSettings, StreamedWindows, open_source
-from vlm_lit.schema import Conversation, RecordError
+from vlm_lit.data.images.images import load_images
+from vlm_lit.data.records.image_tables import ImageTableSettings
+from vlm_lit.data.records.sources import ConversationDataset, SourceSettings, StreamedWindows, open_source
+from vlm_lit.errors import RecordError
+from vlm_lit.schema import Conversation
 
 KEYS = ("n7", "n2", "n5")
 KINDS = ("parquet", "arrow", "saved", "jsonl")

@@ -15,9 +15,10 @@ from pathlib import Path
 import pytest
 from PIL import Image, ImageFile
 
-from vlm_lit.data.image_paths import ImageProblem, resolve_image_path
-from vlm_lit.data.images import check_image, check_images, load_image, load_images, to_image_ref
-from vlm_lit.schema import IMAGE, Conversation, ImageRef, RecordError, Turn
+from vlm_lit.data.images.image_paths import ImageProblem, resolve_image_path
+from vlm_lit.data.images.images import check_image, check_images, load_image, load_images, to_image_ref
+from vlm_lit.errors import RecordError
+from vlm_lit.schema import IMAGE, Conversation, ImageRef, Turn
 
 
 def _encoded(image: Image.Image, format_: str = "PNG", **options: object) -> bytes:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from vlm_lit.data.json_strict import iter_json_lines, iter_json_list
-from vlm_lit.schema import RecordError
+from vlm_lit.errors import RecordError
+from vlm_lit.files.strict_json import iter_json_lines, iter_json_list
 
 BAD_LISTS = {
     "empty": (b"", "json.empty"),

@@ -5,15 +5,16 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-import tiny_models
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vlm_lit.data.encoding import Encoder
-from vlm_lit.data.masking import Transcript
-from vlm_lit.data.shared_rows import SharedRowEncoder
-from vlm_lit.schema import IGNORE_INDEX, IMAGE, Batch, ConfigError, Conversation, ImageRef, Part, Turn
+from tests.support import tiny_models
+from vlm_lit.data.rows.encoding import Encoder
+from vlm_lit.data.rows.masking import Transcript
+from vlm_lit.data.rows.shared_rows import SharedRowEncoder
+from vlm_lit.errors import ConfigError
+from vlm_lit.schema import IGNORE_INDEX, IMAGE, Batch, Conversation, ImageRef, Part, Turn
 
 CHATML = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{% for c in m['content'] %}"

@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vlm_lit.data.mixture import Mixture
+from vlm_lit.data.records.sources import ConversationDataset, SourceSettings, open_source
 from vlm_lit.data.sampler import WindowSampler, epoch_order
-from vlm_lit.data.sources import ConversationDataset, SourceSettings, open_source
-from vlm_lit.schema import ConfigError
+from vlm_lit.errors import ConfigError
 
 
 def mixture(sizes: tuple[int, ...], weights: tuple[float, ...]) -> Mixture:

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from vlm_lit.data.conversations import to_conversation
-from vlm_lit.schema import IMAGE, Conversation, Record, RecordError
+from vlm_lit.data.conversations.conversations import to_conversation
+from vlm_lit.errors import RecordError
+from vlm_lit.schema import IMAGE, Conversation, Record
 
 PROMPT = "{question}\n{choices|}\nAnswer."
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pytest
-import tiny_models
 from PIL import Image
 
-from vlm_lit.data.collate import encode_fitting
-from vlm_lit.data.encoding import Encoder
-from vlm_lit.data.masking import Transcript
-from vlm_lit.data.over_length import OverLength, OverLengthPolicy
-from vlm_lit.schema import IGNORE_INDEX, IMAGE, Batch, Conversation, RecordError, StepWindow, Turn
+from tests.support import tiny_models
+from vlm_lit.data.rows.collate import encode_fitting
+from vlm_lit.data.rows.encoding import Encoder
+from vlm_lit.data.rows.masking import Transcript
+from vlm_lit.data.rows.over_length import OverLength, OverLengthPolicy
+from vlm_lit.errors import RecordError
+from vlm_lit.schema import IGNORE_INDEX, IMAGE, Batch, Conversation, StepWindow, Turn
 
 ENCODER = Encoder(Transcript(tiny_models.llava_processor()))
 PICTURE = tiny_models.picture(0)

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import family_cases as cases
 import pytest
 import torch
-from tiny_families.catalogue import TINY
 
-from vlm_lit.data.collate import WindowCollator
-from vlm_lit.data.encoder_choice import encoder_of
-from vlm_lit.data.encoding import Encoder
-from vlm_lit.data.over_length import OverLength, OverLengthPolicy
-from vlm_lit.data.packing import grouped, image_key, likely_longest, size_of
-from vlm_lit.data.shared_rows import SharedRowEncoder
+from tests.support import family_cases as cases
+from tests.support.tiny_families.catalogue import TINY
+from vlm_lit.data.rows.collate import WindowCollator
+from vlm_lit.data.rows.encoder_choice import encoder_of
+from vlm_lit.data.rows.encoding import Encoder
+from vlm_lit.data.rows.over_length import OverLength, OverLengthPolicy
+from vlm_lit.data.rows.packing import grouped, image_key, likely_longest, size_of
+from vlm_lit.data.rows.shared_rows import SharedRowEncoder
 from vlm_lit.models.attention import visible
 from vlm_lit.schema import IGNORE_INDEX, Conversation, StepWindow, Turn
 

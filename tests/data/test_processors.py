@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-import tiny_models
-from tiny_families.catalogue import TINY, TinyFamily
 from transformers import ProcessorMixin
 
-from vlm_lit.data.processors import load_processor, takes_suffix
-from vlm_lit.schema import ConfigError
+from tests.support import tiny_models
+from tests.support.tiny_families.catalogue import TINY, TinyFamily
+from vlm_lit.data.checkpoint.processors import load_processor, takes_suffix
+from vlm_lit.errors import ConfigError
 
 FAMILIES = pytest.mark.parametrize("family", TINY.values(), ids=TINY)
 SIZES = [(40, 32), (64, 20), (24, 48)]

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_families.catalogue import TINY, save
 from transformers.utils import is_torchvision_available
 
-from vlm_lit.data.processors import load_processor
-from vlm_lit.data.processors_without_torchvision import NoVideoProcessor, processor_class
-from vlm_lit.schema import ConfigError
+from tests.support.tiny_families.catalogue import TINY, save
+from vlm_lit.data.checkpoint.processors import load_processor
+from vlm_lit.data.checkpoint.processors_without_torchvision import NoVideoProcessor, processor_class
+from vlm_lit.errors import ConfigError
 
 WITH_VIDEO = ["smolvlm", "qwen2_vl", "qwen2_5_vl", "qwen3_vl", "internvl"]
 without_torchvision = pytest.mark.skipif(

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import family_cases as cases
 import pytest
 import torch
-from tiny_families.catalogue import TINY
 
-from vlm_lit.data.collate import PromptCollator
-from vlm_lit.data.encoder_choice import encoder_of
-from vlm_lit.data.encoding import ConversationEncoder
-from vlm_lit.data.over_length import OverLengthPolicy
-from vlm_lit.data.prompt_windows import prompt_windows
-from vlm_lit.schema import PromptWindow, RecordError
+from tests.support import family_cases as cases
+from tests.support.tiny_families.catalogue import TINY
+from vlm_lit.data.answers.prompt_windows import prompt_windows
+from vlm_lit.data.rows.collate import PromptCollator
+from vlm_lit.data.rows.encoder_choice import encoder_of
+from vlm_lit.data.rows.encoding import ConversationEncoder
+from vlm_lit.data.rows.over_length import OverLengthPolicy
+from vlm_lit.errors import RecordError
+from vlm_lit.schema import PromptWindow
 
 KEYS = ["a", "a", "a", "b", "b", None, None, "c", "c", "c", "c", "c", "a"]
 

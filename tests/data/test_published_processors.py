@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import tiny_models
-from tiny_families.catalogue import TINY
 from tokenizers import Regex, Tokenizer, pre_tokenizers
 from transformers import AutoTokenizer
 
-from vlm_lit.data.processors import load_processor
+from tests.support import tiny_models
+from tests.support.tiny_families.catalogue import TINY
+from vlm_lit.data.checkpoint.processors import load_processor
 
 
 @pytest.fixture

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from vlm_lit.data.conversations import to_conversation
-from vlm_lit.schema import IMAGE, Conversation, Record, RecordError
+from vlm_lit.data.conversations.conversations import to_conversation
+from vlm_lit.errors import RecordError
+from vlm_lit.schema import IMAGE, Conversation, Record
 
 ROOT = Path("/set")
 Fields = dict[str, Any]

@@ -10,11 +10,12 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from vlm_lit.data.conversations import to_conversation
-from vlm_lit.data.findings import Findings, numbered_repeats
-from vlm_lit.data.record_keys import HARMLESS
-from vlm_lit.data.sources import ConversationDataset, SourceSettings, open_source
-from vlm_lit.schema import Conversation, ImageSlot, Record, RecordError
+from vlm_lit.data.conversations.conversations import to_conversation
+from vlm_lit.data.conversations.record_keys import HARMLESS
+from vlm_lit.data.records.findings import Findings, numbered_repeats
+from vlm_lit.data.records.sources import ConversationDataset, SourceSettings, open_source
+from vlm_lit.errors import RecordError
+from vlm_lit.schema import Conversation, ImageSlot, Record
 
 Fields = dict[str, Any]
 TALK = {"messages": [{"role": "user", "content": "What?"}, {"role": "assistant", "content": "a box"}]}

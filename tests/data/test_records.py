@@ -15,12 +15,13 @@ import datasets
 import pytest
 from PIL import Image
 
-from vlm_lit.data.conversations import to_conversation
-from vlm_lit.data.images import load_images
-from vlm_lit.data.naming import Naming
-from vlm_lit.data.record_sequences import ArrowRecords
-from vlm_lit.data.records import read_records, stream_records
-from vlm_lit.schema import ConfigError, Record, RecordError
+from vlm_lit.data.conversations.conversations import to_conversation
+from vlm_lit.data.images.images import load_images
+from vlm_lit.data.records.naming import Naming
+from vlm_lit.data.records.record_sequences import ArrowRecords
+from vlm_lit.data.records.records import read_records, stream_records
+from vlm_lit.errors import ConfigError, RecordError
+from vlm_lit.schema import Record
 
 N = 5
 
@@ -386,7 +387,7 @@ def test_a_limit_is_positive(tmp_path: Path, limit: int) -> None:
 
 
 def test_nothing_heavy_is_imported_before_it_is_needed() -> None:
-    program = "import sys, vlm_lit.data.records, vlm_lit.data.conversations; print(*sys.modules)"
+    program = "import sys, vlm_lit.data.records.records, vlm_lit.data.conversations.conversations; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
     assert not {"torch", "transformers", "datasets", "PIL", "numpy"} & set(loaded)
 

@@ -7,15 +7,16 @@ from typing import Any
 
 import pytest
 import torch
-from family_cases import runs
-from talks import TALKS, answer, talk
-from tiny_families.catalogue import TINY
 
-from vlm_lit.data.encoder_choice import encoder_of
-from vlm_lit.data.encoding import Encoder
-from vlm_lit.data.images import load_images
-from vlm_lit.data.packing import packed
-from vlm_lit.schema import IGNORE_INDEX, Conversation, RecordError
+from tests.support.family_cases import runs
+from tests.support.talks import TALKS, answer, talk
+from tests.support.tiny_families.catalogue import TINY
+from vlm_lit.data.images.images import load_images
+from vlm_lit.data.rows.encoder_choice import encoder_of
+from vlm_lit.data.rows.encoding import Encoder
+from vlm_lit.data.rows.packing import packed
+from vlm_lit.errors import RecordError
+from vlm_lit.schema import IGNORE_INDEX, Conversation
 
 FAMILIES = [name for name in TINY if name != "paligemma"]
 REFUSED = {

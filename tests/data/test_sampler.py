@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vlm_lit.data.sampler import WindowSampler, epoch_order, steps_per_epoch
-from vlm_lit.schema import ConfigError
+from vlm_lit.errors import ConfigError
 
 
 @given(n=st.integers(1, 40), window=st.integers(1, 9), passes=st.integers(1, 3), world=st.integers(1, 3))

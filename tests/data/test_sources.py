@@ -8,12 +8,13 @@ from pathlib import Path
 
 import datasets
 import pytest
-import tiny_models
 from torch.utils.data import DataLoader
 
+from tests.support import tiny_models
 from vlm_lit.cli import main
-from vlm_lit.data.sources import ConversationDataset, SourceSettings, StreamedWindows, open_source
-from vlm_lit.schema import Conversation, RecordError
+from vlm_lit.data.records.sources import ConversationDataset, SourceSettings, StreamedWindows, open_source
+from vlm_lit.errors import RecordError
+from vlm_lit.schema import Conversation
 
 Config = Callable[..., Path]
 

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vlm_lit.data.records import read_records, stream_records
-from vlm_lit.data.splits import read_split, rows_of
-from vlm_lit.schema import RecordError
+from vlm_lit.data.records.records import read_records, stream_records
+from vlm_lit.data.records.splits import read_split, rows_of
+from vlm_lit.errors import RecordError
 
 ROWS = st.just("") | st.integers(-40, 40).map(str)
 SHARES = st.just("") | st.integers(-100, 100).map("{}%".format)

@@ -6,17 +6,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import family_cases as cases
 import pytest
-import tiny_models
 import torch
-from family_cases import TINY
 from transformers.utils import is_torchvision_available
 
+from tests.support import family_cases as cases
+from tests.support import tiny_models
+from tests.support.family_cases import TINY
+from vlm_lit.data.checkpoint.processors import ImageBackend
 from vlm_lit.data.distinct_images import look_at
-from vlm_lit.data.images import load_images
-from vlm_lit.data.processors import ImageBackend
-from vlm_lit.data.stored_images import StoredImage, features_of
+from vlm_lit.data.features.stored_images import StoredImage, features_of
+from vlm_lit.data.images.images import load_images
 from vlm_lit.schema import IMAGE, Batch, Conversation, ImageRef, Turn
 
 BACKENDS: list[Any] = ["pil"]

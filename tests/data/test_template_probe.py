@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import pytest
-import tiny_models
-from talks import answer, system, talk, user
-from tiny_families.catalogue import TINY
 
-from vlm_lit.data.encoder_choice import encoder_of, template_notes
-from vlm_lit.data.masking import Transcript
-from vlm_lit.data.template_probe import TemplateFacts, template_facts
-from vlm_lit.schema import IMAGE, ConfigError, Conversation, ImageRef, RecordError, Turn
+from tests.support import tiny_models
+from tests.support.talks import answer, system, talk, user
+from tests.support.tiny_families.catalogue import TINY
+from vlm_lit.data.checkpoint.template_probe import TemplateFacts, template_facts
+from vlm_lit.data.rows.encoder_choice import encoder_of, template_notes
+from vlm_lit.data.rows.masking import Transcript
+from vlm_lit.errors import ConfigError, RecordError
+from vlm_lit.schema import IMAGE, Conversation, ImageRef, Turn
 
 BODY = "{% for c in m['content'] %}{{ '<image>' if c['type'] == 'image' else c['text'] }}{% endfor %}"
 TURN = "{{ m['role'] }}: " + BODY + "</s>"

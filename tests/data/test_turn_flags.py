@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from vlm_lit.data.conversations import to_conversation
-from vlm_lit.schema import Conversation, Record, RecordError
+from vlm_lit.data.conversations.conversations import to_conversation
+from vlm_lit.errors import RecordError
+from vlm_lit.schema import Conversation, Record
 
 
 def read(fields: dict[str, Any], **options: Any) -> Conversation:

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from vlm_lit.data.written_lists import with_lists
-from vlm_lit.schema import Record, RecordError
+from vlm_lit.data.records.written_lists import with_lists
+from vlm_lit.errors import RecordError
+from vlm_lit.schema import Record
 
 
 def read(text: object) -> object:

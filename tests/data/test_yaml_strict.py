@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import yaml
 
-from vlm_lit.data.yaml_strict import StrictLoader, loading_problem
+from vlm_lit.files.strict_yaml import StrictLoader, loading_problem
 
 
 @pytest.mark.parametrize(("text", "value"), [

@@ -7,12 +7,12 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
-import family_cases as cases
 import pytest
-import tiny_models
-from family_cases import TINY, TinyFamily
 
-from vlm_lit.data.encoding import ConversationEncoder
+from tests.support import family_cases as cases
+from tests.support import tiny_models
+from tests.support.family_cases import TINY, TinyFamily
+from vlm_lit.data.rows.encoding import ConversationEncoder
 from vlm_lit.schema import IMAGE, Batch, Conversation, ImageRef, Part, Turn
 
 EACH = 84

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from checks import CHECKS
-from family_table import Note
-from tiny_families.catalogue import TINY
 
+from tests.support.family_checks.checks import CHECKS
+from tests.support.family_table import Note
+from tests.support.tiny_families.catalogue import TINY
 from vlm_lit.models.families import FAMILIES
 
 

@@ -12,10 +12,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from vlm_lit.errors import VlmLitError
 from vlm_lit.metrics.accumulators import ItemMetric, stable_code
 from vlm_lit.metrics.catalogue import metric as metric_named
 from vlm_lit.metrics.rules import Answer, Counts, Rule
-from vlm_lit.schema import VlmLitError
 
 
 @dataclass(frozen=True)

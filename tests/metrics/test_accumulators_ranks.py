@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import torch.distributed as dist
 
+from vlm_lit.errors import VlmLitError
 from vlm_lit.metrics.catalogue import metric as metric_named
-from vlm_lit.schema import VlmLitError
 
 WORLD_SIZE = 2
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vlm_lit.errors import ConfigError, VlmLitError
 from vlm_lit.metrics.anls import ANLS, anls_score, levenshtein
-from vlm_lit.schema import ConfigError, VlmLitError
 
 LETTERS = st.text(alphabet="ab ", max_size=7)
 

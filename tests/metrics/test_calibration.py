@@ -8,8 +8,8 @@ import pytest
 import torch
 from torchmetrics.functional.classification import binary_calibration_error
 
+from vlm_lit.errors import VlmLitError
 from vlm_lit.metrics.calibration import BINS, expected_calibration_error, reliability
-from vlm_lit.schema import VlmLitError
 
 
 def test_a_hand_worked_example() -> None:

@@ -7,9 +7,9 @@ import sys
 
 import pytest
 
+from vlm_lit.errors import ConfigError
 from vlm_lit.metrics.accumulators import ItemMetric
 from vlm_lit.metrics.catalogue import RULES, MetricSettings, metric, rule
-from vlm_lit.schema import ConfigError
 
 NAMES = {
     *("vqa_v2", "textvqa", "chartqa_relaxed", "anls", "pope", "gqa", "multiple_choice", "mmmu"),

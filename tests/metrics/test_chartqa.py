@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vlm_lit.errors import ConfigError, VlmLitError
 from vlm_lit.metrics.chartqa import ChartQARelaxedAccuracy, chartqa_score
-from vlm_lit.schema import ConfigError, VlmLitError
 
 
 @pytest.mark.parametrize(

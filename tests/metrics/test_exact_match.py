@@ -2,9 +2,9 @@
 
 import pytest
 
+from vlm_lit.errors import VlmLitError
 from vlm_lit.metrics.accumulators import ItemMetric
 from vlm_lit.metrics.string_match import ExactMatch, exact_match
-from vlm_lit.schema import VlmLitError
 
 
 def test_every_character_counts_by_default() -> None:

@@ -2,9 +2,9 @@
 
 import pytest
 
+from vlm_lit.errors import ConfigError, VlmLitError
 from vlm_lit.metrics.accumulators import ItemMetric
 from vlm_lit.metrics.gqa import GQAAccuracy, gqa_score
-from vlm_lit.schema import ConfigError, VlmLitError
 
 
 def test_every_character_counts() -> None:

@@ -2,11 +2,11 @@
 
 import pytest
 
+from vlm_lit.errors import ConfigError, VlmLitError
 from vlm_lit.metrics.accumulators import ItemMetric
 from vlm_lit.metrics.mmmu import DISCIPLINES, MMMUAccuracy
 from vlm_lit.metrics.open_answers import open_answer_score
 from vlm_lit.metrics.rules import Answer
-from vlm_lit.schema import ConfigError, VlmLitError
 
 
 @pytest.mark.parametrize(

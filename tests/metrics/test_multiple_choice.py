@@ -2,10 +2,10 @@
 
 import pytest
 
+from vlm_lit.errors import ConfigError, VlmLitError
 from vlm_lit.metrics.accumulators import ItemMetric
 from vlm_lit.metrics.multiple_choice import MultipleChoiceAccuracy, extracted_letter
 from vlm_lit.metrics.rules import Answer
-from vlm_lit.schema import ConfigError, VlmLitError
 
 COLOURS = ["red", "green", "blue", "dark red"]
 

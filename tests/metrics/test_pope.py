@@ -2,9 +2,9 @@
 
 import pytest
 
+from vlm_lit.errors import ConfigError, VlmLitError
 from vlm_lit.metrics.accumulators import ItemMetric
 from vlm_lit.metrics.pope import POPE, Parser, pope_answer
-from vlm_lit.schema import ConfigError, VlmLitError
 
 
 @pytest.mark.parametrize(

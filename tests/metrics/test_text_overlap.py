@@ -5,12 +5,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torchmetrics.functional.text import bleu_score, rouge_score
 
+from vlm_lit.errors import ConfigError, VlmLitError
 from vlm_lit.metrics.accumulators import ItemMetric
 from vlm_lit.metrics.answer_length import AnswerLength
 from vlm_lit.metrics.bleu import BLEU
 from vlm_lit.metrics.rouge import RougeL, rouge_l_f1
 from vlm_lit.metrics.rules import Answer, Rule
-from vlm_lit.schema import ConfigError, VlmLitError
 
 SENTENCES = st.lists(st.sampled_from(["a", "cat", "Cat", "sat.", "on", "mat", "-"]), max_size=9).map(" ".join)
 CORPUS = st.lists(st.tuples(SENTENCES, st.lists(SENTENCES, min_size=1, max_size=3)), min_size=1, max_size=4)

@@ -2,8 +2,8 @@
 
 import pytest
 
+from vlm_lit.errors import ConfigError, VlmLitError
 from vlm_lit.metrics.textvqa import TextVQAAccuracy, textvqa_score
-from vlm_lit.schema import ConfigError, VlmLitError
 
 
 @pytest.mark.parametrize(("matches", "expected"), [(0, 0.0), (1, 0.3), (2, 0.6), (3, 0.9), (4, 1.0), (10, 1.0)])

@@ -2,11 +2,11 @@
 
 import pytest
 
+from vlm_lit.errors import VlmLitError
 from vlm_lit.metrics.accumulators import ItemMetric
 from vlm_lit.metrics.aokvqa import AOKVQAAccuracy, aokvqa_score
 from vlm_lit.metrics.rules import Answer
 from vlm_lit.metrics.vizwiz import VizWizAccuracy, vizwiz_score
-from vlm_lit.schema import VlmLitError
 
 
 def ten(matches: int, answer: str = "red") -> list[str]:

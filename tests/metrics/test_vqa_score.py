@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vlm_lit.errors import ConfigError, VlmLitError
 from vlm_lit.metrics.accumulators import ItemMetric
 from vlm_lit.metrics.vqa_accuracy import Aggregation, Normalize, VQAAccuracy, vqa_score
-from vlm_lit.schema import ConfigError, VlmLitError
 
 ANSWERS = st.sampled_from(["yes", "Yes", "yes.", "no", "2", "two", "a dog", "dog"])
 

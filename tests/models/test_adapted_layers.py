@@ -5,19 +5,19 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import family_cases as cases
 import pytest
 import torch
-from family_cases import TINY, TinyFamily
-from loaded import FP32, adapted, settings
 from peft import PeftModel
 from transformers import AutoModelForImageTextToText
 
+from tests.support import family_cases as cases
+from tests.support.family_cases import TINY, TinyFamily
+from tests.support.loaded import FP32, adapted, settings
+from vlm_lit.errors import ConfigError
 from vlm_lit.models.adapter_state import load_adapter, save_adapter, trainable_state
 from vlm_lit.models.adapters import LoraSettings
 from vlm_lit.models.families import FAMILIES, Family
 from vlm_lit.models.parts import PartSettings, parts_table
-from vlm_lit.schema import ConfigError
 
 EVERY = pytest.mark.parametrize("tiny", TINY.values(), ids=TINY)
 PLAIN = settings(language_model=PartSettings(precision="fp32", training="lora"))

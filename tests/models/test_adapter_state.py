@@ -4,18 +4,18 @@ import json
 from pathlib import Path
 
 import pytest
-import tiny_models
 import torch
-from loaded import FP32, QUANTIZATION, adapted, settings
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoModelForImageTextToText
 
+from tests.support import tiny_models
+from tests.support.loaded import FP32, QUANTIZATION, adapted, settings
+from vlm_lit.errors import ConfigError
 from vlm_lit.models.adapter_state import WEIGHTS, load_adapter, save_adapter, trainable_state
 from vlm_lit.models.loading import load_base
 from vlm_lit.models.parts import PartSettings
-from vlm_lit.schema import ConfigError
 
 
 def inputs() -> dict[str, Tensor]:

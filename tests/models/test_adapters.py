@@ -4,14 +4,14 @@ import re
 from pathlib import Path
 
 import pytest
-import tiny_models
 import torch
-from loaded import FP32, adapted, settings
 
+from tests.support import tiny_models
+from tests.support.loaded import FP32, adapted, settings
+from vlm_lit.errors import ConfigError
 from vlm_lit.models.adapters import LoraSettings, target_pattern
 from vlm_lit.models.families import FAMILIES, owner_of
 from vlm_lit.models.parts import PartSettings
-from vlm_lit.schema import ConfigError
 
 LLAVA = FAMILIES["llava"]
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from vlm_lit.models.agreement import compare, text_logits
-from vlm_lit.schema import ConfigError
+from vlm_lit.errors import ConfigError
+from vlm_lit.models.merge.agreement import compare, text_logits
 
 IMAGE_TOKEN = 9
 

@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
-import family_cases as cases
 import pytest
 import torch
-from tiny_families.catalogue import save
 
-from vlm_lit.data.collate import WindowCollator
-from vlm_lit.data.over_length import OverLengthPolicy
+from tests.support import family_cases as cases
+from tests.support.tiny_families.catalogue import save
+from vlm_lit.data.rows.collate import WindowCollator
+from vlm_lit.data.rows.over_length import OverLengthPolicy
 from vlm_lit.models.attention import unpackable
 from vlm_lit.models.families import FAMILIES
 from vlm_lit.schema import StepWindow

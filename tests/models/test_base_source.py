@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file, save_file
 
+from vlm_lit.errors import ConfigError
 from vlm_lit.models.adapter_state import base_identity
-from vlm_lit.models.base_source import find_base
-from vlm_lit.schema import ConfigError
+from vlm_lit.models.merge.base_source import find_base
 
 COMMIT, OTHER = "a" * 40, "b" * 40
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import family_cases as cases
 import pytest
 import torch
 from torch import Tensor
 
-from vlm_lit.data.candidates import candidate_tokens
+from tests.support import family_cases as cases
+from vlm_lit.data.answers.candidates import candidate_tokens
 from vlm_lit.models import closed_set
 from vlm_lit.models.closed_set import closed_set_scores
 from vlm_lit.models.families import FAMILIES

@@ -5,15 +5,15 @@ That every path of every family leads somewhere is among the checks in `tests/fa
 
 from pathlib import Path
 
-import family_cases as cases
 import pytest
-from tiny_families.catalogue import TINY, save
 
+from tests.support import family_cases as cases
+from tests.support.tiny_families.catalogue import TINY, save
 from vlm_lit.commands.lightning import VlmLitCLI
+from vlm_lit.errors import ConfigError
 from vlm_lit.models.adapters import LoraSettings, modules_in_full, target_pattern
 from vlm_lit.models.families import FAMILIES, REFUSED, Family, family_of, names_of, owner_of
 from vlm_lit.models.parts import PartSettings, PartsSettings
-from vlm_lit.schema import ConfigError
 
 NESTED = Family(
     vision_tower=("model.visual",),

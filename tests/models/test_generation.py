@@ -1,8 +1,8 @@
 """Is a batch answered as its rows are answered one at a time?"""
 
-import tiny_models
 import torch
 
+from tests.support import tiny_models
 from vlm_lit.models.generation import StopTokens, cut_at_end, generate
 
 

@@ -1,11 +1,11 @@
 """Are the logits those of the model's own forward pass, a cap on them included?"""
 
-import family_cases as cases
 import pytest
 import torch
-from tiny_families.catalogue import TINY
 
-from vlm_lit.data.encoder_choice import encoder_of
+from tests.support import family_cases as cases
+from tests.support.tiny_families.catalogue import TINY
+from vlm_lit.data.rows.encoder_choice import encoder_of
 from vlm_lit.models.head import head_logits
 
 

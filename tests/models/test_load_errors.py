@@ -7,16 +7,15 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 
-import loaded
 import pytest
-import tiny_models
 import torch
 from huggingface_hub.utils._http import get_session, hf_raise_for_status
 from safetensors.torch import load_file
 
+from tests.support import loaded, tiny_models
+from vlm_lit.errors import ConfigError
 from vlm_lit.models.load_errors import why
 from vlm_lit.models.loading import load_base, load_config
-from vlm_lit.schema import ConfigError
 
 
 @pytest.fixture

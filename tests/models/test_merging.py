@@ -6,17 +6,18 @@ from pathlib import Path
 
 import pytest
 import torch
-from loaded import adapted, settings
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
-from tiny_families.catalogue import TINY, save
 from torch import Tensor, nn
 
+from tests.support.loaded import adapted, settings
+from tests.support.tiny_families.catalogue import TINY, save
 from vlm_lit.commands.merge_run import probe
-from vlm_lit.data.processors import load_processor
+from vlm_lit.data.checkpoint.processors import load_processor
+from vlm_lit.errors import ConfigError
 from vlm_lit.models.adapter_state import WEIGHTS, base_identity, save_adapter
-from vlm_lit.models.agreement import compare, text_logits
-from vlm_lit.models.merging import (
+from vlm_lit.models.merge.agreement import compare, text_logits
+from vlm_lit.models.merge.merging import (
     image_token,
     load_model,
     load_tuned,
@@ -27,7 +28,6 @@ from vlm_lit.models.merging import (
     with_dtype,
 )
 from vlm_lit.models.parts import PartSettings
-from vlm_lit.schema import ConfigError
 
 BF16 = torch.bfloat16
 LORA_EVERYWHERE = PartSettings(precision="fp32", training="lora")

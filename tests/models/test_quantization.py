@@ -4,16 +4,16 @@ from pathlib import Path
 
 import bitsandbytes as bnb
 import pytest
-import tiny_models
 import torch
-from loaded import FP32, QUANTIZATION, settings
 from transformers import AutoModelForImageTextToText, BitsAndBytesConfig
 
+from tests.support import tiny_models
+from tests.support.loaded import FP32, QUANTIZATION, settings
+from vlm_lit.errors import ConfigError
 from vlm_lit.models.families import FAMILIES
 from vlm_lit.models.loading import load_base
 from vlm_lit.models.parts import PartSettings
 from vlm_lit.models.quantization import check_quantized, quantization_config, quantized_modules
-from vlm_lit.schema import ConfigError
 
 LLAVA = FAMILIES["llava"]
 

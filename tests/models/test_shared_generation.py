@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import family_cases as cases
 import pytest
 import torch
 from torch import nn
 from transformers import AutoModelForImageTextToText
 
+from tests.support import family_cases as cases
 from vlm_lit.models.families import FAMILIES
 from vlm_lit.models.generation import StopTokens, generate
 from vlm_lit.models.packed_rows import read

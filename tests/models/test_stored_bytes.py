@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from loaded import FP32, settings
-from tiny_families.catalogue import TINY
 from torch import nn
 
+from tests.support.loaded import FP32, settings
+from tests.support.tiny_families.catalogue import TINY
+from vlm_lit.errors import ConfigError
 from vlm_lit.models.adapters import LoraSettings, adapt
 from vlm_lit.models.families import Family
 from vlm_lit.models.loading import load_base, load_config
@@ -17,7 +18,6 @@ from vlm_lit.models.parts import PartSettings, PartsSettings
 from vlm_lit.models.quantization import QuantizationSettings
 from vlm_lit.models.shapes import fake_mode, hollow, shaped_base
 from vlm_lit.models.stored_bytes import Holding, holdings
-from vlm_lit.schema import ConfigError
 
 BF16 = PartSettings(precision="bf16")
 FULL = PartSettings(training="full")

@@ -6,19 +6,19 @@ from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
-import family_cases as cases
 import pytest
-import stored
-import tiny_models
 import torch
-from family_cases import TINY
 
-from vlm_lit.data.collate import WindowCollator
-from vlm_lit.data.over_length import OverLengthPolicy
+from tests.support import family_cases as cases
+from tests.support import stored, tiny_models
+from tests.support.family_cases import TINY
+from vlm_lit.data.rows.collate import WindowCollator
+from vlm_lit.data.rows.over_length import OverLengthPolicy
+from vlm_lit.errors import ConfigError
 from vlm_lit.models.families import FAMILIES
 from vlm_lit.models.parts import PartSettings, PartsSettings
 from vlm_lit.models.vision_features import check_cacheable, tower_identity
-from vlm_lit.schema import Batch, ConfigError, Conversation, ImageRef, StepWindow
+from vlm_lit.schema import Batch, Conversation, ImageRef, StepWindow
 from vlm_lit.training.supervised import SupervisedModule
 
 

@@ -1,10 +1,10 @@
 """Is the loss on supervised positions alone the loss that the whole vocabulary over the whole row would give?"""
 
 import pytest
-import tiny_models
 import torch
 from torch import Tensor, nn
 
+from tests.support import tiny_models
 from vlm_lit.objectives.cross_entropy import supervised_cross_entropy
 from vlm_lit.schema import IGNORE_INDEX, Batch
 

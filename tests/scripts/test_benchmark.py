@@ -3,16 +3,9 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-
-import pytest
-import torch
-from transformers import AutoModelForImageTextToText
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "scripts" / "benchmark"))
 
 import against_trl
 import gpu_check
@@ -20,19 +13,22 @@ import gpu_shapes
 import ours
 import plots
 import provenance
+import pytest
 import shapes
 import studies
+import torch
 import workloads
 from gpu_split import Split
 from measuring import Measured
+from transformers import AutoModelForImageTextToText
 from workloads import Workload
 
-from vlm_lit.data.conversations import to_conversation
-from vlm_lit.data.encoding import Encoder
-from vlm_lit.data.images import load_images
-from vlm_lit.data.masking import Transcript
-from vlm_lit.data.processors import load_processor
-from vlm_lit.data.records import read_records
+from vlm_lit.data.checkpoint.processors import load_processor
+from vlm_lit.data.conversations.conversations import to_conversation
+from vlm_lit.data.images.images import load_images
+from vlm_lit.data.records.records import read_records
+from vlm_lit.data.rows.encoding import Encoder
+from vlm_lit.data.rows.masking import Transcript
 from vlm_lit.models.families import FAMILIES
 from vlm_lit.schema import IGNORE_INDEX, Batch
 

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 
 import datasets
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
-
 from chart_questions import Chart, ask, shown
 from chart_tables import BARS, GROUPS, LINES, PIES, Table
 from draw_charts import charts, tables_of_splits, write
 
-from vlm_lit.data.conversations import to_conversation
-from vlm_lit.data.images import load_images
-from vlm_lit.data.records import read_records
+from vlm_lit.data.conversations.conversations import to_conversation
+from vlm_lit.data.images.images import load_images
+from vlm_lit.data.records.records import read_records
 from vlm_lit.schema import Conversation
 
 EVERY = (*BARS, *GROUPS, *LINES, *PIES)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
@@ -10,15 +9,12 @@ from random import Random
 import datasets
 import pytest
 import yaml
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
-
 from draw_products import KINDS, item, items, write_messages, write_parquet
 from product_pictures import COLOURS, PATTERNS, SHAPES
 
-from vlm_lit.data.conversations import to_conversation
-from vlm_lit.data.images import load_image, load_images, to_image_ref
-from vlm_lit.data.records import read_records
+from vlm_lit.data.conversations.conversations import to_conversation
+from vlm_lit.data.images.images import load_image, load_images, to_image_ref
+from vlm_lit.data.records.records import read_records
 from vlm_lit.schema import Conversation
 
 CONFIG = Path(__file__).parents[2] / "configs" / "data" / "product_descriptions.yaml"

@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
-import tiny_models
 import torch
+from llava15_stage1 import main
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from torch import Tensor, nn
 from transformers import (
@@ -19,9 +19,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
-
-from llava15_stage1 import main
+from tests.support import tiny_models
 
 CONFIG = tiny_models.llava_config(tiny_models.llava_processor())
 

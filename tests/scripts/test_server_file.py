@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
-from run_files import row, write_run
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
-
 from server_file import main
+
+from tests.support.run_files import row, write_run
 
 
 def arguments(folder: Path, output: Path) -> list[str]:

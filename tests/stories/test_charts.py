@@ -9,15 +9,16 @@ from pathlib import Path
 
 import datasets
 import pytest
-from steps import CONFIGS, ON_A_CPU, answers, results, story, typed
 from transformers import AutoModelForImageTextToText
+
+from tests.support.steps import CONFIGS, ON_A_CPU, answers, results, story, typed
 
 
 @pytest.fixture(scope="module")
 def charts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Charts drawn by the script, as a user would have it draw them."""
     folder = tmp_path_factory.mktemp("charts") / "charts"
-    script = CONFIGS.parent / "scripts" / "draw_charts.py"
+    script = CONFIGS.parent / "scripts" / "charts" / "draw_charts.py"
     subprocess.run([sys.executable, script, "--output", folder, "--images", "12", "--seed", "1"], check=True)
     return folder
 

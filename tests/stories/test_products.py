@@ -8,14 +8,15 @@ from pathlib import Path
 
 import pytest
 import yaml
-from steps import CONFIGS, answers, results, story
+
+from tests.support.steps import CONFIGS, answers, results, story
 
 
 @pytest.fixture(scope="module")
 def products(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Products drawn by the script, in the hub's columns and as chat messages."""
     folder = tmp_path_factory.mktemp("products") / "products"
-    script = CONFIGS.parent / "scripts" / "draw_products.py"
+    script = CONFIGS.parent / "scripts" / "products" / "draw_products.py"
     subprocess.run([sys.executable, script, "--output", folder, "--items", "40", "--seed", "1"], check=True)
     return folder
 

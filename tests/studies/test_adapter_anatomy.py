@@ -15,17 +15,17 @@ from peft import PeftModel
 from peft.tuners.lora import LoraLayer
 from PIL import Image
 from safetensors.torch import save_file
-from tiny_models import save_llava
 from torch import Tensor
 from transformers import AutoModelForImageTextToText
 
+from tests.support.tiny_models import save_llava
+from vlm_lit.errors import VlmLitError
 from vlm_lit.models.adapter_state import save_adapter
 from vlm_lit.models.adapters import LoraSettings, adapt
 from vlm_lit.models.families import FAMILIES
 from vlm_lit.models.parts import PartSettings, PartsSettings
-from vlm_lit.schema import VlmLitError
-from vlm_lit.studies.adapter_anatomy import adapter_anatomy, singular_values
-from vlm_lit.studies.adapter_anatomy_plots import anatomy_plots
+from vlm_lit.studies.page_parts.adapter_anatomy_plots import anatomy_plots
+from vlm_lit.studies.run_files.adapter_anatomy import adapter_anatomy, singular_values
 
 LAYER = "model.language_model.layers.{}.self_attn.{}"
 SETTINGS = {

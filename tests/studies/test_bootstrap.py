@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from vlm_lit.studies.bootstrap import Floats, bootstrap, cluster_sums, mean_difference_bootstrap
+from vlm_lit.studies.estimates.bootstrap import Floats, bootstrap, cluster_sums, mean_difference_bootstrap
 
 
 def test_one_item_an_image_is_scipys_percentile_bootstrap() -> None:
@@ -66,7 +66,7 @@ def test_the_seed_decides() -> None:
 
 
 def test_drawing_in_parts_leaves_nothing_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vlm_lit.studies.bootstrap._AT_ONCE", 90)
+    monkeypatch.setattr("vlm_lit.studies.estimates.bootstrap._AT_ONCE", 90)
     seen: list[int] = []
 
     def mean(

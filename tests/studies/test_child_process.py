@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from vlm_lit.studies.child_process import run_child, run_children
-from vlm_lit.studies.file_lock import FileLock
+from vlm_lit.studies.running.child_process import run_child, run_children
+from vlm_lit.studies.running.file_lock import FileLock
 
 PYTHON = [sys.executable, "-S", "-c"]
 
@@ -74,8 +74,8 @@ def test_a_child_is_killed_when_the_call_is_left(tmp_path: Path) -> None:
 PARENT = """
 import sys
 from pathlib import Path
-from vlm_lit.studies.child_process import run_child
-from vlm_lit.studies.file_lock import FileLock
+from vlm_lit.studies.running.child_process import run_child
+from vlm_lit.studies.running.file_lock import FileLock
 lock = FileLock(Path(sys.argv[2]))
 lock.acquire(wait=True)
 run_child(sys.argv[3:], Path(sys.argv[1]), on_tick=lambda: None, keep=[lock.descriptor])

@@ -8,17 +8,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from run_files import row, rows, write_run, write_scores
 from scipy import stats
 
-from vlm_lit.studies.alignment import align
-from vlm_lit.studies.comparison import Comparison, Method, compare
-from vlm_lit.studies.headline import headline
-from vlm_lit.studies.notes import notes
-from vlm_lit.studies.significance import holm
-from vlm_lit.studies.statistics import mean_interval, paired_difference
-from vlm_lit.studies.systems import open_systems
-from vlm_lit.studies.wording import points
+from tests.support.run_files import row, rows, write_run, write_scores
+from vlm_lit.studies.comparing.alignment import align
+from vlm_lit.studies.comparing.comparison import Comparison, Method, compare
+from vlm_lit.studies.comparing.headline import headline
+from vlm_lit.studies.comparing.notes import notes
+from vlm_lit.studies.estimates.significance import holm
+from vlm_lit.studies.estimates.statistics import mean_interval, paired_difference
+from vlm_lit.studies.page_parts.wording import points
+from vlm_lit.studies.run_files.systems import open_systems
 
 BASE = [0, 0, 0, 1, 0, 0.3, 0, 1, 0, 0]
 TUNED = [1, 0, 1, 1, 0.9, 1, 1, 1, 1, 0.6]

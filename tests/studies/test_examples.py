@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from run_files import row, write_image, write_run
 
-from vlm_lit.studies.alignment import align
-from vlm_lit.studies.comparison import Method, compare
-from vlm_lit.studies.examples import Selection, selections
-from vlm_lit.studies.marked_text import marked
-from vlm_lit.studies.pictures import LONG_SIDE, picture
-from vlm_lit.studies.systems import open_systems
+from tests.support.run_files import row, write_image, write_run
+from vlm_lit.studies.comparing.alignment import align
+from vlm_lit.studies.comparing.comparison import Method, compare
+from vlm_lit.studies.comparing.examples import Selection, selections
+from vlm_lit.studies.page_parts.marked_text import marked
+from vlm_lit.studies.page_parts.pictures import LONG_SIDE, picture
+from vlm_lit.studies.run_files.systems import open_systems
 
 
 def chosen(folder: Path, n: int, *runs: list[dict[str, object]]) -> dict[str, Selection]:

@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from run_files import row, rows, write_run
 
-from vlm_lit.studies.alignment import align
-from vlm_lit.studies.comparison import Comparison, Method, compare
-from vlm_lit.studies.comparison_text import as_text
-from vlm_lit.studies.exports import as_csv, as_json, as_latex, as_markdown
-from vlm_lit.studies.systems import open_systems
+from tests.support.run_files import row, rows, write_run
+from vlm_lit.studies.comparing.alignment import align
+from vlm_lit.studies.comparing.comparison import Comparison, Method, compare
+from vlm_lit.studies.comparing.comparison_text import as_text
+from vlm_lit.studies.comparing.exports import as_csv, as_json, as_latex, as_markdown
+from vlm_lit.studies.run_files.systems import open_systems
 
 A, B = [1, 0, 0.3, 1, 0, 1, 1, 0], [0, 0, 1, 1, 1, 1, 1, 1]
 

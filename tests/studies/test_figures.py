@@ -8,8 +8,8 @@ import pytest
 from vlm_lit.metrics.catalogue import rule
 from vlm_lit.metrics.rules import Answer, judged
 from vlm_lit.schema import Prediction
-from vlm_lit.studies.figures import figure_differences
-from vlm_lit.studies.systems import System
+from vlm_lit.studies.comparing.figures import figure_differences
+from vlm_lit.studies.run_files.systems import System
 
 TRUTH = ["yes", "no", "yes", "yes", "no", "no", "yes", "no"] * 5
 FIRST = ["yes", "no", "no", "yes", "yes", "no", "yes", "no"] * 5

@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from small_studies import write_study
 
-from vlm_lit.schema import ConfigError
-from vlm_lit.studies.cell_record import CellRecord, read_record, write_record
-from vlm_lit.studies.digest import digests
-from vlm_lit.studies.grid import Cell, arguments, cells
-from vlm_lit.studies.study_file import read_study
+from tests.support.small_studies import write_study
+from vlm_lit.errors import ConfigError
+from vlm_lit.studies.running.cell_record import CellRecord, read_record, write_record
+from vlm_lit.studies.running.digest import digests
+from vlm_lit.studies.running.grid import Cell, arguments, cells
+from vlm_lit.studies.running.study_file import read_study
 
 
 def test_every_combination_with_every_seed_once(tmp_path: Path) -> None:

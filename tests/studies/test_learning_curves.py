@@ -3,10 +3,9 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from event_files import write_events
-
+from tests.support.event_files import write_events
 from vlm_lit.cli import main
-from vlm_lit.studies.learning_curves import (
+from vlm_lit.studies.run_files.learning_curves import (
     Curve,
     Reached,
     band,

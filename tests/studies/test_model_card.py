@@ -6,14 +6,14 @@ import re
 from pathlib import Path
 
 import pytest
-import tiny_models
 import yaml
-from tiny_families.catalogue import save
 from transformers import AutoProcessor
 
-from vlm_lit.data.processors import load_processor, processor_identity
-from vlm_lit.schema import ConfigError
-from vlm_lit.studies.model_card import RunFiles, model_card, read_run
+from tests.support import tiny_models
+from tests.support.tiny_families.catalogue import save
+from vlm_lit.data.checkpoint.processors import load_processor, processor_identity
+from vlm_lit.errors import ConfigError
+from vlm_lit.studies.reporting.model_card import RunFiles, model_card, read_run
 
 BASE = {"model_id": "/home/me/secret/base", "weights_sha256": {"model.safetensors": "ab" * 32}}
 

@@ -3,13 +3,12 @@
 import re
 from pathlib import Path
 
-from html_page import Page
-from run_files import row, rows, write_image, write_run, write_scores
-
-from vlm_lit.studies.alignment import align
-from vlm_lit.studies.comparison import Method, compare
-from vlm_lit.studies.page import as_page
-from vlm_lit.studies.systems import open_systems
+from tests.support.html_page import Page
+from tests.support.run_files import row, rows, write_image, write_run, write_scores
+from vlm_lit.studies.comparing.alignment import align
+from vlm_lit.studies.comparing.comparison import Method, compare
+from vlm_lit.studies.comparing.page import as_page
+from vlm_lit.studies.run_files.systems import open_systems
 
 EVIL = "<script>alert(1)</script>"
 

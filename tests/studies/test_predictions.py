@@ -6,10 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
-from run_files import Row, row, write_run
 
-from vlm_lit.schema import VlmLitError
-from vlm_lit.studies.predictions import read_predictions
+from tests.support.run_files import Row, row, write_run
+from vlm_lit.errors import VlmLitError
+from vlm_lit.studies.run_files.predictions import read_predictions
 from vlm_lit.training.callbacks.run_directory import write_predictions
 
 

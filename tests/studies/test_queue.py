@@ -11,15 +11,13 @@ from pathlib import Path
 
 import optuna
 import pytest
-from quick_worker import HEARTBEAT, queue, work
-from small_studies import records, start_worker, until, write_study
 
-from vlm_lit.schema import ConfigError
-from vlm_lit.studies.queue import NoQueueError, Queue
-from vlm_lit.studies.storage import storage_url
-from vlm_lit.studies.study_file import read_study
-
-pytest_plugins = ["postgres"]
+from tests.support.quick_worker import HEARTBEAT, queue, work
+from tests.support.small_studies import records, start_worker, until, write_study
+from vlm_lit.errors import ConfigError
+from vlm_lit.studies.running.queue import NoQueueError, Queue
+from vlm_lit.studies.running.storage import storage_url
+from vlm_lit.studies.running.study_file import read_study
 
 PAUSE = {"pause": 0.15}
 

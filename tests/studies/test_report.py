@@ -6,14 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from statsmodels.stats.multitest import multipletests  # type: ignore[import-untyped]
-from study_runs import falling, open_study, write_cell
 
-from vlm_lit.schema import VlmLitError
-from vlm_lit.studies.report import Report, Setting, study_report
-from vlm_lit.studies.report_sentences import duration, findings
-from vlm_lit.studies.report_tables import costs_table
-from vlm_lit.studies.seed_statistics import seeded_mean
-from vlm_lit.studies.study_file import Study
+from tests.support.study_runs import falling, open_study, write_cell
+from vlm_lit.errors import VlmLitError
+from vlm_lit.studies.estimates.seed_statistics import seeded_mean
+from vlm_lit.studies.reporting.report import Report, Setting, study_report
+from vlm_lit.studies.reporting.report_sentences import duration, findings
+from vlm_lit.studies.reporting.report_tables import costs_table
+from vlm_lit.studies.running.study_file import Study
 
 LEVELS = ("a", "b", "c")
 

@@ -8,12 +8,12 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 
-from vlm_lit.studies.bootstrap import Floats
-from vlm_lit.studies.report_claim_words import claim_sentence
-from vlm_lit.studies.report_claims import ClaimAnswer, answer, judged
-from vlm_lit.studies.report_scores import RunKey, StudyScores
-from vlm_lit.studies.seed_statistics import SeededMean, seeded_mean
-from vlm_lit.studies.study_file import Claim
+from vlm_lit.studies.estimates.bootstrap import Floats
+from vlm_lit.studies.estimates.seed_statistics import SeededMean, seeded_mean
+from vlm_lit.studies.reporting.report_claim_words import claim_sentence
+from vlm_lit.studies.reporting.report_claims import ClaimAnswer, answer, judged
+from vlm_lit.studies.reporting.report_scores import RunKey, StudyScores
+from vlm_lit.studies.running.study_file import Claim
 
 CLUSTERS = tuple(i // 2 for i in range(12))
 SETTINGS = {f"rank={r},bits={b}": {"rank": r, "bits": b} for r, b in product(("4", "16"), ("nf4", "bf16"))}

@@ -8,15 +8,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from html_page import Page
-from study_runs import METRIC, falling, open_study, write_cell
 
-from vlm_lit.studies.report import Report, study_report
-from vlm_lit.studies.report_exports import as_csv, as_json, as_latex, as_markdown
-from vlm_lit.studies.report_page import as_page
-from vlm_lit.studies.report_plots import report_plots
-from vlm_lit.studies.report_text import as_text
-from vlm_lit.studies.study_file import Factor, Level
+from tests.support.html_page import Page
+from tests.support.study_runs import METRIC, falling, open_study, write_cell
+from vlm_lit.studies.reporting.report import Report, study_report
+from vlm_lit.studies.reporting.report_exports import as_csv, as_json, as_latex, as_markdown
+from vlm_lit.studies.reporting.report_page import as_page
+from vlm_lit.studies.reporting.report_plots import report_plots
+from vlm_lit.studies.reporting.report_text import as_text
+from vlm_lit.studies.running.study_file import Factor, Level
 
 EVIL = r"</script><img src=x onerror=alert(1)>&\_{x}%$#^~|"
 CLAIM = {

@@ -7,10 +7,10 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 from PIL import Image
-from study_runs import METRIC, falling, open_study, write_cell
 
-from vlm_lit.studies.report import Report, study_report
-from vlm_lit.studies.report_plots import MOST_SETTINGS, report_plots, shown_settings
+from tests.support.study_runs import METRIC, falling, open_study, write_cell
+from vlm_lit.studies.reporting.report import Report, study_report
+from vlm_lit.studies.reporting.report_plots import MOST_SETTINGS, report_plots, shown_settings
 
 EVERY = {f"{name}.{kind}" for name in ("learning_curves", "cost", "heat_map") for kind in ("svg", "png")}
 

@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 from safetensors import safe_open
-from study_runs import METRIC, falling, open_study, write_cell
 
+from tests.support.study_runs import METRIC, falling, open_study, write_cell
 from vlm_lit.cli import main
-from vlm_lit.schema import VlmLitError
-from vlm_lit.studies.report import study_report
-from vlm_lit.studies.report_costs import adapter_size
-from vlm_lit.studies.report_runs import read_study_runs
-from vlm_lit.studies.report_sentences import findings, limits
-from vlm_lit.studies.study_file import Study
+from vlm_lit.errors import VlmLitError
+from vlm_lit.studies.reporting.report import study_report
+from vlm_lit.studies.reporting.report_costs import adapter_size
+from vlm_lit.studies.reporting.report_runs import read_study_runs
+from vlm_lit.studies.reporting.report_sentences import findings, limits
+from vlm_lit.studies.running.study_file import Study
 
 RIGHT = [1.0, 0.0, 1.0, 1.0, 0.0, 0.0]
 

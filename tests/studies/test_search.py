@@ -7,10 +7,10 @@ from pathlib import Path
 
 import optuna
 import pytest
-from quick_worker import queue, work
-from small_studies import records, start_worker, write_study
 
-from vlm_lit.studies.study_file import read_study
+from tests.support.quick_worker import queue, work
+from tests.support.small_studies import records, start_worker, write_study
+from vlm_lit.studies.running.study_file import read_study
 
 
 def search(folder: Path, trials: int, sampler: str = "tpe", **changes: object) -> Path:

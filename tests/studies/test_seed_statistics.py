@@ -10,8 +10,8 @@ from scipy import stats
 from statsmodels.formula.api import ols  # type: ignore[import-untyped]
 from statsmodels.stats.anova import anova_lm  # type: ignore[import-untyped]
 
-from vlm_lit.studies.seed_statistics import seeded_mean
-from vlm_lit.studies.statistics import mean_interval
+from vlm_lit.studies.estimates.seed_statistics import seeded_mean
+from vlm_lit.studies.estimates.statistics import mean_interval
 
 Floats = NDArray[np.float64]
 

@@ -7,10 +7,11 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from run_files import row
 
-from vlm_lit.schema import ConfigError, Prediction, VlmLitError
-from vlm_lit.studies.server_files import FORMATS, server_file
+from tests.support.run_files import row
+from vlm_lit.errors import ConfigError, VlmLitError
+from vlm_lit.schema import Prediction
+from vlm_lit.studies.run_files.server_files import FORMATS, server_file
 
 OPTIONS = "Which lamp?\nA. red\nB. dark green\nAnswer with the option's letter."
 

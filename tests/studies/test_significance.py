@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from statsmodels.stats import contingency_tables, multitest  # type: ignore[import-untyped]
 
-from vlm_lit.studies.significance import Tally, correlation, holm, holm_levels, mcnemar, tally
+from vlm_lit.studies.estimates.significance import Tally, correlation, holm, holm_levels, mcnemar, tally
 
 
 def outcomes(both: int, only_a: int, only_b: int, neither: int) -> tuple[list[float], list[float]]:

@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from vlm_lit.studies.cell import Cell
-from vlm_lit.studies.cell_record import CellRecord, Status
-from vlm_lit.studies.queue import State
-from vlm_lit.studies.standing import CellState, in_time, standing
-from vlm_lit.studies.standing import _state as state_of
+from vlm_lit.studies.running.cell import Cell
+from vlm_lit.studies.running.cell_record import CellRecord, Status
+from vlm_lit.studies.running.queue import State
+from vlm_lit.studies.running.standing import CellState, in_time, standing
+from vlm_lit.studies.running.standing import _state as state_of
 
 RECORD = CellRecord(study="s", levels={}, seed=0, digest="", status="done", started="")
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from vlm_lit.studies.statistics import mean_interval, paired_difference
+from vlm_lit.studies.estimates.statistics import mean_interval, paired_difference
 
 SCORES = st.lists(st.sampled_from([0.0, 0.3, 0.6, 0.9, 1.0]), min_size=4, max_size=20)
 

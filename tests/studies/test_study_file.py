@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
-from vlm_lit.schema import ConfigError
-from vlm_lit.studies.study_file import Claim, Published, Range, Search, read_study
+from vlm_lit.errors import ConfigError
+from vlm_lit.studies.running.study_file import Claim, Published, Range, Search, read_study
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 

@@ -4,11 +4,11 @@ import json
 from pathlib import Path
 
 import pytest
-from run_files import row, rows, write_run, write_scores
 
-from vlm_lit.schema import VlmLitError
-from vlm_lit.studies.alignment import align
-from vlm_lit.studies.systems import distinct_names, open_systems
+from tests.support.run_files import row, rows, write_run, write_scores
+from vlm_lit.errors import VlmLitError
+from vlm_lit.studies.comparing.alignment import align
+from vlm_lit.studies.run_files.systems import distinct_names, open_systems
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """Tables in Markdown and LaTeX: what cells hold stays in its cell."""
 
-from vlm_lit.studies.tables import in_csv, latex_table, markdown_table
+from vlm_lit.studies.page_parts.tables import in_csv, latex_table, markdown_table
 
 
 def test_markdown() -> None:

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-import tiny_models
 from PIL import Image
-from runs import fit, predictions, run_dir, scalars, verb
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from tests.support import tiny_models
+from tests.support.runs import fit, predictions, run_dir, scalars, verb
 from vlm_lit.curve_tags import logged_as
 from vlm_lit.metrics.calibration import expected_calibration_error, reliability
 from vlm_lit.metrics.confusion import Confusion

@@ -8,15 +8,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import family_cases as cases
 import pytest
-import tiny_models
-from runs import predictions, run_dir, verb
 
-from vlm_lit.data.candidates import candidate_tokens
+from tests.support import family_cases as cases
+from tests.support import tiny_models
+from tests.support.runs import predictions, run_dir, verb
+from vlm_lit.data.answers.candidates import candidate_tokens
+from vlm_lit.errors import ConfigError
 from vlm_lit.models.closed_set import closed_set_scores
 from vlm_lit.models.families import FAMILIES
-from vlm_lit.schema import ConfigError
 from vlm_lit.training.answering import Answering, ClosedSet
 
 Config = Callable[..., Path]

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 import torch
-from interrupted import Kill, fit_apart
-from runs import run_dir, scalars, verb
+
+from tests.support.interrupted import Kill, fit_apart
+from tests.support.runs import run_dir, scalars, verb
 
 Config = Callable[..., Path]
 

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from interrupted import start
-from runs import fit, run_dir, verb
 
-from vlm_lit.schema import ConfigError
+from tests.support.interrupted import start
+from tests.support.runs import fit, run_dir, verb
+from vlm_lit.errors import ConfigError
 from vlm_lit.training.callbacks.step_checkpoint import FOLDER, checkpoints, newest_checkpoint
 from vlm_lit.training.checkpoint_io import DurableCheckpointIO, checked_step, sweep_orphans
 

@@ -13,11 +13,12 @@ from pathlib import Path
 
 import pytest
 import torch.distributed as dist
-from runs import predictions, run_dir, verb
 
+from tests.support.runs import predictions, run_dir, verb
+from vlm_lit.errors import ConfigError
 from vlm_lit.metrics.catalogue import MetricSettings
 from vlm_lit.metrics.confusion import Confusion, confusions
-from vlm_lit.schema import ConfigError, Prediction
+from vlm_lit.schema import Prediction
 from vlm_lit.training.answering import ClosedSet
 from vlm_lit.training.evaluation import Evaluation, answer_of
 

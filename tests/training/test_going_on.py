@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from refusals import to_stderr
-from runs import checkpoint, fit, run_dir, scalars, verb
 
+from tests.support.refusals import to_stderr
+from tests.support.runs import checkpoint, fit, run_dir, scalars, verb
 from vlm_lit.cli import main
 from vlm_lit.models.adapter_state import file_sha256
 from vlm_lit.training.run_settings import number_settings

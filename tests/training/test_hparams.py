@@ -7,8 +7,6 @@ from pathlib import Path
 
 import pytest
 import yaml
-from event_files import write_events
-from runs import fit, run_dir, verb
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams.metadata import (
     EXPERIMENT_TAG,
@@ -17,6 +15,8 @@ from tensorboard.plugins.hparams.metadata import (
     parse_session_start_info_plugin_data,
 )
 
+from tests.support.event_files import write_events
+from tests.support.runs import fit, run_dir, verb
 from vlm_lit.curve_tags import logged_as, picture_tag, scalar_tag
 from vlm_lit.training.callbacks.chosen_settings import COLUMNS, chosen_settings
 from vlm_lit.training.callbacks.hparams_file import NAME, write_hparams

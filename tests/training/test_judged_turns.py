@@ -7,13 +7,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import small_data
-from runs import predictions, run_dir, verb
 
-from vlm_lit.data.judged_turns import TurnItems, judged_turn
-from vlm_lit.data.sources import ConversationDataset, SourceSettings, open_source
-from vlm_lit.schema import IMAGE, Conversation, ImageRef, RecordError, Turn
-from vlm_lit.studies.predictions import read_predictions
+from tests.support import small_data
+from tests.support.runs import predictions, run_dir, verb
+from vlm_lit.data.answers.judged_turns import TurnItems, judged_turn
+from vlm_lit.data.records.sources import ConversationDataset, SourceSettings, open_source
+from vlm_lit.errors import RecordError
+from vlm_lit.schema import IMAGE, Conversation, ImageRef, Turn
+from vlm_lit.studies.run_files.predictions import read_predictions
 
 Config = Callable[..., Path]
 
@@ -153,7 +154,7 @@ def judged_file(folder: Path) -> Path:
 
 
 def test_a_prompt_holds_the_true_turns_before_it(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from vlm_lit.data.masking import Transcript
+    from vlm_lit.data.rows.masking import Transcript
 
     seen: dict[str, str] = {}
     render = Transcript.render

@@ -7,13 +7,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import family_cases as cases
 import pytest
-import small_tables
 from PIL import Image
-from runs import run_dir, verb
 
 import vlm_lit.training.kept_pictures as kept
+from tests.support import family_cases as cases
+from tests.support import small_tables
+from tests.support.runs import run_dir, verb
 from vlm_lit.schema import Prediction
 
 

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from runs import run_dir, verb
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from vlm_lit.schema import ConfigError
+from tests.support.runs import run_dir, verb
+from vlm_lit.errors import ConfigError
 from vlm_lit.training.callbacks.answers_table import AnswersTable
 
 Config = Callable[..., Path]

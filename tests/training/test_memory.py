@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from runs import checkpoint, fit, run_dir, scalars
 from torch import Tensor
 
-from vlm_lit.schema import Batch, VlmLitError
+from tests.support.runs import checkpoint, fit, run_dir, scalars
+from vlm_lit.errors import VlmLitError
+from vlm_lit.schema import Batch
 from vlm_lit.training.memory import is_out_of_memory, most_rows
 from vlm_lit.training.supervised import SupervisedModule
 

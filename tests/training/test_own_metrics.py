@@ -8,14 +8,14 @@ from pathlib import Path
 from textwrap import dedent
 
 import pytest
-from runs import predictions, run_dir, scalars, verb
 
+from tests.support.runs import predictions, run_dir, scalars, verb
 from vlm_lit.cli import main
+from vlm_lit.errors import ConfigError
 from vlm_lit.metrics import own_rules
 from vlm_lit.metrics.accumulators import ItemMetric
 from vlm_lit.metrics.catalogue import rule
 from vlm_lit.metrics.rules import Answer
-from vlm_lit.schema import ConfigError
 
 Config = Callable[..., Path]
 

@@ -14,12 +14,13 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.strategies import FSDPStrategy
 from lightning.pytorch.tuner.tuning import Tuner
-from plain_runs import data_of, module_of, quiet_trainer
-from runs import fit, run_dir, scalars
 from torch import Tensor, nn
 
 import vlm_lit
-from vlm_lit.schema import ConfigError, StepWindow
+from tests.support.plain_runs import data_of, module_of, quiet_trainer
+from tests.support.runs import fit, run_dir, scalars
+from vlm_lit.errors import ConfigError
+from vlm_lit.schema import StepWindow
 from vlm_lit.training.trainer import check_options
 
 Config = Callable[..., Path]

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from runs import checkpoint, fit, predictions, run_dir, verb
 from transformers.utils import is_torchvision_available
 
+from tests.support.runs import checkpoint, fit, predictions, run_dir, verb
 from vlm_lit.cli import main
 
 Config = Callable[..., Path]
@@ -27,7 +27,7 @@ OTHER = {"image_backend": "torchvision", "image_processor_class": "CLIPImageProc
 @pytest.fixture(scope="module")
 def trained(tiny_llava: Path, small: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run for all tests here; they work on copies."""
-    import small_config
+    from tests.support import small_config
 
     folder = tmp_path_factory.mktemp("trained")
     fit(small_config.write(folder, tiny_llava, small))

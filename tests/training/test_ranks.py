@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from runs import predictions, scalars
 from safetensors.torch import load_file
+
+from tests.support.runs import predictions, scalars
 
 Config = Callable[..., Path]
 

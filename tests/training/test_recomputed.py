@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
-import family_cases as cases
 import pytest
 import torch
 from torch import nn
 
+from tests.support import family_cases as cases
 from vlm_lit.models.families import FAMILIES, LAYERED, LayeredPart
 from vlm_lit.models.parts import PartSettings
 from vlm_lit.training.supervised import SupervisedModule

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from runs import run_dir, verb
 
+from tests.support.runs import run_dir, verb
 from vlm_lit.training.callbacks.results_table import results_text
 
 LONG = "vqa_accuracy[normalize=always,prediction_processor=m4c]"

@@ -13,8 +13,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from interrupted import Kill, Outcome, fit_apart
-from runs import scalars
+
+from tests.support.interrupted import Kill, Outcome, fit_apart
+from tests.support.runs import scalars
 
 Config = Callable[..., Path]
 

@@ -10,8 +10,9 @@ import pytest
 import torch
 import yaml
 from PIL import Image
-from runs import checkpoint, fit, predictions, run_dir, verb
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from tests.support.runs import checkpoint, fit, predictions, run_dir, verb
 
 Config = Callable[..., Path]
 

@@ -15,9 +15,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from interrupted import Kill, Outcome, fit_apart
 
-from vlm_lit.schema import VlmLitError
+from tests.support.interrupted import Kill, Outcome, fit_apart
+from vlm_lit.errors import VlmLitError
 from vlm_lit.training.callbacks.step_checkpoint import checkpoints
 
 Config = Callable[..., Path]

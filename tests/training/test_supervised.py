@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from runs import fit, run_dir, scalars, verb
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
+from tests.support.runs import fit, run_dir, scalars, verb
 from vlm_lit.commands.lightning import VlmLitCLI
-from vlm_lit.schema import StepWindow, VlmLitError
+from vlm_lit.errors import VlmLitError
+from vlm_lit.schema import StepWindow
 from vlm_lit.training.supervised import SupervisedModule
 
 Config = Callable[..., Path]

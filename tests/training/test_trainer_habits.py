@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from runs import fit, run_dir, scalars, verb
 
+from tests.support.runs import fit, run_dir, scalars, verb
 from vlm_lit.commands.lightning import VlmLitCLI
 from vlm_lit.data.datamodule import ConversationDataModule
 from vlm_lit.training.supervised import SupervisedModule

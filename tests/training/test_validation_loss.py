@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from runs import fit, run_dir, scalars, verb
 
-from vlm_lit.data.sources import ConversationDataset
-from vlm_lit.schema import IGNORE_INDEX, raised
+from tests.support.runs import fit, run_dir, scalars, verb
+from vlm_lit.data.records.sources import ConversationDataset
+from vlm_lit.errors import raised
+from vlm_lit.schema import IGNORE_INDEX
 from vlm_lit.training.supervised import SupervisedModule
 
 Config = Callable[..., Path]

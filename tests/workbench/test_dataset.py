@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from vlm_lit.schema import VlmLitError
+from vlm_lit.errors import VlmLitError
 from vlm_lit.workbench import dataset
 from vlm_lit.workbench.drawing import draw
 from vlm_lit.workbench.world import Scene

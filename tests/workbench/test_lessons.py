@@ -1,15 +1,10 @@
 """Are the rows that the base learns from what a user's prompt will be?"""
 
-import sys
-from pathlib import Path
 from random import Random
 
 import numpy as np
 import pytest
 import torch
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
-
 from workbench_lessons import PATCH_FACTS, ROW_TOKENS, RowMaker, normalized, patch_facts, small_picture, visible
 
 from vlm_lit.workbench.base_model import IMAGE_TOKENS, build_model, build_processor, build_tokenizer

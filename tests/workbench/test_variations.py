@@ -12,7 +12,7 @@ import pytest
 from PIL import Image, ImageChops, ImageStat
 
 from vlm_lit.cli import main
-from vlm_lit.schema import VlmLitError
+from vlm_lit.errors import VlmLitError
 from vlm_lit.workbench import dataset
 from vlm_lit.workbench.drawing import draw
 from vlm_lit.workbench.looks import Look, seen

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 from vlm_lit.commands.early_check import check
 from vlm_lit.commands.options import OptionParser, whole_number
-from vlm_lit.schema import ConfigError
+from vlm_lit.errors import ConfigError
 
 if TYPE_CHECKING:
-    from vlm_lit.training.budget.report import Budget
+    from vlm_lit.preflight.budget.report import Budget
 
 _EPILOG = """Takes the config files and overrides of fit: fit --help lists them. Needs the
 checkpoint's config.json alone: no weights, no GPU, and no data where --length is given. Full fine-tuning, LoRA on a
@@ -57,7 +57,7 @@ def run(verb: str, arguments: Sequence[str]) -> int:
 def _budget(options: argparse.Namespace, of_fit: Sequence[str]) -> Budget:
     from vlm_lit.commands.unopened_run import unopened
     from vlm_lit.data.datamodule import ConversationDataModule
-    from vlm_lit.training.budget.report import budget
+    from vlm_lit.preflight.budget.report import budget
     from vlm_lit.training.supervised import SupervisedModule
 
     run = unopened(of_fit)

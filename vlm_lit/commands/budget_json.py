@@ -6,9 +6,9 @@ import json
 from dataclasses import asdict
 
 from vlm_lit.commands.budget_text import ROWS, fitting
-from vlm_lit.training.budget.estimate import PURPOSES, Needs
-from vlm_lit.training.budget.gpus import GPUS
-from vlm_lit.training.budget.report import Budget
+from vlm_lit.preflight.budget.estimate import PURPOSES, Needs
+from vlm_lit.preflight.budget.gpus import GPUS
+from vlm_lit.preflight.budget.report import Budget
 
 
 def as_json(budget: Budget) -> str:

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from vlm_lit.models.stored_bytes import Holding
-from vlm_lit.training.budget.estimate import Needs
-from vlm_lit.training.budget.gpus import GPUS, MOST_ROWS, RESERVE, most_rows
-from vlm_lit.training.budget.report import Budget
+from vlm_lit.preflight.budget.estimate import Needs
+from vlm_lit.preflight.budget.gpus import GPUS, MOST_ROWS, RESERVE, most_rows
+from vlm_lit.preflight.budget.report import Budget
 
 ROWS: Final = (1, 2, 4, 8)
 """The micro-batches that are written out."""

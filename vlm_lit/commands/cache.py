@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 from vlm_lit.commands.early_check import check
 from vlm_lit.commands.options import OptionParser
-from vlm_lit.schema import ConfigError
+from vlm_lit.errors import ConfigError
 
 if TYPE_CHECKING:
-    from vlm_lit.data.feature_store import FeatureStore
+    from vlm_lit.data.features.feature_store import FeatureStore
 
 _EPILOG = """Takes the config files and overrides of fit: fit --help lists them. The features of the
 training and validation images go to the folder data.init_args.feature_cache, where a fit with the same processor,

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from vlm_lit.commands.options import OptionParser, whole_number
-from vlm_lit.schema import ConfigError, VlmLitError
+from vlm_lit.errors import ConfigError, VlmLitError
 
 if TYPE_CHECKING:
     from vlm_lit.training.chat_session import ChatSession, Spoken

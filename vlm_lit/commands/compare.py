@@ -12,7 +12,7 @@ from vlm_lit.commands.options import OptionParser
 from vlm_lit.commands.output_files import write_files
 
 if TYPE_CHECKING:
-    from vlm_lit.studies.comparison import Comparison
+    from vlm_lit.studies.comparing.comparison import Comparison
 
 FEWEST_RESAMPLES: Final = 10_000
 
@@ -62,10 +62,10 @@ def _parser(verb: str) -> OptionParser:
 
 
 def _compare(options: argparse.Namespace) -> str:
-    from vlm_lit.studies.alignment import align
-    from vlm_lit.studies.comparison import Method, compare
-    from vlm_lit.studies.comparison_text import as_text
-    from vlm_lit.studies.systems import open_systems
+    from vlm_lit.studies.comparing.alignment import align
+    from vlm_lit.studies.comparing.comparison import Method, compare
+    from vlm_lit.studies.comparing.comparison_text import as_text
+    from vlm_lit.studies.run_files.systems import open_systems
 
     names = None if options.names is None else [name.strip() for name in options.names.split(",")]
     systems = open_systems(options.runs, names)
@@ -76,8 +76,8 @@ def _compare(options: argparse.Namespace) -> str:
 
 
 def _files(compared: Comparison, examples: int) -> dict[str, str]:
-    from vlm_lit.studies import exports
-    from vlm_lit.studies.page import as_page
+    from vlm_lit.studies.comparing import exports
+    from vlm_lit.studies.comparing.page import as_page
 
     return {
         "comparison.json": exports.as_json(compared),

@@ -10,8 +10,8 @@ from typing import Final
 import yaml
 
 from vlm_lit.commands.option_errors import nearest
-from vlm_lit.data.yaml_strict import StrictLoader, loading_problem
-from vlm_lit.schema import ConfigError
+from vlm_lit.errors import ConfigError
+from vlm_lit.files.strict_yaml import StrictLoader, loading_problem
 
 COMMAND_LINE: Final = "the command line"
 _SUFFIXES: Final = (".yaml", ".yml")

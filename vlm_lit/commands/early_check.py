@@ -25,7 +25,7 @@ from vlm_lit.commands.option_errors import (
     wrong_choice,
 )
 from vlm_lit.commands.signatures import Named, Parameter, lineage
-from vlm_lit.schema import ConfigError
+from vlm_lit.errors import ConfigError
 
 _BARE: Final = ("print_config", "help", "overwrite")
 """Options that need no value."""

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NoReturn, cast
 
-from vlm_lit.data.json_strict import iter_json_lines, iter_json_list
+from vlm_lit.errors import ConfigError, RecordError
+from vlm_lit.files.strict_json import iter_json_lines, iter_json_list
 from vlm_lit.metrics.rules import Answer
-from vlm_lit.schema import ConfigError, RecordError
 
 _LINES: Final = (".jsonl", ".ndjson")
 _OF_AN_ANSWER: Final = {"answer", "answer_confidence", "answer_id"}

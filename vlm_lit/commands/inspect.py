@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Final
 
 from vlm_lit.commands.early_check import check
 from vlm_lit.commands.options import OptionParser, whole_number
-from vlm_lit.schema import ConfigError
-from vlm_lit.whole_file import write_whole
+from vlm_lit.errors import ConfigError
+from vlm_lit.files.whole import write_whole
 
 if TYPE_CHECKING:
     from vlm_lit.commands.lightning import PreparedRun
-    from vlm_lit.training.inspection.report import Inspection
+    from vlm_lit.preflight.inspection.report import Inspection
 
 _OWN: Final = ("--format", "--output", "--conversations", "--lengths")
 _EPILOG: Final = """Takes the config files and overrides of fit: fit --help lists them. Exits with 0
@@ -65,7 +65,7 @@ def run(verb: str, arguments: Sequence[str]) -> int:
 def _inspection(options: argparse.Namespace, of_fit: Sequence[str]) -> tuple[PreparedRun, Inspection]:
     from vlm_lit.commands.lightning import prepared
     from vlm_lit.data.datamodule import ConversationDataModule
-    from vlm_lit.training.inspection.look import inspect_run
+    from vlm_lit.preflight.inspection.look import inspect_run
     from vlm_lit.training.supervised import SupervisedModule
 
     run = prepared(of_fit)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from vlm_lit.models.parts import PartRow
-from vlm_lit.training.inspection.report import Inspected, Inspection
+from vlm_lit.preflight.inspection.report import Inspected, Inspection
 
 
 def as_json(inspection: Inspection) -> str:

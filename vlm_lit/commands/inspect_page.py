@@ -13,8 +13,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 
 from vlm_lit.models.parts import trainable_percent
-from vlm_lit.training.inspection.lengths import Lengths
-from vlm_lit.training.inspection.report import Inspection
+from vlm_lit.preflight.inspection.lengths import Lengths
+from vlm_lit.preflight.inspection.report import Inspection
 
 _TEMPLATE: Final = "inspect_page.html.j2"
 _BINS: Final = 32

@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from vlm_lit.models.parts import format_table
-from vlm_lit.training.inspection.conversations import Kind, Segment
-from vlm_lit.training.inspection.gradient_flow import GradientFlow
-from vlm_lit.training.inspection.lengths import Lengths, Measured
-from vlm_lit.training.inspection.report import Inspected, Inspection
+from vlm_lit.preflight.inspection.conversations import Kind, Segment
+from vlm_lit.preflight.inspection.gradient_flow import GradientFlow
+from vlm_lit.preflight.inspection.lengths import Lengths, Measured
+from vlm_lit.preflight.inspection.report import Inspected, Inspection
 
 _WIDTH: Final = 100
 _LISTED: Final = 20

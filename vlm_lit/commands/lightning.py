@@ -31,9 +31,9 @@ from vlm_lit.commands.parsing import SuggestingParser, chain_of, check_empty, re
 from vlm_lit.commands.run_place import TIME_VARIABLE, check_free, from_run, last_of, now, placed, resume_command
 from vlm_lit.commands.verbs import program
 from vlm_lit.data.datamodule import ConversationDataModule
+from vlm_lit.errors import ConfigError, VlmLitError
 from vlm_lit.models.families import family_of
 from vlm_lit.models.loading import load_config
-from vlm_lit.schema import ConfigError, VlmLitError
 from vlm_lit.training.base import VisionLanguageModule
 from vlm_lit.training.callbacks.answers_table import AnswersTable
 from vlm_lit.training.callbacks.best_checkpoint import BestCheckpoint, best_checkpoint

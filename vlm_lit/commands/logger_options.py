@@ -16,7 +16,7 @@ from typing import Final
 from jsonargparse import Namespace
 from lightning.pytorch.loggers import Logger, MLFlowLogger
 
-from vlm_lit.schema import ConfigError
+from vlm_lit.errors import ConfigError
 
 RUN_DIR: Final = "{run_dir}"
 _MISSING: Final = re.compile(r"Requirement '([\w-]+)\S*' not met")

@@ -14,10 +14,11 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 from transformers import ProcessorMixin
 
-from vlm_lit.data.encoder_choice import encoder_of
-from vlm_lit.models.agreement import Agreement, compare, text_logits
-from vlm_lit.models.base_source import BaseSource, adapter_folder, find_base, read_fingerprint
-from vlm_lit.models.merging import (
+from vlm_lit.data.rows.encoder_choice import encoder_of
+from vlm_lit.errors import ConfigError
+from vlm_lit.models.merge.agreement import Agreement, compare, text_logits
+from vlm_lit.models.merge.base_source import BaseSource, adapter_folder, find_base, read_fingerprint
+from vlm_lit.models.merge.merging import (
     image_token,
     load_model,
     load_tuned,
@@ -27,8 +28,8 @@ from vlm_lit.models.merging import (
     weight_names,
 )
 from vlm_lit.models.quantization import DTYPES
-from vlm_lit.schema import IMAGE, ConfigError, Conversation, ImageRef, Turn
-from vlm_lit.studies.model_card import model_card, read_run
+from vlm_lit.schema import IMAGE, Conversation, ImageRef, Turn
+from vlm_lit.studies.reporting.model_card import model_card, read_run
 from vlm_lit.training.processor_change import processor_of_run
 
 Dtype = Literal["bf16", "fp16", "fp32"]

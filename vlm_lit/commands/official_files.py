@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 from vlm_lit.commands.filed_rows import FiledAnswer, Row, loaded, rows, with_unique_ids
+from vlm_lit.errors import ConfigError, RecordError
 from vlm_lit.metrics.aokvqa import DIFFICULT
 from vlm_lit.metrics.rules import Answer
-from vlm_lit.schema import ConfigError, RecordError
 
 _Members: TypeAlias = Sequence[Mapping[str, object]]
 

@@ -9,8 +9,8 @@ from difflib import get_close_matches
 from typing import Final
 
 from vlm_lit.commands.signatures import own_classes
+from vlm_lit.errors import ConfigError
 from vlm_lit.metrics.own_rules import ALLOW_VARIABLE, allowed_packages
-from vlm_lit.schema import ConfigError
 
 IMPORTABLE: Final = ("vlm_lit", "torch.optim", "bitsandbytes.optim", "lightning.pytorch")
 """Whose code a config may name: a config is data, and data may come from strangers."""

@@ -10,7 +10,7 @@ from difflib import get_close_matches
 from typing import Any, NoReturn
 
 from vlm_lit.commands.verbs import EXAMPLES, program
-from vlm_lit.schema import ConfigError
+from vlm_lit.errors import ConfigError
 
 
 class HelpLayout(argparse.RawDescriptionHelpFormatter):

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from vlm_lit.schema import ConfigError
-from vlm_lit.whole_file import write_whole
+from vlm_lit.errors import ConfigError
+from vlm_lit.files.whole import write_whole
 
 
 def write_files(folder: Path, files: Mapping[str, str | bytes], *, option: str = "--output") -> None:

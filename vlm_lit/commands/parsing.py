@@ -17,8 +17,8 @@ from lightning.pytorch.cli import LightningArgumentParser
 from vlm_lit.commands.config_files import ConfigFiles
 from vlm_lit.commands.logger_options import run_defaults
 from vlm_lit.commands.option_errors import OptionError, denied, nearest, no_class, other_class, prefixes, unknown
-from vlm_lit.data.yaml_strict import StrictLoader
-from vlm_lit.schema import ConfigError
+from vlm_lit.errors import ConfigError
+from vlm_lit.files.strict_yaml import StrictLoader
 
 _WORDS: Final[dict[object, str]] = {
     int: "a whole number", float: "a number", str: "text", bool: "true or false", NoneType: "null", dict: "a mapping",

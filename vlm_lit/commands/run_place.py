@@ -12,7 +12,7 @@ from glob import escape, glob
 from pathlib import Path
 from typing import Final
 
-from vlm_lit.schema import ConfigError
+from vlm_lit.errors import ConfigError
 from vlm_lit.training.callbacks.step_checkpoint import FOLDER, checkpoints, newest_checkpoint
 from vlm_lit.training.run_files import run_in
 

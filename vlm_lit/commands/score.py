@@ -14,10 +14,10 @@ from vlm_lit.commands.answer_files import read_records
 from vlm_lit.commands.filed_rows import FiledAnswer
 from vlm_lit.commands.official_files import read_official
 from vlm_lit.commands.options import OptionParser
+from vlm_lit.errors import ConfigError, VlmLitError
+from vlm_lit.files.whole import write_whole
 from vlm_lit.metrics.catalogue import RULES, rule
 from vlm_lit.metrics.rules import Counts, Rule, column_sums, counted, judged
-from vlm_lit.schema import ConfigError, VlmLitError
-from vlm_lit.whole_file import write_whole
 
 _OPTION: Final = "--options."
 _WORDS: Final = {"true": True, "false": False}

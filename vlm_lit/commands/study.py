@@ -8,7 +8,7 @@ from difflib import get_close_matches
 from typing import Final
 
 from vlm_lit.commands.verbs import program
-from vlm_lit.schema import ConfigError
+from vlm_lit.errors import ConfigError
 
 _ACTIONS: Final[dict[str, tuple[str, str]]] = {
     "run": ("run the cells that are not finished; the same command starts another worker", "study_run"),

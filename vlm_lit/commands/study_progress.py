@@ -10,8 +10,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from vlm_lit.studies.queue import Queue
-    from vlm_lit.studies.standing import Standing
+    from vlm_lit.studies.running.queue import Queue
+    from vlm_lit.studies.running.standing import Standing
 
 _LOOK_EVERY: Final = 2.0  # seconds: a look reads every cell's record
 
@@ -52,7 +52,7 @@ class Progress:
             print(file=sys.stderr)
 
     def _standing(self) -> Standing:
-        from vlm_lit.studies.standing import cell_states, standing
+        from vlm_lit.studies.running.standing import cell_states, standing
 
         states = self.queue.states()
         jobs = {place: self.queue.job(place) for place in states}

@@ -12,7 +12,7 @@ from vlm_lit.commands.options import OptionParser
 from vlm_lit.commands.output_files import write_files
 
 if TYPE_CHECKING:
-    from vlm_lit.studies.report import Report
+    from vlm_lit.studies.reporting.report import Report
 
 
 def run(verb: str, arguments: Sequence[str]) -> int:
@@ -38,9 +38,9 @@ def _loss(text: str) -> float:
 
 
 def _report(options: argparse.Namespace) -> str:
-    from vlm_lit.studies.report import study_report
-    from vlm_lit.studies.report_text import as_text
-    from vlm_lit.studies.study_file import read_study
+    from vlm_lit.studies.reporting.report import study_report
+    from vlm_lit.studies.reporting.report_text import as_text
+    from vlm_lit.studies.running.study_file import read_study
 
     study = read_study(options.file)
     report = study_report(study, loss=options.loss)
@@ -50,9 +50,9 @@ def _report(options: argparse.Namespace) -> str:
 
 
 def _files(report: Report) -> dict[str, str | bytes]:
-    from vlm_lit.studies import report_exports
-    from vlm_lit.studies.report_page import as_page
-    from vlm_lit.studies.report_plots import report_plots
+    from vlm_lit.studies.reporting import report_exports
+    from vlm_lit.studies.reporting.report_page import as_page
+    from vlm_lit.studies.reporting.report_plots import report_plots
 
     plots = report_plots(report)
     return {

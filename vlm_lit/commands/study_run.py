@@ -15,16 +15,16 @@ from typing import TYPE_CHECKING, NoReturn
 
 from vlm_lit.commands.options import OptionParser, whole_number
 from vlm_lit.commands.study_progress import Progress
-from vlm_lit.schema import ConfigError
+from vlm_lit.errors import ConfigError
 
 if TYPE_CHECKING:
-    from vlm_lit.studies.queue import Queue
-    from vlm_lit.studies.study_file import Study
+    from vlm_lit.studies.running.queue import Queue
+    from vlm_lit.studies.running.study_file import Study
 
 
 def run(verb: str, arguments: Sequence[str]) -> int:
     """Parse the options and work; the exit status: 1 where a cell failed."""
-    from vlm_lit.studies.storage import named_queue_errors
+    from vlm_lit.studies.running.storage import named_queue_errors
 
     options = _parser(verb).parse_args(arguments)
     with _stopped_by_signals() as stop, named_queue_errors():
@@ -53,10 +53,10 @@ def _parser(verb: str) -> OptionParser:
 
 
 def _run(options: argparse.Namespace, stop: _Stop) -> int:
-    from vlm_lit.studies.queue import Queue
-    from vlm_lit.studies.storage import Heartbeat
-    from vlm_lit.studies.study_file import read_study
-    from vlm_lit.studies.worker import Worker
+    from vlm_lit.studies.running.queue import Queue
+    from vlm_lit.studies.running.storage import Heartbeat
+    from vlm_lit.studies.running.study_file import read_study
+    from vlm_lit.studies.running.worker import Worker
 
     study = read_study(options.file)
     heartbeat = Heartbeat(every=options.heartbeat, grace=options.grace)
@@ -79,7 +79,7 @@ def _run(options: argparse.Namespace, stop: _Stop) -> int:
 
 def _workers(options: argparse.Namespace, on_tick: Callable[[], None]) -> None:
     """Workers in processes of their own, started by the same command as any other."""
-    from vlm_lit.studies.child_process import run_children
+    from vlm_lit.studies.running.child_process import run_children
 
     words = [sys.executable, "-m", "vlm_lit", "study", "run", str(options.file), "--quiet"]
     words += ["--heartbeat", str(options.heartbeat), "--grace", str(options.grace)]

@@ -9,11 +9,11 @@ from textwrap import shorten
 from typing import TYPE_CHECKING
 
 from vlm_lit.commands.options import OptionParser
-from vlm_lit.schema import VlmLitError
+from vlm_lit.errors import VlmLitError
 
 if TYPE_CHECKING:
-    from vlm_lit.studies.standing import CellState
-    from vlm_lit.studies.study_file import Study
+    from vlm_lit.studies.running.standing import CellState
+    from vlm_lit.studies.running.study_file import Study
 
 
 def run(verb: str, arguments: Sequence[str]) -> int:
@@ -26,8 +26,8 @@ def run(verb: str, arguments: Sequence[str]) -> int:
 
 
 def _status(options: argparse.Namespace) -> str:
-    from vlm_lit.studies.standing import standing
-    from vlm_lit.studies.study_file import read_study
+    from vlm_lit.studies.running.standing import standing
+    from vlm_lit.studies.running.study_file import read_study
 
     study = read_study(options.file)
     found, undrawn = _found(study, options.storage)
@@ -39,10 +39,10 @@ def _status(options: argparse.Namespace) -> str:
 
 def _found(study: Study, storage: str | None) -> tuple[list[CellState], int]:
     """The cells as the queue and their records have them; by their records alone where there is no queue yet."""
-    from vlm_lit.studies.job import grid_jobs
-    from vlm_lit.studies.queue import NoQueueError, Queue
-    from vlm_lit.studies.standing import cell_states
-    from vlm_lit.studies.storage import Heartbeat, is_there, storage_url
+    from vlm_lit.studies.running.job import grid_jobs
+    from vlm_lit.studies.running.queue import NoQueueError, Queue
+    from vlm_lit.studies.running.standing import cell_states
+    from vlm_lit.studies.running.storage import Heartbeat, is_there, storage_url
 
     try:
         if is_there(storage_url(study.folder, storage)):
@@ -58,7 +58,7 @@ def _found(study: Study, storage: str | None) -> tuple[list[CellState], int]:
 
 
 def _row(study: Study, one: CellState, parameters: Sequence[str]) -> list[str]:
-    from vlm_lit.studies.standing import in_time
+    from vlm_lit.studies.running.standing import in_time
 
     drawn = [one.cell.parameters.get(name) for name in parameters]
     error = one.record.error if one.record is not None and one.state == "failed" else None
@@ -74,7 +74,7 @@ def _row(study: Study, one: CellState, parameters: Sequence[str]) -> list[str]:
 
 
 def _metric(study: Study, one: CellState) -> str:
-    from vlm_lit.studies.cell_record import measured
+    from vlm_lit.studies.running.cell_record import measured
 
     if one.state != "done":
         return ""

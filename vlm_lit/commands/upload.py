@@ -12,7 +12,7 @@ from huggingface_hub import HfApi, get_token, is_offline_mode
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from huggingface_hub.utils._validators import validate_repo_id
 
-from vlm_lit.schema import ConfigError
+from vlm_lit.errors import ConfigError
 
 # The library under huggingface_hub that speaks HTTP has changed with its versions; this is the root of its errors.
 _HTTPError: Final[type[Exception]] = HfHubHTTPError.__mro__[1]

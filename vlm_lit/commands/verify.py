@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 
 from vlm_lit.commands.early_check import check
 from vlm_lit.commands.options import OptionParser, whole_number
-from vlm_lit.schema import ConfigError
+from vlm_lit.errors import ConfigError
 
 if TYPE_CHECKING:
-    from vlm_lit.training.verification import Equality
+    from vlm_lit.preflight.verification import Equality
 
 _EPILOG = """Takes the config files and overrides of fit. Exits with 0 if every equality holds or is refused with its
 reason, with 1 if one does not hold. Ranks (equality 5) and resumption (6) take processes of their own: the tests."""
@@ -48,11 +48,11 @@ def run(verb: str, arguments: Sequence[str]) -> int:
 def _equalities(count: int, of_fit: Sequence[str]) -> list[Equality]:
     from vlm_lit.commands.lightning import prepared
     from vlm_lit.data.datamodule import ConversationDataModule
-    from vlm_lit.data.sources import ConversationDataset
+    from vlm_lit.data.records.sources import ConversationDataset
     from vlm_lit.models.loading import needs_autocast
+    from vlm_lit.preflight.verification import Verification, chosen
     from vlm_lit.training.attached import attach
     from vlm_lit.training.supervised import SupervisedModule
-    from vlm_lit.training.verification import Verification, chosen
 
     run = prepared(of_fit)
     module, data = run.model, run.datamodule

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vlm_lit.commands.options import OptionParser, share, whole_number
-from vlm_lit.schema import ConfigError
+from vlm_lit.errors import ConfigError
 
 
 def run(verb: str, arguments: Sequence[str]) -> int:

@@ -15,22 +15,23 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch.utils.data import DataLoader
 from transformers import ProcessorMixin
 
-from vlm_lit.data.blind import Blind, BlindPrompts, name_own_images
-from vlm_lit.data.collate import MicroBatch, PromptCollator, WindowCollator
-from vlm_lit.data.device import to_device
-from vlm_lit.data.encoder_choice import encoder_of
-from vlm_lit.data.encoding import ConversationEncoder
-from vlm_lit.data.feature_store import FeatureStore
-from vlm_lit.data.judged_turns import JudgedTurns, TurnItems
-from vlm_lit.data.over_length import OverLength, OverLengthPolicy
-from vlm_lit.data.packing import likely_longest, size_of
-from vlm_lit.data.processors import IMAGE_BACKEND, ImageBackend, check_image_backend, load_processor
-from vlm_lit.data.prompt_windows import PromptWindows, prompt_windows
+from vlm_lit.data.answers.blind import Blind, BlindPrompts, name_own_images
+from vlm_lit.data.answers.judged_turns import JudgedTurns, TurnItems
+from vlm_lit.data.answers.prompt_windows import PromptWindows, prompt_windows
+from vlm_lit.data.checkpoint.processors import IMAGE_BACKEND, ImageBackend, check_image_backend, load_processor
+from vlm_lit.data.features.feature_store import FeatureStore
+from vlm_lit.data.records.sources import ConversationDataset, SourceSettings, StreamedWindows, open_source
+from vlm_lit.data.rows.collate import MicroBatch, PromptCollator, WindowCollator
+from vlm_lit.data.rows.device import to_device
+from vlm_lit.data.rows.encoder_choice import encoder_of
+from vlm_lit.data.rows.encoding import ConversationEncoder
+from vlm_lit.data.rows.over_length import OverLength, OverLengthPolicy
+from vlm_lit.data.rows.packing import likely_longest, size_of
 from vlm_lit.data.run_length import RunLength, length_of, lightning_length, searches_learning_rate
 from vlm_lit.data.sampler import PassSampler, WindowSampler, steps_per_pass
-from vlm_lit.data.sources import ConversationDataset, SourceSettings, StreamedWindows, open_source
-from vlm_lit.schema import ConfigError, PromptWindow, RecordError, StepWindow, raised
-from vlm_lit.written_settings import as_settings
+from vlm_lit.errors import ConfigError, RecordError, raised
+from vlm_lit.schema import PromptWindow, StepWindow
+from vlm_lit.settings import as_settings
 
 ValidateBy = Literal["both", "answers", "loss"]
 

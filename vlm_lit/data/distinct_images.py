@@ -12,12 +12,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from transformers import ProcessorMixin
 
-from vlm_lit.data.encoding import processed
-from vlm_lit.data.feature_store import FeatureStore
-from vlm_lit.data.images import load_images
-from vlm_lit.data.sources import ConversationDataset
-from vlm_lit.data.stored_images import Observed, StoredImage
-from vlm_lit.schema import Conversation, RecordError, raised
+from vlm_lit.data.features.feature_store import FeatureStore
+from vlm_lit.data.features.stored_images import Observed, StoredImage
+from vlm_lit.data.images.images import load_images
+from vlm_lit.data.records.sources import ConversationDataset
+from vlm_lit.data.rows.encoding import processed
+from vlm_lit.errors import RecordError, raised
+from vlm_lit.schema import Conversation
 
 _READERS: Final = 8
 

@@ -13,7 +13,7 @@ from fractions import Fraction
 
 import torch
 
-from vlm_lit.schema import ConfigError
+from vlm_lit.errors import ConfigError
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any
 import lightning
 from lightning.pytorch.tuner.lr_finder import _LRCallback
 
-from vlm_lit.schema import ConfigError
+from vlm_lit.errors import ConfigError
 
 
 @dataclass(frozen=True, kw_only=True)

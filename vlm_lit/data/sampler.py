@@ -12,7 +12,7 @@ import torch
 from torch.utils.data import Sampler
 
 from vlm_lit.data.mixture import Mixture
-from vlm_lit.schema import ConfigError
+from vlm_lit.errors import ConfigError
 
 
 def derive_seed(*parts: int | str) -> int:

@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
+from vlm_lit.errors import ConfigError, VlmLitError
 from vlm_lit.metrics.rules import Answer, Counts, Rule, counted, judged
-from vlm_lit.schema import ConfigError, VlmLitError
 
 
 def stable_code(name: str) -> int:

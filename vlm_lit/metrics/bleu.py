@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
+from vlm_lit.errors import ConfigError
 from vlm_lit.metrics.rules import Answer, Counts, Rule, need_references
 from vlm_lit.metrics.words import Tokenizer, unicode_tokens
-from vlm_lit.schema import ConfigError
 
 LONGEST: Final = 4
 """Words in the longest sequence there are counts for."""

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from vlm_lit.schema import VlmLitError
+from vlm_lit.errors import VlmLitError
 
 BINS: Final = 15
 

@@ -8,6 +8,7 @@ from difflib import get_close_matches
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
+from vlm_lit.errors import ConfigError
 from vlm_lit.metrics.anls import ANLS
 from vlm_lit.metrics.answer_length import AnswerLength
 from vlm_lit.metrics.aokvqa import AOKVQAAccuracy
@@ -24,7 +25,6 @@ from vlm_lit.metrics.string_match import ExactMatch
 from vlm_lit.metrics.textvqa import TextVQAAccuracy
 from vlm_lit.metrics.vizwiz import VizWizAccuracy
 from vlm_lit.metrics.vqa_accuracy import VQAAccuracy
-from vlm_lit.schema import ConfigError
 
 if TYPE_CHECKING:
     from vlm_lit.metrics.accumulators import ItemMetric

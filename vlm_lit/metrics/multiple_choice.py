@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import ClassVar, Final, Literal
 
+from vlm_lit.errors import ConfigError, VlmLitError
 from vlm_lit.metrics.rules import Answer, Counts, Rule, check_choice, need_references
-from vlm_lit.schema import ConfigError, VlmLitError
 
 Extractor = Literal["mmmu", "scienceqa_llava"]
 Fallback = Literal["wrong", "random"]

@@ -30,8 +30,8 @@ from dataclasses import MISSING, fields
 from difflib import get_close_matches
 from typing import Final, Literal, get_origin, get_type_hints
 
+from vlm_lit.errors import ConfigError
 from vlm_lit.metrics.rules import OPTION_KINDS, Rule
-from vlm_lit.schema import ConfigError
 
 ALLOW_VARIABLE: Final = "VLM_LIT_ALLOW_IMPORTS"
 _EXAMPLE: Final = "An example stands in vlm_lit/metrics/own_rules.py."

@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Final, Literal
 
+from vlm_lit.errors import VlmLitError
 from vlm_lit.metrics.normalize import without_punctuation
 from vlm_lit.metrics.rules import Answer, Counts, Rule, check_choice, need_references
-from vlm_lit.schema import VlmLitError
 
 Parser = Literal["official", "exact", "yesno_word"]
 

@@ -15,7 +15,7 @@ from difflib import get_close_matches
 from functools import cache
 from typing import ClassVar, Final, Literal, TypeAlias, get_args, get_origin, get_type_hints
 
-from vlm_lit.schema import ConfigError, VlmLitError
+from vlm_lit.errors import ConfigError, VlmLitError
 
 Counts: TypeAlias = tuple[float, ...]
 """What one item adds to the sums. The first number is its score wherever the metric is a mean of scores."""

@@ -20,7 +20,7 @@ from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from vlm_lit.schema import ConfigError
+from vlm_lit.errors import ConfigError
 
 WEIGHTS = "adapter_model.safetensors"
 FINGERPRINT = "fingerprint.json"

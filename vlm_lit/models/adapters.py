@@ -17,9 +17,9 @@ from peft.utils.constants import DUMMY_TARGET_MODULES
 from torch import nn
 from transformers import PreTrainedModel
 
+from vlm_lit.errors import ConfigError
 from vlm_lit.models.families import Family, PartName, names_of, owner_of
 from vlm_lit.models.parts import PartsSettings
-from vlm_lit.schema import ConfigError
 
 
 @dataclass(frozen=True, kw_only=True)

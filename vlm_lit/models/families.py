@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
-from vlm_lit.schema import ConfigError
+from vlm_lit.errors import ConfigError
 
 PartName = Literal["vision_tower", "projector", "language_model", "head"]
 Projected = Literal["rows", "images", "tiles", "windows", "deepstack", "states"]
@@ -166,8 +166,8 @@ def family_of(model_type: str) -> Family:
     raise ConfigError(
         f"Model type {model_type!r} is not supported; known are {known}. To add it, write its "
         "Family entry (vision_tower, projector, language_model, decoder_layers, layer names) in "
-        "vlm_lit/models/families.py and its tiny model in tests/tiny_families/; tests/models/test_families.py then "
-        "proves the paths, and tests/families/ every promise made for a family."
+        "vlm_lit/models/families.py and its tiny model in tests/support/tiny_families/; "
+        "tests/models/test_families.py then proves the paths, and tests/families/ every promise made for a family."
     )
 
 

@@ -15,7 +15,7 @@ from huggingface_hub.errors import (
 )
 from transformers import PretrainedConfig
 
-from vlm_lit.schema import ConfigError
+from vlm_lit.errors import ConfigError
 
 _POINTER: Final = b"version https://git-lfs.github.com/spec/v1"
 _POINTER_BYTES: Final = 1024

@@ -9,6 +9,7 @@ from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoConfig, AutoModelForImageTextToText, PretrainedConfig, PreTrainedModel
 
+from vlm_lit.errors import ConfigError
 from vlm_lit.models.families import PART_NAMES, Family, family_of, owner_of
 from vlm_lit.models.load_errors import refuse_pointers, refuse_quantized, refuse_stored_weights, why
 from vlm_lit.models.loading_bar import without_loading_bar
@@ -20,7 +21,6 @@ from vlm_lit.models.quantization import (
     keep_weights_unpacked,
     quantization_config,
 )
-from vlm_lit.schema import ConfigError
 
 
 def load_config(model_id: str, revision: str | None = None) -> PretrainedConfig:

@@ -9,9 +9,9 @@ from typing import Literal
 
 from torch import nn
 
+from vlm_lit.errors import ConfigError
 from vlm_lit.models.families import PART_NAMES, Family, PartName, owner_of
 from vlm_lit.models.quantization import Precision, count_precisions
-from vlm_lit.schema import ConfigError
 
 Training = Literal["frozen", "lora", "full"]
 

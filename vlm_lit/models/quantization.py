@@ -18,8 +18,8 @@ import torch
 from torch import nn
 from transformers import BitsAndBytesConfig
 
+from vlm_lit.errors import ConfigError
 from vlm_lit.models.families import PART_NAMES, Family, PartName, owner_of
-from vlm_lit.schema import ConfigError
 
 Precision = Literal["nf4", "int8", "bf16", "fp32"]
 ComputeDtype = Literal["bf16", "fp16", "fp32"]

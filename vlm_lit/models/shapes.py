@@ -19,6 +19,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import AutoModelForImageTextToText, PretrainedConfig, PreTrainedModel
 from transformers.integrations.bitsandbytes import replace_with_bnb_linear
 
+from vlm_lit.errors import ConfigError
 from vlm_lit.models.families import Family, family_of
 from vlm_lit.models.loading import cast_parts, load_dtype, refuse_tied_head
 from vlm_lit.models.parts import PartsSettings
@@ -28,7 +29,6 @@ from vlm_lit.models.quantization import (
     keep_weights_unpacked,
     quantization_config,
 )
-from vlm_lit.schema import ConfigError
 
 
 def shaped_base(

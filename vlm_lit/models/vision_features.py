@@ -19,9 +19,9 @@ from torch import Tensor, nn
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.vision_utils import get_vision_window_index
 
+from vlm_lit.errors import ConfigError
 from vlm_lit.models.families import Family
 from vlm_lit.models.parts import PartsSettings
-from vlm_lit.schema import ConfigError
 
 Features = tuple[Tensor, ...]
 """An image's tensors, one for each of the projector's modules."""

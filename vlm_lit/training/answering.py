@@ -10,14 +10,15 @@ from typing import Any, Literal
 from peft import PeftModel
 from torch import Tensor
 
-from vlm_lit.data.candidates import candidate_tokens
-from vlm_lit.data.encoding import ConversationEncoder
+from vlm_lit.data.answers.candidates import candidate_tokens
+from vlm_lit.data.rows.encoding import ConversationEncoder
+from vlm_lit.errors import ConfigError
 from vlm_lit.models.closed_set import closed_set_scores
 from vlm_lit.models.families import Family
 from vlm_lit.models.generation import StopTokens, generate, without_adapter_shell
 from vlm_lit.models.shared_generation import generate_shared
 from vlm_lit.models.vision_features import with_features
-from vlm_lit.schema import ConfigError, PromptBatch
+from vlm_lit.schema import PromptBatch
 
 Score = Literal["sum", "mean"]
 

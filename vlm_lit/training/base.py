@@ -18,9 +18,10 @@ from peft import PeftModel
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from vlm_lit.data.checkpoint.processors import processor_identity
 from vlm_lit.data.datamodule import ConversationDataModule
-from vlm_lit.data.processors import processor_identity
 from vlm_lit.data.run_length import length_of
+from vlm_lit.errors import ConfigError
 from vlm_lit.metrics.catalogue import MetricSettings
 from vlm_lit.models.adapter_state import load_adapter, load_trainable_state, trainable_state
 from vlm_lit.models.adapters import LoraSettings, adapt, recompute_activations
@@ -31,7 +32,8 @@ from vlm_lit.models.loading import load_base, needs_autocast
 from vlm_lit.models.parts import PartRow, PartsSettings, parts_table
 from vlm_lit.models.quantization import QuantizationSettings
 from vlm_lit.models.vision_features import with_features
-from vlm_lit.schema import Batch, ConfigError, Prediction, PromptBatch, PromptWindow
+from vlm_lit.schema import Batch, Prediction, PromptBatch, PromptWindow
+from vlm_lit.settings import as_settings
 from vlm_lit.training import feature_cache
 from vlm_lit.training.answering import Answering, ClosedSet, Reply, Score
 from vlm_lit.training.evaluation import chosen_rules
@@ -40,7 +42,6 @@ from vlm_lit.training.identity import check_course, check_same, course, identity
 from vlm_lit.training.optimization import DEFAULT_RATE, Schedule, check_numbers, check_used, parameter_groups, schedule
 from vlm_lit.training.optimizer_choice import as_optimizer, check_rate, stored
 from vlm_lit.training.processor_change import check_adapter, check_checkpoint
-from vlm_lit.written_settings import as_settings
 
 
 class VisionLanguageModule(LightningModule):

@@ -13,14 +13,15 @@ from pathlib import Path
 import torch
 from peft import PeftModel
 
-from vlm_lit.data.collate import PromptCollator
-from vlm_lit.data.device import to_device
-from vlm_lit.data.image_paths import ImageProblem
-from vlm_lit.data.images import check_image
-from vlm_lit.data.over_length import OverLengthPolicy
-from vlm_lit.data.record_forms import formed
-from vlm_lit.data.turns import draft
-from vlm_lit.schema import IMAGE, ConfigError, Conversation, ImageRef, Record, Turn, raised
+from vlm_lit.data.conversations.record_forms import formed
+from vlm_lit.data.conversations.turns import draft
+from vlm_lit.data.images.image_paths import ImageProblem
+from vlm_lit.data.images.images import check_image
+from vlm_lit.data.rows.collate import PromptCollator
+from vlm_lit.data.rows.device import to_device
+from vlm_lit.data.rows.over_length import OverLengthPolicy
+from vlm_lit.errors import ConfigError, raised
+from vlm_lit.schema import IMAGE, Conversation, ImageRef, Record, Turn
 from vlm_lit.training.answering import Answering, Reply
 from vlm_lit.training.opened_model import OpenedModel
 

@@ -16,7 +16,7 @@ from typing import Any, Final
 import torch
 from lightning.fabric.plugins import CheckpointIO
 
-from vlm_lit.schema import ConfigError
+from vlm_lit.errors import ConfigError
 
 _STAGING: Final = re.compile(r"\..+\.tmp-(\d+)")
 

@@ -9,7 +9,7 @@ from glob import glob
 from pathlib import Path
 from typing import Final
 
-from vlm_lit.data.sources import SourceSettings
+from vlm_lit.data.records.sources import SourceSettings
 
 _WHOLE: Final = 64 * 1024**2  # bytes up to which a file is read whole
 _END: Final = 1024**2

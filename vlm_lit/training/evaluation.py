@@ -8,11 +8,12 @@ from typing import Final
 
 import torch.distributed as dist
 
+from vlm_lit.errors import ConfigError
 from vlm_lit.metrics.accumulators import ItemMetric
 from vlm_lit.metrics.calibration import Bin, expected_calibration_error, reliability
 from vlm_lit.metrics.catalogue import MetricSettings, rule
 from vlm_lit.metrics.rules import Answer, Rule
-from vlm_lit.schema import ConfigError, Prediction
+from vlm_lit.schema import Prediction
 from vlm_lit.training.answering import ClosedSet, Score
 
 DEFAULT_METRICS: Final = (MetricSettings("vqa_accuracy"), MetricSettings("exact_match"))

@@ -15,16 +15,17 @@ from lightning.pytorch.trainer.states import TrainerStatus
 from lightning.pytorch.utilities import rank_zero_info
 from torch import nn
 
+from vlm_lit.data.checkpoint.processors import processor_identity
 from vlm_lit.data.datamodule import ConversationDataModule
 from vlm_lit.data.distinct_images import Look, distinct_images, looks
-from vlm_lit.data.feature_store import SHARD_BYTES, FeatureStore, check_room
-from vlm_lit.data.processors import processor_identity
-from vlm_lit.data.sources import ConversationDataset
-from vlm_lit.data.stored_images import StoredImage
+from vlm_lit.data.features.feature_store import SHARD_BYTES, FeatureStore, check_room
+from vlm_lit.data.features.stored_images import StoredImage
+from vlm_lit.data.records.sources import ConversationDataset
+from vlm_lit.errors import ConfigError
 from vlm_lit.models.families import Family, family_of
 from vlm_lit.models.loading import load_config
 from vlm_lit.models.vision_features import answers_from_features, check_cacheable, tower_features, tower_identity
-from vlm_lit.schema import ConfigError, Conversation
+from vlm_lit.schema import Conversation
 from vlm_lit.training.attached import attach
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from vlm_lit.data.images import load_images
+from vlm_lit.data.images.images import load_images
 from vlm_lit.schema import Conversation, Prediction
 
 FOLDER: Final = "pictures"

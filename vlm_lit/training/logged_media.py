@@ -13,8 +13,8 @@ from lightning.pytorch.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoa
 from PIL import Image
 
 from vlm_lit.curve_tags import picture_tag
+from vlm_lit.files.whole import write_whole
 from vlm_lit.training.run_logger import RunLogger
-from vlm_lit.whole_file import write_whole
 
 Row = Sequence[str | float | None]
 

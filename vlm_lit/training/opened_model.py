@@ -12,21 +12,21 @@ import torch
 from peft import PeftModel
 from transformers import PreTrainedModel
 
-from vlm_lit.data.encoder_choice import encoder_of
-from vlm_lit.data.encoding import ConversationEncoder
-from vlm_lit.data.over_length import OverLength
-from vlm_lit.data.processors import load_processor
-from vlm_lit.data.yaml_strict import read_strict
+from vlm_lit.data.checkpoint.processors import load_processor
+from vlm_lit.data.rows.encoder_choice import encoder_of
+from vlm_lit.data.rows.encoding import ConversationEncoder
+from vlm_lit.data.rows.over_length import OverLength
+from vlm_lit.errors import ConfigError
+from vlm_lit.files.strict_yaml import read_strict
 from vlm_lit.models.adapter_state import WEIGHTS, load_adapter
 from vlm_lit.models.adapters import LoraSettings, adapt
 from vlm_lit.models.attention import unpackable
-from vlm_lit.models.base_source import adapter_folder, find_base, read_fingerprint
 from vlm_lit.models.families import Family, family_of
 from vlm_lit.models.loading import load_base, load_config, needs_autocast
-from vlm_lit.models.merging import load_model
+from vlm_lit.models.merge.base_source import adapter_folder, find_base, read_fingerprint
+from vlm_lit.models.merge.merging import load_model
 from vlm_lit.models.parts import PartSettings, PartsSettings
 from vlm_lit.models.quantization import QuantizationSettings
-from vlm_lit.schema import ConfigError
 from vlm_lit.training.answering import ClosedSet
 from vlm_lit.training.processor_change import processor_of_run
 

@@ -13,9 +13,9 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import get_scheduler
 
+from vlm_lit.errors import ConfigError
 from vlm_lit.models.families import PART_NAMES, Family, owner_of
 from vlm_lit.models.parts import PartsSettings
-from vlm_lit.schema import ConfigError
 
 DEFAULT_RATE: Final = 2e-4
 

@@ -12,7 +12,7 @@ from typing import Any, Final, NoReturn
 from lightning.pytorch.cli import OptimizerCallable
 from torch.optim import Optimizer
 
-from vlm_lit.schema import ConfigError
+from vlm_lit.errors import ConfigError
 
 _IMPORTABLE: Final = ("torch.optim", "bitsandbytes.optim")
 _UNSTORED: Final = "unstored"

@@ -9,10 +9,10 @@ from typing import Any, Final
 from lightning.pytorch.utilities import rank_zero_warn
 from transformers import ProcessorMixin
 
-from vlm_lit.data.processors import backend_of, load_processor, processor_identity
+from vlm_lit.data.checkpoint.processors import backend_of, load_processor, processor_identity
+from vlm_lit.errors import ConfigError
 from vlm_lit.models.adapter_state import FINGERPRINT
-from vlm_lit.models.base_source import read_fingerprint
-from vlm_lit.schema import ConfigError
+from vlm_lit.models.merge.base_source import read_fingerprint
 
 _FILES: Final = {
     "class": "class of the processor",

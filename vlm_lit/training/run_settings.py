@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from vlm_lit.schema import ConfigError
+from vlm_lit.errors import ConfigError
 from vlm_lit.training.identity import leaves, listed_changes
 
 # Dotted names as they are typed, each with all that is below it.

@@ -11,8 +11,9 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
 
 from vlm_lit.data.sampler import derive_seed
+from vlm_lit.errors import VlmLitError
 from vlm_lit.objectives.cross_entropy import supervised_cross_entropy
-from vlm_lit.schema import Batch, Prediction, PromptWindow, StepWindow, VlmLitError
+from vlm_lit.schema import Batch, Prediction, PromptWindow, StepWindow
 from vlm_lit.training.base import VisionLanguageModule
 from vlm_lit.training.evaluation import Evaluation, gathered
 from vlm_lit.training.memory import is_out_of_memory, most_rows

@@ -16,7 +16,7 @@ import lightning
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy, Strategy
 
 from vlm_lit.data.run_length import lightning_length
-from vlm_lit.schema import ConfigError
+from vlm_lit.errors import ConfigError
 
 # A subclass may shard or average gradients itself, as DeepSpeed's does, so exactly these.
 _STRATEGIES: Final = (SingleDeviceStrategy, DDPStrategy)

@@ -1,8 +1,8 @@
 """What is the workbench's base model? A LLaVA of under four million parameters, shipped inside the package.
 
 Its parts are the field's: a CLIP vision tower, a two-layer projector, a Llama language model, with a real
-LlavaProcessor. `scripts/make_workbench_base.py` trains it; nothing here does. Sizes respect what 4-bit loading asks
-for: every linear layer of the language model has sides that are multiples of 64.
+LlavaProcessor. `scripts/workbench/make_workbench_base.py` trains it; nothing here does. Sizes respect what 4-bit
+loading asks for: every linear layer of the language model has sides that are multiples of 64.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from typing import Final, Literal
 
 from PIL import Image
 
-from vlm_lit.schema import VlmLitError
+from vlm_lit.errors import VlmLitError
 from vlm_lit.workbench.dialect import TEAM
 from vlm_lit.workbench.drawing import draw
 from vlm_lit.workbench.looks import Look, seen

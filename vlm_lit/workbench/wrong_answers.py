@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from random import Random
 
-from vlm_lit.schema import VlmLitError
+from vlm_lit.errors import VlmLitError
 from vlm_lit.workbench.questions import QA
 from vlm_lit.workbench.world import pick
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lightning.pytorch import Trainer as LightningTrainer
 
-from vlm_lit.schema import ConfigError
+from vlm_lit.errors import ConfigError
 from vlm_lit.training.callbacks.pictures import AnswerPicture, step_of
 from vlm_lit.training.logged_media import log_table
 from vlm_lit.training.supervised import SupervisedModule

@@ -11,12 +11,13 @@ from lightning.pytorch import Callback, LightningModule
 from lightning.pytorch import Trainer as LightningTrainer
 from lightning.pytorch.utilities import rank_zero_info
 
-from vlm_lit.schema import ConfigError, StepWindow
+from vlm_lit.errors import ConfigError
+from vlm_lit.files.whole import write_whole
+from vlm_lit.schema import StepWindow
 from vlm_lit.training.base import VisionLanguageModule
 from vlm_lit.training.callbacks.monitored import monitored
 from vlm_lit.training.callbacks.step_checkpoint import FOLDER
 from vlm_lit.training.logged_names import Mode, logged_names
-from vlm_lit.whole_file import write_whole
 
 BEST: Final = "best.ckpt"
 RECORD: Final = "best.json"

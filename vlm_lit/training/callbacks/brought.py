@@ -10,7 +10,7 @@ import lightning
 from lightning.pytorch import Callback
 from lightning.pytorch.callbacks import Checkpoint
 
-from vlm_lit.schema import ConfigError
+from vlm_lit.errors import ConfigError
 from vlm_lit.training.callbacks.best_checkpoint import BestCheckpoint
 from vlm_lit.training.callbacks.kept_config import KeptConfig
 from vlm_lit.training.callbacks.monitored import StopAfterValidation

@@ -18,12 +18,12 @@ from matplotlib.patches import Rectangle
 from matplotlib.textpath import TextToPath
 from PIL import Image
 
+from vlm_lit.files.whole import write_whole
 from vlm_lit.metrics.confusion import MOST_ANSWERS, Confusion, confusions
 from vlm_lit.plot_style import FAINT, INK, STYLE
 from vlm_lit.training.callbacks.pictures import AnswerPicture, drawn, logged, titled, without_font_warnings
 from vlm_lit.training.evaluation import answer_of, logged_name
 from vlm_lit.training.supervised import SupervisedModule
-from vlm_lit.whole_file import write_whole
 
 OTHER: Final = "(other)"
 """The column of the answers that are none of the true ones."""

@@ -27,7 +27,7 @@ from tensorboard.plugins.hparams.metadata import EXPERIMENT_TAG, SESSION_START_I
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData, SessionStartInfo
 from tensorboard.summary.writer.record_writer import RecordWriter
 
-from vlm_lit.whole_file import write_whole
+from vlm_lit.files.whole import write_whole
 
 NAME: Final = "events.out.tfevents.0.hparams"
 _BEFORE_ALL_STEPS: Final = -1  # a log that begins says "forget what was from step 0 on"

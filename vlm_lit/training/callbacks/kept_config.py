@@ -13,6 +13,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_info
 
 from vlm_lit.curve_tags import scalar_tag
+from vlm_lit.files.whole import write_whole
 from vlm_lit.training.base import VisionLanguageModule
 from vlm_lit.training.callbacks.chosen_settings import COLUMNS, chosen_settings
 from vlm_lit.training.callbacks.hparams_file import write_hparams
@@ -20,7 +21,6 @@ from vlm_lit.training.evaluation import chosen_rules
 from vlm_lit.training.run_files import remove, set_aside
 from vlm_lit.training.run_logger import RunLogger
 from vlm_lit.training.run_settings import changed, number_settings
-from vlm_lit.whole_file import write_whole
 
 
 class KeptConfig(Callback):

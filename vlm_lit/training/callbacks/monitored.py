@@ -9,7 +9,7 @@ from lightning.pytorch import Callback, LightningModule
 from lightning.pytorch import Trainer as LightningTrainer
 from lightning.pytorch.callbacks import Checkpoint, EarlyStopping
 
-from vlm_lit.schema import ConfigError
+from vlm_lit.errors import ConfigError
 from vlm_lit.training.logged_names import LoggedNames, logged_names
 
 if TYPE_CHECKING:

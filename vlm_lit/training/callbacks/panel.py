@@ -8,7 +8,7 @@ from pathlib import Path
 from lightning.pytorch import Trainer as LightningTrainer
 from PIL import Image, ImageDraw, ImageFont
 
-from vlm_lit.data.images import load_images
+from vlm_lit.data.images.images import load_images
 from vlm_lit.schema import Conversation, Prediction
 from vlm_lit.training.base import VisionLanguageModule
 from vlm_lit.training.callbacks.pictures import AnswerPicture, logged, what_was_shown

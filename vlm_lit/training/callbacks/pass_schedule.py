@@ -11,8 +11,8 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch.optim.lr_scheduler import LambdaLR
 
 from vlm_lit.data.datamodule import ConversationDataModule
+from vlm_lit.data.records.sources import StreamedWindows
 from vlm_lit.data.run_length import length_of, lightning_length
-from vlm_lit.data.sources import StreamedWindows
 from vlm_lit.models.parts import format_table
 from vlm_lit.schema import StepWindow
 from vlm_lit.training.base import VisionLanguageModule

@@ -15,7 +15,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
-from vlm_lit.data.blind import Blind
+from vlm_lit.data.answers.blind import Blind
 from vlm_lit.training.logged_media import log_picture
 from vlm_lit.training.supervised import SupervisedModule
 

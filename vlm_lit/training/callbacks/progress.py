@@ -10,7 +10,7 @@ from typing import Any, Final
 import lightning
 from lightning.pytorch.callbacks import ProgressBar, RichProgressBar, TQDMProgressBar
 
-from vlm_lit.schema import VlmLitError
+from vlm_lit.errors import VlmLitError
 
 _ROOM_FOR_ALL: Final = 110  # columns that two figures take beside the bar, both times and the speed
 _SHORT, _LONG = 8, 20

@@ -13,12 +13,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
+from vlm_lit.files.whole import write_whole
 from vlm_lit.metrics.calibration import Bin, expected_calibration_error
 from vlm_lit.plot_style import FAINT, INK, STYLE
 from vlm_lit.training.callbacks.pictures import AnswerPicture, drawn, logged, titled
 from vlm_lit.training.evaluation import reliability_of
 from vlm_lit.training.supervised import SupervisedModule
-from vlm_lit.whole_file import write_whole
 
 _COLOUR, _GAP = "#0b61a4", "#c2500a"
 

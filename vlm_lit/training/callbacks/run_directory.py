@@ -12,6 +12,7 @@ from lightning.pytorch import Callback, LightningModule
 from lightning.pytorch import Trainer as LightningTrainer
 from lightning.pytorch.utilities import rank_zero_info
 
+from vlm_lit.files.whole import write_whole
 from vlm_lit.models.adapter_state import FINGERPRINT, WEIGHTS, file_sha256, save_adapter
 from vlm_lit.schema import Prediction, RunResult
 from vlm_lit.training.base import VisionLanguageModule
@@ -20,7 +21,6 @@ from vlm_lit.training.kept_pictures import with_pictures
 from vlm_lit.training.run_files import EVALUATIONS, set_aside
 from vlm_lit.training.supervised import SupervisedModule
 from vlm_lit.training.trainer import run_folder
-from vlm_lit.whole_file import write_whole
 
 _FILES: Final = {
     "val": ("val_predictions.jsonl", "val_results.json"),

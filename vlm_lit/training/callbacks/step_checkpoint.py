@@ -16,7 +16,8 @@ from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch.utils.hooks import RemovableHandle
 
-from vlm_lit.schema import ConfigError, StepWindow, VlmLitError
+from vlm_lit.errors import ConfigError, VlmLitError
+from vlm_lit.schema import StepWindow
 from vlm_lit.training.checkpoint_io import checked_step, sweep_orphans
 from vlm_lit.training.optimization import restate_learning_rates
 from vlm_lit.training.position import place_behind_step

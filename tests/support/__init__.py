@@ -1,0 +1,1 @@
+"""What the tests share: tiny models and data, runs, and what is read off them."""

@@ -1,0 +1,162 @@
+"""What is trained, and by which gradients. See `checks.py`."""
+
+# ruff: noqa: ARG001 - every check is asked in the same way
+
+from __future__ import annotations
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import bitsandbytes as bnb
+import pytest
+import torch
+from torch import Tensor, nn
+from transformers import AutoModelForImageTextToText
+
+from tests.support import family_cases as cases
+from tests.support import stored
+from tests.support.family_cases import TinyFamily
+from vlm_lit.data.rows.collate import WindowCollator
+from vlm_lit.data.rows.over_length import OverLengthPolicy
+from vlm_lit.models.attention import unpackable
+from vlm_lit.models.families import FAMILIES, PART_NAMES, names_of, owner_of
+from vlm_lit.models.parts import PartSettings
+from vlm_lit.schema import Conversation, StepWindow
+
+
+def paths(tiny: TinyFamily, folder: Path) -> str | None:
+    """Every path leads somewhere, and every parameter has exactly one owner."""
+    model, family = AutoModelForImageTextToText.from_pretrained(folder), FAMILIES[tiny.model_type]
+    assert model.config.model_type == tiny.model_type
+    modules, parameters = (
+        dict(model.named_modules()), dict(model.named_parameters(remove_duplicate=False)),
+    )  # fmt: skip
+    for part in PART_NAMES:
+        assert all(root in modules or root in parameters for root in family.roots(part)), part
+        assert names_of(part, parameters, family), part
+    assert [name for name in parameters if owner_of(name, family) is None] == []
+    layers = model.get_submodule(family.decoder_layers)
+    leaves = {name.rsplit(".", 1)[-1] for name, module in layers.named_modules() if isinstance(module, nn.Linear)}
+    assert leaves == {*family.attention, *family.mlp}
+    return None
+
+
+def quantized(tiny: TinyFamily, folder: Path) -> str | None:
+    """NF4 and int8 on every linear layer of the language model, and on nothing else."""
+    family = FAMILIES[tiny.model_type]
+    for precision, kind in (("nf4", bnb.nn.Linear4bit), ("int8", bnb.nn.Linear8bitLt)):
+        asked = PartSettings(precision=precision, training="lora")  # type: ignore[arg-type]
+        base = cases.module(folder, cases.parts(language_model=asked)).base
+        found = {n.removesuffix(".base_layer") for n, m in base.named_modules() if isinstance(m, kind)}
+        plain = AutoModelForImageTextToText.from_pretrained(folder)
+        linear = [n for n, m in plain.named_modules() if isinstance(m, nn.Linear)]
+        assert found == set(names_of("language_model", linear, family))
+    return None
+
+
+def gradient_flow(tiny: TinyFamily, folder: Path) -> str | None:
+    """LoRA and projector have gradients, and nothing else has."""
+    module, family = cases.module(folder), FAMILIES[tiny.model_type]
+    found = cases.gradients(module, cases.encode(cases.encoder(folder), [cases.conversation(1, 1), _two(tiny)]))
+    moved = {name for name, grad in found.items() if grad is not None and bool(grad.abs().sum() > 0)}
+    asked = {
+        name
+        for name in found
+        if "lora_" in name or (owner_of(name, family) == "projector" and ".original_module." not in name)
+    }
+    alone = {root for root in family.projector if root in found}  # a bare parameter, which PEFT cannot save
+    assert moved == asked - alone
+    assert {name for name, grad in found.items() if grad is not None} == moved
+    return None
+
+
+def _two(tiny: TinyFamily) -> Conversation:
+    return cases.conversation(1, 2 if tiny.turns else 1, 1)
+
+
+def checkpointed(tiny: TinyFamily, folder: Path) -> str | None:
+    """Recomputed activations give the same gradients; a frozen tower is run once and keeps no graph."""
+    batch = cases.encode(cases.encoder(folder), [cases.conversation(1, 1), _two(tiny)])
+    plain = cases.gradients(cases.module(folder), batch)
+    module, graphs = cases.module(folder, checkpointing=True), list[bool]()
+    module.train()
+    tower = module.base.get_submodule(FAMILIES[tiny.model_type].vision_tower[0])
+    linear = next(m for m in tower.modules() if isinstance(m, nn.Linear))
+    linear.register_forward_hook(lambda _module, _inputs, output: graphs.append(output.requires_grad))
+    again = cases.gradients(module, batch)
+    assert plain.keys() == again.keys()
+    for name, grad in plain.items():
+        other = again[name]
+        assert (grad is None) == (other is None)
+        assert grad is None or other is None or torch.equal(grad, other)
+    once = len(graphs)
+    with torch.no_grad():
+        module.loss(batch)
+    assert len(graphs) == 2 * once, "the tower was recomputed in the backward pass"
+    assert not any(graphs), "the frozen tower kept a graph"
+    return None
+
+
+def head(tiny: TinyFamily, folder: Path) -> str | None:
+    """The loss looks at the logits that the model itself would give."""
+    module = cases.module(folder).eval()
+    batch = cases.encode(cases.encoder(folder), [cases.conversation(1, 1)])
+    expected = cases.logits(module.base, batch)
+    with torch.no_grad():
+        loss = float(module.loss(batch))
+    targets = batch.labels[:, 1:][batch.labels[:, 1:] != -100]
+    assert loss == pytest.approx(float(nn.functional.cross_entropy(expected, targets, reduction="sum")), rel=1e-6)
+    return None
+
+
+def packed(tiny: TinyFamily, folder: Path) -> str | None:
+    """Questions that share a row cost what they cost alone, and so do their gradients."""
+    module, encoder = cases.module(folder), cases.encoder(folder)
+    if (reason := unpackable(module.base, FAMILIES[tiny.model_type])) is not None:
+        return f"packing: {reason}"
+    policy = OverLengthPolicy(encoder, None, "error")
+    for images in (1, 2):
+        talks = cases.about_one_picture(images) + cases.about_one_picture(images, seed=3)[:2]
+        shared, plain = (WindowCollator(encoder, policy, 8, packing=packing)(talks) for packing in (True, False))
+        assert isinstance(shared, StepWindow)
+        assert isinstance(plain, StepWindow)
+        assert len(plain.micro_batches[0].inputs["input_ids"]) == len(talks)
+        (batch,) = shared.micro_batches
+        assert len(batch.inputs["input_ids"]) == 2, "two pictures, so two rows"
+        assert sorted(batch.lengths) == sorted(plain.micro_batches[0].lengths)
+        _same_gradients(cases.gradients(module, batch), cases.gradients(module, plain.micro_batches[0]))
+    return None
+
+
+def _same_gradients(found: dict[str, Tensor | None], expected: dict[str, Tensor | None]) -> None:
+    for name, grad in expected.items():
+        other = found[name]
+        assert (grad is None) == (other is None)
+        if grad is not None and other is not None:
+            # float32 sums over hundreds of terms, taken in another order.
+            torch.testing.assert_close(other, grad, rtol=1e-5, atol=1e-5 * float(grad.abs().max()), msg=name)
+
+
+def cached(tiny: TinyFamily, folder: Path) -> str | None:
+    """Vision features from the disk give the loss and gradients that the live tower gives, packed and plain."""
+    module, encoder, family = cases.module(folder), cases.encoder(folder), FAMILIES[tiny.model_type]
+    policy = OverLengthPolicy(encoder, None, "error")
+    every = 1 if tiny.turns else 2
+    for images in (1, 2):
+        talks = cases.about_one_picture(images)[::every] + cases.about_one_picture(images, seed=3)[:1]
+        with TemporaryDirectory() as root:
+            store = stored.filled(Path(root), module.base, family, encoder, talks)
+            for packing in {False, unpackable(module.base, family) is None}:
+                windows = [WindowCollator(encoder, policy, 8, packing=packing, store=s)(talks) for s in (store, None)]
+                found, expected = (w.micro_batches[0] for w in windows if isinstance(w, StepWindow))
+                assert found.features is not None
+                assert not any(name.startswith("pixel") for name in found.inputs)
+                assert torch.equal(found.labels, expected.labels)
+                # Of Llama-3.2-Vision's picture shapes only the tower knows what to do with.
+                for field in (name for name in found.inputs if not name.startswith("aspect_ratio")):
+                    assert torch.equal(found.inputs[field], expected.inputs[field]), field
+                with torch.no_grad():
+                    # Bit-equal in most families; where the tower sees images in one sequence its sums differ.
+                    torch.testing.assert_close(module.loss(found), module.loss(expected), rtol=1e-6, atol=0)
+                _same_gradients(cases.gradients(module, found), cases.gradients(module, expected))
+    return None

@@ -1,0 +1,1 @@
+"""What a checkpoint brings to the data: its processor and its chat template."""

@@ -1,0 +1,116 @@
+"""Is every key of a record used? What is not is known to be harmless, or is named; what holds input is refused."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import replace
+from typing import Final
+
+from vlm_lit.data.conversations.choices import CHOICES
+from vlm_lit.data.conversations.placeholders import any_placeholders
+from vlm_lit.data.conversations.record_images import IMAGE_KEYS, NAME_KEYS, image_key_of
+from vlm_lit.data.conversations.refusals import empty, refusal
+from vlm_lit.data.conversations.turn_flags import FLAGS, MASKS, UNSUPPORTED
+from vlm_lit.data.conversations.turns import HISTORY_KEY, SYSTEM_KEYS
+from vlm_lit.schema import Note, Record
+
+READ: Final = frozenset(
+    {"id", "question_id", "image_id", "answer_type", "question_type", "choices", "answer_index", HISTORY_KEY}
+    | {*SYSTEM_KEYS, *FLAGS, *MASKS, *IMAGE_KEYS}
+)
+"""Keys that are read wherever they stand."""
+
+HARMLESS: Final = frozenset(
+    """
+    source dataset dataset_name data_source data_type datasource origin split subset config task tasks task_type type
+    category subcategory topic domain difficulty level language lang locale license url page_url coco_url flickr_url
+    date_captured created created_at timestamp author annotator worker_id model model_name version width height
+    image_width image_height image_size resolution sha256 md5 index idx uid uuid key questionId imageId image_name
+    image_ids answer_id data_id sample_id conversation_id conv_id doc_id docId ucsf_document_id ucsf_document_page_no
+    prompt_id unique_id pid qid isBalanced confidence answer_confidence quality score rating metadata meta info extra
+    extra_info tags labels_source relevance_ratings relevance_min visual_dependency_ratings visual_dependency_min
+    image_correspondence_ratings image_correspondence_min formatting_ratings formatting_min __key__ __url__
+    __index_level_0__ data_source_id question_types answer_types num_turns n_turns
+    """.split()  # noqa: SIM905 - a name a line would be a page
+)
+"""Keys that say where a record is from, or what it is about, and nothing that a model would be shown or taught."""
+
+CARRIES: Final[Mapping[str, str]] = {
+    **dict.fromkeys(("video", "videos", "video_path", "video_paths", "video_file", "video_url"), "videos"),
+    **dict.fromkeys(("audio", "audios", "audio_path", "audio_paths", "audio_file", "audio_url", "speech"), "sounds"),
+    **dict.fromkeys(("tools", "functions", "tool_calls", "function_call", "available_tools"), "tools"),
+    **dict.fromkeys(("objects", "ref_objects"), "objects and boxes for placeholders"),
+    **dict.fromkeys(("chosen", "rejected", "rejected_response", "rejected_answer", "rejected_images"), "preferences"),
+    **dict.fromkeys(("kto_tag",), "preferences"),
+    **dict.fromkeys(("chat_template_kwargs", "chat_template", "documents"), "settings of the chat template"),
+    **dict.fromkeys(UNSUPPORTED, "weights of the loss"),
+}
+"""Keys whose content a model would have to be shown, or trained by, and what that is."""
+
+_MEDIA_FILE: Final = re.compile(
+    r"[^\n]{1,300}\.(?:jpe?g|png|webp|bmp|gif|tiff?|mp4|avi|mov|mkv|webm|wav|mp3|flac|ogg)", re.IGNORECASE
+)
+_ASKED: Final = ("query", "instruction", "prompt", "prefix", "input", "context", "response", "output", "completion")
+
+
+def without_ignored(record: Record, ignored: Collection[str]) -> Record:
+    """The record without the keys that are to be ignored, at its top and in its turns."""
+    if not ignored:
+        return record
+    fields = {key: _kept(value, ignored) for key, value in record.fields.items() if key not in ignored}
+    return replace(record, fields=fields)
+
+
+def _kept(value: object, ignored: Collection[str]) -> object:
+    if not isinstance(value, list) or not all(isinstance(entry, Mapping) for entry in value):
+        return value
+    return [{key: item for key, item in entry.items() if key not in ignored} for entry in value]
+
+
+def refuse_carried(record: Record, used: Collection[str]) -> None:
+    """Refuse keys that hold input, preferences or flags which are not read.
+
+    Raises:
+        RecordError: there is such a key, and it is not empty.
+    """
+    for key, what in CARRIES.items():
+        value = record.fields.get(key)
+        if key not in used and not empty(value) and value is not False:
+            remedy = f"Take it out; or name it in ignore_keys to train without it (ignore_keys: [{key}])."
+            problem = f"it has {key}, and {what} are not supported"
+            raise refusal(record, problem, remedy=remedy, code="key")
+    label = record.fields.get("label")
+    if isinstance(label, bool) and "label" not in used:
+        remedy = "Keep the wanted answers only and take the key out; or name it in ignore_keys."
+        raise refusal(record, f"label is {label}, and preferences are not supported", remedy=remedy, code="key")
+
+
+def unused_keys(record: Record, used: Collection[str]) -> Iterator[Note]:
+    """A note for each key that holds something and that nothing was made of."""
+    holder = image_key_of(record)
+    for key, value in record.fields.items():
+        if key in used or key in READ or key in HARMLESS or empty(value) or key in CARRIES:
+            continue
+        if key in NAME_KEYS:
+            if holder in IMAGE_KEYS or key == holder:
+                continue
+        elif key.startswith("image_") and key[6:].isdecimal() and holder is None:
+            continue
+        elif len(key) == 1 and key.isupper() and CHOICES in record.fields:
+            if CHOICES in used:
+                continue
+            yield Note(kind="lost", about=key)
+            continue
+        yield Note(kind="lost" if key in _ASKED or _is_input(value) else "unused", about=key)
+
+
+def _is_input(value: object) -> bool:
+    """Whether a value looks like an image, a file of one, turns, or words with an image's place in them."""
+    if isinstance(value, bytes):
+        return True
+    if isinstance(value, str):
+        return _MEDIA_FILE.fullmatch(value) is not None or bool(any_placeholders([value]))
+    if isinstance(value, Mapping):
+        return "bytes" in value or bool({"role", "from"} & value.keys() and {"content", "value"} & value.keys())
+    return isinstance(value, list | tuple) and any(_is_input(item) for item in value[:8])

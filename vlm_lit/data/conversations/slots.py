@@ -1,0 +1,168 @@
+"""Which image stands at which place of a record's turns?
+
+A turn is first read as it is written: words, image parts, and strings in which placeholders may stand. Whether these
+are places follows from the whole record: `<image>` is one wherever the record has images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Literal, TypeAlias
+
+from vlm_lit.data.conversations.placeholders import (
+    IMAGE_PLACEHOLDER,
+    Marker,
+    Piece,
+    any_placeholders,
+    like_placeholders,
+    places,
+    refuse_other_input,
+    split_at_placeholders,
+)
+from vlm_lit.data.conversations.refusals import refusal
+from vlm_lit.data.images.image_paths import ImageProblem
+from vlm_lit.data.images.images import to_image_ref
+from vlm_lit.schema import IMAGE, ImageRef, ImageSlot, Note, Part, Record, Role, Turn
+
+Placeholders: TypeAlias = Literal["slots", "text"]
+
+_REMEDY: Final = f"Write {IMAGE_PLACEHOLDER} where each image goes"
+
+
+@dataclass(frozen=True)
+class Typed:
+    """A user's string, in which placeholders may stand."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Own:
+    """An image part: its own image as the record has it, or None where the record's images hold it."""
+
+    source: object = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Written:
+    """A turn as it is written."""
+
+    role: Role
+    parts: Sequence[str | Typed | Own]
+    supervised: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Draft:
+    """Turns as the record has them, and its images in the order of the slots."""
+
+    turns: Sequence[Turn]
+    images: Sequence[ImageRef]
+    notes: Sequence[Note] = field(default=())
+
+
+def image_ref(record: Record, value: object) -> ImageRef:
+    """One image of a record.
+
+    Raises:
+        RecordError: it cannot be used.
+    """
+    try:
+        return to_image_ref(value, record.image_root)
+    except ImageProblem as found:
+        raise refusal(record, found.problem, remedy=found.remedy, code=found.code) from None
+
+
+def with_places(
+    record: Record, written: Sequence[Written], images: Sequence[ImageRef], *, always: bool, placeholders: Placeholders
+) -> Draft:
+    """The turns with a slot at each image's place.
+
+    Args:
+        record: whose turns they are.
+        written: the turns.
+        images: what the record's own image keys hold.
+        always: whether `<image>` is a place even where the record has no image (which is then refused later).
+        placeholders: `text` reads every placeholder as words.
+
+    Raises:
+        RecordError: a placeholder that cannot be read.
+    """
+    typed = [part.text for turn in written for part in turn.parts if isinstance(part, Typed)]
+    cut: dict[str, tuple[Piece, ...]] = {text: (text,) if text else () for text in typed}
+    if placeholders == "slots":
+        refuse_other_input(record, typed, "a user's turn")
+        cut = {text: split_at_placeholders(text) for text in typed}
+        if not images and not always and not _foreign(cut.values()):
+            cut = {text: (text,) if text else () for text in typed}
+    markers = [piece for text in typed for piece in cut[text] if isinstance(piece, Marker)]
+    given = iter(_in_order(record, images, markers))
+    content: list[tuple[Part, ...]] = []
+    shown: list[ImageRef] = []
+    for turn in written:
+        parts: list[Part] = []
+        for part in turn.parts:
+            for piece in cut[part.text] if isinstance(part, Typed) else (part,):
+                if isinstance(piece, str):
+                    parts.append(piece)
+                    continue
+                parts.append(IMAGE)
+                source = piece.path if isinstance(piece, Marker) else piece.source
+                # With nothing left the slot stays without an image, and the count says so.
+                own = next(given, None) if source is None else image_ref(record, source)
+                shown += [] if own is None else [own]
+        content.append(tuple(parts))
+    turns = [
+        Turn(role=turn.role, content=parts, supervised=turn.supervised)
+        for turn, parts in zip(written, content, strict=True)
+    ]
+    draft = Draft(turns=turns, images=[*shown, *given])
+    words = [piece for text in typed for piece in cut[text] if isinstance(piece, str)]
+    return Draft(turns=turns, images=draft.images, notes=_notes(record, draft, words, written, placeholders))
+
+
+def _foreign(cut: Iterable[Sequence[Piece]]) -> bool:
+    """Whether a placeholder other than `<image>` stands there."""
+    return any(isinstance(piece, Marker) and piece.spelling != IMAGE_PLACEHOLDER for pieces in cut for piece in pieces)
+
+
+def _in_order(record: Record, images: Sequence[ImageRef], markers: Sequence[Marker]) -> Sequence[ImageRef]:
+    """The record's images in the order in which the markers show them."""
+    paths = [marker for marker in markers if marker.path is not None]
+    if paths and (images or len(paths) < len(markers)):
+        problem = f"{paths[0].spelling} names an image, and the record names others another way"
+        raise refusal(record, problem, remedy=f"{_REMEDY}, and its path under images.", code="image_placeholder")
+    order = places(record, markers)
+    if order is None or len(order) != len(images):
+        _check_count(record, images, markers)
+        return images
+    return [images[place] for place in order]
+
+
+def _check_count(record: Record, images: Sequence[ImageRef], markers: Sequence[Marker]) -> None:
+    """Name placeholders that are no `<image>` where they do not fit; the others are counted with all slots."""
+    foreign = list(dict.fromkeys(m.spelling for m in markers if m.spelling != IMAGE_PLACEHOLDER and m.path is None))
+    if foreign and len(markers) != len(images):
+        problem = f"{len(markers)} places for images, written {', '.join(foreign)[:200]}, and {len(images)} images"
+        remedy = f"{_REMEDY} and make the two numbers equal; or set placeholders: text if it is meant as words."
+        raise refusal(record, problem, remedy=remedy, code="image_count")
+
+
+def _notes(
+    record: Record,
+    draft: Draft,
+    words: Sequence[str],
+    written: Sequence[Written],
+    placeholders: Placeholders,
+) -> tuple[Note, ...]:
+    """What of the words looks like a placeholder and stays text."""
+    slots = sum(isinstance(part, ImageSlot) for turn in draft.turns for part in turn.content)
+    like = like_placeholders(words) if placeholders == "slots" else []
+    if like and draft.images and slots != len(draft.images):
+        problem = f"{like[0]!r} in a user's turn is no placeholder that is known, and an image has no place"
+        remedy = f"{_REMEDY}; or set placeholders: text if it is meant as words."
+        raise refusal(record, problem, remedy=remedy, code="image_placeholder")
+    said = [part for turn in written if turn.role != "assistant" for part in turn.parts if isinstance(part, str)]
+    kept = dict.fromkeys([*any_placeholders([*said, *words])])
+    return tuple(Note(kind="text", about=f"{spelling} in a prompt stays text") for spelling in kept)

@@ -1,0 +1,1 @@
+"""Vision features on disk, and rows made without pixels."""

@@ -1,0 +1,238 @@
+"""Where on disk are the vision features of images kept, and which of them are there?
+
+A folder of safetensors files, each with some hundred megabytes of images, written whole and then renamed: whatever is
+killed at whatever moment, a file is there with all that is in it or not at all. Any number of processes may fill one
+folder at once. Images are known by their bytes; whatever else features follow from (processor, tower, precision) is
+the store's identity, and another identity is another folder beside it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import time
+import zlib
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final
+from uuid import uuid4
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from vlm_lit.data.features.stored_images import StoredImage
+from vlm_lit.data.images.images import load_image
+from vlm_lit.errors import ConfigError
+from vlm_lit.schema import Conversation, ImageRef
+
+SHARD_BYTES: Final = 256 * 2**20
+"""How much is gathered before it is written: what a kill can cost, and 400 files for 100 GB."""
+
+LEFT_FREE: Final = 2**30
+"""Bytes that filling never takes from a disk."""
+
+_FORMAT: Final = 1
+_STALE_SECONDS: Final = 6 * 3600
+
+
+class FeatureStore:
+    """The images of one identity.
+
+    Args:
+        root: the folder for all identities.
+        identity: what features follow from besides an image's bytes; anything that JSON can write.
+
+    Raises:
+        ConfigError: the folder cannot be made or read.
+    """
+
+    def __init__(self, root: Path, identity: Mapping[str, object]) -> None:
+        described = json.dumps({"format": _FORMAT, **identity}, sort_keys=True, indent=1)
+        self.folder = root / hashlib.sha256(described.encode()).hexdigest()[:32]
+        self._described = described
+        self._shard_of: dict[str, Path] = {}
+        self._read: set[Path] = set()
+        self._open: dict[Path, Any] = {}
+        self._keys: dict[Path, str] = {}
+        self.refresh()
+
+    def __getstate__(self) -> dict[str, object]:
+        return {**self.__dict__, "_open": {}}  # each process maps the files itself
+
+    def __len__(self) -> int:
+        return len(self._shard_of)
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._shard_of
+
+    def refresh(self) -> None:
+        """See what other processes have written since."""
+        for shard in sorted(set(self.folder.glob("*.safetensors")) - self._read):
+            for name in self._opened(shard).keys():  # noqa: SIM118 - not a mapping
+                key, _, what = name.partition("/")
+                if what == "replacement":
+                    self._shard_of.setdefault(key, shard)
+            self._read.add(shard)
+
+    def _opened(self, shard: Path) -> Any:  # noqa: ANN401 - safetensors has no types
+        if shard not in self._open:
+            try:
+                self._open[shard] = safe_open(shard, framework="pt")
+            except (OSError, SafetensorError) as error:
+                raise ConfigError(
+                    f"{shard} cannot be read ({error}). Delete it; its images are computed again."
+                ) from None
+        return self._open[shard]
+
+    # Reading -----------------------------------------------------------------------------------------------------
+
+    def key(self, ref: ImageRef) -> str:
+        """What names an image: the digest of its file's bytes, or of its pixels where it has no file.
+
+        Raises:
+            OSError: its file cannot be read.
+        """
+        if ref.path is not None:
+            if ref.path not in self._keys:
+                self._keys[ref.path] = hashlib.sha256(ref.path.read_bytes()).hexdigest()
+            return self._keys[ref.path]
+        if ref.digest is not None:
+            return ref.digest
+        pixels = load_image(ref)
+        return hashlib.sha256(f"pixels {pixels.size} ".encode() + pixels.tobytes()).hexdigest()
+
+    def get(self, key: str) -> StoredImage:
+        """What is kept of an image, its tensors views of the mapped file.
+
+        Raises:
+            KeyError: it is not there.
+        """
+        shard = self._opened(self._shard_of[key])
+        kept = {name: shard.get_tensor(f"{key}/{name}") for name in json.loads(shard.metadata()["names"])}
+        features = [kept[name] for name in sorted(kept) if name.startswith("feature")]
+        return StoredImage(
+            features=tuple(features),
+            replacement=zlib.decompress(kept["replacement"].numpy().tobytes()).decode(),
+            fields={name.removeprefix("field "): kept[name] for name in kept if name.startswith("field ")},
+            counts={name.removeprefix("count "): int(kept[name]) for name in kept if name.startswith("count ")},
+        )
+
+    def found(self, conversations: Sequence[Conversation]) -> list[list[StoredImage]] | None:
+        """What is kept of each conversation's images; None where one of them is missing, or there are none."""
+        try:
+            keys = [[self.key(ref) for ref in conversation.images] for conversation in conversations]
+        except (OSError, ValueError):  # the slow road says what is wrong with the image
+            return None
+        if not any(keys) or any(key not in self for group in keys for key in group):
+            return None
+        return [[self.get(key) for key in group] for group in keys]
+
+    # Writing -----------------------------------------------------------------------------------------------------
+
+    def write(self, images: Mapping[str, StoredImage]) -> None:
+        """Keep images, all of them or, if this is killed, none.
+
+        Raises:
+            ConfigError: the folder cannot be written, or the disk is full.
+        """
+        if not images:
+            return
+        tensors: dict[str, Tensor] = {}
+        for key, image in images.items():
+            tensors |= {f"{key}/{name}": tensor.contiguous() for name, tensor in _named(image).items()}
+        names = json.dumps(list(_named(next(iter(images.values())))))
+        whole = self.folder / f"{uuid4().hex}.safetensors"
+        part = whole.with_suffix(".part")
+        try:
+            self._make_folder()
+            save_file(tensors, part, metadata={"names": names})
+            _to_disk(part)
+            part.replace(whole)
+            _to_disk(self.folder)
+        except (OSError, SafetensorError) as error:
+            with suppress(OSError):
+                part.unlink()
+            raise ConfigError(
+                f"Vision features cannot be written to {self.folder}: {error}. Free some space there, name another "
+                "folder as data.init_args.feature_cache, or leave it out."
+            ) from error
+        self.refresh()
+
+    def _make_folder(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        described = self.folder / "identity.json"
+        if not described.exists():
+            part = described.with_suffix(f".{uuid4().hex}.part")
+            part.write_text(self._described, encoding="utf-8")
+            part.replace(described)
+
+    def sweep(self) -> None:
+        """Delete what killed processes left unfinished hours ago."""
+        for part in self.folder.glob("*.part"):
+            with suppress(FileNotFoundError):  # another process swept it, or finished it
+                if time.time() - part.stat().st_mtime > _STALE_SECONDS:
+                    part.unlink()
+
+
+def _named(image: StoredImage) -> dict[str, Tensor]:
+    text = zlib.compress(image.replacement.encode())
+    return {
+        "replacement": torch.frombuffer(bytearray(text), dtype=torch.uint8),
+        **{f"feature {k:03}": tensor for k, tensor in enumerate(image.features)},
+        **{f"field {name}": tensor for name, tensor in image.fields.items()},
+        **{f"count {name}": torch.tensor(count) for name, count in image.counts.items()},
+    }
+
+
+def _to_disk(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def check_room(root: Path, *, images: int, bytes_each: float, most: float | None) -> None:
+    """Refuse to begin what would fill the disk.
+
+    Args:
+        root: the folder to be filled.
+        images: how many images are still to be computed.
+        bytes_each: what one takes.
+        most: most bytes to add; None for as many as the disk has.
+
+    Raises:
+        ConfigError: how much is needed, how much there is, and what to do.
+    """
+    needed, free = images * bytes_each, _free(root)
+    said = f"The vision features of {images:,} images need about {_shown(needed)} ({_shown(bytes_each)} each)"
+    remedy = "Use fewer or smaller images, another folder, or leave feature_cache out"
+    if most is not None and needed > most:
+        raise ConfigError(
+            f"{said}, and data.init_args.feature_cache_gb allows {_shown(most)}. Nothing was written. {remedy}."
+        )
+    if needed > free - LEFT_FREE:
+        raise ConfigError(
+            f"{said}; {root} has {_shown(free)} free, of which {_shown(LEFT_FREE)} are to stay so. Nothing was "
+            f"written. {remedy}."
+        )
+
+
+def _free(root: Path) -> int:
+    there = root.absolute()
+    while not there.exists():
+        there = there.parent
+    return shutil.disk_usage(there).free
+
+
+def _shown(size: float) -> str:
+    for unit in ("bytes", "kB", "MB"):
+        if size < 1000:
+            return f"{size:.3g} {unit}"
+        size /= 1000
+    return f"{size:.3g} GB"

@@ -1,0 +1,1 @@
+"""Images: which file, bytes or pixels a record's image stands for."""

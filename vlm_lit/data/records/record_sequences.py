@@ -1,0 +1,84 @@
+"""How are records given by index that stay on disk, or stand in several sources?"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import accumulate
+from typing import TYPE_CHECKING, overload
+
+from vlm_lit.data.records.class_labels import label_names
+from vlm_lit.data.records.naming import Naming
+from vlm_lit.errors import RecordError
+from vlm_lit.schema import Record
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+
+class ArrowRecords(Sequence[Record]):
+    """Records of an Arrow table that stay on disk until asked for; only the row asked for is read."""
+
+    def __init__(self, table: Dataset, rows: range, naming: Naming) -> None:
+        self._table, self._rows = table.with_format("arrow"), rows
+        self._naming = replace(naming, labels=label_names(table.features))
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @overload
+    def __getitem__(self, index: int) -> Record: ...
+    @overload
+    def __getitem__(self, index: slice) -> ArrowRecords: ...
+    def __getitem__(self, index: int | slice) -> Record | ArrowRecords:
+        if isinstance(index, slice):
+            return ArrowRecords(self._table, self._rows[index], self._naming)
+        row = self._rows[index]
+        return self._naming.record(row, self._table[row].to_pylist()[0])
+
+    def column(self, name: str) -> list[object]:
+        """One column of every record, under the name the table has for it, without reading the others.
+
+        Raises:
+            RecordError: there is no such column.
+        """
+        if name not in self._table.column_names:
+            there = ", ".join(map(repr, self._table.column_names))
+            raise RecordError(
+                f"no column {name!r}; there are {there}",
+                remedy="Correct its name in the settings.",
+                file=self._naming.file,
+                code="records.missing_column",
+            )
+        values: list[object] = self._table.select_columns([name])[:][name].to_pylist()
+        return [values[row] for row in self._rows]
+
+
+class ChainedRecords(Sequence[Record]):
+    """The records of several sources, one source after the other.
+
+    Args:
+        parts: each source's records.
+    """
+
+    def __init__(self, parts: Sequence[Sequence[Record]]) -> None:
+        self.parts = parts
+        self._ends = [0, *accumulate(map(len, parts))]
+
+    def __len__(self) -> int:
+        return self._ends[-1]
+
+    @overload
+    def __getitem__(self, index: int) -> Record: ...
+    @overload
+    def __getitem__(self, index: slice) -> ChainedRecords: ...
+    def __getitem__(self, index: int | slice) -> Record | ChainedRecords:
+        if isinstance(index, slice):
+            start, stop, step = index.indices(len(self))
+            assert step == 1, "records are read in order"
+            cut = zip(self.parts, self._ends, strict=False)
+            return ChainedRecords([part[max(0, start - at) : max(0, stop - at)] for part, at in cut])
+        at = range(len(self))[index]
+        k = bisect_right(self._ends, at) - 1
+        return self.parts[k][at - self._ends[k]]

@@ -1,0 +1,31 @@
+"""Which rows does a text file hold? JSON, JSON lines, CSV and TSV, each packed by gzip or not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from vlm_lit.data.records.json_records import iter_json_file
+from vlm_lit.data.records.text_tables import iter_table
+from vlm_lit.errors import ConfigError
+from vlm_lit.files.open_text import format_of
+from vlm_lit.files.strict_json import iter_json_lines
+
+
+def iter_rows(path: Path, key: str | None = None) -> Iterator[dict[str, object]]:
+    """Yield a text file's records in order.
+
+    Args:
+        path: the file; its ending says what is in it.
+        key: the key of a JSON file's one object that holds the records; null to find it.
+
+    Raises:
+        RecordError: the file cannot be read as what it is.
+        ConfigError: a key for a file without keys.
+    """
+    ending = format_of(path)
+    if ending == ".json":
+        return iter_json_file(path, key)
+    if key is not None:
+        raise ConfigError(f"records is {key}, which is for .json files; {path} is none. Leave it out.")
+    return iter_table(path) if ending in (".csv", ".tsv") else iter_json_lines(path, chats=True)

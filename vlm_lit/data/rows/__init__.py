@@ -1,0 +1,1 @@
+"""Rows: conversations as token ids, labels and pixels, padded, packed and put into micro-batches."""

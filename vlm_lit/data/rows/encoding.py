@@ -1,0 +1,249 @@
+"""How do several conversations become one padded batch of token ids, labels and pixels?
+
+The processor sees the whole batch at once, images nested per conversation (the one form every family accepts).
+Tokens are never cut: truncating would cut image placeholders away from their features. Fields that run along the tokens
+(mask, token types, an image's cross-attention) are known by their shape [B, L, ...]: a processor's other fields count
+images, tiles or patches, of which a batch of conversations never has as many as tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase, ProcessorMixin
+
+from vlm_lit.data.features.stored_images import Picture, standing_in
+from vlm_lit.data.rows.exact_tokens import ExactTokens, Tokens, keep_blanks_in_offsets, supervised_tokens
+from vlm_lit.data.rows.masking import Rendered, Transcript, shift_spans
+from vlm_lit.errors import RecordError
+from vlm_lit.schema import IGNORE_INDEX, Batch, Conversation
+
+Side = Literal["left", "right"]
+Replacements = Sequence[dict[str, Any]]
+"""What a processor wrote for each image of a text: `span` before, `new_span` after, `replacement`."""
+
+
+@dataclass
+class Row:
+    """One conversation's T tokens before padding, each field [T, ...]."""
+
+    fields: dict[str, Tensor]
+    supervised: list[bool]
+
+    def __len__(self) -> int:
+        return len(self.supervised)
+
+    def of(self, tokens: Tokens, supervised: list[bool]) -> Row:
+        """The row with other tokens, each with the other fields of the token that it stands for."""
+        ids = torch.tensor(tokens.ids, dtype=self.fields["input_ids"].dtype)
+        return Row({name: value[tokens.source] for name, value in self.fields.items()} | {"input_ids": ids}, supervised)
+
+
+class ConversationEncoder(Protocol):
+    """Whatever turns conversations with their decoded images into padded batches."""
+
+    processor: ProcessorMixin
+    tokenizer: PreTrainedTokenizerBase
+
+    @property
+    def end_of_turn(self) -> tuple[int, ...]:
+        """Token ids that end an assistant turn."""
+
+    def encode(
+        self,
+        conversations: Sequence[Conversation],
+        images: Sequence[Sequence[Picture]],
+        *,
+        side: Side,
+        for_generation: bool = False,
+    ) -> Batch:
+        """Encode rows into one batch.
+
+        Args:
+            conversations: B conversations.
+            images: the images of each, decoded or stored, in the order of its image slots.
+            side: where padding goes: right for training, left for generation.
+            for_generation: leave out the last assistant turn and ask for it.
+
+        Raises:
+            RecordError: the processor refuses a conversation, for example because image counts differ.
+        """
+
+
+class Encoder:
+    """A `ConversationEncoder` for processors with a chat template."""
+
+    def __init__(self, transcript: Transcript) -> None:
+        self.transcript = transcript
+        self.processor = transcript.processor
+        self.tokenizer = transcript.tokenizer
+        keep_blanks_in_offsets(self.tokenizer)
+        self.exact = ExactTokens(self.tokenizer, transcript.control_strings)
+
+    @property
+    def end_of_turn(self) -> tuple[int, ...]:
+        """Token ids that end an assistant turn."""
+        return self.transcript.end_of_turn
+
+    def encode(
+        self,
+        conversations: Sequence[Conversation],
+        images: Sequence[Sequence[Picture]],
+        *,
+        side: Side,
+        for_generation: bool = False,
+    ) -> Batch:
+        """Encode rows into one batch; see `ConversationEncoder`."""
+        rendered = [self.transcript.render(c, for_generation=for_generation) for c in conversations]
+        rows, _, rest = self.rows(rendered, images, conversations)
+        return assembled(rows, rest, [c.id for c in conversations], self.tokenizer, side)
+
+    def rows(
+        self,
+        rendered: Sequence[Rendered],
+        images: Sequence[Sequence[Picture]],
+        conversations: Sequence[Conversation],
+    ) -> tuple[list[Row], list[Replacements], dict[str, Tensor]]:
+        """Each conversation's row, what stands for each of its images, and the fields that do not run along tokens."""
+        output = processed(
+            self.processor,
+            [r.text for r in rendered],
+            images,
+            conversations,
+            add_special_tokens=self._adds_special_tokens(rendered[0]),
+            return_text_replacement_offsets=True,
+        )
+        found = output.pop("text_replacement_offsets", None)
+        # None of them where the batch shows no image.
+        replacements: list[Replacements] = found if isinstance(found, list) and found else [[] for _ in rendered]
+        offsets = output.pop("offset_mapping")
+        assert isinstance(offsets, Tensor)
+        along_tokens, rest = split_fields(output)
+        rows = []
+        for i, (text, conversation) in enumerate(zip(rendered, conversations, strict=True)):
+            length = int(along_tokens["attention_mask"][i].sum())
+            fields = {name: value[i, :length] for name, value in along_tokens.items()}
+            rows.append(self._row(fields, offsets[i, :length].tolist(), text, replacements[i], conversation))
+        return rows, replacements, rest
+
+    def row_like(self, first: Row, rendered: Rendered, replacements: Replacements, conversation: Conversation) -> Row:
+        """The row of a conversation whose images were processed with another's, without processing them again.
+
+        Args:
+            first: the other conversation's row.
+            rendered: the conversation's text.
+            replacements: what stands for each image, as the other conversation's row has it.
+            conversation: the conversation.
+        """
+        written = [str(replacement["replacement"]) for replacement in replacements]
+        (text,), (moved,) = self.processor.get_text_with_replacements([rendered.text], written)
+        tokens = self.tokenizer(
+            text, add_special_tokens=self._adds_special_tokens(rendered), return_offsets_mapping=True
+        )
+        fields = {name: torch.tensor(tokens[name]) for name in ("input_ids", "attention_mask")}
+        if "mm_token_type_ids" in first.fields:
+            kinds = self.processor.create_mm_token_type_ids([tokens["input_ids"]])
+            fields["mm_token_type_ids"] = torch.tensor(kinds[0])
+        assert fields.keys() == first.fields.keys()
+        return self._row(fields, tokens["offset_mapping"], rendered, moved, conversation)
+
+    def _adds_special_tokens(self, rendered: Rendered) -> bool:
+        bos = self.tokenizer.bos_token
+        return not (bos and rendered.text.startswith(bos))
+
+    def _row(
+        self,
+        fields: dict[str, Tensor],
+        offsets: Sequence[Sequence[int]],
+        rendered: Rendered,
+        replacements: Replacements,
+        conversation: Conversation,
+    ) -> Row:
+        text = written_out(rendered.text, replacements)
+        spans = [(int(start), int(end)) for start, end in offsets]
+        tokens = Tokens(fields["input_ids"].tolist(), spans, list(range(len(spans))))
+        asked = [begin for begin, _ in shift_spans([(at, at) for at in rendered.asked], replacements)]
+        tokens = self.exact.divided(tokens, text, asked, special=self._adds_special_tokens(rendered))
+        if rendered.escapes:
+            tokens = self.exact.with_typed(tokens, text, rendered.escapes)
+        mask = supervised_tokens(tokens.offsets, shift_spans(rendered.spans, replacements), text, conversation)
+        return Row(fields, []).of(tokens, mask)
+
+
+def written_out(text: str, replacements: Replacements) -> str:
+    """A text with what stands for its images in the place of their placeholders."""
+    pieces, done = [], 0
+    for replacement in replacements:
+        start, end = replacement["span"]
+        pieces += [text[done:start], str(replacement["replacement"])]
+        done = end
+    return "".join([*pieces, text[done:]])
+
+
+def processed(
+    processor: ProcessorMixin,
+    texts: Sequence[str],
+    images: Sequence[Sequence[Picture]],
+    conversations: Sequence[Conversation],
+    **options: object,
+) -> dict[str, object]:
+    """The processor's output for a batch, padded on the right, offsets included; stored images give no pixels.
+
+    Raises:
+        RecordError: the processor refuses a conversation.
+    """
+    answering, decoded = standing_in(processor, images)
+    try:
+        output = dict(
+            answering(
+                text=list(texts),
+                images=decoded,
+                padding=True,
+                padding_side="right",
+                return_offsets_mapping=True,
+                return_tensors="pt",
+                **options,
+            )
+        )
+        return {name: value for name, value in output.items() if not (isinstance(value, Tensor) and not value.numel())}
+    except ValueError as error:
+        names = ", ".join(c.id for c in conversations[:5])
+        raise RecordError(
+            f"the processor refuses the conversation: {error}",
+            remedy="Check its images and image placeholders.",
+            file=conversations[0].file,
+            record=conversations[0].record if len(conversations) == 1 else f"one of the ids {names}",
+        ) from error
+
+
+def split_fields(output: dict[str, object]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """The fields that run along the tokens [B, L, ...], and the others."""
+    tensors = {name: value for name, value in output.items() if isinstance(value, Tensor)}
+    shape = tensors["input_ids"].shape
+    along = {name: value for name, value in tensors.items() if value.shape[:2] == shape}
+    return along, {name: value for name, value in tensors.items() if name not in along}
+
+
+def assembled(
+    rows: Sequence[Row], rest: dict[str, Tensor], ids: list[str], tokenizer: PreTrainedTokenizerBase, side: Side
+) -> Batch:
+    """Rows padded into one batch, labels set where they are supervised; one conversation a row."""
+    labels = [torch.where(torch.tensor(row.supervised), row.fields["input_ids"], IGNORE_INDEX) for row in rows]
+    fills = dict.fromkeys(rows[0].fields, 0) | {"input_ids": int(tokenizer.pad_token_id)}
+    inputs = {name: padded([row.fields[name] for row in rows], fill, side) for name, fill in fills.items()}
+    labels_BL = padded(labels, IGNORE_INDEX, side)
+    return Batch(inputs=inputs | rest, labels=labels_BL, ids=ids, lengths=[len(row) for row in rows])
+
+
+def padded(values: Sequence[Tensor], fill: int, side: Side) -> Tensor:
+    """Tensors [T_i, ...] as one [B, max T_i, ...], filled up on the other side."""
+    longest = max(len(value) for value in values)
+    filled = values[0].new_full((len(values), longest, *values[0].shape[1:]), fill)
+    for row, value in zip(filled, values, strict=True):
+        target = row[: len(value)] if side == "right" else row[longest - len(value) :]
+        target.copy_(value)
+    return filled

@@ -1,0 +1,174 @@
+"""How do tokens end where an answer begins, and stay byte for byte what was typed?
+
+A tokenizer joins letters across borders that matter here: the line break that ends a prompt with the one that an answer
+begins with, or a blank with the private character behind it that stands for a typed control string. Where it does, and
+only there, the letters of that place are tokenized anew.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+from vlm_lit.data.rows.escapes import Span, literal_tokens
+from vlm_lit.errors import RecordError
+from vlm_lit.schema import Conversation
+
+_WINDOW = 256
+_SHORT, _KEPT = 64, 256
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """A row's T tokens: their ids, the characters each stands for, and the old token whose other fields it takes."""
+
+    ids: list[int]
+    offsets: list[Span]
+    source: list[int]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def spliced(self, start: int, stop: int, new: Sequence[tuple[int, Span]]) -> Tokens:
+        """With other tokens in the place of those from `start` to `stop`."""
+        source = self.source[min(start, len(self) - 1)]
+        return Tokens(
+            [*self.ids[:start], *(i for i, _ in new), *self.ids[stop:]],
+            [*self.offsets[:start], *(span for _, span in new), *self.offsets[stop:]],
+            [*self.source[:start], *(source for _ in new), *self.source[stop:]],
+        )
+
+
+def keep_blanks_in_offsets(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Make a tokenizer count the blanks in a token among its characters; its token ids stay what they are.
+
+    Byte-level tokenizers leave them out by default, so that nothing would say which token holds a blank.
+    """
+    backend: Any = tokenizer.backend_tokenizer
+    post = backend.post_processor
+    if post is None:
+        return
+    state = post.__getstate__()
+    changed = re.sub(rb'"trim_offsets":\s*true', b'"trim_offsets":false', state)
+    if changed != state:
+        post.__setstate__(changed)
+        backend.post_processor = post
+
+
+class ExactTokens:
+    """Mends the tokens of a row.
+
+    Args:
+        tokenizer: whose tokens they are.
+        control: matches its control strings, at which tokens always begin and end.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, control: re.Pattern[str]) -> None:
+        self.tokenizer, self.control = tokenizer, control
+        self._seen: dict[str, list[tuple[int, Span]]] = {}
+
+    def _tokenized(self, text: str, special: bool) -> list[tuple[int, Span]]:
+        if not special and text in self._seen:
+            return self._seen[text]
+        found = self.tokenizer(text, add_special_tokens=special, return_offsets_mapping=True)
+        spans = [(int(start), int(end)) for start, end in found["offset_mapping"]]
+        tokens = list(zip(found["input_ids"], spans, strict=True))
+        # A prompt ends with the same few words in every row.
+        if not special and len(text) <= _SHORT and len(self._seen) < _KEPT:
+            self._seen[text] = tokens
+        return tokens
+
+    def divided(self, tokens: Tokens, text: str, asked: Sequence[int], *, special: bool) -> Tokens:
+        """Tokens up to each place where an answer is asked for, as they are when the text ends there; then the rest.
+
+        Args:
+            tokens: the row's.
+            text: what they are tokens of.
+            asked: the places.
+            special: whether the tokenizer put its special tokens around the row.
+        """
+        for place in asked:
+            tokens = self._divided_at(tokens, text, place, special)
+        return tokens
+
+    def _divided_at(self, tokens: Tokens, text: str, place: int, special: bool) -> Tokens:
+        origin, first = self._firm_start(tokens, text, place)
+        found = self._tokenized(text[origin:place], special and origin == 0)
+        asked = [(i, (start + origin, end + origin)) for i, (start, end) in found]
+        present = zip(tokens.ids[first:], tokens.offsets[first:], strict=True)
+        same = next((k for k, (a, b) in enumerate(zip(asked, present, strict=False)) if a != b), None)
+        if same is None:
+            same = min(len(asked), len(tokens) - first)
+        stop, border = first + same, place
+        if same == len(asked) and (stop == len(tokens) or tokens.offsets[stop][0] >= place):
+            return tokens
+        while stop < len(tokens) and tokens.offsets[stop][0] < border:
+            border = max(border, tokens.offsets[stop][1])
+            stop += 1
+        rest = literal_tokens(text[place:border], self.tokenizer)
+        behind = [(i, (start + place, end + place)) for i, (start, end) in rest]
+        return tokens.spliced(first + same, stop, [*asked[same:], *behind])
+
+    def _firm_start(self, tokens: Tokens, text: str, place: int) -> tuple[int, int]:
+        """The last control string before a place and its token; the beginning where there is none."""
+        window = max(0, place - _WINDOW)
+        for match in reversed(list(self.control.finditer(text, window, place))):
+            found = [i for i, (start, end) in enumerate(tokens.offsets) if start == match.start() < end]
+            if found:
+                return match.start(), found[0]
+        return 0, 0
+
+    def with_typed(self, tokens: Tokens, text: str, typed: Mapping[str, str]) -> Tokens:
+        """The typed control strings put back as ordinary text, where their private characters stand.
+
+        Args:
+            tokens: the row's.
+            text: what they are tokens of.
+            typed: for each private character what was typed in its place.
+        """
+        places = [at for at, character in enumerate(text) if character in typed]
+        k = len(tokens) - 1
+        for at in reversed(places):
+            covering = [i for i in range(k + 1) if tokens.offsets[i][0] <= at < tokens.offsets[i][1]]
+            if not covering:
+                continue  # put back together with a later one
+            start, stop = covering[0], covering[-1] + 1
+            begin, end = tokens.offsets[start][0], max(e for _, e in tokens.offsets[start:stop])
+            while start > 0 and tokens.offsets[start - 1][1] > begin:
+                start -= 1
+                begin = min(begin, tokens.offsets[start][0])
+            said = "".join(typed.get(character, character) for character in text[begin:end])
+            new = [(i, (begin, end)) for i, _ in literal_tokens(said, self.tokenizer)]
+            tokens, k = tokens.spliced(start, stop, new), start - 1
+        return tokens
+
+
+def supervised_tokens(
+    offsets: Sequence[Span], spans: Sequence[Span], text: str, conversation: Conversation
+) -> list[bool]:
+    """For each token, whether its characters lie in a supervised span.
+
+    Raises:
+        RecordError: a token reaches over a span's border, so that no mask could be exact.
+    """
+    mask = [False] * len(offsets)
+    for begin, finish in spans:
+        for i, (start, end) in enumerate(offsets):
+            empty = start == end
+            if (end <= begin or start >= finish) and not (empty and 0 < begin <= start < finish):
+                continue
+            # Some control tokens take the blanks behind them along.
+            if start < begin or (end > finish and not text[finish:end].isspace()):
+                raise RecordError(
+                    "the tokenizer joins the assistant's last letters with the template behind them",
+                    remedy="Use a chat template that closes turns with a control token.",
+                    file=conversation.file,
+                    record=conversation.record,
+                    code="template.joined",
+                )
+            mask[i] = True
+    return mask

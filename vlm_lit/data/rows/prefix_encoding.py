@@ -1,0 +1,112 @@
+"""How does one question with its answer become a row for a model that reads the whole prompt in both directions?
+
+Some processors (PaliGemma's) have no chat template: they take a prompt and, as `suffix`, the answer. The prompt sees
+itself in both directions, the answer only what stands before it; `token_type_ids` say which is which. Rendered as one
+text, an answer would be seen by the words that are to predict it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase, ProcessorMixin
+
+from vlm_lit.data.features.stored_images import Picture
+from vlm_lit.data.rows.encoding import Row, Side, assembled, processed, split_fields
+from vlm_lit.data.rows.escapes import any_of, escape
+from vlm_lit.data.rows.exact_tokens import ExactTokens, Tokens, keep_blanks_in_offsets
+from vlm_lit.errors import RecordError
+from vlm_lit.schema import Batch, Conversation
+
+_ROLES = (["user"], ["user", "assistant"])
+
+
+@dataclass(frozen=True)
+class _Exchange:
+    """A prompt and its answer with what was typed in place of their private characters."""
+
+    prompt: str
+    answer: str
+    escapes: dict[str, str]
+
+
+class PrefixEncoder:
+    """A `ConversationEncoder` for processors that take `suffix`: images first, one question, one answer.
+
+    Location and segment tokens (`<loc0123>`) keep their meaning; the image token and the special ones are text.
+    """
+
+    def __init__(self, processor: ProcessorMixin) -> None:
+        self.processor = processor
+        self.tokenizer: PreTrainedTokenizerBase = processor.tokenizer
+        keep_blanks_in_offsets(self.tokenizer)
+        self.exact = ExactTokens(self.tokenizer, self.control_strings)
+
+    @property
+    def end_of_turn(self) -> tuple[int, ...]:
+        """Token ids that end an answer."""
+        return (int(self.tokenizer.eos_token_id),)
+
+    @cached_property
+    def control_strings(self) -> re.Pattern[str]:
+        """The image token and the tokenizer's special ones."""
+        return any_of([str(self.processor.image_token), *self.tokenizer.all_special_tokens])
+
+    def encode(
+        self,
+        conversations: Sequence[Conversation],
+        images: Sequence[Sequence[Picture]],
+        *,
+        side: Side,
+        for_generation: bool = False,
+    ) -> Batch:
+        """Encode rows into one batch; see `ConversationEncoder`."""
+        exchanges = [self._exchange(c, for_generation) for c in conversations]
+        texts = [
+            str(self.processor.image_token) * len(group) + exchange.prompt
+            for exchange, group in zip(exchanges, images, strict=True)
+        ]
+        answers = {} if for_generation else {"suffix": [exchange.answer for exchange in exchanges]}
+        output = processed(self.processor, texts, images, conversations, **answers)
+        offsets = output.pop("offset_mapping")
+        output.pop("labels", None)
+        assert isinstance(offsets, Tensor)
+        along_tokens, rest = split_fields(output)
+        rows = []
+        for i, exchange in enumerate(exchanges):
+            length = int(along_tokens["attention_mask"][i].sum())
+            fields = {name: value[i, :length] for name, value in along_tokens.items()}
+            row = Row(fields, (fields["token_type_ids"] == 1).tolist())
+            rows.append(self._restore(row, exchange, offsets[i, :length].tolist()) if exchange.escapes else row)
+        return assembled(rows, rest, [c.id for c in conversations], self.tokenizer, side)
+
+    def _exchange(self, conversation: Conversation, for_generation: bool) -> _Exchange:
+        roles = [turn.role for turn in conversation.turns]
+        if roles not in _ROLES or not conversation.images:
+            found = f"{len(conversation.images)} images and the turns {', '.join(roles)}"
+            raise RecordError(
+                f"this checkpoint takes one image or more, one question and one answer; the conversation has {found}",
+                remedy="Split it into questions with an image each and leave out the system message.",
+                file=conversation.file,
+                record=conversation.record,
+            )
+        escaped, escapes = escape(conversation.turns, self.control_strings)
+        answer = "" if for_generation or len(escaped) == 1 else escaped[1].text
+        return _Exchange(escaped[0].text.strip(), answer, escapes)
+
+    def _restore(self, row: Row, exchange: _Exchange, offsets: Sequence[Sequence[int]]) -> Row:
+        """Prompt and answer each count their characters from nought; here the answer's are put behind the prompt's."""
+        prefix_end = max(end for (_, end), said in zip(offsets, row.supervised, strict=True) if not said)
+        spans = [
+            (start + prefix_end, end + prefix_end) if said else (start, end)
+            for (start, end), said in zip(offsets, row.supervised, strict=True)
+        ]
+        # The processor writes images and a beginning of sequence before the prompt, and a line break behind it.
+        text = f"{exchange.prompt}\n{exchange.answer}".rjust(prefix_end + len(exchange.answer), "\0")
+        tokens = Tokens(row.fields["input_ids"].tolist(), spans, list(range(len(row))))
+        tokens = self.exact.with_typed(tokens, text, exchange.escapes)
+        return row.of(tokens, [row.supervised[i] for i in tokens.source])

@@ -1,0 +1,53 @@
+"""Errors that a user is told of: a sentence each, with the place, the problem and the remedy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+Found = TypeVar("Found")
+
+
+class VlmLitError(ValueError):
+    """A mistake in what the user gave us. Printed as one paragraph, without a traceback."""
+
+
+class ConfigError(VlmLitError):
+    """A setting that cannot work, named together with what to write instead."""
+
+
+class RecordError(VlmLitError):
+    """A record that cannot be used.
+
+    Args:
+        problem: what is wrong, in the user's words.
+        remedy: what to do about it.
+        file: the file the record comes from (a hub data set's name where there is no file).
+        record: which record of it: its id, its index, or both.
+        code: the reason in one stable word, for example `image.truncated`, so that reports can count by it.
+    """
+
+    def __init__(
+        self, problem: str, *, remedy: str, file: Path | str, record: str | None = None, code: str = "record"
+    ) -> None:
+        where = f"{file}, record {record}" if record is not None else f"{file}"
+        super().__init__(f"{where}: {problem}. {remedy}")
+        self.problem, self.remedy, self.file, self.record, self.code = problem, remedy, file, record, code
+
+    def __reduce__(self) -> tuple[Callable[..., RecordError], tuple[str]]:
+        # An exception is rebuilt from its message alone; this one also has to cross from a worker process.
+        rebuild = partial(type(self), remedy=self.remedy, file=self.file, record=self.record, code=self.code)
+        return rebuild, (self.problem,)
+
+
+def raised(found: Found | RecordError) -> Found:
+    """`found`, unless it is what a worker found wrong: raised in there, it would reach the user as a page of traceback.
+
+    Raises:
+        RecordError: that one.
+    """
+    if isinstance(found, RecordError):
+        raise found
+    return found

@@ -1,0 +1,93 @@
+"""How is a YAML file read so that nothing in it is silently changed?
+
+PyYAML keeps the last of two equal keys, takes `.nan` for a number, makes a date of what looks like one, reads `yes`,
+`no`, `on` and `off` as truth values, 12:30 as 750, 010 as 8 and 1e-4 as text. Here the first two are mistakes; dates,
+yes, no, on, off, 12:30 and 010 are text, as in YAML 1.2, and 1e-4 is the number.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Hashable
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+from yaml.constructor import ConstructorError
+
+from vlm_lit.errors import ConfigError
+
+_TAG: Final = "tag:yaml.org,2002:"
+_OUR_OWN: Final = {f"{_TAG}{kind}" for kind in ("timestamp", "bool", "int", "float")}
+
+
+class StrictLoader(yaml.SafeLoader):
+    """YAML in which a key written twice or a number that is not finite is a mistake, and words and dates are text."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012 - PyYAML's own way
+        first: [(tag, pattern) for tag, pattern in pairs if tag not in _OUR_OWN]
+        for first, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        """Make a mapping's keys and values.
+
+        Raises:
+            ConstructorError: a key stands there twice.
+        """
+        seen: set[object] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if isinstance(key, Hashable) and key in seen:
+                raise ConstructorError(None, None, f"the key {key} stands there a second time", key_node.start_mark)
+            seen |= {key} if isinstance(key, Hashable) else set()
+        return super().construct_mapping(node, deep=deep)
+
+    def construct_yaml_float(self, node: yaml.ScalarNode) -> float:
+        """Make a number.
+
+        Raises:
+            ConstructorError: it is not finite.
+        """
+        value = super().construct_yaml_float(node)
+        if not math.isfinite(value):
+            raise ConstructorError(None, None, f"{node.value} is not a finite number", node.start_mark)
+        return value
+
+
+StrictLoader.add_implicit_resolver(f"{_TAG}bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
+StrictLoader.add_implicit_resolver(
+    f"{_TAG}int", re.compile(r"^[-+]?(?:0|[1-9][0-9_]*|0b[01_]+|0x[0-9a-fA-F_]+)$"), list("-+0123456789")
+)
+StrictLoader.add_implicit_resolver(
+    f"{_TAG}float",
+    re.compile(
+        r"^[-+]?(?:[0-9][0-9_]*\.[0-9_]*(?:[eE][-+]?[0-9]+)?|\.[0-9][0-9_]*(?:[eE][-+]?[0-9]+)?"
+        r"|[0-9][0-9_]*[eE][-+]?[0-9]+|\.(?:inf|Inf|INF))$|^\.(?:nan|NaN|NAN)$"
+    ),
+    list("-+.0123456789"),
+)
+StrictLoader.add_constructor("tag:yaml.org,2002:float", StrictLoader.construct_yaml_float)
+
+
+def loading_problem(error: Exception) -> str:
+    """Where a text is no YAML, and why, in the words of PyYAML: `, line 3: the key a stands there a second time`."""
+    mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None) or str(error)
+    where = f", line {mark.line + 1}" if mark is not None else ""
+    return f"{where}: {problem}"
+
+
+def read_strict(path: Path, kind: str) -> object:
+    """What a YAML file holds. `kind` is what messages call it: the "config" or the "study" file.
+
+    Raises:
+        ConfigError: it cannot be read.
+    """
+    try:
+        content: object = yaml.load(path.read_text(encoding="utf-8"), Loader=StrictLoader)
+    except OSError as error:
+        raise ConfigError(f"{path}: the {kind} file cannot be read ({error.strerror}).") from error
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        raise ConfigError(f"{path}{loading_problem(error)}. A {kind} file is plain data, each key once.") from error
+    return content

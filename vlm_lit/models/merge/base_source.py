@@ -1,0 +1,154 @@
+"""Where does an adapter's base lie, and is it still the one the adapter was trained on?"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import snapshot_download
+
+from vlm_lit.errors import ConfigError
+from vlm_lit.models.adapter_state import FINGERPRINT, WEIGHTS, file_sha256
+
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BaseSource:
+    """A base's files.
+
+    Args:
+        folder: where they lie on this machine.
+        model_id: folder or hub id that they were found by.
+        commit: commit on the hub, where it is known.
+        verified: whether a digest or a commit shows that they are those the adapter was trained on.
+    """
+
+    folder: Path
+    model_id: str
+    commit: str | None
+    verified: bool
+
+
+def adapter_folder(run: Path) -> Path:
+    """The adapter of a run directory, or `run` itself where it is one.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    for folder in (run / "adapter", run):
+        if (folder / WEIGHTS).is_file() and (folder / "adapter_config.json").is_file():
+            return folder
+    raise ConfigError(
+        f"{run} holds no adapter: neither {WEIGHTS} with its adapter_config.json, nor a folder adapter/ with them. "
+        "Name the directory of a finished run."
+    )
+
+
+def read_fingerprint(adapter: Path) -> dict[str, Any]:
+    """What was written beside an adapter when it was saved.
+
+    Raises:
+        ConfigError: nothing was, or it cannot be read.
+    """
+    path = adapter / FINGERPRINT
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"{path} cannot be read, so the adapter's base is unknown. Use a folder fit wrote."
+        ) from error
+    if not isinstance(found, dict) or not isinstance(found.get("base"), dict):
+        raise ConfigError(f"{path} does not name the adapter's base. Use a folder that fit wrote.")
+    return found
+
+
+def find_base(fingerprint: Mapping[str, Any], elsewhere: str | None = None) -> BaseSource:
+    """The files of the base that `fingerprint` names, proven unchanged as far as it can tell.
+
+    Args:
+        fingerprint: what `read_fingerprint` gives.
+        elsewhere: folder or hub id to take the base from instead of the place it was trained from.
+
+    Raises:
+        ConfigError: it is not there, it is stored quantized, or it is another one than was trained on.
+    """
+    base = fingerprint["base"]
+    model_id = elsewhere or str(base["model_id"])
+    folder = _folder(model_id, base, moved=elsewhere is not None)
+    _refuse_quantized(folder)
+    commit = folder.name if folder.parent.name == "snapshots" and _COMMIT.fullmatch(folder.name) else None
+    verified = _check_digests(folder, base.get("weights_sha256") or {}) or _check_commit(folder, commit, base)
+    return BaseSource(folder=folder, model_id=model_id, commit=commit, verified=verified)
+
+
+def _folder(model_id: str, base: Mapping[str, Any], *, moved: bool) -> Path:
+    local = Path(model_id).expanduser()
+    if local.is_dir():
+        return local
+    was_local = bool(base.get("weights_sha256")) and not moved
+    if was_local or model_id.startswith((".", "/", "~")) or model_id.count("/") != 1:
+        raise ConfigError(
+            f"The base {model_id!r} is not a folder here. Run this where the run was started, or say by --base where "
+            "it lies now."
+        )
+    try:
+        # Sub-folders hold other formats of the same weights, and so do `consolidated` files.
+        return Path(
+            snapshot_download(
+                model_id,
+                revision=base.get("commit") or base.get("revision"),
+                allow_patterns=["*.safetensors", "*.json", "*.jinja", "*.txt", "*.model", "LICENSE*", "NOTICE*"],
+                ignore_patterns=["*/*", "consolidated*"],
+            )
+        )
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise ConfigError(
+            f"The base {model_id!r} (commit {base.get('commit') or 'unknown'}) cannot be fetched: {reason} "
+            "If it is gated, log in with hf auth login; or name a folder that holds it by --base."
+        ) from error
+
+
+def _refuse_quantized(folder: Path) -> None:
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"The base in {folder} has no readable config.json. Fetch it again.") from error
+    if "quantization_config" in config:
+        raise ConfigError(
+            f"The base in {folder} is stored quantized, and merging into quantized weights rounds them again. Train "
+            "from the 16-bit checkpoint it was made from: 4-bit layers are made from it while it is loaded."
+        )
+
+
+def _check_digests(folder: Path, kept: Mapping[str, str]) -> bool:
+    """Whether every weight file was compared with the digest it had in training; False where none were kept."""
+    found = {path.name for path in folder.glob("*.safetensors")}
+    missing, extra = sorted(kept.keys() - found), sorted(found - kept.keys())
+    if kept and (missing or extra):
+        _refuse(folder, f"it lacks {', '.join(missing)}" if missing else f"{', '.join(extra)} is new in it")
+    for name, digest in kept.items():
+        now = file_sha256(folder / name)
+        if now != digest:
+            _refuse(folder, f"the SHA-256 of {name} is {now[:12]}..., was {digest[:12]}...")
+    return bool(kept)
+
+
+def _check_commit(folder: Path, commit: str | None, base: Mapping[str, Any]) -> bool:
+    """Whether the folder is the commit that was trained on; False where one of the two is not known."""
+    kept = base.get("commit")
+    if kept and commit and kept != commit:
+        _refuse(folder, f"it is commit {commit}, was {kept}")
+    return bool(kept and commit)
+
+
+def _refuse(folder: Path, what: str) -> None:
+    raise ConfigError(
+        f"The base in {folder} is not the one the adapter was trained on: {what}. Name an unchanged copy by --base, or "
+        "train the adapter again on this base."
+    )

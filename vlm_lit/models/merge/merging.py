@@ -1,0 +1,178 @@
+"""How does an adapter become part of its 16-bit base, as a checkpoint like the base's own?
+
+    merged weight = round(W + alpha / rank * B A)
+
+computed in float32 from W as the base's files hold it and rounded once. Merging into a 4-bit base would quantize the
+sum a second time (16 to 32 % of a weight, measured), so the base is always read anew.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import warnings
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
+from peft.tuners.tuners_utils import BaseTunerLayer
+from safetensors import SafetensorError, safe_open
+from torch import nn
+from transformers import AutoModelForImageTextToText, GenerationConfig, PreTrainedModel
+
+from vlm_lit.errors import ConfigError
+from vlm_lit.models.adapter_state import load_adapter
+from vlm_lit.models.loading_bar import without_loading_bar
+
+# Named one by one: a folder of one's own may hold more, and what is copied may be published.
+_BESIDE_WEIGHTS: Final = (
+    "generation_config.json", "*processor_config.json", "tokenizer*", "special_tokens_map.json", "added_tokens.json",
+    "vocab.json", "vocab.txt", "merges.txt", "tekken.json", "*.model", "*.jinja", "chat_template.json", "LICENSE*",
+    "NOTICE*",
+)  # fmt: skip
+_INDEX: Final = "model.safetensors.index.json"
+_DTYPE_KEYS: Final = ("dtype", "torch_dtype")
+
+
+def load_model(folder: Path | str, dtype: torch.dtype | None = None) -> PreTrainedModel:
+    """The checkpoint in `folder` (or of this hub id), unquantized, in `dtype` or else in the one it is stored in.
+
+    Raises:
+        ConfigError: it cannot be read, or its weights are not exactly those the architecture has.
+    """
+    try:
+        with without_loading_bar():
+            model, info = AutoModelForImageTextToText.from_pretrained(
+                folder, dtype=dtype or "auto", use_safetensors=True, output_loading_info=True
+            )
+    except (OSError, ValueError, SafetensorError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise ConfigError(f"The weights in {folder} cannot be loaded: {reason}. Fetch them again.") from error
+    missing = sorted(info["missing_keys"])
+    if missing:
+        raise ConfigError(f"The weights in {folder} lack {len(missing)} parameters, the first {missing[0]}.")
+    assert isinstance(model, PreTrainedModel)
+    return model
+
+
+def image_token(model: nn.Module) -> int | None:
+    """The id of the token that stands for a picture's features; None where the config names none."""
+    config = getattr(model, "config", None)
+    found = getattr(config, "image_token_id", None)
+    found = getattr(config, "image_token_index", None) if found is None else found
+    return None if found is None else int(found)
+
+
+def adapter_config(adapter: Path) -> LoraConfig:
+    """How the adapter goes on.
+
+    Raises:
+        ConfigError: it is no LoRA adapter, or cannot be read.
+    """
+    path = adapter / "adapter_config.json"
+    try:
+        config = PeftConfig.from_pretrained(str(adapter))
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise ConfigError(f"{path} cannot be read: {error}. Use a folder that fit wrote.") from error
+    if not isinstance(config, LoraConfig):
+        raise ConfigError(f"{path} is of type {config.peft_type}; only LoRA adapters are merged.")
+    config.inference_mode = False  # what was trained is what is loaded; PEFT freezes it otherwise
+    config.base_model_name_or_path = None  # it warns of a folder that moved; digests have settled whose base this is
+    return config
+
+
+def load_tuned(folder: Path, adapter: Path, dtype: torch.dtype | None = None) -> PeftModel:
+    """The base in `folder` with the adapter on it, trained weights in float32, every one of them used.
+
+    Raises:
+        ConfigError: base or adapter cannot be read, or do not fit each other.
+    """
+    base, config = load_model(folder, dtype), adapter_config(adapter)
+    try:
+        model = get_peft_model(base, config)
+    except (ValueError, TypeError) as error:
+        raise ConfigError(f"The adapter in {adapter} does not fit the base in {folder}: {error}") from error
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()
+    load_adapter(model, adapter)
+    return model
+
+
+def round_full_parts(model: PeftModel, dtype: torch.dtype) -> None:
+    """Cast fully trained parts to `dtype`, as a base of that dtype is run; LoRA matrices stay in float32."""
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad and "lora_" not in name:
+            parameter.data = parameter.data.to(dtype)
+
+
+def merge(model: PeftModel, dtype: torch.dtype) -> PreTrainedModel:
+    """Make the adapter part of the weights, each computed in float32 and rounded to `dtype` once.
+
+    Memory grows by one layer. `model` is used up.
+    """
+    for layer in model.modules():
+        if isinstance(layer, BaseTunerLayer):
+            weight = layer.get_base_layer().weight
+            weight.data = weight.data.float()
+            layer.merge()
+            weight.data = weight.data.to(dtype)
+    with warnings.catch_warnings():
+        # All that is left is to take the shells off, and PEFT says of each layer that it is merged already.
+        warnings.filterwarnings("ignore", message="All adapters are already merged")
+        merged = model.merge_and_unload()
+    assert isinstance(merged, PreTrainedModel)
+    _cast(merged, dtype)
+    return merged
+
+
+def _cast(model: nn.Module, dtype: torch.dtype) -> None:
+    for parameter in model.parameters():
+        if parameter.is_floating_point():
+            parameter.data = parameter.data.to(dtype)
+        parameter.requires_grad_(False)
+
+
+def save_merged(model: PreTrainedModel, base: Path, target: Path) -> None:
+    """Write `model` into `target` as the base's own files are: same weight names, configuration and processor files.
+
+    Whatever is not a weight is copied from `base`, since other programs read it as it is there; config.json
+    states the new dtype.
+    """
+    if (base / "generation_config.json").is_file():
+        model.generation_config = GenerationConfig()  # the base's own is copied; saving would judge it
+    model.save_pretrained(target)
+    for pattern in _BESIDE_WEIGHTS:
+        for file in base.glob(pattern):
+            if file.is_file():
+                shutil.copyfile(file, target / file.name)
+    settings = json.loads((base / "config.json").read_text(encoding="utf-8"))
+    settings = with_dtype(settings, str(model.dtype).removeprefix("torch."))
+    (target / "config.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+    for file in target.glob("*.safetensors"):
+        file.chmod((target / "config.json").stat().st_mode)  # safetensors lets nobody else read what it writes
+
+
+def with_dtype(settings: dict[str, Any], dtype: str) -> dict[str, Any]:
+    """A config.json's settings, nested ones included, with every dtype they name replaced."""
+    changed: dict[str, Any] = {}
+    for key, value in settings.items():
+        if isinstance(value, dict):
+            changed[key] = with_dtype(value, dtype)
+        else:
+            changed[key] = dtype if key in _DTYPE_KEYS and value is not None else value
+    if "architectures" in settings and not changed.keys() & set(_DTYPE_KEYS):
+        changed["dtype"] = dtype
+    return changed
+
+
+def weight_names(folder: Path) -> set[str]:
+    """The names of the tensors in a checkpoint folder's safetensors files."""
+    if (folder / _INDEX).is_file():
+        return set(json.loads((folder / _INDEX).read_text(encoding="utf-8"))["weight_map"])
+    names: set[str] = set()
+    for path in folder.glob("*.safetensors"):
+        with safe_open(path, framework="pt") as file:
+            names |= set(file.keys())
+    return names

@@ -1,0 +1,1 @@
+"""A run examined before anyone pays for it: inspection, budget, verification."""

@@ -1,0 +1,204 @@
+"""What does each way to train a model need: memory by purpose and micro-batch, and disk?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import lightning
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from transformers import PretrainedConfig
+
+from vlm_lit.errors import ConfigError
+from vlm_lit.models.families import asked_of_pictures
+from vlm_lit.models.parts import PartSettings, PartsSettings
+from vlm_lit.models.shapes import fake_mode, hollow, shaped_base
+from vlm_lit.models.stored_bytes import Holding, Purpose, holdings
+from vlm_lit.models.vision_features import check_cacheable, tower_features
+from vlm_lit.objectives.cross_entropy import CHUNK
+from vlm_lit.preflight.budget.hollow_module import hollow_module, image_inputs, sizes
+from vlm_lit.preflight.budget.ledger import Bytes, telling_rows
+from vlm_lit.preflight.budget.recipes import Recipe
+from vlm_lit.preflight.budget.rows import Row
+from vlm_lit.preflight.budget.step import (
+    Autocast,
+    BackboneBytes,
+    OptimizerBytes,
+    backbone_bytes,
+    head_bytes,
+    optimizer_bytes,
+    plain_head_bytes,
+    set_checkpointing,
+)
+from vlm_lit.training.supervised import SupervisedModule
+
+PURPOSES: Final[tuple[Purpose, ...]] = ("quantized", "constants", "frozen", "trained")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Needs:
+    """What one recipe needs, in bytes.
+
+    Args:
+        recipe: the way to train.
+        held: what its model holds, part by part.
+        attention: the language model's attention implementation.
+        optimizer: states, and what a step takes on top of them.
+        backbone: a micro-batch without its head, with activation checkpointing (True) and without (False).
+        head: the most that head and loss take, by rows.
+        plain_head: the same of a head that runs on whole rows.
+    """
+
+    recipe: Recipe
+    held: list[Holding]
+    attention: str
+    optimizer: OptimizerBytes
+    backbone: dict[bool, BackboneBytes]
+    head: Callable[[int], int]
+    plain_head: Callable[[int], int]
+
+    def stored(self, purpose: Purpose) -> int:
+        """Bytes held for one purpose."""
+        return sum(holding.size for holding in self.held if holding.purpose == purpose)
+
+    @property
+    def gradients(self) -> int:
+        """As many numbers as are trained, in the same precision."""
+        return self.stored("trained")
+
+    @property
+    def resident(self) -> int:
+        """What is there between two micro-batches."""
+        return sum(map(self.stored, PURPOSES)) + self.gradients + self.optimizer.states
+
+    def kept(self, rows: int, *, checkpointing: bool) -> int:
+        """Activations between forward and backward pass."""
+        return self.backbone[checkpointing].kept.at(rows)
+
+    def peak(self, rows: int, *, checkpointing: bool) -> int:
+        """The most that a step takes beside what is there anyway: in a pass, in the head, or in the optimizer."""
+        backbone = self.backbone[checkpointing]
+        return max(backbone.peak.at(rows), backbone.kept.at(rows) + self.head(rows), self.optimizer.step)
+
+    def total(self, rows: int, *, checkpointing: bool) -> int:
+        """The most that a step holds at once."""
+        return self.resident + self.peak(rows, checkpointing=checkpointing)
+
+    @property
+    def adapter(self) -> int:
+        """Disk for `adapter/`."""
+        return self.stored("trained")
+
+    @property
+    def checkpoint(self) -> int:
+        """Disk for a checkpoint to resume from."""
+        return self.stored("trained") + self.optimizer.states
+
+
+@dataclass(frozen=True, kw_only=True)
+class Refused:
+    """A recipe that `fit` would refuse for this model, and why."""
+
+    recipe: Recipe
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    """What a picture becomes: tokens, and bytes of cached features; None where that depends on the picture."""
+
+    tokens: int | None
+    cached: int | None
+
+
+@dataclass
+class Estimator:
+    """Reckons with one module, config and trainer, on the trainer's precision.
+
+    Args:
+        module: the run's, its model not loaded, its trainer attached.
+        config: the checkpoint's.
+        trainer: says whether there is autocast.
+    """
+
+    module: SupervisedModule
+    config: PretrainedConfig
+    trainer: lightning.Trainer
+    mode: FakeTensorMode = field(default_factory=fake_mode)
+
+    @property
+    def autocast(self) -> Autocast:
+        """The context that a training step runs in."""
+        found: Autocast = self.trainer.precision_plugin.train_step_context
+        return found
+
+    @property
+    def asked(self) -> str | None:
+        """What of a picture decides how much it takes; such pictures cannot be shown to the model without any."""
+        return asked_of_pictures(self.config.model_type, self.config.vision_config.model_type)
+
+    def picture(self) -> Picture:
+        """Show the vision tower one picture of the size that the config names."""
+        if self.asked is not None:
+            return Picture(tokens=None, cached=None)
+        tower = PartsSettings(vision_tower=self.module.parts.vision_tower, language_model=PartSettings())
+        base, family = shaped_base(self.config, parts=tower, quantization=self.module.quantization)
+        hollow(base, self.mode)
+        model: Any = base.get_submodule("model")
+        with self.mode, self.autocast(), torch.no_grad():
+            inputs = image_inputs(base, 1)
+            words = model.get_image_features(**inputs).pooler_output
+            features = tower_features(base, family, inputs)
+        width = base.config.get_text_config().hidden_size
+        numbers = sum(part.numel() for part in (words if isinstance(words, list | tuple) else [words]))
+        try:
+            check_cacheable(family, self.config.model_type, self.module.parts)
+        except ConfigError:
+            return Picture(tokens=numbers // width, cached=None)
+        return Picture(tokens=numbers // width, cached=sum(f.numel() * f.element_size() for f in features))
+
+    def needs(self, recipe: Recipe, row: Row) -> Needs | Refused:
+        """Reckon one recipe."""
+        try:
+            module = hollow_module(self.module, self.config, recipe.parts, self.mode)
+            optimizer = optimizer_bytes(module)
+        except ConfigError as error:
+            return Refused(recipe=recipe, reason=str(error))
+        assert module.family is not None
+        rows = telling_rows([*sizes(module, self.config), row.length])
+        return Needs(
+            recipe=recipe,
+            held=holdings(module.base, module.family),
+            attention=module.base.config.get_text_config()._attn_implementation,  # type: ignore[operator, union-attr]
+            optimizer=optimizer,
+            backbone={on: self._backbone(module, row, rows, checkpointing=on) for on in (True, False)},
+            head=self._head(module, row),
+            plain_head=lambda n: plain_head_bytes(module, self.mode, self.autocast, rows=n, length=row.length),
+        )
+
+    def _backbone(self, module: SupervisedModule, row: Row, rows: int, *, checkpointing: bool) -> BackboneBytes:
+        set_checkpointing(module, checkpointing)
+        images = row.images if self.asked is None else 0
+        return backbone_bytes(module, self.mode, self.autocast, rows=rows, length=row.length, images=images)
+
+    def _head(self, module: SupervisedModule, row: Row) -> Callable[[int], int]:
+        def measured(rows: int) -> int:
+            if rows not in known:
+                known[rows] = head_bytes(
+                    module, self.mode, self.autocast, rows=rows, length=row.length, supervised=row.supervised
+                )
+            return known[rows]
+
+        known: dict[int, int] = {}
+        return lambda rows: _chunked(measured, rows, few=-(-2 * CHUNK // row.supervised))
+
+
+def _chunked(measured: Callable[[int], int], rows: int, *, few: int) -> int:
+    """What a head takes: measured for a few chunks, and beyond that on a line, since a chunk's logits stay as many."""
+    if rows <= 2 * few:
+        return measured(rows)
+    one, two = measured(few), measured(2 * few)
+    per_row = -(-(two - one) // few)
+    return Bytes(fixed=two - 2 * few * per_row, per_row=per_row).at(rows)

@@ -1,0 +1,84 @@
+"""How long is a run's longest row, and how much of it is supervised?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from vlm_lit.data.datamodule import ConversationDataModule
+from vlm_lit.data.records.sources import name_of
+from vlm_lit.errors import ConfigError, VlmLitError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """What every row of a micro-batch is taken to be.
+
+    Args:
+        length: tokens, image tokens included.
+        supervised: positions with a label.
+        images: pictures.
+        source: where the numbers come from, in words.
+    """
+
+    length: int
+    supervised: int
+    images: int
+    source: str
+
+
+def longest_row(
+    data: ConversationDataModule, *, length: int | None, supervised: int | None, images: int, image_tokens: int | None
+) -> Row:
+    """The row to reckon with: as asked, else the longest of the data where they are here, else `data.max_length`.
+
+    Args:
+        data: the run's, not yet opened.
+        length: tokens, where asked for.
+        supervised: supervised positions, where asked for.
+        images: pictures in a row.
+        image_tokens: tokens that a picture becomes, where known: no label stands there.
+
+    Raises:
+        VlmLitError: the data are here and cannot be used, or nothing says how long a row is.
+    """
+    if length is None and _is_here(data):
+        found = _measured(data)
+        return Row(
+            length=found[0],
+            supervised=_within(supervised if supervised is not None else found[1], found[0]),
+            images=images,
+            source=f"the longest row of {_path(data)}",
+        )
+    tokens = length if length is not None else data.max_length
+    if tokens is None:
+        raise ConfigError("How long is a row? The data are not here, and data.max_length is null. Add --length.")
+    said = "--length" if length is not None else f"data.max_length; {_path(data)} is not here"
+    most = max(1, tokens - images * (image_tokens or 0))
+    return Row(length=tokens, supervised=_within(supervised or most, tokens), images=images, source=said)
+
+
+def _within(supervised: int, length: int) -> int:
+    if supervised > length:
+        raise ConfigError(f"--supervised is {supervised}, more than the {length} tokens of a row.")
+    return supervised
+
+
+def _path(data: ConversationDataModule) -> str:
+    source = data.sources["train"]
+    return name_of(source) if source is not None else "data.train"
+
+
+def _is_here(data: ConversationDataModule) -> bool:
+    source = data.sources["train"]
+    paths = [] if source is None else [source.path] if isinstance(source.path, str) else source.path
+    return bool(paths) and all(Path(path).exists() for path in paths)
+
+
+def _measured(data: ConversationDataModule) -> tuple[int, int]:
+    data.setup("fit")
+    window = data.longest_window(1)
+    if window is None or not window.micro_batches:
+        raise VlmLitError(f"The longest row of {_path(data)} is not known ahead. Say it by --length.")
+    batch = window.micro_batches[0]
+    return batch.labels.shape[1], batch.supervised_tokens

@@ -1,0 +1,196 @@
+"""What does one micro-batch need beside the weights? A training step of the run's own module, on shapes alone.
+
+B = rows, L = tokens of a row, D = hidden width, S = supervised positions, V = vocabulary.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
+from torch.optim import Optimizer
+
+from vlm_lit.errors import ConfigError
+from vlm_lit.models.adapters import recompute_activations
+from vlm_lit.models.families import LAYERED
+from vlm_lit.models.shapes import without_value_checks
+from vlm_lit.models.stored_bytes import tensor_bytes
+from vlm_lit.objectives.cross_entropy import chunked_cross_entropy
+from vlm_lit.preflight.budget.hollow_module import image_inputs, resident, text_inputs
+from vlm_lit.preflight.budget.ledger import Bytes, Ledger, Peak
+from vlm_lit.schema import Batch
+from vlm_lit.training.optimization import clip, parameter_groups
+from vlm_lit.training.supervised import SupervisedModule
+
+Autocast = Callable[[], AbstractContextManager[Any]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackboneBytes:
+    """Of a forward and backward pass without the head.
+
+    Args:
+        kept: alive between the two: what the backward pass needs, and the inputs.
+        peak: the most at any moment.
+    """
+
+    kept: Bytes
+    peak: Peak
+
+
+class _HandedOver(torch.autograd.Function):
+    """Stands for the head: takes hidden states and gives back their gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor) -> Tensor:  # noqa: ANN401 - autograd's own
+        ctx.like = hidden.shape, hidden.dtype
+        return hidden.new_empty(())
+
+    @staticmethod
+    def backward(ctx: Any, _gradient: Tensor) -> Tensor:  # noqa: ANN401
+        shape, dtype = ctx.like
+        return torch.empty(shape, dtype=dtype)
+
+
+class _GivenHidden(torch.autograd.Function):
+    """Stands for the backbone: gives hidden states and takes their gradient."""
+
+    @staticmethod
+    def forward(_ctx: Any, _seed: Tensor, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:  # noqa: ANN401
+        return torch.empty(shape, dtype=dtype)
+
+    @staticmethod
+    def backward(_ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:  # noqa: ANN401
+        return gradient.new_empty(()), None, None
+
+
+def backbone_bytes(
+    module: SupervisedModule, mode: FakeTensorMode, autocast: Autocast, *, rows: int, length: int, images: int
+) -> BackboneBytes:
+    """Measure tower, projector and language model on `rows` rows of `length` tokens with `images` pictures each."""
+    with ExitStack() as stack:
+        for context in (without_value_checks(), mode, autocast()):
+            stack.enter_context(context)
+        ledger = stack.enter_context(Ledger(rows, resident(module)))
+        pictures = image_inputs(module.base, rows * images) if images else {}
+        inputs = {**text_inputs(module, rows, length), **pictures}
+        labels = torch.empty(rows, length, dtype=torch.long)
+        hidden = module.hidden_states(Batch(inputs=inputs, labels=labels, ids=[]))
+        kept = ledger.now
+        module.logits(hidden[:1, :1].detach())  # autocast keeps a copy of a head that is trained
+        handed = _HandedOver.apply(hidden)  # type: ignore[no-untyped-call, unused-ignore]
+        del hidden  # the backward pass lets go of it when it has used it
+        if handed.requires_grad:
+            handed.backward()
+    return BackboneBytes(kept=kept, peak=ledger.peak)
+
+
+def set_checkpointing(module: SupervisedModule, on: bool) -> None:
+    """Let the model recompute its activations, where the run would or else wherever it can, or keep them."""
+    base: Any = module.base
+    if on:
+        assert module.family is not None
+        recompute_activations(base, module.family, module.recomputed or LAYERED)
+    else:
+        base.activation_checkpointing_disable()
+
+
+def head_bytes(
+    module: SupervisedModule, mode: FakeTensorMode, autocast: Autocast, *, rows: int, length: int, supervised: int
+) -> int:
+    """The most that head and loss add to the hidden states, over `supervised` positions of each of `rows` rows."""
+
+    def loss(hidden: Tensor) -> Tensor:
+        chosen = hidden.flatten(0, 1)[torch.empty(rows * supervised, dtype=torch.long)]
+        return chunked_cross_entropy(chosen, torch.empty(len(chosen), dtype=torch.long), module.logits)
+
+    return _head_peak(module, mode, autocast, loss, rows, length)
+
+
+def plain_head_bytes(
+    module: SupervisedModule, mode: FakeTensorMode, autocast: Autocast, *, rows: int, length: int
+) -> int:
+    """The most that a head on whole rows adds, its logits [B, L, V] cast to float32 for the loss."""
+
+    def loss(hidden: Tensor) -> Tensor:
+        logits = module.logits(hidden).float().flatten(0, 1)
+        return F.cross_entropy(logits, torch.empty(len(logits), dtype=torch.long), reduction="sum")
+
+    return _head_peak(module, mode, autocast, loss, rows, length)
+
+
+def _head_peak(
+    module: SupervisedModule,
+    mode: FakeTensorMode,
+    autocast: Autocast,
+    loss: Callable[[Tensor], Tensor],
+    rows: int,
+    length: int,
+) -> int:
+    width = module.base.config.get_text_config().hidden_size  # type: ignore[operator, union-attr]
+    shape, dtype = (rows, length, width), _hidden_dtype(module)
+    with mode, autocast(), Ledger(1, resident(module)) as ledger:
+        seed = torch.empty((), requires_grad=True)
+        loss(_GivenHidden.apply(seed, shape, dtype)).backward()  # type: ignore[no-untyped-call]
+    peak: int = ledger.peak.at(1)
+    return peak - math.prod(shape) * dtype.itemsize
+
+
+def _hidden_dtype(module: SupervisedModule) -> torch.dtype:
+    """The dtype of the last hidden states: that of the norm's scale, which is cast with its part."""
+    dtype = module.base.get_input_embeddings().weight.dtype  # type: ignore[operator]
+    assert isinstance(dtype, torch.dtype)
+    return dtype
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizerBytes:
+    """What an optimizer keeps, and the most it takes on top of that while it clips and steps."""
+
+    name: str
+    states: int
+    step: int
+
+
+def optimizer_bytes(module: SupervisedModule) -> OptimizerBytes:
+    """Let the run's optimizer take a step on shapes alone.
+
+    Raises:
+        ConfigError: it decides by what gradients are.
+    """
+    assert module.family is not None
+    groups: Any = parameter_groups(module.base, module.family, module.parts, module.learning_rate)
+    optimizer = module.optimizer(groups)
+    _as_on_a_gpu(optimizer)
+    parameters = module.trainable_parameters()
+    try:
+        optimizer.step()  # makes the states
+        held = list(_states(optimizer))
+        with Ledger(1, [*resident(module), *held]) as ledger:
+            clip(parameters, module.gradient_clip)
+            optimizer.step()
+    except DataDependentOutputException as error:
+        raise ConfigError(
+            f"{type(optimizer).__name__} decides by the gradients' values, so its memory is not known ahead. Name "
+            "another optimizer, such as torch.optim.AdamW, to see the rest."
+        ) from error
+    return OptimizerBytes(name=type(optimizer).__name__, states=tensor_bytes(held), step=ledger.peak.at(1))
+
+
+def _as_on_a_gpu(optimizer: Optimizer) -> None:
+    """There torch steps all parameters of a group together, which takes a copy of them in between."""
+    for group in optimizer.param_groups:
+        if "foreach" in group and group["foreach"] is None and not group.get("fused"):
+            group["foreach"] = True
+
+
+def _states(optimizer: Optimizer) -> list[Tensor]:
+    """A table that all states share is one tensor, named often."""
+    return [value for state in optimizer.state.values() for value in state.values() if isinstance(value, Tensor)]

@@ -1,0 +1,166 @@
+"""Does a step move every parameter that is to be trained, and no other?
+
+One real step: the module's own loss, forward, backward, clipping, the run's optimizer. It differs from the run's first
+step in three ways, each because that step would hide something. Learning rates are those of the end of the warm-up,
+which begins at zero. Weight decay is off: it moves a parameter that no gradient reaches. And LoRA's B, which starts at
+zero, holds small random values: A's gradient is B's times something, so zero in any run's first step, right or wrong.
+What moved is decided by the bytes of every parameter before and after.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import torch
+from torch import Tensor, nn
+
+from vlm_lit.data.sampler import derive_seed
+from vlm_lit.errors import VlmLitError
+from vlm_lit.models.families import PART_NAMES, owner_of
+from vlm_lit.schema import StepWindow
+from vlm_lit.training.optimization import clip, parameter_groups
+from vlm_lit.training.supervised import SupervisedModule
+
+_SHELL: Final = "model.base_model.model."
+_B_SPREAD: Final = 0.02
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartFlow:
+    """Tensors of one part: how many are trained, how many of these moved, and so on. `gradient` is its norm."""
+
+    part: str
+    trainable: int
+    moved: int
+    frozen: int
+    frozen_moved: int
+    gradient: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class GradientFlow:
+    """What a step did. `unmoved_trainable` gives, by parameter, why it stood still."""
+
+    unmoved_trainable: dict[str, str] = field(default_factory=dict)
+    moved_frozen: list[str] = field(default_factory=list)
+    parts: list[PartFlow] = field(default_factory=list)
+
+
+def gradient_flow(module: SupervisedModule, window: StepWindow) -> GradientFlow:
+    """Make one step on `window`, already on the module's device. The module is spoiled by it.
+
+    Raises:
+        VlmLitError: loss or gradient are not finite, or nothing is to be trained.
+    """
+    wake_lora(module)
+    before = digests(module)
+    optimizer = _optimizer(module)
+    optimizer.zero_grad()
+    torch.manual_seed(derive_seed("inspect", module.seed))
+    for batch in window.micro_batches:
+        loss = module.loss(batch) / window.supervised_tokens
+        if loss.requires_grad:
+            loss.backward()  # type: ignore[no-untyped-call]
+    norm = float(clip(module.trainable_parameters(), None))
+    if not math.isfinite(norm):
+        named = ", ".join(window.ids)
+        raise VlmLitError(
+            f"The gradient of the inspected conversations has norm {norm}. Look at these records: {named}."
+        )
+    norms = {name: _norm(p.grad) for name, p in _named(module).items()}
+    clip(module.trainable_parameters(), module.gradient_clip)
+    optimizer.step()
+    return compare(module, before, norms)
+
+
+def no_step(module: SupervisedModule, why: str) -> GradientFlow:
+    """What is to be said where no step could be made: nothing that is to be trained has moved."""
+    names = [name for name, parameter in _named(module).items() if parameter.requires_grad]
+    return GradientFlow(unmoved_trainable=dict.fromkeys(names, why))
+
+
+def wake_lora(module: nn.Module) -> None:
+    """Give every LoRA B that is still zero small values, the same ones each time."""
+    generator = torch.Generator().manual_seed(derive_seed("lora_B"))
+    for name, parameter in module.named_parameters():
+        if "lora_B" in name and parameter.requires_grad and not parameter.any():
+            drawn = torch.randn(parameter.shape, generator=generator) * _B_SPREAD
+            parameter.data.copy_(drawn)
+
+
+def _optimizer(module: SupervisedModule) -> torch.optim.Optimizer:
+    assert module.family is not None
+    groups: Any = parameter_groups(module.base, module.family, module.parts, module.learning_rate)
+    optimizer = module.optimizer(groups)
+    for group in optimizer.param_groups:
+        if "weight_decay" in group:
+            group["weight_decay"] = 0.0
+    return optimizer
+
+
+def digests(module: nn.Module) -> dict[str, bytes]:
+    """A digest of the bytes of every parameter, by name."""
+    return {name: _digest(parameter) for name, parameter in _named(module).items()}
+
+
+def _named(module: nn.Module) -> dict[str, nn.Parameter]:
+    """Every parameter, under a name that starts with its part's path."""
+    return {name.removeprefix(_SHELL): parameter for name, parameter in module.named_parameters()}
+
+
+def _digest(parameter: Tensor) -> bytes:
+    flat = parameter.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+    return hashlib.blake2b(flat.numpy().data, digest_size=16).digest()
+
+
+def compare(module: SupervisedModule, before: Mapping[str, bytes], norms: Mapping[str, float | None]) -> GradientFlow:
+    """What has changed since `before`.
+
+    Args:
+        module: the module after the step.
+        before: its `digests` from before.
+        norms: the norm of each parameter's gradient; None where it had none.
+    """
+    named, after = _named(module), digests(module)
+    moved = {name for name in named if after[name] != before[name]}
+    trained = {name for name, parameter in named.items() if parameter.requires_grad}
+    return GradientFlow(
+        unmoved_trainable={name: _why(norms.get(name)) for name in named if name in trained - moved},
+        moved_frozen=[name for name in named if name in moved - trained],
+        parts=_by_part(module, trained, moved, norms),
+    )
+
+
+def _by_part(
+    module: SupervisedModule, trained: set[str], moved: set[str], norms: Mapping[str, float | None]
+) -> list[PartFlow]:
+    assert module.family is not None
+    rows = []
+    for part in PART_NAMES:
+        own = {name for name in _named(module) if owner_of(name, module.family) == part}
+        rows.append(
+            PartFlow(
+                part=part,
+                trainable=len(own & trained),
+                moved=len(own & trained & moved),
+                frozen=len(own - trained),
+                frozen_moved=len((own - trained) & moved),
+                gradient=math.hypot(*(norms.get(name) or 0.0 for name in own)),
+            )
+        )
+    return rows
+
+
+def _norm(gradient: Tensor | None) -> float | None:
+    return float(gradient.float().norm()) if gradient is not None else None
+
+
+def _why(norm: float | None) -> str:
+    if norm is None:
+        # LLaVA reads its tower before the last layers: those are trainable where the whole tower is, and idle.
+        return "no gradient reaches it: either the model does not use it, or the graph is cut before it"
+    return "its gradient is zero" if norm == 0.0 else "its step is too small to change a bit: raise its learning rate"

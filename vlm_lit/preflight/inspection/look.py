@@ -1,0 +1,142 @@
+"""How is a run looked at without being run? Its own collator, its own model, one step, and all of it thrown away."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+
+import lightning
+import torch
+from PIL import Image
+
+from vlm_lit.data.datamodule import ConversationDataModule
+from vlm_lit.data.records.findings import Findings
+from vlm_lit.data.records.sources import ConversationDataset
+from vlm_lit.data.rows.collate import WindowCollator
+from vlm_lit.data.rows.encoder_choice import template_notes
+from vlm_lit.errors import raised
+from vlm_lit.preflight.inspection.choice import choose
+from vlm_lit.preflight.inspection.conversations import Reader, Supervision
+from vlm_lit.preflight.inspection.features import ImageFit, image_fit, image_token_of
+from vlm_lit.preflight.inspection.gradient_flow import GradientFlow, gradient_flow, no_step
+from vlm_lit.preflight.inspection.lengths import Measured
+from vlm_lit.preflight.inspection.report import Inspected, Inspection
+from vlm_lit.schema import StepWindow
+from vlm_lit.training.attached import attach
+from vlm_lit.training.supervised import SupervisedModule
+
+_THUMBNAIL = 224
+
+
+def inspect_run(
+    module: SupervisedModule,
+    data: ConversationDataModule,
+    trainer: lightning.Trainer,
+    *,
+    conversations: int,
+    lengths: int,
+    say: Callable[[str], None],
+) -> Inspection:
+    """Load the model, look at the data as it would be collated, and make one step. The module is spoiled by it.
+
+    Args:
+        module: the run's module, its model not loaded yet.
+        data: the run's data, set up for `fit`.
+        trainer: says where and in which precision the run computes.
+        conversations: how many conversations are shown and stepped on.
+        lengths: how many are measured.
+        say: takes a line of progress.
+
+    Raises:
+        RecordError: a record that cannot be used.
+        VlmLitError: nothing is left to train on, or the gradient is not finite.
+    """
+    attach(module, data, trainer)
+    say(f"Loading {module.model_id} ...")
+    module.configure_model()
+    module.to(trainer.strategy.root_device)
+    parts = module.parts_table()
+    say("Measuring conversations ...")
+    loader = data.train_dataloader()
+    collator = loader.collate_fn
+    assert isinstance(collator, WindowCollator)
+    chosen = choose(loader, shown=conversations, measured=lengths)
+    say(f"Making one step on {len(chosen.shown)} conversations, to be thrown away ...")
+    window = _collated(collator, chosen.shown)
+    supervisions = _supervisions(module, collator, window, chosen.shown)
+    with trainer.precision_plugin.train_step_context():
+        fits = [_image_fit(module, collator, measured) for measured in chosen.shown]
+        flow = _flow(module, window, fits)
+    return Inspection(
+        model_id=module.model_id,
+        model_type=str(getattr(getattr(module.base, "config", None), "model_type", "")),
+        device=str(trainer.strategy.root_device),
+        precision=str(trainer.precision),
+        steps=data.total_steps,
+        effective_batch=data.effective_batch,
+        parts=parts,
+        conversations=[
+            Inspected(id=m.conversation.id, supervision=s, images=f, thumbnails=_thumbnails(m.images))
+            for m, s, f in zip(chosen.shown, supervisions, fits, strict=True)
+        ],
+        lengths=chosen.lengths(collator),
+        misfits=chosen.misfits,
+        findings=_findings(data),
+        gradients=flow,
+        template=template_notes(collator.encoder),
+    )
+
+
+def _findings(data: ConversationDataModule) -> Findings:
+    train = data.datasets.get("train")
+    if not isinstance(train, ConversationDataset):
+        return Findings()
+    mixed = train.mixture.lines() if train.mixture is not None else ()
+    return replace(train.findings, mixture=tuple(mixed))
+
+
+def _collated(collator: WindowCollator, shown: Sequence[Measured]) -> StepWindow:
+    return raised(collator([m.conversation for m in shown]))
+
+
+def _supervisions(
+    module: SupervisedModule, collator: WindowCollator, window: StepWindow, shown: Sequence[Measured]
+) -> list[Supervision]:
+    encoder = collator.encoder
+    reader = Reader(tokenizer=encoder.tokenizer, end_of_turn=encoder.end_of_turn, image_token=image_token_of(module))
+    rows = dict(_rows(window))
+    conversations = [m.conversation for m in shown]
+    return [
+        reader.supervision(*rows[c.id], turns=sum(turn.role == "assistant" and turn.supervised for turn in c.turns))
+        for c in conversations
+    ]
+
+
+def _rows(window: StepWindow) -> Iterator[tuple[str, tuple[list[int], list[int]]]]:
+    """Token ids and labels of each conversation as collated, padding and whatever others of its row say left out."""
+    for batch in window.micro_batches:
+        names = iter(batch.ids)
+        for i, valid in enumerate(batch.inputs["attention_mask"].bool()):
+            segments = batch.segments[i] if batch.segments is not None else torch.zeros_like(batch.labels[i])
+            for k in range(1, max(int(segments.max()), 1) + 1):
+                own = valid & ((segments == 0) | (segments == k))
+                yield next(names), (batch.inputs["input_ids"][i][own].tolist(), batch.labels[i][own].tolist())
+
+
+def _image_fit(module: SupervisedModule, collator: WindowCollator, measured: Measured) -> ImageFit:
+    batch = collator.encoder.encode([measured.conversation], [measured.images], side="right")
+    return image_fit(module, {name: value.to(module.device) for name, value in batch.inputs.items()})
+
+
+def _flow(module: SupervisedModule, window: StepWindow, fits: Sequence[ImageFit]) -> GradientFlow:
+    if not all(fit.fits for fit in fits):
+        return no_step(module, "no step was made: placeholders and image features differ")
+    module.data.transfer_batch_to_device(window, module.device, 0)
+    return gradient_flow(module, window)
+
+
+def _thumbnails(images: Sequence[Image.Image]) -> tuple[Image.Image, ...]:
+    copies = tuple(image.copy() for image in images)
+    for copy in copies:
+        copy.thumbnail((_THUMBNAIL, _THUMBNAIL))
+    return copies

@@ -1,0 +1,1 @@
+"""Parts of pages and documents: templates, tables, pictures, wording."""

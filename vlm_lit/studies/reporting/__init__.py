@@ -1,0 +1,1 @@
+"""A study's report, and a model's card."""

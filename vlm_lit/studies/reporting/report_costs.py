@@ -1,0 +1,40 @@
+"""What did a run cost, and what did it leave to store? Read from its record and its adapter."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from safetensors import SafetensorError, safe_open
+
+from vlm_lit.errors import VlmLitError
+
+_ADAPTER: Final = Path("adapter", "adapter_model.safetensors")
+_MIB: Final = 1024**2
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdapterSize:
+    """How many numbers were trained, and the MiB of the file that holds them."""
+
+    parameters: int
+    mib: float
+
+
+def adapter_size(folder: Path) -> AdapterSize | None:
+    """Count what a run trained by what it saved; None where it saved no adapter, for it trained nothing.
+
+    Raises:
+        VlmLitError: the file is damaged.
+    """
+    path = folder / _ADAPTER
+    if not path.is_file():
+        return None
+    try:
+        with safe_open(path, "numpy") as file:
+            parameters = sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise VlmLitError(f"{path}: is damaged ({error}). Remove {folder} and run the study again.") from error
+    return AdapterSize(parameters=parameters, mib=path.stat().st_size / _MIB)

@@ -1,0 +1,116 @@
+"""How did a run come about? What its results and its config say, for the head of a report."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from vlm_lit.errors import VlmLitError
+from vlm_lit.studies.run_files.weights import WEIGHTS, weights_of
+
+# In a config, from its root; a run's own classes may lack some of them.
+_SETTINGS: Final = {
+    "revision": "model.init_args.revision",
+    "adapter": "model.init_args.adapter",
+    "seed": "seed_everything",
+    "max new tokens": "model.init_args.max_new_tokens",
+    "prompt": "data.init_args.prompt",
+    "system prompt": "data.init_args.system",
+}
+AS_THEY_ARE: Final = "as they are"
+_IMAGES: Final = {None: AS_THEY_ARE, "blank": "blank", "shuffle": "shuffled", "drop": "dropped"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """What is known about a run; everything may be missing.
+
+    `metric` names the first metric of its results, `shown` what a reader should see, in order. `course` is its config
+    without seed and folder, and how far it came: runs that share it are seeds of one course.
+    """
+
+    metric: str | None = None
+    seed: str | None = None
+    course: str | None = None
+    shown: Mapping[str, str] = field(default_factory=dict)
+
+
+def read_facts(predictions: Path) -> Facts:
+    """Gather what stands beside a run's predictions file.
+
+    Raises:
+        VlmLitError: a results or config file is there and broken.
+    """
+    split = next((name for name in ("val", "predict") if predictions.name.startswith(f"{name}_")), "test")
+    folder = predictions.parent
+    results = _results(folder / ("results.json" if split == "test" else f"{split}_results.json"))
+    verbs = ({"val": "validate"}.get(split, split), "fit")
+    names = ["config.yaml" if verb == "fit" else f"config.{verb}.yaml" for verb in verbs]
+    config = next((_config(folder / name) for name in names if (folder / name).is_file()), {})
+    shown = {
+        WEIGHTS: weights_of(folder, results, config),
+        "model": _text(results.get("model_id") or _at(config, "model.init_args.model_id")),
+        "optimizer steps": _text(results.get("global_step")),
+        **{name: _text(_at(config, key)) for name, key in _SETTINGS.items()},
+        "data": _text(_at(config, f"data.init_args.{split}.path")),
+        "images": _images(config),
+        "answers written": datetime.fromtimestamp(predictions.stat().st_mtime, UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "software": _versions(results.get("versions")),
+    }
+    metrics = results.get("metrics")
+    return Facts(
+        metric=next((str(name) for name in metrics if "/" not in name), None) if isinstance(metrics, dict) else None,
+        seed=shown["seed"] or None,
+        course=_course(config, results.get("global_step")),
+        shown={name: text for name, text in shown.items() if text},
+    )
+
+
+def _results(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise VlmLitError(f"{path}: is not JSON ({error}). Evaluate the run again, or remove the file.") from error
+    return content if isinstance(content, dict) else {}
+
+
+def _config(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_bytes())
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise VlmLitError(f"{path}: is not YAML ({error}). Evaluate the run again, or remove the file.") from error
+    return content if isinstance(content, dict) else {}
+
+
+def _at(settings: object, dotted: str) -> object:
+    for key in dotted.split("."):
+        settings = settings.get(key) if isinstance(settings, dict) else None
+    return settings
+
+
+def _text(value: object) -> str:
+    return "" if value is None or isinstance(value, dict | list) else str(value)
+
+
+def _images(config: Mapping[str, Any]) -> str:
+    blind = _at(config, "data.init_args.blind")
+    return _IMAGES.get(blind, str(blind)) if config and (blind is None or isinstance(blind, str)) else ""
+
+
+def _versions(versions: object) -> str:
+    return ", ".join(f"{name} {value}" for name, value in versions.items()) if isinstance(versions, dict) else ""
+
+
+def _course(config: Mapping[str, Any], steps: object) -> str | None:
+    if not config:
+        return None
+    same = {key: value for key, value in config.items() if key not in ("seed_everything", "run_dir", "ckpt_path")}
+    return json.dumps([same, config.get("ckpt_path") is None, steps], sort_keys=True, default=str)

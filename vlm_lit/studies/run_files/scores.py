@@ -1,0 +1,103 @@
+"""How did a metric judge each answer? A `scores.json`, read strictly."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from vlm_lit.errors import VlmLitError
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoresFile:
+    """What comparing needs of a `scores.json`. Scores are fractions in [0, 1].
+
+    `overall` is the metric's own figure as the file has it, in percent, and need not be the mean of `per_item`: BLEU
+    is not. None where the metric counts words.
+    """
+
+    metric: str
+    options: Mapping[str, object]
+    overall: float | None
+    unparsed: int
+    per_item: Mapping[str, float]
+    image_ids: Mapping[str, str | None]
+
+
+def read_scores(path: Path) -> ScoresFile:
+    """Read what the verb `score` wrote.
+
+    Raises:
+        VlmLitError: the file cannot be read, is not of that form, judges nothing, or names an item twice.
+    """
+    try:
+        content = json.loads(path.read_bytes(), object_pairs_hook=_without_repeats)
+    except OSError as error:
+        raise VlmLitError(
+            f"{path}: cannot be read ({error.strerror}). Give a scores.json or a run directory."
+        ) from error
+    except _RepeatedKey as error:
+        raise VlmLitError(f"{path}: the id or key {error.args[0]!r} stands there twice. Score again.") from None
+    except (ValueError, RecursionError) as error:  # broken JSON, or bytes that are not UTF-8
+        raise VlmLitError(f"{path}: is not JSON ({error}). The file may be cut short; score again.") from error
+    _check(content, path)
+    return ScoresFile(**{name: content[name] for name in _CHECKS})
+
+
+class _RepeatedKey(Exception):  # noqa: N818 - it never leaves this file
+    pass
+
+
+def _without_repeats(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """A parser would keep the last of two equal keys without a word."""
+    fields = dict(pairs)
+    if len(fields) != len(pairs):
+        keys = [key for key, _ in pairs]
+        raise _RepeatedKey(next(key for key in keys if keys.count(key) > 1))
+    return fields
+
+
+def _check(content: object, path: Path) -> None:
+    if not isinstance(content, dict) or not content.keys() >= _CHECKS.keys():
+        found = ", ".join(content) if isinstance(content, dict) else type(content).__name__
+        raise VlmLitError(
+            f"{path}: is not what the verb score writes: that has the keys {', '.join(_CHECKS)}; found {found[:200]}."
+        )
+    wrong = [name for name, is_right in _CHECKS.items() if not is_right(content[name])]
+    if wrong:
+        shown = ", ".join(f"{name} = {str(content[name])[:60]}" for name in wrong)
+        raise VlmLitError(f"{path}: {shown} cannot be. per_item holds fractions from 0 to 1, by id. Score again.")
+    if not content["per_item"]:
+        raise VlmLitError(
+            f"{path}: holds no score of any item, so there is nothing to compare by {content['metric'][:80]}. "
+            "Score by a metric that judges items."
+        )
+    strangers = content["image_ids"].keys() - content["per_item"].keys()
+    if strangers:
+        raise VlmLitError(f"{path}: image_ids names {min(strangers)!r}, which per_item does not judge. Score again.")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_fractions(value: object) -> bool:
+    return isinstance(value, dict) and all(_is_number(score) and 0 <= score <= 1 for score in value.values())
+
+
+def _is_texts_or_nulls(value: object) -> bool:
+    return isinstance(value, dict) and all(entry is None or isinstance(entry, str) for entry in value.values())
+
+
+_CHECKS: Final[Mapping[str, Callable[[object], bool]]] = {
+    "metric": lambda value: isinstance(value, str),
+    "options": lambda value: isinstance(value, dict),
+    "overall": lambda value: value is None or _is_number(value),
+    "unparsed": lambda value: isinstance(value, int) and not isinstance(value, bool) and value >= 0,
+    "per_item": _is_fractions,
+    "image_ids": _is_texts_or_nulls,
+}

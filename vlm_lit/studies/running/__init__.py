@@ -1,0 +1,1 @@
+"""The running of a study: its file, its cells, its queue and workers."""
