@@ -1,4 +1,4 @@
-"""What does fine-tuning change? Base and tuned model on the same questions, side by side, in a few minutes on a CPU.
+"""Quickstart: base and tuned model on the same questions, side by side, in a few minutes on a CPU.
 
 Each step is the command a user would type; this script only types them and lays the two results side by side.
 """

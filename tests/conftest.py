@@ -1,4 +1,4 @@
-"""What several test files share: a tiny checkpoint, a small data set, and a run through the command line."""
+"""Fixtures of several test files: a tiny checkpoint, a small data set, a run through the command line."""
 
 from __future__ import annotations
 

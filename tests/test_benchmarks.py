@@ -1,4 +1,4 @@
-"""Does each benchmark in configs/benchmark/ ask and judge as it says, and change its version with either?"""
+"""Tests of configs/benchmark/: each asks and judges as it says, and has a version that changes with both."""
 
 from __future__ import annotations
 

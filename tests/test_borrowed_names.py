@@ -1,4 +1,4 @@
-"""Every private or young name that is borrowed from another library, with the files that use it.
+"""Tests of borrowed names: every private or young name of another library, with the files that use it.
 
 Such names change without notice. After an upgrade this test lists what has gone and which files to visit. A private
 name of another library that is used anywhere without standing here fails as well.
@@ -43,7 +43,7 @@ class Borrowed:
 _LIGHTNING: Final = "vlm_lit/commands/lightning.py"
 _PARSING: Final = "vlm_lit/commands/parsing.py"
 _STEPS: Final = "vlm_lit/training/callbacks/step_checkpoint.py"
-_PASSES: Final = "vlm_lit/training/callbacks/pass_schedule.py"
+_PASSES: Final = "vlm_lit/training/callbacks/epoch_schedule.py"
 _BAR: Final = "vlm_lit/training/callbacks/progress.py"
 _POSITION: Final = "vlm_lit/training/position.py"
 _MONITORED: Final = "vlm_lit/training/callbacks/monitored.py"

@@ -1,4 +1,4 @@
-"""Is every config in configs/ understood, and does every runnable one train on the tiny model of its family?"""
+"""Tests of configs/: every config is understood, every runnable one trains on its family's tiny model."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from transformers.integrations import replace_with_bnb_linear
 from tests.support import small_tables
 from vlm_lit.cli import main
 from vlm_lit.commands.lightning import VlmLitCLI
-from vlm_lit.models.adapters import LoraSettings, adapt
+from vlm_lit.models.adapters import LoraSettings, attach_adapters
 from vlm_lit.models.families import FAMILIES, PART_NAMES
 from vlm_lit.models.parts import PartSettings, PartsSettings, parts_table, trainable_percent
 from vlm_lit.models.quantization import QuantizationSettings, quantization_config
@@ -135,7 +135,7 @@ def test_the_7b_config_trains_what_it_says_at_the_real_shape(capsys: pytest.Capt
     bits = quantization_config(parts.precisions, family, QuantizationSettings(**settings["quantization"]))
     assert isinstance(bits, BitsAndBytesConfig)
     replace_with_bnb_linear(model, modules_to_not_convert=bits.llm_int8_skip_modules, quantization_config=bits)
-    adapted = adapt(model, family, parts, LoraSettings(**settings["lora"]), seed=0)
+    adapted = attach_adapters(model, family, parts, LoraSettings(**settings["lora"]), seed=0)
     rows = {row.part: row for row in parts_table(adapted.get_base_model(), family, parts, 1e-4)}
     # By hand: the projector is 1024 x 4096 + 4096 + 4096 x 4096 + 4096; LoRA is 32 layers x 4 x 16 x (4096 + 4096).
     assert rows["projector"].trainable == rows["projector"].parameters == 20_979_712

@@ -1,4 +1,4 @@
-"""The versions that the two commands install lie within the ranges that pyproject.toml allows."""
+"""Tests of the constraints: installed versions lie within the ranges that pyproject.toml allows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Do the notebooks run and show what they promise? Each is executed in a kernel of its own, as a reader would."""
+"""Tests of the notebooks: each runs in a kernel of its own and shows what it promises."""
 
 from __future__ import annotations
 

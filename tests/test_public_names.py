@@ -1,4 +1,4 @@
-"""Does `import vlm_lit` give a notebook its names without the seconds that torch takes?"""
+"""Tests of `import vlm_lit`: it gives a notebook its names without the seconds that torch takes."""
 
 from __future__ import annotations
 

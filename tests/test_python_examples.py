@@ -1,4 +1,4 @@
-"""Do the README's examples in Python run as they are printed, a tiny checkpoint in the large one's place?"""
+"""Tests of the README's Python examples: run as printed, with a tiny checkpoint for the large one."""
 
 from __future__ import annotations
 

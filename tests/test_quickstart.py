@@ -1,4 +1,4 @@
-"""Does the quickstart end as the README says: a tuned model far above its base, with files to look at?"""
+"""Tests of the quickstart: a tuned model far above its base, with files to look at."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The README's commands and snippets run as they are printed, one after another, where a reader would run them.
+"""Tests of the README: its commands and snippets run as printed, one after another.
 
 Each hub id is answered from a local cache of the hub that holds a tiny model of its family; there is no network. The
 only thing added is `--trainer.accelerator cpu`: the shipped configs are for a GPU.

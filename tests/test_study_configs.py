@@ -1,4 +1,4 @@
-"""Is every study in configs/study/ read, is every cell of it a run, and does each cell set what its levels say?"""
+"""Tests of configs/study/: every study is read, every cell is a run with the settings of its levels."""
 
 from __future__ import annotations
 

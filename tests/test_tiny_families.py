@@ -1,4 +1,4 @@
-"""Is each tiny family what the other tests take it for: small, reloadable, and moved by its pictures?"""
+"""Tests of the tiny families: small, reloadable, and with logits that depend on the pictures."""
 
 from __future__ import annotations
 

@@ -17,29 +17,29 @@ if TYPE_CHECKING:
     from vlm_lit.models.adapters import LoraSettings
     from vlm_lit.models.parts import PartSettings, PartsSettings
     from vlm_lit.models.quantization import QuantizationSettings
-    from vlm_lit.schema import Batch, Conversation, Prediction, PromptWindow, StepWindow
+    from vlm_lit.schema import Conversation, EvaluationBatch, Prediction, StepBatch, TokenBatch
     from vlm_lit.training.supervised import SupervisedModule
     from vlm_lit.training.trainer import Trainer
 
 __version__ = "0.1.0"
 
 __all__ = [
-    "Batch",
     "ConfigError",
     "Conversation",
     "ConversationDataModule",
+    "EvaluationBatch",
     "ImageTableSettings",
     "LoraSettings",
     "MetricSettings",
     "PartSettings",
     "PartsSettings",
     "Prediction",
-    "PromptWindow",
     "QuantizationSettings",
     "RecordError",
     "SourceSettings",
-    "StepWindow",
+    "StepBatch",
     "SupervisedModule",
+    "TokenBatch",
     "Trainer",
     "VlmLitError",
 ]

@@ -1,4 +1,4 @@
-"""Which verb was asked for? The one door; it imports nothing heavy until it knows."""
+"""Entry point of the command line: finds the verb that was asked for, before anything heavy is imported."""
 
 from __future__ import annotations
 

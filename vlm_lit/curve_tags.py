@@ -1,4 +1,4 @@
-"""The place of a logged figure on TensorBoard's page, and the logged name of what stands there.
+"""Tags of logged figures on TensorBoard's page, and the logged name that each tag stands for.
 
 TensorBoard's first page is grouped by what stands before a tag's first slash, groups and cards in alphabetical order.
 For the page to begin with the loss, the learning rates and the validation's scores, the other figures are in groups

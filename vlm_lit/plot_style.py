@@ -1,4 +1,4 @@
-"""What do all plots share? Colours, a plain frame, and how they become files or addresses in a page."""
+"""Style that all plots share (colours, a plain frame), and plots as files or `data:` addresses."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The nouns of the package, in the order they flow: what does each stage hand to the next?
+"""The nouns of the package, in the order they flow from stage to stage.
 
-    Record -> Conversation (of Turns) -> Batch -> Prediction -> RunResult
+    Record -> Conversation (of Turns) -> TokenBatch -> Prediction -> RunResult
 
 No heavy import lives here: torch and PIL appear in annotations only, so that `--help` stays fast.
 """
@@ -131,7 +131,7 @@ class Conversation:
 
 
 @dataclass(kw_only=True)
-class Batch:
+class TokenBatch:
     """One micro-batch, padded. B = rows, L = tokens.
 
     `inputs` are the model's keyword arguments as the processor made them: `input_ids` [B, L] int64,
@@ -156,7 +156,7 @@ class Batch:
 
 
 @dataclass(kw_only=True)
-class StepWindow:
+class StepBatch:
     """What one optimizer step sees on one rank.
 
     `supervised_tokens` counts the positions the loss looks at. `rows` is the most rows its micro-batches could have
@@ -164,7 +164,7 @@ class StepWindow:
     the over-length policy left out, or trimmed or shrank.
     """
 
-    micro_batches: list[Batch] = field(default_factory=list)
+    micro_batches: list[TokenBatch] = field(default_factory=list)
     supervised_tokens: int = 0
     rows: int = 0
     dropped: list[str] = field(default_factory=list)
@@ -172,15 +172,15 @@ class StepWindow:
 
     @property
     def ids(self) -> list[str]:
-        """The conversations of the window, in the order of its rows."""
+        """The conversations of the step batch, in the order of its rows."""
         return [name for batch in self.micro_batches for name in batch.ids]
 
 
 @dataclass(kw_only=True)
 class PromptBatch:
-    """Prompts to answer: `inputs` and `features` as in `Batch`, and the conversations they are made of.
+    """Prompts to answer: `inputs` and `features` as in `TokenBatch`, and the conversations they are made of.
 
-    `segments` [B, L] as in `Batch`, where rows are padded on the right and hold a question each or several; their
+    `segments` [B, L] as in `TokenBatch`, where rows are padded on the right and hold a question each or several; their
     conversations stand in the order of rows, then of segments. None where rows are padded on the left, one a question.
     """
 
@@ -191,7 +191,7 @@ class PromptBatch:
 
 
 @dataclass(kw_only=True)
-class PromptWindow:
+class EvaluationBatch:
     """The prompts that are answered in one evaluation step, in batches whose rows have equally many images.
 
     `ids` are the conversations in the order they were asked for. `supervised` are the same conversations with their
@@ -200,7 +200,7 @@ class PromptWindow:
 
     batches: list[PromptBatch]
     ids: list[str]
-    supervised: StepWindow | None = None
+    supervised: StepBatch | None = None
     unanswered: list[str] = field(default_factory=list)
 
 

@@ -1,4 +1,4 @@
-"""How does a mapping, as a notebook writes it, become the settings class it stands for?"""
+"""Settings classes made from plain mappings, as notebooks write them."""
 
 from __future__ import annotations
 

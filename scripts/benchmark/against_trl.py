@@ -1,4 +1,4 @@
-"""How much faster, and in how much less memory, is the same training here than with TRL's SFTTrainer?
+"""Benchmark of the same training here and with TRL's SFTTrainer: speed and memory.
 
     pip install -e '.[bench]'
     python scripts/benchmark/against_trl.py --output scripts/benchmark/results/against_trl.json

@@ -1,4 +1,4 @@
-"""How much faster are the questions of an image answered together than each in a row of its own?
+"""Benchmark of generation: the questions of an image answered together, or each in a row of its own.
 
     python scripts/benchmark/generation.py [--images 4] [--questions 5] [--tokens 8] [--repeats 5]
 

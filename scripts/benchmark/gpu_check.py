@@ -1,4 +1,4 @@
-"""Does everything run on this GPU, and how fast? The tests marked gpu, then both 7B shapes, ours and TRL.
+"""Check of a GPU: the tests marked gpu, then the speed and memory of both 7B shapes, ours and TRL's.
 
     python scripts/benchmark/gpu_check.py --output scripts/benchmark/results/gpu.json
     python scripts/benchmark/gpu_check.py --shapes tiny --device cpu --most-rows 2      # the same lines, on a CPU

@@ -1,4 +1,4 @@
-"""How do 7-billion-parameter shapes come to a machine without a network? Drawn at random, a shard at a time.
+"""Checkpoints in 7-billion-parameter shapes for machines without a network: drawn at random, by shards.
 
 Neither the host's memory nor the GPU's ever holds more than one shard of the 16-bit weights. Each shape has a tiny
 sibling of the same family, with which the whole check runs on a CPU.

@@ -1,4 +1,4 @@
-"""What does one side do on the device, from one row a forward pass to the most that fit? A process a side and shape.
+"""One side of the GPU check on the device, from one row a forward pass to the most that fit.
 
 python scripts/benchmark/gpu_sides.py ours|trl run.json result.json
 """
@@ -24,7 +24,7 @@ from transformers import PreTrainedModel, TrainerCallback
 from vlm_lit.commands.lightning import VlmLitCLI, restrict_imports
 from vlm_lit.models.families import Family, family_of, owner_of
 from vlm_lit.models.parts import parameter_count
-from vlm_lit.schema import StepWindow
+from vlm_lit.schema import StepBatch
 from vlm_lit.training.base import VisionLanguageModule
 from vlm_lit.training.memory import is_out_of_memory
 
@@ -138,14 +138,14 @@ class Stepper(Callback):
         self.stages.begin(1)
 
     def on_train_batch_start(
-        self, trainer: Trainer, pl_module: LightningModule, batch: StepWindow, batch_idx: int
+        self, trainer: Trainer, pl_module: LightningModule, batch: StepBatch, batch_idx: int
     ) -> None:
         """The step's data has come."""
         assert self.stages is not None
         self.stages.split.mark("data")
 
     def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: StepWindow, batch_idx: int
+        self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: StepBatch, batch_idx: int
     ) -> None:
         """A step is over; perhaps so is the micro-batch."""
         assert isinstance(pl_module, VisionLanguageModule)

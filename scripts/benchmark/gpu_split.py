@@ -1,4 +1,4 @@
-"""Where does a training step's time go? Marks in the model's own passes, the same for every side.
+"""Split of a training step's time over the parts of the model, by the same marks for every side.
 
     vision           the vision tower's forward pass (for Qwen with the merger, which lies in it)
     language model   its forward pass, and its backward pass from its output to its input, recomputation included

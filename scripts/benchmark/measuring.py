@@ -1,4 +1,4 @@
-"""How long does a step take and how much memory? The same clock and the same gauges for every side."""
+"""Measurement of a step's time and memory: the same clock and the same gauges for every side."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What does one run of ours show? `python -m vlm_lit fit` in this process, a callback of the benchmark's beside it.
+"""One run of ours in the benchmark: `python -m vlm_lit fit` in this process, with a measuring callback.
 
 python scripts/benchmark/ours.py run.json result.json
 """
@@ -15,7 +15,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from measuring import Measured
 
 from vlm_lit.commands.lightning import VlmLitCLI, restrict_imports
-from vlm_lit.schema import StepWindow
+from vlm_lit.schema import StepBatch
 
 
 class Watch(Callback):
@@ -29,7 +29,7 @@ class Watch(Callback):
         self.measured.begin(pl_module, count_tensors=self.count_tensors)
 
     def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: StepWindow, batch_idx: int
+        self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: StepBatch, batch_idx: int
     ) -> None:
         """A step is over."""
         self.measured.step()
@@ -44,7 +44,7 @@ class Waits(Callback):
         self.measured = measured
 
     def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: StepWindow, batch_idx: int
+        self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: StepBatch, batch_idx: int
     ) -> None:
         """A step is over."""
         self.measured.waits.append(round(float(trainer.callback_metrics["train/data_wait_share"]), 4))

@@ -1,4 +1,4 @@
-"""What do the result files say? The tables in README.md here and in vlm_lit/studies, and a plot of growing cost.
+"""Tables and plot of the result files, for README.md here and in vlm_lit/studies.
 
     python scripts/benchmark/plots.py
 

@@ -1,4 +1,4 @@
-"""On what and with what was a result measured? Date, commit, versions and device, for the head of every JSON file."""
+"""Provenance of a result: date, commit, versions and device, for the head of every JSON file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which models are measured? Randomly initialised ones in the shapes people fine-tune, with real processor classes.
+"""Models of the benchmark: randomly initialised, in the shapes people fine-tune, with real processor classes.
 
 Speed and memory follow from shapes, not from what the weights know, so no download is needed. The small shapes have
 about 64 million parameters and are trained on a CPU; `gpu_shapes.py` has those of 7 billion.

@@ -1,4 +1,4 @@
-"""Which finished studies are kept? Their reports, with commit and versions, as `results/studies/NAME.json`.
+"""Kept reports of finished studies, with commit and versions, as `results/studies/NAME.json`.
 
     python -m vlm_lit study report configs/study/NAME.yaml    # for each, after its `study run`
     python scripts/benchmark/studies.py --runs runs/study

@@ -1,4 +1,4 @@
-"""What does one run of TRL show? Its SFTTrainer with its own collator, on the model and rows that ours trains on.
+"""One run of TRL in the benchmark: its SFTTrainer and collator, on the model and rows that ours trains on.
 
     python scripts/benchmark/theirs.py run.json result.json
 
@@ -21,7 +21,7 @@ from torch import nn
 from transformers import TrainerCallback
 
 from vlm_lit.data.checkpoint.processors import load_processor
-from vlm_lit.models.adapters import LoraSettings, adapt
+from vlm_lit.models.adapters import LoraSettings, attach_adapters
 from vlm_lit.models.loading import load_base
 from vlm_lit.models.parts import PartSettings, PartsSettings
 from vlm_lit.models.quantization import QuantizationSettings
@@ -69,7 +69,7 @@ def model(run: dict[str, Any]) -> PeftModel:
         quantization=QuantizationSettings(compute_dtype=run["compute"]),
         device=torch.device(run["device"]),
     )
-    return adapt(base, family, parts, LoraSettings(**run["lora"]), seed=run["seed"])
+    return attach_adapters(base, family, parts, LoraSettings(**run["lora"]), seed=run["seed"])
 
 
 def trainer(run: dict[str, Any], made: PeftModel, folder: Path) -> Any:  # noqa: ANN401 - TRL need not be installed

@@ -1,4 +1,4 @@
-"""What is trained on? Questions about drawn scenes as LLaVA-style JSON, the same files and order for both sides."""
+"""Workloads of the benchmark: questions about drawn scenes as LLaVA-style JSON, the same for both sides."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from shapes import SHORT
 
-from vlm_lit.data.sampler import WindowSampler
+from vlm_lit.data.sampler import StepSampler
 from vlm_lit.workbench.drawing import draw
 from vlm_lit.workbench.questions import PLAIN, ask, phrase
 from vlm_lit.workbench.world import Scene, scene
@@ -125,9 +125,9 @@ def steps_of(rows: list[dict[str, Any]], workload: Workload, questions_per_row: 
 
     Within a step, rows stand from short to long, so that a side that cuts a step into padded batches pads little.
     """
-    sampler = WindowSampler(
+    sampler = StepSampler(
         len(rows),
-        window=workload.batch,
+        effective_batch=workload.batch,
         steps=workload.total_steps,
         seed=SEED,
         groups=[row["image"] for row in rows],

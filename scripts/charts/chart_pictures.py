@@ -1,4 +1,4 @@
-"""What does a chart look like? Bars, grouped bars, lines and pies, in styles that follow from a seed."""
+"""Pictures of charts: bars, grouped bars, lines and pies, in styles that follow from a seed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is asked about a chart, and what is the answer? In ChartQA's manner: read off, or reason.
+"""Questions about a chart with their answers, in ChartQA's manner: read off, or reasoned.
 
 A read-off question counts as `machine`, one that needs reasoning as `human`: in ChartQA those are the ones written by a
 model and by people. Numbers are computed as decimals, so that an answer is what a person would work out on paper.

@@ -1,4 +1,4 @@
-"""Which true figures do the drawn charts show? A few public tables, each with its source.
+"""Public tables of true figures for the drawn charts, each with its source.
 
 Figures are as their sources print them. Rows are written `name value [value ...]`, separated by commas.
 """

@@ -1,4 +1,4 @@
-"""What does ChartQA look like without ChartQA? Charts of true public figures with questions, as local Parquet files.
+"""A data set in ChartQA's form: charts of true public figures with questions, as local Parquet files.
 
     python scripts/charts/draw_charts.py --output charts --images 500 --seed 0
 

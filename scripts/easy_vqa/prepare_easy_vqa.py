@@ -1,4 +1,4 @@
-"""How does the public easy-VQA data set become records? Training images as conversations, the rest as questions.
+"""The public easy-VQA data set as records: training images as conversations, the rest as questions.
 
 Source: https://github.com/vzhou842/easy-VQA (MIT). The folder holds `train|test/images/*.png` and
 `train|test/questions.json`, a list of [question, answer, image id].

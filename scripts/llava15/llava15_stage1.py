@@ -1,4 +1,4 @@
-"""How does LLaVA-1.5 after its first stage become a checkpoint that can be tuned? From its three published parts.
+"""LLaVA-1.5 after its first training stage as a checkpoint, put together from its three published parts.
 
     python scripts/llava15/llava15_stage1.py --language_model lmsys/vicuna-7b-v1.5 --projector mm_projector.bin \\
         --vision_tower openai/clip-vit-large-patch14-336 --output llava15_7b_stage1

@@ -1,4 +1,4 @@
-"""What does a product data set look like without downloading one? Drawn products with names, categories, descriptions.
+"""A product data set without a download: drawn products with names, categories and descriptions.
 
     python scripts/products/draw_products.py --output products --items 400 --seed 0
 

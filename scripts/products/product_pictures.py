@@ -1,4 +1,4 @@
-"""What does a product look like? Eight kinds of things in a colour, a pattern and a size, drawn on a plain ground."""
+"""Pictures of products: eight kinds of things in a colour, a pattern and a size, on a plain ground."""
 
 from __future__ import annotations
 

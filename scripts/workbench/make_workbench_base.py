@@ -1,4 +1,4 @@
-"""How was the workbench's base model made? Remakes `vlm_lit/workbench/base/` from nothing, on two CPU cores.
+"""Training of the workbench's base model: remakes `vlm_lit/workbench/base/` from nothing, on two CPU cores.
 
     python scripts/workbench/make_workbench_base.py --minutes 60 --seed 1 --output base
 

@@ -1,4 +1,4 @@
-"""How well does a model answer the workbench's questions? Exact greedy answers on scenes that no training has used.
+"""Exam on the workbench's questions: exact greedy answers on scenes that no training has used.
 
 python scripts/workbench/workbench_exam.py --model base --images 100
 """

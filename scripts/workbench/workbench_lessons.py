@@ -1,4 +1,4 @@
-"""What does the workbench's base model learn from? Rows of tokens, small pictures and what lies in each patch.
+"""Training rows of the workbench's base model: tokens, small pictures, and what lies in each patch.
 
 Shape suffixes: B rows, L tokens of a row, P image patches (64).
 """
@@ -24,7 +24,7 @@ from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 from vlm_lit.workbench.base_model import IMAGE_SIDE, IMAGE_TOKENS, PATCH
 from vlm_lit.workbench.drawing import draw
 from vlm_lit.workbench.questions import PLAIN, QA, ask, plural
-from vlm_lit.workbench.world import COLORS, GRID, KINDS, MAX_READING, SHAPES, Item, Scene, pick, scene
+from vlm_lit.workbench.world import COLORS, GRID, KINDS, MAX_READING, SHAPES, Scene, SceneItem, pick, scene
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -125,7 +125,7 @@ class RowMaker:
             yield qa
 
 
-def meaning(items: list[Item], count: int) -> Meaning:
+def meaning(items: list[SceneItem], count: int) -> Meaning:
     """What a word says that refers to `items`, in the order of `WORD_FACTS`; all but the count need a single item."""
     if len(items) != 1:
         return count, -1, -1, -1, -1 if items else 0
@@ -195,7 +195,7 @@ def patch_facts(shown: Scene) -> npt.NDArray[np.int64]:
     return facts.reshape(IMAGE_TOKENS, len(PATCH_FACTS))
 
 
-def _patches(shown: Scene, item: Item) -> tuple[slice, slice]:
+def _patches(shown: Scene, item: SceneItem) -> tuple[slice, slice]:
     if shown.layout == "bench":
         step = SIDE_PATCHES // GRID
         return slice((item.row - 1) * step, item.row * step), slice((item.column - 1) * step, item.column * step)

@@ -1,4 +1,4 @@
-"""Is bad data refused in one paragraph that names file, record and remedy, with nothing half-written?"""
+"""Tests of bad data through the command line: one paragraph with file, record and remedy, nothing half-written."""
 
 from __future__ import annotations
 

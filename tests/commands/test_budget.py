@@ -1,4 +1,4 @@
-"""Does `budget` say of a tiny run what it needs, without its weights, and refuse what cannot be reckoned?"""
+"""Tests of `budget` on a tiny run: what it needs, without its weights, and what is refused."""
 
 from __future__ import annotations
 
@@ -55,8 +55,8 @@ def test_the_longest_row_comes_from_the_data_where_they_are(config: Callable[...
     row = found["row"]
     assert "train.json" in row["source"]
     data = prepared(["--config", str(path)]).datamodule
-    window = data.longest_window(1)  # what `micro_batch: auto` tries first
-    batch = window.micro_batches[0]
+    step_batch = data.longest_step(1)  # what `micro_batch: auto` tries first
+    batch = step_batch.micro_batches[0]
     assert (row["length"], row["supervised"]) == (batch.labels.shape[1], batch.supervised_tokens)
 
 

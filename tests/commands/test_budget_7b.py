@@ -1,4 +1,4 @@
-"""Does `budget` answer for LLaVA-1.5-7B what everybody asks: full fine-tuning, LoRA, QLoRA - which fits 24 GB?
+"""Tests of `budget` for LLaVA-1.5-7B: full fine-tuning, LoRA and QLoRA, and which of them fits 24 GB.
 
 The sizes are those of llava-hf/llava-1.5-7b-hf, written out; the sums are done by hand here.
 """

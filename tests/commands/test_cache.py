@@ -1,4 +1,4 @@
-"""Does a fit with vision features from the disk train as one that looks at its images, and what does it refuse?"""
+"""Tests of `cache`: a fit with vision features from the disk is the fit without, and what is refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Does `chat` answer as `test` does, over several turns, beside its base, and say plainly what it cannot do?"""
+"""Tests of `chat`: the answers of `test`, over several turns, beside the base, and what it cannot do."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from vlm_lit.commands.chat import printable
 from vlm_lit.commands.merge_run import merge_run
 from vlm_lit.data.conversations.conversations import to_conversation
 from vlm_lit.errors import ConfigError, RecordError
-from vlm_lit.schema import IMAGE, Conversation, PromptWindow, Record
+from vlm_lit.schema import IMAGE, Conversation, EvaluationBatch, Record
 from vlm_lit.training.chat_session import ChatSession
 from vlm_lit.training.opened_model import OpenedModel, open_model
 
@@ -150,7 +150,7 @@ class Listening:
         self.collator, self.heard = session._collator, list[Conversation]()
         session._collator = self  # type: ignore[assignment]
 
-    def __call__(self, conversations: Sequence[Conversation]) -> PromptWindow | RecordError:
+    def __call__(self, conversations: Sequence[Conversation]) -> EvaluationBatch | RecordError:
         self.heard += conversations
         return self.collator(conversations)
 

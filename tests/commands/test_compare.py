@@ -1,4 +1,4 @@
-"""`compare` as typed: five files and a table, or one sentence about what is wrong."""
+"""Tests of `compare` as typed: five files and a table, or one sentence about what is wrong."""
 
 from __future__ import annotations
 

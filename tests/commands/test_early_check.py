@@ -1,4 +1,4 @@
-"""Does what is refused before the imports read as what the parser itself would say, and is nothing else refused?"""
+"""Tests of the check before the imports: it refuses in the parser's words, and refuses nothing else."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Does the command line say what it can do, quickly, and mend a mistyped word?"""
+"""Tests of the command line's entry point: its help, its speed, and its answer to a mistyped word."""
 
 from __future__ import annotations
 

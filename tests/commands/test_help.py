@@ -1,4 +1,4 @@
-"""Does help show what the real parser takes, without importing what takes seconds, under both names of the program?"""
+"""Tests of the help pages: they show what the real parser takes, without heavy imports."""
 
 from __future__ import annotations
 

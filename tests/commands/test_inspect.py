@@ -1,4 +1,4 @@
-"""Does `inspect` show what would be trained, in three forms, and say by its exit status whether that is right?"""
+"""Tests of `inspect`: what would be trained, in three forms, and the exit status of a wrong run."""
 
 from __future__ import annotations
 

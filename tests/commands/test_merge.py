@@ -1,4 +1,4 @@
-"""Does `merge` make of a finished run a model that others load, describe it, and upload it without showing a token?"""
+"""Tests of `merge`: a model that other programs load, its card, and its upload without showing a token."""
 
 from __future__ import annotations
 

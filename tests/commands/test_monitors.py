@@ -1,4 +1,4 @@
-"""Is a monitored figure checked before a model is loaded, and does early stopping stop within the one epoch?"""
+"""Tests of monitored figures: the check before a model is loaded, and early stopping within one epoch."""
 
 from __future__ import annotations
 

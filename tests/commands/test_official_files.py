@@ -1,4 +1,4 @@
-"""Are benchmarks' own files judged as their evaluators do, and broken ones refused in one sentence?"""
+"""Tests of benchmarks' own files: judged as their evaluators do, broken ones refused in one sentence."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Is only what was named silenced, and does the bar count what the user counts?"""
+"""Tests of silenced messages and of the progress bar: only what was named is silent, the bar counts steps."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from vlm_lit.commands.quiet import quiet
-from vlm_lit.training.callbacks.progress import PlainStepBar, StepBar, pass_text, progress_bar
+from vlm_lit.training.callbacks.progress import PlainStepBar, StepBar, epoch_text, progress_bar
 
 SILENCED = (
     "kernels-community",
@@ -38,7 +38,7 @@ def test_a_run_shows_its_own_words_only(config: Callable[..., Path]) -> None:
     said = shown.stdout + shown.stderr
     assert not [words for words in SILENCED if words in said]
     assert "Epoch" not in said
-    assert "pass 1/1" in shown.stdout
+    assert "epoch 1/1" in shown.stdout
     assert "3 optimizer steps of 8 conversations" in said
     assert "Adapter written to" in said
 
@@ -91,7 +91,7 @@ def test_the_plain_bar_counts_steps(
 
     assert main(["fit", "--config", str(config(trainer={"enable_progress_bar": True}))]) == 0
     shown = capfd.readouterr().out
-    assert "pass 1/1: 100%" in shown
+    assert "epoch 1/1: 100%" in shown
     assert "Epoch" not in shown
 
 
@@ -146,23 +146,23 @@ def test_the_loading_bar_alone_is_hidden(capfd: pytest.CaptureFixture[str]) -> N
 @pytest.mark.parametrize(
     ("steps", "limit", "told"),
     [
-        (0, -1, "pass 1/3"),
-        (2, -1, "pass 1/3"),
-        (3, -1, "pass 2/3"),
-        (8, -1, "pass 3/3"),
-        (9, -1, "pass 3/3"),
-        (4, 5, "pass 2/2"),
+        (0, -1, "epoch 1/3"),
+        (2, -1, "epoch 1/3"),
+        (3, -1, "epoch 2/3"),
+        (8, -1, "epoch 3/3"),
+        (9, -1, "epoch 3/3"),
+        (4, 5, "epoch 2/2"),
     ],
 )  # fmt: skip
 def test_the_bar_tells_the_pass(steps: int, limit: int, told: str) -> None:
     whole = 9 if limit < 0 else limit
-    trainer: Any = SimpleNamespace(datamodule=SimpleNamespace(steps_per_pass=3, total_steps=whole))
-    assert pass_text(trainer, steps) == told
+    trainer: Any = SimpleNamespace(datamodule=SimpleNamespace(steps_per_epoch=3, total_steps=whole))
+    assert epoch_text(trainer, steps) == told
 
 
 def test_the_bar_tells_steps_where_no_length_is_known() -> None:
     trainer: Any = SimpleNamespace(datamodule=object())
-    assert pass_text(trainer, 4) == "step"
+    assert epoch_text(trainer, 4) == "step"
 
 
 @pytest.mark.parametrize("columns", [80, 120])
@@ -176,13 +176,13 @@ def test_a_bar_with_two_figures_is_one_line(columns: int) -> None:
     bar._console = console
     trainer: Any = SimpleNamespace()
     shown = Progress(*bar.configure_columns(trainer), console=console)
-    shown.add_task("pass 2/3  ", total=1000, completed=500)
+    shown.add_task("epoch 2/3  ", total=1000, completed=500)
     figures = Text("train/loss: 10.627 val/vqa_accuracy: 0.012")
     with console.capture() as drawn:
         console.print(shown)
     first, *others = Text.from_ansi(drawn.get()).plain.splitlines()
     assert not others
-    assert first.startswith("pass 2/3")
+    assert first.startswith("epoch 2/3")
     assert "500/1000" in first
     assert len(first.rstrip()) + 1 + len(figures) <= columns
 
@@ -193,4 +193,4 @@ def test_the_bar_tells_each_pass_as_it_begins(config: Callable[..., Path], capfd
     path = config(trainer={"enable_progress_bar": True, "max_epochs": 2})
     assert main(["fit", "--config", str(path)]) == 0
     shown = capfd.readouterr().out
-    assert "pass 2/2" in shown
+    assert "epoch 2/2" in shown

@@ -1,4 +1,4 @@
-"""Is a setting that cannot be taken refused with its place, its name and the one that was meant?"""
+"""Tests of refused settings: the error names the place, the setting, and the one that was meant."""
 
 from __future__ import annotations
 

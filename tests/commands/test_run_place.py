@@ -1,4 +1,4 @@
-"""Does no run write over another one, and does every result say what it is of?"""
+"""Tests of run directories: no run writes over another one, and every result says what it is of."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Does `score` judge files as the benchmarks do, write what others read, and refuse broken files in one sentence?"""
+"""Tests of `score`: files judged as the benchmarks do, results that others read, broken files refused."""
 
 from __future__ import annotations
 

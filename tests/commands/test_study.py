@@ -1,4 +1,4 @@
-"""A study as a user runs it: through the command line, with real fits, killed and started again."""
+"""Tests of `study` as a user runs it: real fits through the command line, killed and started again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Is the progress one line that is rewritten on a terminal, and a new line per change elsewhere?"""
+"""Tests of a study's progress: one rewritten line on a terminal, a new line per change elsewhere."""
 
 from __future__ import annotations
 

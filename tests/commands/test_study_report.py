@@ -1,4 +1,4 @@
-"""`study report`: files where they belong, a table on the terminal, refusals in one sentence."""
+"""Tests of `study report`: files where they belong, a table on the terminal, refusals in one sentence."""
 
 import json
 from pathlib import Path

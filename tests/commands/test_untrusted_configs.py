@@ -1,4 +1,4 @@
-"""Can a config from a stranger run code, and does a run give a secret away?"""
+"""Tests of configs from strangers: none of them runs code, and no run gives a secret away."""
 
 from __future__ import annotations
 

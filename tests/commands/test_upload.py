@@ -1,4 +1,4 @@
-"""Does an upload reach the hub whole, keep private what must be, and say why it failed without showing a token?"""
+"""Tests of the upload: whole, private where it must be, failures explained without showing a token."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Does `verify` find the equalities of a sound run, and a broken one?"""
+"""Tests of `verify`: it finds the equalities of a sound run, and a broken one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Are VQA's result file, annotations and questions refused in one sentence when they are broken or differ?"""
+"""Tests of VQA's result, annotation and question files: broken or different ones are refused in one sentence."""
 
 from __future__ import annotations
 

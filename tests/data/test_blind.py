@@ -1,4 +1,4 @@
-"""Does a blind control change what is seen, and nothing else?"""
+"""Tests of the blind controls: each changes what is seen, and nothing else."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from vlm_lit.data.rows.encoder_choice import encoder_of
 from vlm_lit.data.rows.over_length import OverLengthPolicy
 from vlm_lit.data.rows.packing import image_key
 from vlm_lit.errors import ConfigError, RecordError
-from vlm_lit.schema import IMAGE, Conversation, ImageRef, PromptWindow, Turn
+from vlm_lit.schema import IMAGE, Conversation, EvaluationBatch, ImageRef, Turn
 from vlm_lit.studies.run_files.facts import read_facts
 
 Config = Callable[..., Path]
@@ -143,16 +143,16 @@ def test_prompts_show_the_control_and_name_what_they_are_about(kind: Blind, pack
     encoder = encoder_of(TINY["llava"].build(0)[1])
     blind = BlindPrompts(TALKS, kind, seed=0)
     collator = PromptCollator(encoder, OverLengthPolicy(encoder, None, "error"), packing=packing)
-    window = collator([blind[i] for i in range(len(blind))])
-    assert isinstance(window, PromptWindow)
-    pixels = [batch.inputs["pixel_values"] for batch in window.batches if "pixel_values" in batch.inputs]
+    prompts = collator([blind[i] for i in range(len(blind))])
+    assert isinstance(prompts, EvaluationBatch)
+    pixels = [batch.inputs["pixel_values"] for batch in prompts.batches if "pixel_values" in batch.inputs]
     if kind == "drop":
         assert not pixels
     if kind == "blank":
         assert pixels
         assert all(bool((picture == picture[:, :1, :1]).all()) for batch in pixels for picture in batch)
-    by_id = {c.id: c for batch in name_own_images(window).batches for c in batch.conversations}
-    assert [by_id[name].images for name in window.ids] == [talk.images for talk in TALKS]
+    by_id = {c.id: c for batch in name_own_images(prompts).batches for c in batch.conversations}
+    assert [by_id[name].images for name in prompts.ids] == [talk.images for talk in TALKS]
 
 
 def test_a_family_that_needs_an_image_says_so() -> None:

@@ -1,4 +1,4 @@
-"""Are an answer's tokens those that training would supervise?"""
+"""Tests of candidate answers' tokens: they are those that training would supervise."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Are options shown with their letters, and is the right letter found?"""
+"""Tests of multiple-choice options: shown with their letters, and the right letter found."""
 
 from __future__ import annotations
 

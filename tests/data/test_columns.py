@@ -1,4 +1,4 @@
-"""Are fields within columns found, and several configurations of a hub data set read as one?"""
+"""Tests of columns and configurations: fields within columns, several hub configurations read as one."""
 
 from __future__ import annotations
 

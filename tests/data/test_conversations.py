@@ -1,4 +1,4 @@
-"""Does every accepted form give the conversation it means, and everything else a reason?"""
+"""Tests of conversations from records: every accepted form gives the one it means, any other a reason."""
 
 from __future__ import annotations
 

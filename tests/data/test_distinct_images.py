@@ -1,4 +1,4 @@
-"""Is each distinct image found once, looked at alike in workers, and named where it cannot be used?"""
+"""Tests of distinct images: each found once, the same in workers, named where it cannot be used."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tokens at the borders that matter, with vocabularies that join letters across them as published ones do."""
+"""Tests of exact tokenization at borders, with vocabularies that join letters across them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is in a feature store after writes, kills and changes, and what is refused?"""
+"""Tests of the feature store: what it holds after writes, kills and changes, and what is refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Does every accepted form of file give its records, each with its file, its place and its images?"""
+"""Tests of every accepted form of file: its records, each with its file, its place and its images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which library resizes the pictures follows from the setting alone, and a processor's identity says which it was."""
+"""Tests of the image backend: the setting alone decides it, and a processor's identity says which it was."""
 
 from __future__ import annotations
 

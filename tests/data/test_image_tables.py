@@ -1,4 +1,4 @@
-"""Does a record show the image that it names in another table, whatever holds that table and whoever reads it?"""
+"""Tests of images in another table: each record shows the one it names, whoever reads the table."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 
 from vlm_lit.data.images.images import load_images
 from vlm_lit.data.records.image_tables import ImageTableSettings
-from vlm_lit.data.records.sources import ConversationDataset, SourceSettings, StreamedWindows, open_source
+from vlm_lit.data.records.sources import ConversationDataset, SourceSettings, StreamedSteps, open_source
 from vlm_lit.errors import RecordError
 from vlm_lit.schema import Conversation
 
@@ -57,7 +57,7 @@ def write_questions(folder: Path, **changes: Any) -> Path:
     return path
 
 
-def opened(questions: Path, images: Path, *, checks: bool = True, **more: Any) -> ConversationDataset | StreamedWindows:
+def opened(questions: Path, images: Path, *, checks: bool = True, **more: Any) -> ConversationDataset | StreamedSteps:
     table = {"path": str(images), "image_key": "imageId"} | {k: more.pop(k) for k in ("key", "column") if k in more}
     source = SourceSettings(path=str(questions), images_from=ImageTableSettings(**table), **more)
     return open_source(source, prompt=None, system=None, requires_answer=True, check_images=checks)
@@ -89,9 +89,9 @@ def test_workers_read_the_table_too(tmp_path: Path) -> None:
 
 def test_a_stream_of_records_is_joined(tmp_path: Path) -> None:
     stream = opened(write_questions(tmp_path), write_images(tmp_path / "images"), streaming=True)
-    assert isinstance(stream, StreamedWindows)
-    windows = list(stream.arranged(3, 1, seed=1, start=0, rank=0, world=1))
-    assert widths(windows[0]) == EXPECTED
+    assert isinstance(stream, StreamedSteps)
+    step_batches = list(stream.arranged(3, 1, seed=1, start=0, rank=0, world=1))
+    assert widths(step_batches[0]) == EXPECTED
 
 
 def test_the_keys_are_read_without_the_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Does an image give the pixels a person would see, or a refusal, and never anything in between?"""
+"""Tests of images: the pixels that a person would see, or a refusal, and nothing in between."""
 
 from __future__ import annotations
 

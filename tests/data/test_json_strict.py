@@ -1,4 +1,4 @@
-"""Is every JSON text that a parser would bend refused, with its place and a stable code?"""
+"""Tests of strict JSON: every text that a parser would change is refused, with its place and a stable code."""
 
 from __future__ import annotations
 

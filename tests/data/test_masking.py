@@ -1,4 +1,4 @@
-"""Equality 1: the supervised tokens decode to the assistant's words and the end of turn, whatever is typed."""
+"""Tests of equality 1 (mask): supervised tokens decode to the assistant's words and end of turn."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from vlm_lit.data.rows.encoding import Encoder
 from vlm_lit.data.rows.masking import Transcript
 from vlm_lit.data.rows.shared_rows import SharedRowEncoder
 from vlm_lit.errors import ConfigError
-from vlm_lit.schema import IGNORE_INDEX, IMAGE, Batch, Conversation, ImageRef, Part, Turn
+from vlm_lit.schema import IGNORE_INDEX, IMAGE, Conversation, ImageRef, Part, TokenBatch, Turn
 
 CHATML = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{% for c in m['content'] %}"
@@ -48,7 +48,9 @@ def conversation(*turns: tuple[str, str | tuple[Part, ...]], name: str = "c") ->
     return Conversation(id=name, turns=made, images=())
 
 
-def encode(made: Encoder, *conversations: Conversation, for_generation: bool = False, side: str = "right") -> Batch:
+def encode(
+    made: Encoder, *conversations: Conversation, for_generation: bool = False, side: str = "right"
+) -> TokenBatch:
     images = [
         [tiny_models.picture(k) for k in range(sum(part == IMAGE for turn in c.turns for part in turn.content))]
         for c in conversations
@@ -56,7 +58,7 @@ def encode(made: Encoder, *conversations: Conversation, for_generation: bool = F
     return made.encode(conversations, images, side=side, for_generation=for_generation)  # type: ignore[arg-type]
 
 
-def runs(made: Encoder, batch: Batch, row: int = 0) -> list[str]:
+def runs(made: Encoder, batch: TokenBatch, row: int = 0) -> list[str]:
     """The text of each unbroken run of supervised tokens."""
     found: list[list[int]] = []
     previous = False

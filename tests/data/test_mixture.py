@@ -1,4 +1,4 @@
-"""Does a mixture visit each source by its weight, each record of it evenly, and the same ones after a resumption?"""
+"""Tests of mixtures: sources visited by weight, records evenly, and the same ones after a resumption."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from vlm_lit.data.mixture import Mixture
 from vlm_lit.data.records.sources import ConversationDataset, SourceSettings, open_source
-from vlm_lit.data.sampler import WindowSampler, epoch_order
+from vlm_lit.data.sampler import StepSampler, epoch_order
 from vlm_lit.errors import ConfigError
 
 
@@ -47,12 +47,12 @@ def test_one_weight_for_all_sizes_visits_each_record_once() -> None:
 
 
 def test_a_resumed_run_goes_on_with_the_same_records() -> None:
-    options: dict[str, Any] = {"window": 4, "steps": 12, "seed": 1, "mixture": mixture((3, 17), (1, 1))}
-    whole = list(WindowSampler(20, **options))
-    assert list(WindowSampler(20, start=5, **options)) == whole[5:]
-    ranks = [list(WindowSampler(20, rank=r, world=2, **options)) for r in range(2)]
+    options: dict[str, Any] = {"effective_batch": 4, "steps": 12, "seed": 1, "mixture": mixture((3, 17), (1, 1))}
+    whole = list(StepSampler(20, **options))
+    assert list(StepSampler(20, start=5, **options)) == whole[5:]
+    ranks = [list(StepSampler(20, rank=r, world=2, **options)) for r in range(2)]
     assert [a + b for a, b in zip(*ranks, strict=True)] == whole
-    assert sum(i < 3 for window in whole[:5] for i in window) == 10
+    assert sum(i < 3 for effective_batch in whole[:5] for i in effective_batch) == 10
 
 
 def test_a_row_shows_no_record_twice() -> None:

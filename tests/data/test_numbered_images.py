@@ -1,4 +1,4 @@
-"""Do images in numbered columns stand where the text names them, and those it does not name nowhere?"""
+"""Tests of images in numbered columns: they stand where the text names them, others nowhere."""
 
 from __future__ import annotations
 

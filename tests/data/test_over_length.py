@@ -1,4 +1,4 @@
-"""Is an over-length conversation treated as asked, with its images and answers whole?"""
+"""Tests of the over-length policies: each does what was asked, images and answers stay whole."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from vlm_lit.data.rows.encoding import Encoder
 from vlm_lit.data.rows.masking import Transcript
 from vlm_lit.data.rows.over_length import OverLength, OverLengthPolicy
 from vlm_lit.errors import RecordError
-from vlm_lit.schema import IGNORE_INDEX, IMAGE, Batch, Conversation, StepWindow, Turn
+from vlm_lit.schema import IGNORE_INDEX, IMAGE, Conversation, StepBatch, TokenBatch, Turn
 
 ENCODER = Encoder(Transcript(tiny_models.llava_processor()))
 PICTURE = tiny_models.picture(0)
@@ -29,11 +29,11 @@ SHORT, LONG = talk("short", "what?"), talk("long", "how many tools are there? " 
 
 def fit(
     policy: OverLength, *, most: int, rows: Sequence[Conversation] = (SHORT, LONG)
-) -> tuple[Batch | None, StepWindow]:
-    window = StepWindow()
+) -> tuple[TokenBatch | None, StepBatch]:
+    step_batch = StepBatch()
     decoded: list[tuple[Conversation, list[Image.Image]]] = [(c, [PICTURE]) for c in rows]
-    batch = encode_fitting(ENCODER, OverLengthPolicy(ENCODER, most, policy), decoded, window, side="right")
-    return batch, window
+    batch = encode_fitting(ENCODER, OverLengthPolicy(ENCODER, most, policy), decoded, step_batch, side="right")
+    return batch, step_batch
 
 
 def test_error_names_the_record_both_lengths_and_the_policies() -> None:
@@ -42,17 +42,17 @@ def test_error_names_the_record_both_lengths_and_the_policies() -> None:
 
 
 def test_drop_leaves_it_out_and_says_so() -> None:
-    batch, window = fit("drop", most=30)
+    batch, step_batch = fit("drop", most=30)
     assert batch is not None
     assert batch.ids == ["short"]
-    assert window.dropped == ["long"]
+    assert step_batch.dropped == ["long"]
     assert fit("drop", most=30, rows=[LONG])[0] is None
 
 
 def test_trim_text_keeps_image_and_answer() -> None:
-    batch, window = fit("trim_text", most=30)
+    batch, step_batch = fit("trim_text", most=30)
     assert batch is not None
-    assert window.changed == ["long"]
+    assert step_batch.changed == ["long"]
     assert batch.ids == ["short", "long"]
     row = batch.inputs["input_ids"][1]
     assert 25 <= int(batch.inputs["attention_mask"][1].sum()) <= 30
@@ -72,6 +72,6 @@ def test_shrinking_says_why_it_cannot_help() -> None:
 
 
 def test_what_fits_is_left_alone() -> None:
-    batch, window = fit("error", most=500)
+    batch, step_batch = fit("error", most=500)
     assert batch is not None
-    assert window == StepWindow()
+    assert step_batch == StepBatch()

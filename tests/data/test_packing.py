@@ -1,4 +1,4 @@
-"""What does a shared row look like, and who may share one?"""
+"""Tests of shared-image packing: what a shared row holds, and which conversations may share one."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import torch
 
 from tests.support import family_cases as cases
 from tests.support.tiny_families.catalogue import TINY
-from vlm_lit.data.rows.collate import WindowCollator
+from vlm_lit.data.rows.collate import StepCollator
 from vlm_lit.data.rows.encoder_choice import encoder_of
 from vlm_lit.data.rows.encoding import Encoder
 from vlm_lit.data.rows.over_length import OverLength, OverLengthPolicy
 from vlm_lit.data.rows.packing import grouped, image_key, likely_longest, size_of
 from vlm_lit.data.rows.shared_rows import SharedRowEncoder
 from vlm_lit.models.attention import visible
-from vlm_lit.schema import IGNORE_INDEX, Conversation, StepWindow, Turn
+from vlm_lit.schema import IGNORE_INDEX, Conversation, StepBatch, Turn
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +26,7 @@ def encoder() -> Encoder:
     return made
 
 
-def window(
+def step_batch(
     encoder: Encoder,
     talks: list[Conversation],
     *,
@@ -34,18 +34,18 @@ def window(
     policy: OverLength = "error",
     micro_batch: int = 8,
     micro_tokens: int | None = None,
-) -> StepWindow:
-    collator = WindowCollator(
+) -> StepBatch:
+    collator = StepCollator(
         encoder, OverLengthPolicy(encoder, max_length, policy), micro_batch, packing=True, micro_tokens=micro_tokens
     )
     found = collator(talks)
-    assert isinstance(found, StepWindow), found
+    assert isinstance(found, StepBatch), found
     return found
 
 
 def test_the_image_stands_once_and_every_question_is_there(encoder: Encoder) -> None:
     talks = cases.about_one_picture(1)
-    (batch,) = window(encoder, talks).micro_batches
+    (batch,) = step_batch(encoder, talks).micro_batches
     assert int((batch.inputs["input_ids"] == encoder.processor.image_token_id).sum()) == 4  # one image's tokens
     assert len(batch.inputs["pixel_values"]) == 1
     assert batch.ids == [talk.id for talk in talks]
@@ -57,7 +57,7 @@ def test_no_segment_begins_with_a_supervised_token(encoder: Encoder) -> None:
     # The same question with two answers: their rows begin alike up to the answer.
     first = cases.about_one_picture(1)[0]
     second = replace(first, id="other", turns=(first.turns[0], Turn(role="assistant", content=("seven",))))
-    (batch,) = window(encoder, [first, second]).micro_batches
+    (batch,) = step_batch(encoder, [first, second]).micro_batches
     assert batch.segments is not None
     segments = batch.segments[0]
     begins = torch.cat([torch.tensor([False]), segments[1:] != segments[:-1]])
@@ -80,9 +80,9 @@ def test_only_the_same_images_after_the_same_words_share(encoder: Encoder) -> No
 
 def test_a_row_too_long_to_share_is_divided(encoder: Encoder) -> None:
     talks = cases.about_one_picture(1)
-    whole = window(encoder, talks)
+    whole = step_batch(encoder, talks)
     alone = max(whole.micro_batches[0].lengths)
-    divided = window(encoder, talks, max_length=alone)
+    divided = step_batch(encoder, talks, max_length=alone)
     assert sorted(divided.ids) == sorted(whole.ids)
     assert all(batch.inputs["input_ids"].shape[1] <= alone for batch in divided.micro_batches)
     assert len(divided.micro_batches) > 1
@@ -92,17 +92,17 @@ def test_a_row_too_long_to_share_is_divided(encoder: Encoder) -> None:
 
 def test_the_policy_meets_the_conversation_that_is_too_long_and_no_other(encoder: Encoder) -> None:
     talks = cases.about_one_picture(1)
-    lengths = dict(zip(*(lambda b: (b.ids, b.lengths))(window(encoder, talks).micro_batches[0]), strict=True))
+    lengths = dict(zip(*(lambda b: (b.ids, b.lengths))(step_batch(encoder, talks).micro_batches[0]), strict=True))
     longest = max(lengths, key=lambda name: lengths[name])
-    found = window(encoder, talks, max_length=lengths[longest] - 1, policy="drop")
+    found = step_batch(encoder, talks, max_length=lengths[longest] - 1, policy="drop")
     assert found.dropped == [longest]
     assert sorted(found.ids) == sorted(set(lengths) - {longest})
 
 
 def test_micro_batches_keep_to_their_tokens(encoder: Encoder) -> None:
     talks = [talk for seed in range(6) for talk in cases.about_one_picture(1, seed, questions=1 + seed % 3)]
-    free = window(encoder, talks)
-    bound = window(encoder, talks, micro_tokens=150)
+    free = step_batch(encoder, talks)
+    bound = step_batch(encoder, talks, micro_tokens=150)
     assert max(batch.inputs["input_ids"].numel() for batch in free.micro_batches) > 150
     for batch in bound.micro_batches:
         assert batch.inputs["input_ids"].numel() <= 150 or len(batch.labels) == 1

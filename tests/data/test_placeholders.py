@@ -1,4 +1,4 @@
-"""Is every placeholder in a user's words a place, or refused, and every other word left as it is?"""
+"""Tests of image placeholders: each is a place or is refused, and every other word is left as it is."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A checkpoint's processor loads as the class it was saved from, and reads every conversation as that one did."""
+"""Tests of loaded processors: the class that was saved, with the same encoding of every conversation."""
 
 from __future__ import annotations
 

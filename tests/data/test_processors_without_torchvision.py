@@ -1,4 +1,4 @@
-"""What is loaded is saved as it was; without torchvision, with the video settings it read, and videos are refused."""
+"""Tests of processors without torchvision: saved as they were loaded, and videos refused."""
 
 from __future__ import annotations
 

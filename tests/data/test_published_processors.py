@@ -1,4 +1,4 @@
-"""Checkpoint folders as they are published: what transformers does not read of them by itself."""
+"""Tests of published checkpoint folders: what transformers does not read of them by itself."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Does every accepted form of record give the conversation that it means?"""
+"""Tests of the accepted forms of records: each gives the conversation that it means."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Is every key and every placeholder of a record used, known to be harmless, named, or refused?"""
+"""Tests of record keys and placeholders: each is used, known to be harmless, named, or refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Does every source give the same records, and every wrong source a reason?"""
+"""Tests of record sources: every source gives the same records, and every wrong source a reason."""
 
 from __future__ import annotations
 

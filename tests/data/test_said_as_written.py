@@ -1,4 +1,4 @@
-"""Every kind of conversation through every family's template: what is supervised, what is asked, what is shared."""
+"""Tests of every kind of conversation in every family's template: supervised text, prompt, shared rows."""
 
 from __future__ import annotations
 

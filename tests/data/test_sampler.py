@@ -1,4 +1,4 @@
-"""Is the data order a pure function of seed, epoch, step and rank, and is every conversation seen once a pass?"""
+"""Tests of the sampler: a pure function of seed, epoch, step and rank, every conversation once an epoch."""
 
 from itertools import groupby
 
@@ -6,14 +6,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vlm_lit.data.sampler import WindowSampler, epoch_order, steps_per_epoch
+from vlm_lit.data.sampler import StepSampler, epoch_order, full_steps_per_epoch
 from vlm_lit.errors import ConfigError
 
 
-@given(n=st.integers(1, 40), window=st.integers(1, 9), passes=st.integers(1, 3), world=st.integers(1, 3))
-def test_each_pass_sees_every_conversation_once(n: int, window: int, passes: int, world: int) -> None:
-    steps = steps_per_epoch(n, window)
-    ranks = [WindowSampler(n, window=window, steps=steps * passes, seed=1, rank=r, world=world) for r in range(world)]
+@given(n=st.integers(1, 40), effective_batch=st.integers(1, 9), passes=st.integers(1, 3), world=st.integers(1, 3))
+def test_each_pass_sees_every_conversation_once(n: int, effective_batch: int, passes: int, world: int) -> None:
+    steps = full_steps_per_epoch(n, effective_batch)
+    ranks = [
+        StepSampler(n, effective_batch=effective_batch, steps=steps * passes, seed=1, rank=r, world=world)
+        for r in range(world)
+    ]
     for epoch in range(passes):
         seen = [i for step in range(epoch * steps, (epoch + 1) * steps) for s in ranks for i in s.indices(step)]
         assert sorted(seen) == list(range(n))
@@ -22,14 +25,14 @@ def test_each_pass_sees_every_conversation_once(n: int, window: int, passes: int
 @given(start=st.integers(0, 12), world=st.integers(1, 3))
 def test_a_resumed_run_sees_what_the_first_would_have(start: int, world: int) -> None:
     def steps_from(begin: int) -> list[list[int]]:
-        return list(WindowSampler(10, window=4, steps=12, seed=3, start=begin, rank=world - 1, world=world))
+        return list(StepSampler(10, effective_batch=4, steps=12, seed=3, start=begin, rank=world - 1, world=world))
 
     assert steps_from(start) == steps_from(0)[start:]
 
 
 def test_ranks_share_one_window() -> None:
-    whole = WindowSampler(10, window=4, steps=3, seed=3)
-    shares = [WindowSampler(10, window=4, steps=3, seed=3, rank=r, world=2) for r in range(2)]
+    whole = StepSampler(10, effective_batch=4, steps=3, seed=3)
+    shares = [StepSampler(10, effective_batch=4, steps=3, seed=3, rank=r, world=2) for r in range(2)]
     for step in range(3):
         assert sorted(whole.indices(step)) == sorted(i for s in shares for i in s.indices(step))
 
@@ -41,13 +44,13 @@ def test_passes_and_seeds_differ_in_order() -> None:
 
 
 def test_a_limited_pass_starts_the_next_one_early() -> None:
-    sampler = WindowSampler(10, window=2, steps=4, seed=1, limit=2)
+    sampler = StepSampler(10, effective_batch=2, steps=4, seed=1, limit=2)
     assert sampler.indices(2) == list(epoch_order(10, 1, 1)[:2])
 
 
 def test_no_data_is_refused() -> None:
     with pytest.raises(ConfigError, match="holds no conversation"):
-        WindowSampler(0, window=1, steps=1, seed=0)
+        StepSampler(0, effective_batch=1, steps=1, seed=0)
 
 
 @given(
@@ -68,14 +71,14 @@ def test_what_shows_the_same_is_visited_in_runs(groups: list[int | None], most: 
 
 def test_a_window_mixes_pictures() -> None:
     groups = [i // 10 for i in range(100)]
-    window = WindowSampler(100, window=16, steps=6, seed=1, groups=groups, most=4).indices(0)
-    assert len(window) == 16
-    assert len({groups[i] for i in window}) >= 4
+    effective_batch = StepSampler(100, effective_batch=16, steps=6, seed=1, groups=groups, most=4).indices(0)
+    assert len(effective_batch) == 16
+    assert len({groups[i] for i in effective_batch}) >= 4
 
 
 def test_ranks_share_a_window_of_runs_in_pieces() -> None:
-    options = {"window": 12, "steps": 2, "seed": 1, "groups": [i // 4 for i in range(24)], "most": 4}
-    whole = WindowSampler(24, **options)  # type: ignore[arg-type]
-    shares = [WindowSampler(24, **options, rank=r, world=3).indices(0) for r in range(3)]  # type: ignore[arg-type]
+    options = {"effective_batch": 12, "steps": 2, "seed": 1, "groups": [i // 4 for i in range(24)], "most": 4}
+    whole = StepSampler(24, **options)  # type: ignore[arg-type]
+    shares = [StepSampler(24, **options, rank=r, world=3).indices(0) for r in range(3)]  # type: ignore[arg-type]
     assert [i for share in shares for i in share] == whole.indices(0)
     assert [len(share) for share in shares] == [4, 4, 4]

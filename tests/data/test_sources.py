@@ -1,4 +1,4 @@
-"""Do tables and streams give a run the same conversations as files, in an order that follows from the seed?"""
+"""Tests of sources: tables and streams give the conversations of files, in an order set by the seed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 
 from tests.support import tiny_models
 from vlm_lit.cli import main
-from vlm_lit.data.records.sources import ConversationDataset, SourceSettings, StreamedWindows, open_source
+from vlm_lit.data.records.sources import ConversationDataset, SourceSettings, StreamedSteps, open_source
 from vlm_lit.errors import RecordError
 from vlm_lit.schema import Conversation
 
@@ -42,7 +42,7 @@ def settings(table: Path, **more: object) -> SourceSettings:
     return SourceSettings(path=str(table), columns=columns, group_fields=["kind"], **more)  # type: ignore[arg-type]
 
 
-def opened(source: SourceSettings) -> ConversationDataset | StreamedWindows:
+def opened(source: SourceSettings) -> ConversationDataset | StreamedSteps:
     return open_source(source, prompt=None, system="be short", requires_answer=True, check_images=True)
 
 
@@ -59,20 +59,20 @@ def test_a_table_gives_conversations_by_index(table: Path) -> None:
 
 
 def streamed(table: Path, *, start: int = 0, workers: int = 0, rank: int = 0, world: int = 1) -> list[list[str]]:
-    windows = opened(settings(table, streaming=True))
-    assert isinstance(windows, StreamedWindows)
-    arranged = windows.arranged(4, 9, seed=5, start=start, rank=rank, world=world)
+    step_batches = opened(settings(table, streaming=True))
+    assert isinstance(step_batches, StreamedSteps)
+    arranged = step_batches.arranged(4, 9, seed=5, start=start, rank=rank, world=world)
     loader: DataLoader[list[Conversation]] = DataLoader(arranged, batch_size=None, num_workers=workers)
-    return [[conversation.turns[1].text for conversation in window] for window in loader]
+    return [[conversation.turns[1].text for conversation in step_batch] for step_batch in loader]
 
 
 def test_a_stream_gives_whole_windows_in_a_seeded_order(table: Path) -> None:
-    windows = streamed(table)
-    assert [len(window) for window in windows] == [4] * 9
-    assert windows == streamed(table)
-    first_pass = [text for window in windows for text in window][:23]
-    assert sorted(first_pass) == sorted(f"lamp {i}?" for i in range(23))
-    assert first_pass != [f"lamp {i}?" for i in range(23)]
+    step_batches = streamed(table)
+    assert [len(step_batch) for step_batch in step_batches] == [4] * 9
+    assert step_batches == streamed(table)
+    first_epoch = [text for step_batch in step_batches for text in step_batch][:23]
+    assert sorted(first_epoch) == sorted(f"lamp {i}?" for i in range(23))
+    assert first_epoch != [f"lamp {i}?" for i in range(23)]
 
 
 def test_a_stream_does_not_depend_on_the_number_of_workers(table: Path) -> None:
@@ -86,7 +86,7 @@ def test_a_resumed_stream_goes_on_where_it_stopped(table: Path) -> None:
 
 def test_ranks_share_a_streams_windows(table: Path) -> None:
     shares = zip(streamed(table, rank=0, world=2), streamed(table, rank=1, world=2), strict=True)
-    assert [sorted(a + b) for a, b in shares] == [sorted(window) for window in streamed(table)]
+    assert [sorted(a + b) for a, b in shares] == [sorted(step_batch) for step_batch in streamed(table)]
 
 
 def test_a_stream_trains_when_its_length_is_given(

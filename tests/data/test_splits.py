@@ -1,4 +1,4 @@
-"""Does a slice of local files mean the rows that the hub would give?"""
+"""Tests of splits: a slice of local files means the rows that the hub would give."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Are rows that are made without pixels the rows that the processor makes with them?"""
+"""Tests of rows made without pixels: they are the rows that the processor makes with them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from vlm_lit.data.checkpoint.processors import ImageBackend
 from vlm_lit.data.distinct_images import look_at
 from vlm_lit.data.features.stored_images import StoredImage, features_of
 from vlm_lit.data.images.images import load_images
-from vlm_lit.schema import IMAGE, Batch, Conversation, ImageRef, Turn
+from vlm_lit.schema import IMAGE, Conversation, ImageRef, TokenBatch, Turn
 
 BACKENDS: list[Any] = ["pil"]
 if is_torchvision_available():
@@ -33,7 +33,7 @@ def _stored(folder: Path, conversation: Conversation, backend: ImageBackend = "p
 
 def _pair(
     folder: Path, talks: list[Conversation], *, asked: bool = False, backend: ImageBackend = "pil"
-) -> tuple[Batch, Batch]:
+) -> tuple[TokenBatch, TokenBatch]:
     encoder = cases.encoder(folder, backend)
     found, expected = (
         encoder.encode(talks, pictures, side="left" if asked else "right", for_generation=asked)
@@ -42,7 +42,7 @@ def _pair(
     return found, expected
 
 
-def _same(found: Batch, expected: Batch) -> None:
+def _same(found: TokenBatch, expected: TokenBatch) -> None:
     assert torch.equal(found.labels, expected.labels)
     assert found.lengths == expected.lengths
     pixels = {name for name in expected.inputs if name.startswith("pixel")}

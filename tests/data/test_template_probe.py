@@ -1,4 +1,4 @@
-"""The probe of a chat template: what it does with what is said is known, said, or refused at load."""
+"""Tests of the chat template's probe: what a template does is known, said, or refused at load."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Are the answers that a record's flags exclude left out of the labels, end of turn included, and no others?"""
+"""Tests of turn flags: excluded answers, and no others, are left out of the labels."""
 
 from __future__ import annotations
 

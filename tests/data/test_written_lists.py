@@ -1,4 +1,4 @@
-"""Are lists that are written as text read as lists, and nothing else as one?"""
+"""Tests of lists written as text: read as lists, and nothing else read as one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Is YAML read so that nothing in it is silently changed?"""
+"""Tests of strict YAML: nothing in a file is silently changed."""
 
 from __future__ import annotations
 

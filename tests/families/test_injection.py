@@ -1,4 +1,4 @@
-"""Can anything typed change what is supervised? 1,008 conversations full of control strings, over all families."""
+"""Tests of injection: 1,008 conversations full of control strings, over all families, keep their mask."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.support import family_cases as cases
 from tests.support import tiny_models
 from tests.support.family_cases import TINY, TinyFamily
 from vlm_lit.data.rows.encoding import ConversationEncoder
-from vlm_lit.schema import IMAGE, Batch, Conversation, ImageRef, Part, Turn
+from vlm_lit.schema import IMAGE, Conversation, ImageRef, Part, TokenBatch, Turn
 
 EACH = 84
 NEUTRAL = [
@@ -65,7 +65,7 @@ def drawn(rng: random.Random, words: list[str], tiny: TinyFamily, number: int) -
     return Conversation(id=str(number), turns=tuple(turns), images=pictures)
 
 
-def control_tokens(encoder: ConversationEncoder, batch: Batch) -> Counter[int]:
+def control_tokens(encoder: ConversationEncoder, batch: TokenBatch) -> Counter[int]:
     """How often each token with a meaning of its own stands in the row."""
     meaning = {*encoder.tokenizer.get_added_vocab().values(), *encoder.tokenizer.all_special_ids}
     return Counter(token for token in batch.inputs["input_ids"][0].tolist() if token in meaning)

@@ -1,4 +1,4 @@
-"""Does every family keep every promise? The table of family x check that the test run prints."""
+"""Tests of every family against every check, and the table of both that the test run prints."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The accuracy of a data set does not depend on how its items arrived."""
+"""Tests of metrics over a data set: the value does not depend on how the items arrived."""
 
 import copy
 import pickle

@@ -1,4 +1,4 @@
-"""Two ranks compute what one computes: real processes, a real (gloo) group."""
+"""Tests of metrics over ranks: two real processes (gloo) compute what one computes."""
 
 import warnings
 from concurrent.futures import ProcessPoolExecutor

@@ -1,4 +1,4 @@
-"""ANLS: the worked examples, the length that blanks raise, and the edit distance itself."""
+"""Tests of ANLS: the worked examples, the length that blanks raise, and the edit distance itself."""
 
 from functools import cache
 

@@ -1,4 +1,4 @@
-"""No metric's values depend on order, batches, repeats or ranks: the same property for every one in the catalogue."""
+"""Tests of every metric in the catalogue: no value depends on order, batches, repeats or ranks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Is the calibration error Guo et al.'s, and are its bins the ones that a reliability diagram shows?"""
+"""Tests of the calibration error: it is Guo et al.'s, and its bins are those of a reliability diagram."""
 
 from __future__ import annotations
 

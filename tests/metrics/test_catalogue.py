@@ -1,4 +1,4 @@
-"""The catalogue makes every metric by name, and says what was probably meant."""
+"""Tests of the catalogue: it makes every metric by name, and says what was probably meant."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""ChartQA's relaxed accuracy: numbers within 5 %, texts to the letter, and the effects that surprise."""
+"""Tests of ChartQA's relaxed accuracy: numbers within 5 %, texts to the letter, surprising effects."""
 
 import pytest
 from hypothesis import given

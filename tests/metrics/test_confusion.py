@@ -1,4 +1,4 @@
-"""Is every answer in one cell of the table, under the answer that the metric takes it for?"""
+"""Tests of confusion tables: every answer is in one cell, under the answer the metric takes it for."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Exact match and what each of its options ignores."""
+"""Tests of exact match, and of what each of its options ignores."""
 
 import pytest
 

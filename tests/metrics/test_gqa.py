@@ -1,4 +1,4 @@
-"""GQA accuracy: exact, with LLaVA's step on request, by binary and open questions."""
+"""Tests of GQA accuracy: exact, with LLaVA's step on request, by binary and open questions."""
 
 import pytest
 

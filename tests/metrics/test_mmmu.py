@@ -1,4 +1,4 @@
-"""MMMU: questions with options by letter, open ones by what a reply holds, both by subject and discipline."""
+"""Tests of MMMU accuracy: options by letter, open questions by the reply, by subject and discipline."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Multiple choice: which letter each extractor finds, and what becomes of replies without one."""
+"""Tests of multiple choice: the letter that each extractor finds, and replies without one."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""POPE: what each parser takes for yes, and the figures made of it."""
+"""Tests of POPE: what each parser takes for yes, and the figures made of it."""
 
 import pytest
 

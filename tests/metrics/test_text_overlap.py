@@ -1,4 +1,4 @@
-"""BLEU and ROUGE-L have torchmetrics' values; answer length counts words."""
+"""Tests of BLEU and ROUGE-L (torchmetrics' values) and of answer length (counts of words)."""
 
 import pytest
 from hypothesis import given

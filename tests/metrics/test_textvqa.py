@@ -1,4 +1,4 @@
-"""TextVQA accuracy: the worked examples of the definition."""
+"""Tests of TextVQA accuracy: the worked examples of the definition."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""VizWiz and A-OKVQA accuracy: what they change of VQA v2's."""
+"""Tests of VizWiz and A-OKVQA accuracy: what they change of VQA v2's."""
 
 import pytest
 

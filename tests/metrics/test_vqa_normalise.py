@@ -1,4 +1,4 @@
-"""Every rule of the VQA normaliser, slips included, on a case that only this rule decides."""
+"""Tests of the VQA normaliser: every rule, slips included, on a case that only this rule decides."""
 
 import pytest
 from hypothesis import given

@@ -1,4 +1,4 @@
-"""VQA accuracy of one answer: the worked examples of the definition."""
+"""Tests of VQA accuracy of one answer: the worked examples of the definition."""
 
 from typing import Literal, get_args
 

@@ -1,4 +1,4 @@
-"""Words are found in any script: runs of letters, or single letters where a script has no blanks."""
+"""Tests of words in any script: runs of letters, or single letters where a script has no blanks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Does LoRA land on the last decoder layers alone where a share of them is asked for, in every family?"""
+"""Tests of LoRA on a share of the layers: the last decoder layers alone, in every family."""
 
 from __future__ import annotations
 

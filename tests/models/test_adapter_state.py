@@ -1,4 +1,4 @@
-"""Equality 8: is the saved adapter, on a fresh base, the model that was trained? And merged the same as unmerged?"""
+"""Tests of equality 8: the saved adapter on a fresh base is the trained model, and merged equals unmerged."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Do LoRA and full training land on the asked parts, and on no other?"""
+"""Tests of adapters: LoRA and full training on the asked parts, and on no other."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Is the distance between two models' logits what it says?"""
+"""Tests of the distance between two models' logits: its figures are what they say."""
 
 from __future__ import annotations
 

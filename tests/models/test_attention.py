@@ -1,4 +1,4 @@
-"""Do packed rows mean the same to every kind of attention?"""
+"""Tests of packed attention: packed rows mean the same to every kind of attention."""
 
 from pathlib import Path
 
@@ -7,11 +7,11 @@ import torch
 
 from tests.support import family_cases as cases
 from tests.support.tiny_families.catalogue import save
-from vlm_lit.data.rows.collate import WindowCollator
+from vlm_lit.data.rows.collate import StepCollator
 from vlm_lit.data.rows.over_length import OverLengthPolicy
 from vlm_lit.models.attention import unpackable
 from vlm_lit.models.families import FAMILIES
-from vlm_lit.schema import StepWindow
+from vlm_lit.schema import StepBatch
 
 
 @pytest.mark.parametrize("name", ["llava", "qwen2_vl"])
@@ -23,10 +23,10 @@ def test_packed_rows_cost_what_plain_ones_do(name: str, implementation: str, tmp
     policy, talks = OverLengthPolicy(encoder, None, "error"), cases.about_one_picture(1)
     losses = []
     for packing in (True, False):
-        window = WindowCollator(encoder, policy, 8, packing=packing)(talks)
-        assert isinstance(window, StepWindow)
+        step_batch = StepCollator(encoder, policy, 8, packing=packing)(talks)
+        assert isinstance(step_batch, StepBatch)
         with torch.no_grad():
-            losses.append(sum(float(module.loss(batch)) for batch in window.micro_batches))
+            losses.append(sum(float(module.loss(batch)) for batch in step_batch.micro_batches))
     # Summed float32 losses of a few nats each.
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
 

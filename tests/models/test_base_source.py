@@ -1,4 +1,4 @@
-"""Is the base an adapter is merged into the one it was trained on, wherever it lies now?"""
+"""Tests of an adapter's base: it is the one that was trained on, wherever it lies now."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Is an answer's score in a list its log-likelihood, whatever else is in the list and however it is read?"""
+"""Tests of closed-set scores: an answer's log-likelihood, whatever else is in the list."""
 
 from __future__ import annotations
 

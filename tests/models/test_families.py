@@ -1,4 +1,4 @@
-"""Who owns a parameter, and what is said about an architecture that is not here?
+"""Tests of the facts about families: parameter owners, and errors about unknown or refused architectures.
 
 That every path of every family leads somewhere is among the checks in `tests/families`.
 """

@@ -1,4 +1,4 @@
-"""Is a batch answered as its rows are answered one at a time?"""
+"""Tests of generation: a batch is answered as its rows are one at a time."""
 
 import torch
 

@@ -1,4 +1,4 @@
-"""Are the logits those of the model's own forward pass, a cap on them included?"""
+"""Tests of the head: its logits are those of the model's own forward pass, a soft cap included."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Checkpoints that cannot be loaded, each with the sentence that helps."""
+"""Tests of checkpoints that cannot be loaded, each refused with the sentence that helps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Equality 8, merged == unmerged: for every family, from the files that other programs read."""
+"""Tests of equality 8 (merged == unmerged), for every family, from the files that other programs read."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""Are exactly the asked layers quantized, and do they stay as they are?"""
+"""Tests of quantization: exactly the asked layers are quantized, and they stay as they are."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Are questions that share a row answered as in rows of their own, and is what they share read once?"""
+"""Tests of shared generation: questions of a row are answered as alone, and what they share is read once."""
 
 from __future__ import annotations
 

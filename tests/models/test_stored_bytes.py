@@ -1,4 +1,4 @@
-"""Do the shapes of a model that was not loaded weigh what the loaded model weighs?"""
+"""Tests of stored bytes: a model of shapes alone holds what the loaded model holds."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import nn
 from tests.support.loaded import FP32, settings
 from tests.support.tiny_families.catalogue import TINY
 from vlm_lit.errors import ConfigError
-from vlm_lit.models.adapters import LoraSettings, adapt
+from vlm_lit.models.adapters import LoraSettings, attach_adapters
 from vlm_lit.models.families import Family
 from vlm_lit.models.loading import load_base, load_config
 from vlm_lit.models.parts import PartSettings, PartsSettings
@@ -34,7 +34,7 @@ KINDS: dict[str, tuple[PartsSettings, bool]] = {
 
 
 def held(model: nn.Module, family: Family, parts: PartsSettings) -> set[Holding]:
-    adapted = adapt(model, family, parts, LoraSettings(), seed=0)
+    adapted = attach_adapters(model, family, parts, LoraSettings(), seed=0)
     return set(holdings(adapted.get_base_model(), family))
 
 
@@ -43,7 +43,7 @@ def both(folder: Path, parts: PartsSettings, double: bool) -> tuple[set[Holding]
     quantization = QuantizationSettings(double_quant=double, compute_dtype="fp32")
     loaded, family = load_base(str(folder), parts=parts, quantization=quantization)
     model, _ = shaped_base(load_config(str(folder)), parts=parts, quantization=quantization)
-    adapted: Any = adapt(model, family, parts, LoraSettings(), seed=0)
+    adapted: Any = attach_adapters(model, family, parts, LoraSettings(), seed=0)
     hollow(adapted, fake_mode())
     return held(loaded, family, parts), set(holdings(adapted.get_base_model(), family))
 

@@ -1,4 +1,4 @@
-"""Does what is kept of an image follow from the frozen tower alone, and does it stand in for the image's pixels?"""
+"""Tests of vision features: they follow from the frozen tower alone, and stand in for an image's pixels."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ import torch
 from tests.support import family_cases as cases
 from tests.support import stored, tiny_models
 from tests.support.family_cases import TINY
-from vlm_lit.data.rows.collate import WindowCollator
+from vlm_lit.data.rows.collate import StepCollator
 from vlm_lit.data.rows.over_length import OverLengthPolicy
 from vlm_lit.errors import ConfigError
 from vlm_lit.models.families import FAMILIES
 from vlm_lit.models.parts import PartSettings, PartsSettings
 from vlm_lit.models.vision_features import check_cacheable, tower_identity
-from vlm_lit.schema import Batch, Conversation, ImageRef, StepWindow
+from vlm_lit.schema import Conversation, ImageRef, StepBatch, TokenBatch
 from vlm_lit.training.supervised import SupervisedModule
 
 
@@ -27,14 +27,14 @@ def _module(folder: Path) -> SupervisedModule:
     return cases.module(folder)
 
 
-def _windows(module: SupervisedModule, folder: Path, root: Path) -> tuple[Batch, Batch]:
+def _windows(module: SupervisedModule, folder: Path, root: Path) -> tuple[TokenBatch, TokenBatch]:
     """The same conversations without pixels and with them."""
     encoder = cases.encoder(folder)
     talks = cases.about_one_picture(1) + cases.about_one_picture(2)
     store = stored.filled(root, module.base, FAMILIES["llava"], encoder, talks[:1] + talks[4:5])
     policy = OverLengthPolicy(encoder, None, "error")
-    found = [WindowCollator(encoder, policy, 8, packing=True, store=s)(talks[:4]) for s in (store, None)]
-    cached, live = (window.micro_batches[0] for window in found if isinstance(window, StepWindow))
+    found = [StepCollator(encoder, policy, 8, packing=True, store=s)(talks[:4]) for s in (store, None)]
+    cached, live = (window.micro_batches[0] for window in found if isinstance(window, StepBatch))
     return cached, live
 
 
@@ -83,8 +83,8 @@ def test_an_image_made_smaller_to_fit_is_looked_at_and_the_others_are_not(
     store = stored.filled(tmp_path, base, FAMILIES["qwen2_vl"], encoder, [large, small])
     longest = max(cases.encode(encoder, [small]).lengths) + 2
     policy = OverLengthPolicy(encoder, longest, "shrink_image")
-    window = WindowCollator(encoder, policy, 2, packing=True, store=store)([large, small])
-    assert isinstance(window, StepWindow)
+    window = StepCollator(encoder, policy, 2, packing=True, store=store)([large, small])
+    assert isinstance(window, StepBatch)
     assert window.changed == ["large"]
     seen = {
         batch.ids[0]: ("pixel_values" in batch.inputs, batch.features is not None) for batch in window.micro_batches

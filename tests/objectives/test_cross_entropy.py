@@ -1,4 +1,4 @@
-"""Is the loss on supervised positions alone the loss that the whole vocabulary over the whole row would give?"""
+"""Tests of cross-entropy on supervised positions: it equals the loss over whole rows and vocabulary."""
 
 import pytest
 import torch
@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from tests.support import tiny_models
 from vlm_lit.objectives.cross_entropy import supervised_cross_entropy
-from vlm_lit.schema import IGNORE_INDEX, Batch
+from vlm_lit.schema import IGNORE_INDEX, TokenBatch
 
 
 def test_equals_transformers_own_loss() -> None:
@@ -18,7 +18,7 @@ def test_equals_transformers_own_loss() -> None:
     labels[1, 10:] = IGNORE_INDEX
     hidden = model.model(input_ids=ids, use_cache=False).last_hidden_state
     ours = supervised_cross_entropy(hidden, labels, model.lm_head)
-    theirs = model(input_ids=ids, labels=labels).loss * Batch(inputs={}, labels=labels, ids=[]).supervised_tokens
+    theirs = model(input_ids=ids, labels=labels).loss * TokenBatch(inputs={}, labels=labels, ids=[]).supervised_tokens
     # Both sum the same float32 terms; only the order of the sum differs.
     torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=0)
 
@@ -41,7 +41,7 @@ def test_the_head_sees_supervised_positions_only() -> None:
 def test_a_label_on_the_first_token_has_nothing_to_predict_it() -> None:
     labels = torch.full((1, 4), IGNORE_INDEX)
     labels[0, 0] = 3
-    assert Batch(inputs={}, labels=labels, ids=[]).supervised_tokens == 0
+    assert TokenBatch(inputs={}, labels=labels, ids=[]).supervised_tokens == 0
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

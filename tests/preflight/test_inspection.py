@@ -1,4 +1,4 @@
-"""Would the inspection see a mistake: an idle parameter, a moving frozen one, an end of turn that nothing teaches?"""
+"""Tests of the inspection: it sees idle parameters, moving frozen ones and ends of turn not taught."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from vlm_lit.commands.lightning import PreparedRun, prepared
 from vlm_lit.data.datamodule import ConversationDataModule
 from vlm_lit.data.rows.encoding import Encoder
 from vlm_lit.errors import VlmLitError
-from vlm_lit.preflight.inspection.conversations import Reader
+from vlm_lit.preflight.inspection.conversations import SupervisionReader
 from vlm_lit.preflight.inspection.gradient_flow import compare, digests, gradient_flow, wake_lora
 from vlm_lit.preflight.inspection.lengths import Lengths
 from vlm_lit.preflight.inspection.look import inspect_run
 from vlm_lit.preflight.inspection.report import Inspection
-from vlm_lit.schema import IGNORE_INDEX, Batch, StepWindow
+from vlm_lit.schema import IGNORE_INDEX, StepBatch, TokenBatch
 from vlm_lit.training.supervised import SupervisedModule
 
 Config = Callable[..., Path]
@@ -39,23 +39,23 @@ def looked_at(config: Path, *more: str, conversations: int = 4, lengths: int = 2
     return inspect_run(module, data, run.trainer, conversations=conversations, lengths=lengths, say=lambda _: None)
 
 
-def loaded(config: Path, *more: str) -> tuple[SupervisedModule, StepWindow]:
-    """A loaded module and the first window of its data."""
+def loaded(config: Path, *more: str) -> tuple[SupervisedModule, StepBatch]:
+    """A loaded module and the first step batch of its data."""
     run, module, data = opened(config, *more)
     data.trainer = module.trainer = run.trainer
     run.trainer.strategy.connect(module)
     module.configure_model()
-    window = next(iter(data.train_dataloader()))
-    assert isinstance(window, StepWindow)
-    return module, window
+    step_batch = next(iter(data.train_dataloader()))
+    assert isinstance(step_batch, StepBatch)
+    return module, step_batch
 
 
 # Gradient flow -------------------------------------------------------------------------------------------------------
 
 
 def test_a_right_run_moves_what_it_trains_and_nothing_else(config: Config) -> None:
-    module, window = loaded(config())
-    flow = gradient_flow(module, window)
+    module, step_batch = loaded(config())
+    flow = gradient_flow(module, step_batch)
     assert (flow.unmoved_trainable, flow.moved_frozen) == ({}, [])
     assert {p.part: (p.trainable, p.moved) for p in flow.parts} == {
         "vision_tower": (0, 0), "projector": (4, 4), "language_model": (16, 16), "head": (0, 0),
@@ -64,11 +64,11 @@ def test_a_right_run_moves_what_it_trains_and_nothing_else(config: Config) -> No
 
 
 def test_a_frozen_parameter_that_a_step_moves_is_reported(config: Config) -> None:
-    module, window = loaded(config())
+    module, step_batch = loaded(config())
     before = digests(module)
     frozen = module.base.get_parameter("model.vision_tower.embeddings.class_embedding")
     frozen.requires_grad_(True)
-    module.loss(window.micro_batches[0]).backward()  # type: ignore[no-untyped-call]
+    module.loss(step_batch.micro_batches[0]).backward()  # type: ignore[no-untyped-call]
     torch.optim.SGD([frozen], lr=1.0).step()
     frozen.requires_grad_(False)
     flow = compare(module, before, {})
@@ -88,63 +88,63 @@ def test_one_changed_bit_of_a_4_bit_weight_is_reported(config: Config) -> None:
 def test_weight_decay_does_not_pass_for_a_gradient(config: Config) -> None:
     # A cut graph: the projector's output no longer leads back to it, while decay alone would still move its weights.
     optimizer = {"class_path": "torch.optim.AdamW", "init_args": {"weight_decay": 0.5}}
-    module, window = loaded(config(model={"optimizer": optimizer}))
+    module, step_batch = loaded(config(model={"optimizer": optimizer}))
     projector = module.base.get_submodule("model.multi_modal_projector")
     projector.register_forward_hook(lambda _module, _inputs, output: output * 0.0)
-    flow = gradient_flow(module, window)
+    flow = gradient_flow(module, step_batch)
     assert set(flow.unmoved_trainable.values()) == {"its gradient is zero"}
     assert len(flow.unmoved_trainable) == 4
     assert all(name.startswith("model.multi_modal_projector.") for name in flow.unmoved_trainable)
 
 
 def test_a_detached_part_is_told_from_one_without_a_slope(config: Config) -> None:
-    module, window = loaded(config())
+    module, step_batch = loaded(config())
     projector = module.base.get_submodule("model.multi_modal_projector")
     projector.register_forward_hook(lambda _module, _inputs, output: output.detach())
-    reasons = set(gradient_flow(module, window).unmoved_trainable.values())
+    reasons = set(gradient_flow(module, step_batch).unmoved_trainable.values())
     assert [reason.split(":")[0] for reason in reasons] == ["no gradient reaches it"]
 
 
 def test_a_step_that_rounds_to_nothing_is_told(config: Config) -> None:
-    module, window = loaded(config(model={"learning_rate": 1e-30}))
-    flow = gradient_flow(module, window)
+    module, step_batch = loaded(config(model={"learning_rate": 1e-30}))
+    flow = gradient_flow(module, step_batch)
     # Only biases that are still zero can take a step as small as this.
     assert len(flow.unmoved_trainable) == 18
     assert all("raise its learning rate" in reason for reason in flow.unmoved_trainable.values())
 
 
 def test_without_waking_it_lora_would_look_idle(config: Config) -> None:
-    module, window = loaded(config())
-    sleeping = first_gradients(module, window)
+    module, step_batch = loaded(config())
+    sleeping = first_gradients(module, step_batch)
     wake_lora(module)
-    woken = first_gradients(module, window)
+    woken = first_gradients(module, step_batch)
     down = [name for name in sleeping if "lora_A" in name]
     assert len(down) == 8
     assert not any(sleeping[name] for name in down)
     assert all(woken[name] for name in down)
 
 
-def first_gradients(module: SupervisedModule, window: StepWindow) -> dict[str, float]:
+def first_gradients(module: SupervisedModule, step_batch: StepBatch) -> dict[str, float]:
     module.zero_grad()
-    for batch in window.micro_batches:
+    for batch in step_batch.micro_batches:
         module.loss(batch).backward()  # type: ignore[no-untyped-call]
     return {n: float(p.grad.norm()) for n, p in module.named_parameters() if p.grad is not None}
 
 
 def test_a_gradient_that_is_not_finite_is_refused(config: Config) -> None:
-    module, window = loaded(config())
+    module, step_batch = loaded(config())
     with torch.no_grad():
         module.base.get_parameter("model.vision_tower.embeddings.class_embedding").fill_(torch.inf)
     with pytest.raises(VlmLitError, match=r"The gradient of the inspected conversations has norm nan.*train"):
-        gradient_flow(module, window)
+        gradient_flow(module, step_batch)
 
 
 # Conversations -------------------------------------------------------------------------------------------------------
 
 
-def reader() -> Reader:
+def reader() -> SupervisionReader:
     tokens = tiny_models.tokenizer()
-    return Reader(
+    return SupervisionReader(
         tokenizer=tokens, end_of_turn=(tokens.eos_token_id,), image_token=tokens.convert_tokens_to_ids("<image>")
     )
 
@@ -190,7 +190,7 @@ def test_a_missing_end_of_turn_is_a_problem_with_a_name(config: Config, monkeypa
     # What an encoder did that left the end of turn out of the mask.
     encode = Encoder.encode
 
-    def without_ends(self: Encoder, *given: object, **more: object) -> Batch:
+    def without_ends(self: Encoder, *given: object, **more: object) -> TokenBatch:
         batch = encode(self, *given, **more)  # type: ignore[arg-type]
         batch.labels[batch.labels == self.tokenizer.eos_token_id] = IGNORE_INDEX
         return batch

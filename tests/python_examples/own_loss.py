@@ -2,7 +2,7 @@ import lightning
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from vlm_lit import Batch, ConversationDataModule, SupervisedModule
+from vlm_lit import ConversationDataModule, SupervisedModule, TokenBatch
 
 
 class Smoothed(SupervisedModule):
@@ -12,7 +12,7 @@ class Smoothed(SupervisedModule):
         super().__init__(model_id, **settings)
         self.smoothing = smoothing
 
-    def loss(self, batch: Batch) -> Tensor:
+    def loss(self, batch: TokenBatch) -> Tensor:
         """The sum over the supervised tokens; the step divides it by their number."""
         logits = self.logits(self.hidden_states(batch))[:, :-1].float()
         return cross_entropy(

@@ -4,7 +4,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from transformers import AutoModelForImageTextToText
 
-from vlm_lit import ConversationDataModule, StepWindow
+from vlm_lit import ConversationDataModule, StepBatch
 
 
 class Mine(lightning.LightningModule):
@@ -14,7 +14,7 @@ class Mine(lightning.LightningModule):
         super().__init__()
         self.model = AutoModelForImageTextToText.from_pretrained(model_id, dtype=torch.float32)
 
-    def training_step(self, step: StepWindow, batch_idx: int) -> Tensor:
+    def training_step(self, step: StepBatch, batch_idx: int) -> Tensor:
         """One optimizer step: its conversations come in micro-batches of a processor's inputs and labels."""
         losses = [
             cross_entropy(

@@ -1,4 +1,4 @@
-"""Do the benchmark's pure parts compare what they say they compare? Nothing is timed here."""
+"""Tests of the benchmark's pure parts: they compare what they say they compare. Nothing is timed."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from vlm_lit.data.records.records import read_records
 from vlm_lit.data.rows.encoding import Encoder
 from vlm_lit.data.rows.masking import Transcript
 from vlm_lit.models.families import FAMILIES
-from vlm_lit.schema import IGNORE_INDEX, Batch
+from vlm_lit.schema import IGNORE_INDEX, TokenBatch
 
 SMALL = Workload(name="small", says="small", image_tokens=64, questions=2, batch=4, steps=2)
 
@@ -49,7 +49,7 @@ def qwen(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def batch(train: Path, processor: Any, conversations: int) -> Batch:
+def batch(train: Path, processor: Any, conversations: int) -> TokenBatch:
     """The first conversations of a workload, encoded as ours encodes them."""
     made = [to_conversation(r, requires_answer=True) for r in read_records(train)][:conversations]
     return Encoder(Transcript(processor)).encode(made, [load_images(c) for c in made], side="right")

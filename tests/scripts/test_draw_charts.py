@@ -1,4 +1,4 @@
-"""Are the drawn charts in ChartQA's form, their answers right, and their splits apart?"""
+"""Tests of the drawn charts: ChartQA's form, right answers, splits that share nothing."""
 
 from __future__ import annotations
 

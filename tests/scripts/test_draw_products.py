@@ -1,4 +1,4 @@
-"""Do the drawn products mean the same in both forms, and does only the picture tell their colour?"""
+"""Tests of the drawn products: the same in both forms, their colour told by the picture alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Is the checkpoint that is put together its three parts, one behind the other, and one that a run takes?"""
+"""Tests of the assembled LLaVA-1.5 checkpoint: it is its three parts, and a run takes it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Does the script write the file, and say in one sentence why it cannot?"""
+"""Tests of the server file script: it writes the file, or says in one sentence why it cannot."""
 
 from __future__ import annotations
 

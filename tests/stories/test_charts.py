@@ -1,4 +1,4 @@
-"""Story: SmolVLM learns to read charts, from drawn charts in ChartQA's columns to the page that compares answers."""
+"""Story of charts: SmolVLM learns to read them, from data in ChartQA's columns to the page of answers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Story: product descriptions, one line away on Qwen2-VL, Llama-3.2-Vision and Pixtral, to base, tuned and merged."""
+"""Story of product descriptions: base, tuned and merged on Qwen2-VL, Llama-3.2-Vision and Pixtral."""
 
 from __future__ import annotations
 

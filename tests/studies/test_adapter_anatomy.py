@@ -1,4 +1,4 @@
-"""Are the norms and singular values those of the whole product, told apart by part and layer, and is doubt refused?"""
+"""Tests of an adapter's norms and singular values: those of the whole product, by part and layer."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from transformers import AutoModelForImageTextToText
 from tests.support.tiny_models import save_llava
 from vlm_lit.errors import VlmLitError
 from vlm_lit.models.adapter_state import save_adapter
-from vlm_lit.models.adapters import LoraSettings, adapt
+from vlm_lit.models.adapters import LoraSettings, attach_adapters
 from vlm_lit.models.families import FAMILIES
 from vlm_lit.models.parts import PartSettings, PartsSettings
 from vlm_lit.studies.page_parts.adapter_anatomy_plots import anatomy_plots
@@ -69,7 +69,7 @@ def test_the_update_is_what_peft_adds(tmp_path: Path) -> None:
         language_model=PartSettings(training="lora"),
         head=PartSettings(),
     )
-    model = adapt(base, FAMILIES["llava"], parts, LoraSettings(rank=2, alpha=5.0), seed=0)
+    model = attach_adapters(base, FAMILIES["llava"], parts, LoraSettings(rank=2, alpha=5.0), seed=0)
     made = torch.Generator().manual_seed(1)
     for name, parameter in model.named_parameters():
         if "lora_B" in name:

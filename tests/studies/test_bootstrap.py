@@ -1,4 +1,4 @@
-"""The bootstrap over clusters against scipy, and against every resample there is."""
+"""Tests of the bootstrap over clusters, against scipy and against every resample there is."""
 
 import itertools
 from collections import Counter

@@ -1,4 +1,4 @@
-"""Does a child end with the process that started it, and is it known what it used and said?"""
+"""Tests of child processes: each ends with its parent, and what it used and said is known."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From aligned systems to pairs, groups, verdicts and notes."""
+"""Tests of comparisons: from aligned systems to pairs, groups, verdicts and notes."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""Which examples a page shows, how their answers are marked, and how their pictures get into it."""
+"""Tests of the examples on a page: their choice, the marks in their answers, and their pictures."""
 
 import base64
 import io

@@ -1,4 +1,4 @@
-"""The files for other programs, parsed back."""
+"""Tests of a comparison's exports: the files for other programs, parsed back."""
 
 import csv
 import io

@@ -1,4 +1,4 @@
-"""F1 and BLEU, which are no means, with intervals from the metric itself."""
+"""Tests of F1 and BLEU differences, which are no means, with intervals from the metric itself."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Which cells does a study have, with which words is each started, and when is one another?"""
+"""Tests of a study's cells: which there are, the words that start each, and when two are one."""
 
 from __future__ import annotations
 

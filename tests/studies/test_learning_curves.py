@@ -1,4 +1,4 @@
-"""Curves read back from TensorBoard files, and what is made of them."""
+"""Tests of learning curves: read back from TensorBoard files, and what is made of them."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Does the page's code run for models with and without a chat template, and is the page whole with few files?"""
+"""Tests of the model card: its code runs with and without a chat template, and it is whole with few files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The page: one file, nothing from outside, nothing unescaped, every picture or its name."""
+"""Tests of the comparison's page: one file, nothing from outside, everything escaped, every picture or its name."""
 
 import re
 from pathlib import Path

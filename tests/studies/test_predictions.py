@@ -1,4 +1,4 @@
-"""Is a run's `predictions.jsonl` read whole, older ones too, and a broken one refused by its line?"""
+"""Tests of reading `predictions.jsonl`: whole, older ones too, a broken one refused by its line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Is every cell run exactly once, whoever starts, dies or fails? On a local file and on a PostgreSQL server."""
+"""Tests of the queue: every cell is run exactly once, on a local file and on a PostgreSQL server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The figures of a study's report, by hand and against the statistics they are made with."""
+"""Tests of a study report's figures, by hand and against the statistics they are made with."""
 
 import re
 from pathlib import Path
@@ -10,7 +10,7 @@ from statsmodels.stats.multitest import multipletests  # type: ignore[import-unt
 from tests.support.study_runs import falling, open_study, write_cell
 from vlm_lit.errors import VlmLitError
 from vlm_lit.studies.estimates.seed_statistics import seeded_mean
-from vlm_lit.studies.reporting.report import Report, Setting, study_report
+from vlm_lit.studies.reporting.report import Setting, StudyReport, study_report
 from vlm_lit.studies.reporting.report_sentences import duration, findings
 from vlm_lit.studies.reporting.report_tables import costs_table
 from vlm_lit.studies.running.study_file import Study
@@ -29,7 +29,7 @@ def scored(
     return study
 
 
-def setting(report: Report, level: str) -> Setting:
+def setting(report: StudyReport, level: str) -> Setting:
     return next(s for s in report.settings if s.levels == {"way": level})
 
 

@@ -1,4 +1,4 @@
-"""Claims: each verdict, and which runs it is made of."""
+"""Tests of a study's claims: each verdict, and which runs it is made of."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -13,15 +13,15 @@ from vlm_lit.studies.estimates.seed_statistics import SeededMean, seeded_mean
 from vlm_lit.studies.reporting.report_claim_words import claim_sentence
 from vlm_lit.studies.reporting.report_claims import ClaimAnswer, answer, judged
 from vlm_lit.studies.reporting.report_scores import RunKey, StudyScores
-from vlm_lit.studies.running.study_file import Claim
+from vlm_lit.studies.running.study_file import StudyClaim
 
 CLUSTERS = tuple(i // 2 for i in range(12))
 SETTINGS = {f"rank={r},bits={b}": {"rank": r, "bits": b} for r, b in product(("4", "16"), ("nf4", "bf16"))}
 
 
-def claim(kind: Literal["equal", "greater"] = "greater", margin: float = 0.0, **changes: Any) -> Claim:
+def claim(kind: Literal["equal", "greater"] = "greater", margin: float = 0.0, **changes: Any) -> StudyClaim:
     better, than = {"rank": "16"}, {"rank": "4"}
-    return replace(Claim(says="so", source="S", better=better, than=than, kind=kind, margin=margin), **changes)
+    return replace(StudyClaim(says="so", source="S", better=better, than=than, kind=kind, margin=margin), **changes)
 
 
 def between(low: float, high: float) -> SeededMean:

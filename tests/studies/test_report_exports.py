@@ -1,4 +1,4 @@
-"""The report's files, parsed back, with names that would like to be code."""
+"""Tests of a study report's files, parsed back, with names that look like code."""
 
 import csv
 import io
@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.html_page import Page
 from tests.support.study_runs import METRIC, falling, open_study, write_cell
-from vlm_lit.studies.reporting.report import Report, study_report
+from vlm_lit.studies.reporting.report import StudyReport, study_report
 from vlm_lit.studies.reporting.report_exports import as_csv, as_json, as_latex, as_markdown
 from vlm_lit.studies.reporting.report_page import as_page
 from vlm_lit.studies.reporting.report_plots import report_plots
@@ -30,7 +30,7 @@ PUBLISHED = {"cell": {"way": "b"}, "value": 0.737, "what": "WikiSQL", "source": 
 
 
 @pytest.fixture
-def report(tmp_path: Path) -> Report:
+def report(tmp_path: Path) -> StudyReport:
     study = open_study(tmp_path, {"way": ["a", "b", "c"]}, seeds=[0, 1, 2, 3], claims=[CLAIM], published=[PUBLISHED])
     for level, right in (("a", (10, 11, 12, 11)), ("b", (34, 35, 36, 35)), ("c", (11, 10, 10))):
         for seed, n in enumerate(right):
@@ -41,7 +41,7 @@ def report(tmp_path: Path) -> Report:
 
 
 @pytest.fixture
-def evil(tmp_path: Path) -> Report:
+def evil(tmp_path: Path) -> StudyReport:
     study = open_study(tmp_path, {"way": ["a", "b"]}, seeds=[0, 1, 2, 3], claims=[CLAIM], published=[PUBLISHED])
     factor = Factor(name=f"f{EVIL}", levels=tuple(Level(name=f"{name}{EVIL}") for name in "ab"))
     first, second = ({factor.name: level.name} for level in factor.levels)
@@ -61,7 +61,7 @@ def evil(tmp_path: Path) -> Report:
     return study_report(study)
 
 
-def test_the_json_has_every_figure(report: Report) -> None:
+def test_the_json_has_every_figure(report: StudyReport) -> None:
     found = json.loads(as_json(report))
     assert (found["metric"], found["questions"], found["images"], found["finished"]) == (METRIC, 40, 40, False)
     assert found["best"]["setting"] == "way=b"
@@ -83,7 +83,7 @@ def test_the_json_has_every_figure(report: Report) -> None:
     assert found["unfinished"] == [{"setting": "way=c", "seed": 3, "state": "failed", "error": "Step 7 has loss nan"}]
 
 
-def test_the_csv_has_a_line_for_each_setting(report: Report) -> None:
+def test_the_csv_has_a_line_for_each_setting(report: StudyReport) -> None:
     rows = list(csv.DictReader(io.StringIO(as_csv(report))))
     assert [row["setting"] for row in rows] == ["way=a", "way=b", "way=c"]
     assert [row["best_beyond_doubt"] for row in rows] == ["False", "True", "False"]
@@ -93,12 +93,12 @@ def test_the_csv_has_a_line_for_each_setting(report: Report) -> None:
     assert (rows[1]["trained_parameters"], rows[1]["fit_seconds"]) == ("1000", "60.0")
 
 
-def test_a_name_is_no_formula_to_a_spreadsheet(report: Report) -> None:
+def test_a_name_is_no_formula_to_a_spreadsheet(report: StudyReport) -> None:
     named = replace(report, settings=tuple(replace(s, name=f"={s.name}") for s in report.settings))
     assert all(row["setting"].startswith("'=") for row in csv.DictReader(io.StringIO(as_csv(named))))
 
 
-def test_markdown_has_the_tables_the_bold_and_the_pictures(report: Report) -> None:
+def test_markdown_has_the_tables_the_bold_and_the_pictures(report: StudyReport) -> None:
     text = as_markdown(report, ["cost.svg", "cost.png"])
     assert "| **way=b** | 4 of 4 | 87.5 | 2.0 |" in text
     assert text.count("**") == 2
@@ -124,7 +124,7 @@ def test_nothing_is_bold_where_none_is_better_than_all(tmp_path: Path) -> None:
     assert "No setting is best beyond doubt, so none is in bold: way=b has the highest mean" in page.text
 
 
-def test_latex_is_booktabs_with_as_many_cells_as_columns(evil: Report) -> None:
+def test_latex_is_booktabs_with_as_many_cells_as_columns(evil: StudyReport) -> None:
     text = as_latex(evil)
     assert r"\textbf{f" in text
     bodies = re.findall(
@@ -139,7 +139,7 @@ def test_latex_is_booktabs_with_as_many_cells_as_columns(evil: Report) -> None:
                 assert line.endswith(r" \\")
 
 
-def test_latex_has_nothing_left_that_tex_would_obey(evil: Report) -> None:
+def test_latex_has_nothing_left_that_tex_would_obey(evil: StudyReport) -> None:
     text = as_latex(evil)
     written = r"$<$/script$>$$<$img src=x onerror=alert(1)$>$\&"
     written += r"\textbackslash{}\_\{x\}\%\$\#\textasciicircum{}\textasciitilde{}|"
@@ -149,7 +149,7 @@ def test_latex_has_nothing_left_that_tex_would_obey(evil: Report) -> None:
     assert not any(line.startswith("next") for line in text.splitlines())
 
 
-def test_the_page_shows_names_as_text(evil: Report) -> None:
+def test_the_page_shows_names_as_text(evil: StudyReport) -> None:
     html = as_page(evil, report_plots(evil))
     page = Page(html)
     assert "<script" not in html
@@ -160,7 +160,7 @@ def test_the_page_shows_names_as_text(evil: Report) -> None:
         assert name in page.text
 
 
-def test_the_page_needs_no_other_file(report: Report) -> None:
+def test_the_page_needs_no_other_file(report: StudyReport) -> None:
     html = as_page(report, report_plots(report))
     page = Page(html)
     assert len(page.addresses) == 2
@@ -172,7 +172,7 @@ def test_the_page_needs_no_other_file(report: Report) -> None:
         assert len(re.findall(rf"<{tag}[ >]", html)) == html.count(f"</{tag}>"), tag
 
 
-def test_the_page_says_what_is_missing_and_what_is_claimed(report: Report) -> None:
+def test_the_page_says_what_is_missing_and_what_is_claimed(report: StudyReport) -> None:
     text = " ".join(Page(as_page(report, {})).text.split())
     for words in (
         "3 settings, 11 of 12 runs finished",
@@ -188,7 +188,7 @@ def test_the_page_says_what_is_missing_and_what_is_claimed(report: Report) -> No
         assert words in text, words
 
 
-def test_the_terminal_shows_the_main_table_and_no_control_codes(evil: Report, report: Report) -> None:
+def test_the_terminal_shows_the_main_table_and_no_control_codes(evil: StudyReport, report: StudyReport) -> None:
     text = as_text(report)
     assert re.search(r"^\* way=b +4 of 4 +87\.5 +2\.0 +\[", text, re.MULTILINE)
     assert re.search(r"^way=c +3 +failed +Step 7", text, re.MULTILINE)
@@ -197,7 +197,7 @@ def test_the_terminal_shows_the_main_table_and_no_control_codes(evil: Report, re
     assert "\x1b" not in as_text(steered)
 
 
-def test_the_same_runs_make_the_same_files(report: Report) -> None:
+def test_the_same_runs_make_the_same_files(report: StudyReport) -> None:
     one, other = (report_plots(report) for _ in range(2))
     assert {name for name in one if one[name] != other[name]} == set()
     assert as_page(report, one) == as_page(report, other)

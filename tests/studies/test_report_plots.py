@@ -1,4 +1,4 @@
-"""Figures: there, of the right kind, and showing something."""
+"""Tests of a study's figures: they are there, of the right kind, and show something."""
 
 import io
 from pathlib import Path
@@ -9,13 +9,13 @@ import pytest
 from PIL import Image
 
 from tests.support.study_runs import METRIC, falling, open_study, write_cell
-from vlm_lit.studies.reporting.report import Report, study_report
+from vlm_lit.studies.reporting.report import StudyReport, study_report
 from vlm_lit.studies.reporting.report_plots import MOST_SETTINGS, report_plots, shown_settings
 
 EVERY = {f"{name}.{kind}" for name in ("learning_curves", "cost", "heat_map") for kind in ("svg", "png")}
 
 
-def two_factors(folder: Path) -> Report:
+def two_factors(folder: Path) -> StudyReport:
     study = open_study(folder, {"rank": [4, 16], "bits": ["nf4", "bf16", "int8"]}, seeds=[0, 1])
     for r, rank in enumerate(("4", "16")):
         for b, bits in enumerate(("nf4", "bf16")):

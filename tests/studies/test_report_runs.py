@@ -1,4 +1,4 @@
-"""Which runs count, what they cost, and what is refused by name."""
+"""Tests of a study's runs: which count, what they cost, and what is refused by name."""
 
 import json
 from collections.abc import Callable

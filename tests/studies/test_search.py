@@ -1,4 +1,4 @@
-"""Does a search draw exactly its number of settings, each with all seeds, whoever works on it?"""
+"""Tests of a search: exactly its number of settings, each with all seeds, whoever works on it."""
 
 from __future__ import annotations
 

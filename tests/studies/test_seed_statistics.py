@@ -1,4 +1,4 @@
-"""Means over images and seeds: by hand, against statsmodels' analysis of variance, and in simulation."""
+"""Tests of means over images and seeds: by hand, against statsmodels' analysis of variance, in simulation."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Is each server handed what it reads, and nothing that it would misread?"""
+"""Tests of server files: each server is given what it reads, and nothing that it would misread."""
 
 from __future__ import annotations
 

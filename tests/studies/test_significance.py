@@ -1,4 +1,4 @@
-"""McNemar and Holm against statsmodels, correlation against scipy."""
+"""Tests of significance: McNemar and Holm against statsmodels, correlation against scipy."""
 
 import math
 

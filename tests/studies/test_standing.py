@@ -1,4 +1,4 @@
-"""Is a cell's state told from the queue and its record, and the time left from those that are done?"""
+"""Tests of a study's progress: a cell's state from queue and record, the time left from finished cells."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Clustered intervals against statsmodels, by hand, and where they degenerate."""
+"""Tests of clustered intervals: against statsmodels, by hand, and where they degenerate."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Is a study file read as it stands, and is each mistake in one named with the place and the remedy?"""
+"""Tests of study files: read as they stand, each mistake named with its place and the remedy."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from vlm_lit.errors import ConfigError
-from vlm_lit.studies.running.study_file import Claim, Published, Range, Search, read_study
+from vlm_lit.studies.running.study_file import Published, Range, Search, StudyClaim, read_study
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 
@@ -63,7 +63,7 @@ def test_a_study_is_read_as_it_stands(folder: Path) -> None:
     assert study.baseline == {"rank": "4", "precision": "true"}
     assert (study.seeds, study.folder, study.settings) == ((0, 7), Path("runs/ranks"), {"trainer.max_epochs": 2})
     assert study.claims == (
-        Claim(
+        StudyClaim(
             says="Small ranks suffice.", source="LoRA, table 6", better={"rank": "64"}, than={"rank": "4"},
             kind="equal", margin=0.02,
         ),

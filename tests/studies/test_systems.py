@@ -1,4 +1,4 @@
-"""What is compared: run directories and score files, named apart, aligned or refused."""
+"""Tests of systems to compare: run directories and score files, named apart, aligned or refused."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Tables in Markdown and LaTeX: what cells hold stays in its cell."""
+"""Tests of Markdown and LaTeX tables: what a cell holds stays in its cell."""
 
 from vlm_lit.studies.page_parts.tables import in_csv, latex_table, markdown_table
 

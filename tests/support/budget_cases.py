@@ -1,4 +1,4 @@
-"""Modules to reckon with: a tiny LLaVA loaded as a run would, and the same without weights."""
+"""Modules for the budget tests: a tiny LLaVA loaded as a run would, and the same without weights."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from vlm_lit.models.parts import PartSettings, PartsSettings
 from vlm_lit.models.quantization import Precision, QuantizationSettings
 from vlm_lit.models.shapes import fake_mode
 from vlm_lit.preflight.budget.hollow_module import hollow_module
-from vlm_lit.schema import IGNORE_INDEX, Batch
+from vlm_lit.schema import IGNORE_INDEX, TokenBatch
 from vlm_lit.training.supervised import SupervisedModule
 
 SUPERVISED = 10
@@ -71,7 +71,7 @@ def hollowed(made: SupervisedModule, folder: Path, mode: FakeTensorMode | None =
     return hollow_module(made, load_config(str(folder)), made.parts, mode or fake_mode())
 
 
-def batch(rows: int, length: int, image_token: int) -> Batch:
+def batch(rows: int, length: int, image_token: int) -> TokenBatch:
     """Rows of `length` tokens with a picture each, the last `SUPERVISED` with labels, and a mask of who sees whom."""
     ids = torch.randint(5, 300, (rows, length))
     ids[:, 1:5] = image_token
@@ -84,4 +84,4 @@ def batch(rows: int, length: int, image_token: int) -> Batch:
         "attention_mask": seen.expand(rows, 1, length, length).clone(),
         "position_ids": torch.arange(length).expand(rows, length).clone(),
     }
-    return Batch(inputs=inputs, labels=labels, ids=[])
+    return TokenBatch(inputs=inputs, labels=labels, ids=[])

@@ -1,4 +1,4 @@
-"""Folders that say of an installed library that it has another version."""
+"""Metadata folders that give an installed library another version."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TensorBoard files of runs, with the clock set by hand."""
+"""TensorBoard files of runs, with the times set by hand."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the family checks have in common: conversations, the adapted module, and the losses of single rows."""
+"""Shared cases of the family checks: conversations, the adapted module, the losses of single rows."""
 
 from __future__ import annotations
 
@@ -24,7 +24,17 @@ from vlm_lit.models.adapters import LoraSettings
 from vlm_lit.models.families import LayeredPart
 from vlm_lit.models.parts import PartSettings, PartsSettings
 from vlm_lit.models.quantization import QuantizationSettings
-from vlm_lit.schema import IGNORE_INDEX, IMAGE, Batch, Conversation, ImageRef, Part, PromptBatch, PromptWindow, Turn
+from vlm_lit.schema import (
+    IGNORE_INDEX,
+    IMAGE,
+    Conversation,
+    EvaluationBatch,
+    ImageRef,
+    Part,
+    PromptBatch,
+    TokenBatch,
+    Turn,
+)
 from vlm_lit.training.supervised import SupervisedModule
 
 SIZES = ((40, 32), (90, 44), (33, 70))
@@ -77,7 +87,7 @@ def shapes(tiny: TinyFamily) -> list[tuple[int, int]]:
     return [(images, turns) for images in tiny.images for turns in ((1, 2, 3) if tiny.turns else (1,))]
 
 
-def encode(made: ConversationEncoder, conversations: Sequence[Conversation], *, asked: bool = False) -> Batch:
+def encode(made: ConversationEncoder, conversations: Sequence[Conversation], *, asked: bool = False) -> TokenBatch:
     """A training batch, or a batch of prompts."""
     pictures: list[list[Image.Image]] = [load_images(c) for c in conversations]
     return made.encode(conversations, pictures, side="left" if asked else "right", for_generation=asked)
@@ -85,9 +95,9 @@ def encode(made: ConversationEncoder, conversations: Sequence[Conversation], *, 
 
 def prompts(made: ConversationEncoder, asked: Sequence[Conversation], *, packing: bool) -> list[PromptBatch]:
     """Batches of prompts, those about the same images in one row or each in its own."""
-    window = PromptCollator(made, OverLengthPolicy(made, None, "error"), packing=packing)(asked)
-    assert isinstance(window, PromptWindow)
-    return window.batches
+    step_batch = PromptCollator(made, OverLengthPolicy(made, None, "error"), packing=packing)(asked)
+    assert isinstance(step_batch, EvaluationBatch)
+    return step_batch.batches
 
 
 @torch.no_grad()
@@ -100,7 +110,7 @@ def log_likelihood(made: SupervisedModule, encoder: ConversationEncoder, talk: C
     return log_probs.gather(1, row.labels[0, supervised, None]).sum()
 
 
-def runs(batch: Batch, row: int) -> list[list[int]]:
+def runs(batch: TokenBatch, row: int) -> list[list[int]]:
     """The unbroken runs of supervised tokens in a row."""
     found: list[list[int]] = []
     previous = IGNORE_INDEX
@@ -143,7 +153,7 @@ def module(
     return made
 
 
-def gradients(made: SupervisedModule, batch: Batch) -> dict[str, Tensor | None]:
+def gradients(made: SupervisedModule, batch: TokenBatch) -> dict[str, Tensor | None]:
     """Every parameter's gradient of the batch's mean loss."""
     made.zero_grad(set_to_none=True)
     (made.loss(batch) / batch.supervised_tokens).backward()  # type: ignore[no-untyped-call]
@@ -151,7 +161,7 @@ def gradients(made: SupervisedModule, batch: Batch) -> dict[str, Tensor | None]:
 
 
 @torch.no_grad()
-def logits(model: torch.nn.Module, batch: Batch) -> Tensor:
+def logits(model: torch.nn.Module, batch: TokenBatch) -> Tensor:
     """The model's own logits where something is supervised."""
     found: Tensor = model.eval()(**batch.inputs).logits
     return found[:, :-1][batch.labels[:, 1:] != IGNORE_INDEX].float()

@@ -1,4 +1,4 @@
-"""A pytest plugin: a checkpoint of each family, and what was found of them as one table at the end of the run."""
+"""Pytest plugin of the family checks: a checkpoint of each family, and the table printed at the end."""
 
 from __future__ import annotations
 

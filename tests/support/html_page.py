@@ -1,4 +1,4 @@
-"""What a browser would find in a page: tags, addresses, event handlers, and the text that is shown."""
+"""Parser of a written HTML page: its tags, addresses, event handlers, and the text that is shown."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from peft import PeftModel
 
-from vlm_lit.models.adapters import LoraSettings, adapt
+from vlm_lit.models.adapters import LoraSettings, attach_adapters
 from vlm_lit.models.families import Family
 from vlm_lit.models.loading import load_base
 from vlm_lit.models.parts import PartSettings, PartsSettings
@@ -32,4 +32,4 @@ def adapted(folder: Path, parts: PartsSettings | None = None, **lora: Any) -> tu
     """The adapted model and its family."""
     parts = parts or settings()
     base, family = load_base(str(folder), parts=parts, quantization=QUANTIZATION)
-    return adapt(base, family, parts, LoraSettings(**{"dropout": 0.0, **lora}), seed=3), family
+    return attach_adapters(base, family, parts, LoraSettings(**{"dropout": 0.0, **lora}), seed=3), family

@@ -1,4 +1,4 @@
-"""Stands in for `python -m vlm_lit` where a queue is tested: `fit` in steps that leave checkpoints, then `test`.
+"""Stand-in for `python -m vlm_lit` in tests of the queue: `fit` in steps that leave checkpoints, then `test`.
 
 Every step and every result is a file that must not be there yet, so whatever is done twice ends with an error.
 """

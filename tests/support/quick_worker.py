@@ -1,4 +1,4 @@
-"""A worker on a study whose cells are quick: `quick_worker.py STUDY STORAGE MACHINE`, `-` for a local file."""
+"""Worker on a study of quick cells: `quick_worker.py STUDY STORAGE MACHINE`, `-` for a local file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a refusal looks like from outside: exit status, one paragraph, nothing written."""
+"""Checks of a refusal as seen from outside: exit status, one paragraph, nothing written."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `score` makes of a run's own answers, in the form in which the run wrote its results."""
+"""The result of `score` on a run's own answers, in the form of the run's `results.json`."""
 
 from __future__ import annotations
 

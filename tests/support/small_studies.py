@@ -1,4 +1,4 @@
-"""A study file whose cells are quick, the workers on it, and what they left."""
+"""Small studies whose cells are quick: the study file, the workers on it, and what they left."""
 
 from __future__ import annotations
 

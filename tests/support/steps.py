@@ -1,4 +1,4 @@
-"""What a user types, from base to fine-tuned to merged to the page that lays their answers side by side."""
+"""Steps of the stories: what a user types from base to tuned to merged to the page of answers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What people write in records: turns, pictures, control strings, blanks and scripts."""
+"""Conversations as people write them in records: turns, pictures, control strings, blanks and scripts."""
 
 from __future__ import annotations
 

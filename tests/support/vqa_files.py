@@ -1,4 +1,4 @@
-"""A VQA result file, its annotations and its questions, small."""
+"""Small VQA files: a result file, its annotations and its questions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Do the tables, diagrams and panels of a run show what it answered, in its directory and in TensorBoard alike?"""
+"""Tests of a run's tables, diagrams and panels: they show its answers, in its directory and in TensorBoard."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Through the command line: the same answers packed and plain, and answers chosen from a list."""
+"""Tests of answering through the command line: packed as plain, and answers chosen from a list."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Is the best checkpoint that of the best validation, kept through kills, and found by `--ckpt_path best`?"""
+"""Tests of the best checkpoint: that of the best validation, kept through kills, found by its name."""
 
 from __future__ import annotations
 

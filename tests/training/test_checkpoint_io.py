@@ -1,4 +1,4 @@
-"""Is a checkpoint whole or absent whatever happens to its writer, and harmless whatever is in it?"""
+"""Tests of checkpoint files: whole or absent whatever happens to the writer, harmless whatever is in them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Can every label and count of a confusion matrix be read: do any two of them touch, and are they told apart?"""
+"""Tests of the confusion matrix's picture: every label and count can be read, and no two touch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Is what a model answers judged by the metrics that were asked for, and logged under their names?"""
+"""Tests of evaluation: answers are judged by the metrics asked for, and logged under their names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Does a run go on only with what it began with, and on for longer where that is asked for?"""
+"""Tests of resuming a run: only with what it began with, and for longer where that is asked for."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Does TensorBoard open on curves, and does its table of hyperparameters hold what a run chose, once?"""
+"""Tests of TensorBoard's page: it opens on curves, and its hyperparameters are what the run chose."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Is each answer of a conversation judged behind the true turns before it, and a single one as ever?"""
+"""Tests of judged turns: each answer is judged behind the true turns before it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Does a run whose images lie inside its table keep copies to look at?"""
+"""Tests of kept pictures: a run whose images lie inside its table keeps copies to look at."""
 
 from __future__ import annotations
 

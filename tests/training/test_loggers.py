@@ -1,4 +1,4 @@
-"""Do the loggers that people use get figures, pictures and tables, with their files in the run directory?"""
+"""Tests of the common loggers: figures, pictures and tables, with their files in the run directory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Does a step that runs out of memory end as it would have in smaller pieces, and is the most that fits found?"""
+"""Tests of memory: a step without enough of it ends the same in smaller pieces; the most that fits is found."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from tests.support.runs import checkpoint, fit, run_dir, scalars
 from vlm_lit.errors import VlmLitError
-from vlm_lit.schema import Batch
+from vlm_lit.schema import TokenBatch
 from vlm_lit.training.memory import is_out_of_memory, most_rows
 from vlm_lit.training.supervised import SupervisedModule
 
@@ -30,7 +30,7 @@ def room_for(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     loss = SupervisedModule.loss
 
     def limit(rows: int) -> None:
-        def hungry(self: SupervisedModule, batch: Batch) -> Tensor:
+        def hungry(self: SupervisedModule, batch: TokenBatch) -> Tensor:
             if len(batch.labels) > rows:
                 allocate_too_much()
             return loss(self, batch)
@@ -80,7 +80,7 @@ def test_a_single_row_that_does_not_fit_is_the_users_to_mend(
 
 
 def test_other_errors_are_not_taken_for_it(config: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(_module: SupervisedModule, _batch: Batch) -> Tensor:
+    def broken(_module: SupervisedModule, _batch: TokenBatch) -> Tensor:
         raise RuntimeError("shapes do not match")
 
     monkeypatch.setattr(SupervisedModule, "loss", broken)

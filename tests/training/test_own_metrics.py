@@ -1,4 +1,4 @@
-"""Does a metric of the user's own work wherever a metric is named, and is a wrong one refused with what it lacks?"""
+"""Tests of a user's own metric: it works wherever a metric is named, a wrong one is refused."""
 
 from __future__ import annotations
 

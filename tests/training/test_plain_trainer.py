@@ -1,4 +1,4 @@
-"""What does Lightning's own Trainer do with the module and the data module in a script or a notebook?"""
+"""Tests of Lightning's own Trainer with the module and the data module, as in a script or notebook."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ import vlm_lit
 from tests.support.plain_runs import data_of, module_of, quiet_trainer
 from tests.support.runs import fit, run_dir, scalars
 from vlm_lit.errors import ConfigError
-from vlm_lit.schema import StepWindow
+from vlm_lit.schema import StepBatch
 from vlm_lit.training.trainer import check_options
 
 Config = Callable[..., Path]
@@ -186,7 +186,7 @@ class Counting(lightning.LightningModule):
         self.embedding = nn.EmbeddingBag(vocabulary, 1)
         self.seen: list[tuple[int, list[str]]] = []
 
-    def training_step(self, step: StepWindow, batch_idx: int) -> Tensor:
+    def training_step(self, step: StepBatch, batch_idx: int) -> Tensor:
         self.seen.append((self.current_epoch, step.ids))
         assert all(batch.segments is None for batch in step.micro_batches)
         return torch.stack([self.embedding(batch.inputs["input_ids"]).sum() for batch in step.micro_batches]).sum()

@@ -1,4 +1,4 @@
-"""Is a run told, or refused, where its images are prepared otherwise than its weights were trained on?"""
+"""Tests of a changed processor: told of, or refused, where images are prepared otherwise than in training."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Equality 5: are two processes one, on the same windows and the same questions?
+"""Tests of equality 5 (sharded): two processes are one, on the same step batches and questions.
 
-Real processes over gloo. The last window of a pass has one conversation, so one of the two ranks has none.
+Real processes over gloo. The last step batch of a pass has one conversation, so one of the two ranks has none.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def folders() -> dict[int, Path]:
 def runs(
     config: Config, small: Path, tmp_path_factory: pytest.TempPathFactory, folders: dict[int, Path]
 ) -> dict[int, Path]:
-    # By number of ranks: a fit and the test of what it has trained. 13 conversations make windows of 4, 4, 4 and 1.
+    # By number of ranks: a fit and the test of what it has trained. 13 conversations are steps of 4, 4, 4 and 1.
     if not folders:
         path = config(
             # A gradient enters SGD's step as it is; Adam's would blow up the rounding of entries near zero.
@@ -69,7 +69,7 @@ def test_equality_5_losses_and_gradient_norms(runs: dict[int, Path]) -> None:
         # float32 sums in another order: 1e-5 is some 80 rounding steps, over eight optimizer steps.
         assert [value for _, value in two[name]] == pytest.approx([value for _, value in one[name]], rel=1e-5)
     assert two["train/learning_rate/projector"] == one["train/learning_rate/projector"]
-    # Sums over the ranks' windows: six records in windows of two, of which one rank has four.
+    # Sums over the ranks' step batches: six records in step batches of two, of which one rank has four.
     assert len(one["val/loss"]) == len(two["val/loss"]) == 2
     assert [value for _, value in two["val/loss"]] == pytest.approx([value for _, value in one["val/loss"]], rel=1e-5)
 

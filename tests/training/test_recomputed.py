@@ -1,4 +1,4 @@
-"""Are activations computed again in the parts that were named, and nowhere else?"""
+"""Tests of recomputed activations: in the parts that were named, and nowhere else."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Does the terminal show every score once, whole names and three decimals, in narrow terminals too?"""
+"""Tests of the results table: every score once, whole names and three decimals, in narrow terminals too."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Equality 6: is a run that was killed anywhere and resumed the run that was never killed, to the last bit?
+"""Tests of equality 6 (resumed): a run killed anywhere and resumed is the run never killed, bit for bit.
 
-Dropout is on, three passes of windows of 8, 8 and 4 conversations, two data workers, a validation after each pass.
+Dropout is on, three passes of step batches of 8, 8 and 4 conversations, two data workers, a validation after each pass.
 """
 
 from __future__ import annotations
@@ -69,8 +69,8 @@ def test_the_run_to_compare_with_is_whole_and_repeats_itself(
 
 
 KILLS = {
-    # A window has 3, 3 and 2 micro-batches, so call 12 is the second pass's second window, half done.
-    "within a window": Kill(at=f"{MODULE}._backward", call=12),
+    # A step batch has 3, 3 and 2 micro-batches, so call 12 is the second pass's second step batch, half done.
+    "within a step batch": Kill(at=f"{MODULE}._backward", call=12),
     "gradients there, weights not yet": Kill(at="vlm_lit.training.supervised:clip", call=5),
     "weights there, schedule not yet": Kill(at="torch.optim.lr_scheduler:LambdaLR.step", call=6),
     "within validation": Kill(at=f"{MODULE}.validation_step", call=2),

@@ -1,4 +1,4 @@
-"""Does a run leave what its users rely on: adapter, results, predictions, panel, hyperparameters?"""
+"""Tests of the run directory: adapter, results, predictions, panel and hyperparameters."""
 
 from __future__ import annotations
 

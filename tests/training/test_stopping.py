@@ -1,4 +1,4 @@
-"""Does a run that is stopped by Ctrl-C, SIGTERM or an error lose nothing, and say how to go on?
+"""Tests of a stopped run (Ctrl-C, SIGTERM, an error): it loses nothing, and says how to go on.
 
 Real signals to real processes. Checkpoints by number of steps are off: what is kept is kept because the run stopped.
 """
@@ -55,7 +55,7 @@ def kept(folder: Path) -> list[str]:
     return [path.stem for path in checkpoints(folder / "checkpoints")]
 
 
-# A window has 3, 3 and 2 micro-batches, so call 12 is in step 5; each validation has one batch of questions.
+# A step batch has 3, 3 and 2 micro-batches, so call 12 is in step 5; each validation has one batch of questions.
 STOPS = {
     "Ctrl-C within a step": (Kill(at=f"{MODULE}._backward", call=12, by=signal.SIGINT), 130, 5),
     "SIGTERM within a step": (Kill(at=f"{MODULE}._backward", call=12, by=signal.SIGTERM), 143, 5),

@@ -1,4 +1,4 @@
-"""Is a step what it says: one optimizer step, however its window is cut, on the asked parameters and no other?"""
+"""Tests of a training step: one optimizer step, however its batch is cut, on the asked parts alone."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 from tests.support.runs import fit, run_dir, scalars, verb
 from vlm_lit.commands.lightning import VlmLitCLI
 from vlm_lit.errors import VlmLitError
-from vlm_lit.schema import StepWindow
+from vlm_lit.schema import StepBatch
 from vlm_lit.training.supervised import SupervisedModule
 
 Config = Callable[..., Path]
@@ -24,7 +24,7 @@ def module_of(cli: VlmLitCLI) -> SupervisedModule:
 
 
 def gradients(config: Path, micro_batch: int) -> tuple[float, dict[str, torch.Tensor]]:
-    """Loss and gradients of the first step, its window cut into micro-batches of the given size."""
+    """Loss and gradients of the first step, its step batch cut into micro-batches of the given size."""
     seen: dict[int, torch.Tensor] = {}
 
     def keep(optimizer: torch.optim.Optimizer, *_: object) -> None:
@@ -56,10 +56,10 @@ def test_a_mean_of_micro_batch_means_would_differ(config: Config) -> None:
     # Negative control: what plain gradient accumulation computes. Answers are of different lengths.
     cli = fit(config(), "--trainer.max_steps=1", "--data.init_args.micro_batch=1")
     module = module_of(cli)
-    window = next(iter(module.data.train_dataloader()))
+    step_batch = next(iter(module.data.train_dataloader()))
     with torch.no_grad():
-        sums = [float(module.loss(batch)) for batch in window.micro_batches]
-    counts = [int((batch.labels != -100).sum()) for batch in window.micro_batches]
+        sums = [float(module.loss(batch)) for batch in step_batch.micro_batches]
+    counts = [int((batch.labels != -100).sum()) for batch in step_batch.micro_batches]
     token_mean = sum(sums) / sum(counts)
     mean_of_means = sum(s / n for s, n in zip(sums, counts, strict=True)) / len(sums)
     assert abs(mean_of_means - token_mean) > 1e-3 * token_mean
@@ -89,14 +89,14 @@ def test_a_frozen_tower_keeps_no_graph(config: Config) -> None:
     seen: list[bool] = []
     tower = module.base.get_submodule("model.vision_tower")
     tower.register_forward_hook(lambda _m, _i, out: seen.append(out.last_hidden_state.requires_grad))
-    window = next(iter(module.data.train_dataloader()))
-    module.loss(window.micro_batches[0])
+    step_batch = next(iter(module.data.train_dataloader()))
+    module.loss(step_batch.micro_batches[0])
     assert seen == [False]
 
 
 def test_a_window_without_supervised_tokens_stops_with_its_ids(config: Config) -> None:
     module = module_of(fit(config(), "--trainer.max_steps=1"))
-    empty = StepWindow(dropped=["a", "b"])
+    empty = StepBatch(dropped=["a", "b"])
     with pytest.raises(VlmLitError, match=r"has no supervised token.*a, b"):
         module.training_step(empty, 0)
 

@@ -1,4 +1,4 @@
-"""Do the habits of a Lightning user work from the command line, or are they refused in one sentence?"""
+"""Tests of a Lightning user's habits on the command line: they work, or are refused in one sentence."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_fast_dev_run_makes_one_step_and_one_validation_and_writes_nothing(
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def _windows(run: VlmLitCLI) -> list[list[int]]:
+def _step_batches(run: VlmLitCLI) -> list[list[int]]:
     data = run.datamodule
     assert isinstance(data, ConversationDataModule)
     sampler = data.train_dataloader().batch_sampler
@@ -47,7 +47,7 @@ def test_overfit_batches_repeats_the_first_steps_of_the_first_pass(config: Confi
     path = config(trainer={"max_epochs": 3})
     run = fit(path, "--trainer.overfit_batches", "2")
     assert run.trainer.global_step == 6
-    steps = _windows(run)
+    steps = _step_batches(run)
     assert steps == steps[:2] * 3
     assert steps[0] != steps[1]
 
@@ -57,7 +57,7 @@ def test_limits_count_the_steps_of_a_pass_and_the_batches_of_an_evaluation(confi
     run = fit(path, "--trainer.limit_train_batches", "2", "--trainer.limit_val_batches", "1")
     assert run.trainer.global_step == 4
     assert len(run.model.last_predictions) == 2
-    steps = _windows(run)
+    steps = _step_batches(run)
     assert steps[:2] != steps[2:]  # another order in another pass
 
 

@@ -1,4 +1,4 @@
-"""Is `val/loss` the training loss over the validation split, whatever the batches, and does training not notice it?"""
+"""Tests of `val/loss`: the training loss over the validation split, whatever the batches."""
 
 from __future__ import annotations
 
@@ -85,9 +85,9 @@ def test_a_mean_of_batch_means_would_differ(path: Path) -> None:
     means: list[float] = []
     add = validation_loss.ValidationLoss.add
 
-    def kept(self: validation_loss.ValidationLoss, window: object) -> None:
+    def kept(self: validation_loss.ValidationLoss, step_batch: object) -> None:
         before = (math.fsum(self.sums), self.tokens)
-        add(self, window)  # type: ignore[arg-type]
+        add(self, step_batch)  # type: ignore[arg-type]
         means.append((math.fsum(self.sums) - before[0]) / (self.tokens - before[1]))
 
     validation_loss.ValidationLoss.add = kept  # type: ignore[method-assign]
@@ -95,7 +95,7 @@ def test_a_mean_of_batch_means_would_differ(path: Path) -> None:
         whole = loss_of(path, "--data.init_args.eval_batch=2")
     finally:
         validation_loss.ValidationLoss.add = add  # type: ignore[method-assign]
-    assert len(means) == 7  # two answers a conversation, each pair in a window
+    assert len(means) == 7  # two answers a conversation, each pair in a step batch
     assert abs(sum(means) / len(means) - whole) > 1e-4 * whole
 
 

@@ -1,4 +1,4 @@
-"""Is the shipped base a real LLaVA that answers the plain language and has never heard the team's?"""
+"""Tests of the shipped base: a real LLaVA that knows the plain language, and not the team's."""
 
 from functools import cache
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Are the files those that a user would bring: whole, in the usual form, with no scene in two splits?"""
+"""Tests of the workbench's files: whole, in the usual form, with no scene in two splits."""
 
 import hashlib
 import json

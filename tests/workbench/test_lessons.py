@@ -1,4 +1,4 @@
-"""Are the rows that the base learns from what a user's prompt will be?"""
+"""Tests of the base's training rows: they are what a user's prompt will be."""
 
 from random import Random
 

@@ -1,4 +1,4 @@
-"""Do the answers agree with the scene? Each is worked out again here, from the words of the question alone."""
+"""Tests of questions and answers: each answer is worked out again from the scene and the words."""
 
 import json
 import re
@@ -10,7 +10,7 @@ import pytest
 
 from vlm_lit.workbench.dialect import COLOR_CODES, PART_CODES, TEAM, band
 from vlm_lit.workbench.questions import PLAIN, QA, ask
-from vlm_lit.workbench.world import COLORS, KINDS, SHAPES, TOOLS, Item, Scene, scene
+from vlm_lit.workbench.world import COLORS, KINDS, SHAPES, TOOLS, Scene, SceneItem, scene
 
 SCENES = [scene(12, index) for index in range(600)]
 ASKED = [(shown, qa) for shown in SCENES for qa in ask(shown, Random(shown.name), 8, PLAIN)]
@@ -23,7 +23,7 @@ def named(text: str) -> list[str]:
     return re.findall("|".join(KINDS), text.replace("wrenches", "wrench"))
 
 
-def find(shown: Scene, kind: str) -> Item:
+def find(shown: Scene, kind: str) -> SceneItem:
     (item,) = [item for item in shown.items if item.kind == kind]
     return item
 

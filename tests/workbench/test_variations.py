@@ -1,4 +1,4 @@
-"""Do variations of the data set change what they say and nothing else, the same on every call?"""
+"""Tests of data set variations: they change what they say and nothing else, the same on every call."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Is a scene a pure function of its numbers, and does its picture show it?"""
+"""Tests of scenes: each is a pure function of its numbers, and its picture shows it."""
 
 from dataclasses import replace
 
@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from vlm_lit.workbench.drawing import SIDE, draw
-from vlm_lit.workbench.world import COLORS, GRID, KINDS, Item, Scene, scene
+from vlm_lit.workbench.world import COLORS, GRID, KINDS, Scene, SceneItem, scene
 
 SCENES = [scene(11, index) for index in range(400)]
 
@@ -16,7 +16,7 @@ def pixel(picture: Image.Image, x: float, y: float) -> tuple[int, int, int]:
     return red, green, blue
 
 
-def alone(item: Item) -> Scene:
+def alone(item: SceneItem) -> Scene:
     return Scene(name="one", layout="card", background=(250, 250, 250), items=(item,))
 
 
@@ -81,12 +81,12 @@ def test_a_shade_stays_nearest_to_its_own_name(color: str) -> None:
 
 
 def test_a_lit_lamp_glows() -> None:
-    dark = Item(kind="lamp", x=0.5, y=0.5, half_width=0.1, half_height=0.1, lit=False)
+    dark = SceneItem(kind="lamp", x=0.5, y=0.5, half_width=0.1, half_height=0.1, lit=False)
     glow = pixel(draw(alone(replace(dark, lit=True))), 0.5, 0.5)
     assert sum(glow) > sum(pixel(draw(alone(dark)), 0.5, 0.5)) + 100
 
 
 def test_every_gauge_reading_looks_different() -> None:
-    gauge = Item(kind="gauge", x=0.5, y=0.5, half_width=0.1, half_height=0.1, reading=0)
+    gauge = SceneItem(kind="gauge", x=0.5, y=0.5, half_width=0.1, half_height=0.1, reading=0)
     pictures = {draw(alone(replace(gauge, reading=reading))).tobytes() for reading in range(9)}
     assert len(pictures) == 9

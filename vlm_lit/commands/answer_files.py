@@ -1,10 +1,10 @@
-"""What does a file of answers and references hold? Our own records and lmms-eval's samples, in one form."""
+"""Files of answers and references, read into one form: our own records and lmms-eval's samples."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from vlm_lit.commands.filed_rows import FiledAnswer, Row, again, rows, shown, with_unique_ids
+from vlm_lit.commands.filed_rows import FiledAnswer, FiledRow, again, rows, shown, with_unique_ids
 from vlm_lit.metrics.rules import Answer
 
 
@@ -22,17 +22,17 @@ def read_records(path: Path) -> list[FiledAnswer]:
     of_lmms_eval = "doc_id" in first and "id" not in first
     read, id_key = (_sample, "doc_id") if of_lmms_eval else (_record, "id")
     numbered = enumerate(again(first, found))
-    return list(with_unique_ids(read(Row(path, index, row, id_key=id_key)) for index, row in numbered))
+    return list(with_unique_ids(read(FiledRow(path, index, row, id_key=id_key)) for index, row in numbered))
 
 
-def _record(row: Row) -> FiledAnswer:
+def _record(row: FiledRow) -> FiledAnswer:
     answer = Answer(
         row.text("prediction"), row.texts("references"), row.id, row.texts("choices", optional=True), row.groups()
     )
     return row.filed(answer)
 
 
-def _sample(row: Row) -> FiledAnswer:
+def _sample(row: FiledRow) -> FiledAnswer:
     """A line of lmms-eval's `..._samples_<task>.jsonl`."""
     key = "filtered_resps" if "filtered_resps" in row.fields else "resps"
     reply = row.fields.get(key)

@@ -1,4 +1,4 @@
-"""What of a budget does a program need? All its bytes as JSON."""
+"""The JSON form of a budget, every size in bytes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What does a budget look like in a terminal?"""
+"""The terminal form of a budget, as tables of text."""
 
 from __future__ import annotations
 

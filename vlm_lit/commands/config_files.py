@@ -1,4 +1,4 @@
-"""Which files does a command line name, and where in them does each setting stand? No heavy import."""
+"""Config files that a command line names, and the place of each setting in them. No heavy import."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is wrong with a command line that can be told at once, before anything heavy is imported?
+"""Check of a command line before any heavy import: options, keys, classes, choices and files.
 
 Only what is certain is refused here, in the words of the parser that comes after: an option or key that the classes
 named do not have, a class of ours that there is not, a word that is none of those to choose from, a file that is not

@@ -1,4 +1,4 @@
-"""What is one record of a file of answers, and what can be wrong with it?"""
+"""Records of a file of answers, their fields asked for by kind, each error with file and record."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class FiledAnswer:
     record: str
 
 
-class Row:
+class FiledRow:
     """One record whose fields are asked for by name and kind; what is wrong is said with file and record."""
 
     def __init__(self, path: Path, index: int, fields: Mapping[str, object], *, id_key: str = "id") -> None:

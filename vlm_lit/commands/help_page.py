@@ -1,4 +1,4 @@
-"""What does `fit --help` show, and `--model.help`, `--data.help`, `--trainer.help`? One line an option, its default."""
+"""Help pages of `fit --help`, `--model.help`, `--data.help` and `--trainer.help`: one line an option."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What of an inspection does a program need? The report as JSON."""
+"""The JSON form of an inspection."""
 
 from __future__ import annotations
 

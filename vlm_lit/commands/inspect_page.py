@@ -1,4 +1,4 @@
-"""What does an inspection look like as a page? One HTML file that needs no other, every value escaped."""
+"""The HTML page of an inspection: one file that needs no other, every value escaped."""
 
 from __future__ import annotations
 

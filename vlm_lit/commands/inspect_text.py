@@ -1,4 +1,4 @@
-"""What does an inspection look like in a terminal?"""
+"""The terminal form of an inspection, supervised tokens in colour or in brackets."""
 
 from __future__ import annotations
 

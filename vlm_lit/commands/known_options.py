@@ -1,4 +1,4 @@
-"""Which options do `fit`, `validate`, `test` and `predict` take? Known from the sources, before anything is imported.
+"""Options of `fit`, `validate`, `test` and `predict`, known from the sources before anything is imported.
 
 config, run_dir, ckpt_path, ...   what a run is
 model.*, data.*, trainer.*        what the classes are made from, two of which a config may choose

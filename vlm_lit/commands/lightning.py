@@ -1,4 +1,4 @@
-"""How do `fit`, `validate`, `test` and `predict` become a Lightning run? Through LightningCLI and one run directory."""
+"""Lightning runs of `fit`, `validate`, `test` and `predict`, through LightningCLI and one run directory."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ from vlm_lit.training.base import VisionLanguageModule
 from vlm_lit.training.callbacks.answers_table import AnswersTable
 from vlm_lit.training.callbacks.best_checkpoint import BestCheckpoint, best_checkpoint
 from vlm_lit.training.callbacks.confusion import ConfusionMatrix
+from vlm_lit.training.callbacks.epoch_schedule import EpochSchedule, PartsTable
 from vlm_lit.training.callbacks.kept_config import KeptConfig
 from vlm_lit.training.callbacks.monitored import StopAfterValidation, check_monitors, refuse_lightnings_checkpoints
 from vlm_lit.training.callbacks.panel import PredictionPanel
-from vlm_lit.training.callbacks.pass_schedule import PartsTable, PassSchedule
 from vlm_lit.training.callbacks.progress import progress_bar
 from vlm_lit.training.callbacks.reliability import ReliabilityDiagram
 from vlm_lit.training.callbacks.results_table import ResultsTable
@@ -59,7 +59,7 @@ from vlm_lit.training.trainer import Trainer
 
 _TENSORS: Final = ("state_dict", "optimizer_states")  # of a checkpoint
 _OURS: Final[tuple[type[Callback], ...]] = (
-    PassSchedule, PartsTable, Throughput, PredictionPanel, AnswersTable, ConfusionMatrix, ReliabilityDiagram,
+    EpochSchedule, PartsTable, Throughput, PredictionPanel, AnswersTable, ConfusionMatrix, ReliabilityDiagram,
     ResultsTable, StepCheckpoint, RunDirectory,
 )  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""`fit`, `validate`, `test` and `predict`: help and typing errors at once, the libraries only for what is left."""
+"""`fit`, `validate`, `test` and `predict`: help and option errors without heavy imports, then the run."""
 
 from __future__ import annotations
 

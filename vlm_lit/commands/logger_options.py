@@ -1,4 +1,4 @@
-"""Where does a logger that is named in a config write? Into the run directory, unless it is told otherwise.
+"""Defaults of loggers named in a config: they write into the run directory unless told otherwise.
 
 `{run_dir}` in a logger's settings is the run's directory: the defaults here are written with it, so that a kept config
 can be run again in another directory.

@@ -1,4 +1,4 @@
-"""How does a run become a model of its own: merged, compared and described, whole or not at all?"""
+"""Merge of a run's adapter into its base: merged, compared and described, written whole or not at all."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from transformers import ProcessorMixin
 
 from vlm_lit.data.rows.encoder_choice import encoder_of
 from vlm_lit.errors import ConfigError
-from vlm_lit.models.merge.agreement import Agreement, compare, text_logits
+from vlm_lit.models.merge.agreement import LogitAgreement, compare, text_logits
 from vlm_lit.models.merge.base_source import BaseSource, adapter_folder, find_base, read_fingerprint
 from vlm_lit.models.merge.merging import (
     image_token,
@@ -56,9 +56,9 @@ class Merged:
 
     folder: Path
     base: BaseSource
-    learned: Agreement
-    rounded: Agreement
-    exact: Agreement | None
+    learned: LogitAgreement
+    rounded: LogitAgreement
+    exact: LogitAgreement | None
     warnings: tuple[str, ...]
 
     @property
@@ -127,7 +127,7 @@ class _Comparison:
     dtype: torch.dtype
     inputs: Mapping[str, Tensor]
 
-    def run(self, scratch: Path, whole: Path) -> tuple[Agreement, Agreement, Agreement | None]:
+    def run(self, scratch: Path, whole: Path) -> tuple[LogitAgreement, LogitAgreement, LogitAgreement | None]:
         """Write the merged model to `whole`; what was learned, and what merging in this dtype and in float32 changed.
 
         Raises:
@@ -166,7 +166,7 @@ class _Comparison:
         return text_logits(model, self.inputs, image_token(model))
 
 
-def _warnings(source: BaseSource, merged: Path, learned: Agreement, rounded: Agreement) -> list[str]:
+def _warnings(source: BaseSource, merged: Path, learned: LogitAgreement, rounded: LogitAgreement) -> list[str]:
     words = []
     if not source.verified:
         words.append(

@@ -1,4 +1,4 @@
-"""What did a benchmark ask, and what was answered? Its official annotations and the result file that its server reads.
+"""A benchmark's official annotations, and the result files that its server reads, as answers to judge.
 
 The benchmark is told by the annotations: VQA (v1, v2, OK-VQA), TextVQA, DocVQA, VizWiz, GQA and A-OKVQA.
 """
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
-from vlm_lit.commands.filed_rows import FiledAnswer, Row, loaded, rows, with_unique_ids
+from vlm_lit.commands.filed_rows import FiledAnswer, FiledRow, loaded, rows, with_unique_ids
 from vlm_lit.errors import ConfigError, RecordError
 from vlm_lit.metrics.aokvqa import DIFFICULT
 from vlm_lit.metrics.rules import Answer
@@ -34,7 +34,7 @@ class _Form:
     id_key: str
     result_key: str
     answer_key: str = "answer"
-    asked: Callable[[Row, str, str], Answer]
+    asked: Callable[[FiledRow, str, str], Answer]
 
 
 def read_official(
@@ -59,7 +59,7 @@ def read_official(
     if questions is not None and form is not _VQA:
         raise ConfigError(f"--questions is for VQA; {annotations} holds {form.name}'s questions itself. Leave it out.")
     found = _chosen_or_direct(predictions, metric) if form is _AOKVQA else _results(predictions, form)
-    numbered = (Row(annotations, index, member, id_key=form.id_key) for index, member in enumerate(members))
+    numbered = (FiledRow(annotations, index, member, id_key=form.id_key) for index, member in enumerate(members))
     # One that is missing is named with all the others, once they are known.
     filed = list(with_unique_ids(row.filed(form.asked(row, found.get(row.id, ""), metric)) for row in numbered))
     asked = {item.answer.id for item in filed}
@@ -109,7 +109,7 @@ def _has(members: Sequence[object], *keys: str) -> bool:
 def _results(path: Path, form: _Form) -> Mapping[str, str]:
     found: dict[str, str] = {}
     for index, entry in enumerate(rows(path)):
-        row = Row(path, index, entry, id_key=form.result_key)
+        row = FiledRow(path, index, entry, id_key=form.result_key)
         if row.id in found:
             row.refuse(f"the {form.result_key} {row.id} stands there twice", "Keep one answer a question.")
         found[row.id] = row.text(form.answer_key)
@@ -128,7 +128,7 @@ def _chosen_or_direct(path: Path, metric: str) -> Mapping[str, str]:
         remedy = 'Write {"question id": {"multiple_choice": "red", "direct_answer": "red"}, ...}.'
         raise RecordError("it is no object of answers by question", remedy=remedy, file=path, code="json.form")
     entries = ({"question_id": key, **entry} for key, entry in whole.items())
-    answers = (Row(path, index, entry, id_key="question_id") for index, entry in enumerate(entries))
+    answers = (FiledRow(path, index, entry, id_key="question_id") for index, entry in enumerate(entries))
     return {row.id: row.text(_AOKVQA_SETTINGS[metric]) for row in answers}
 
 
@@ -138,7 +138,7 @@ def _ids_of_questions(path: Path) -> set[str]:
     if not (isinstance(members, list) and members and all(isinstance(member, dict) for member in members)):
         remedy = "Give the file as it was published."
         raise RecordError("it has no list of objects named questions", remedy=remedy, file=path, code="json.form")
-    return {Row(path, index, row, id_key="question_id").id for index, row in enumerate(members)}
+    return {FiledRow(path, index, row, id_key="question_id").id for index, row in enumerate(members)}
 
 
 def _same_ids(path: Path, ids: set[str], other: Path, wanted: set[str]) -> None:
@@ -154,13 +154,13 @@ def _same_ids(path: Path, ids: set[str], other: Path, wanted: set[str]) -> None:
         raise RecordError(problem, remedy=remedy, file=path, record=extra[0], code="ids.extra")
 
 
-def _people(row: Row, prediction: str, _: str) -> Answer:
+def _people(row: FiledRow, prediction: str, _: str) -> Answer:
     """A question that people answered, with the types that the benchmark gave it."""
     groups = {name: row.text(name) for name in _VQA_GROUPS if name in row.fields}
     return Answer(prediction, row.texts("answers"), row.id, groups=groups)
 
 
-def _gqa(row: Row, prediction: str, _: str) -> Answer:
+def _gqa(row: FiledRow, prediction: str, _: str) -> Answer:
     if row.fields.get("isBalanced") is False:
         row.refuse("it is not balanced", "GQA is scored on balanced questions: give testdev_balanced_questions.json.")
     types = row.fields.get("types")
@@ -169,7 +169,7 @@ def _gqa(row: Row, prediction: str, _: str) -> Answer:
     return Answer(prediction, (row.text("answer"),), row.id, groups=groups)
 
 
-def _aokvqa(row: Row, prediction: str, metric: str) -> Answer:
+def _aokvqa(row: FiledRow, prediction: str, metric: str) -> Answer:
     groups = {DIFFICULT: str(row.fields.get(DIFFICULT)).lower()} if DIFFICULT in row.fields else {}
     if _AOKVQA_SETTINGS[metric] == "direct_answer":
         return Answer(prediction, row.texts("direct_answers"), row.id, groups=groups)

@@ -1,4 +1,4 @@
-"""What is said of an option or a class that there is not, and which one was meant? No heavy import."""
+"""Errors about unknown options and classes, each with the name that was probably meant. No heavy import."""
 
 from __future__ import annotations
 

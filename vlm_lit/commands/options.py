@@ -1,4 +1,4 @@
-"""What does a verb with options of its own say about a mistyped one? One sentence, as every error here."""
+"""Option parser of verbs with options of their own: errors of one sentence, help with an example."""
 
 from __future__ import annotations
 

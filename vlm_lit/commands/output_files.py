@@ -1,4 +1,4 @@
-"""How do a verb's files get into the folder it was given? Each whole, an earlier one replaced, nothing else touched."""
+"""Writing of a verb's files into its folder: each whole, an earlier one replaced, nothing else touched."""
 
 from __future__ import annotations
 

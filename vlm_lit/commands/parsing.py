@@ -1,4 +1,4 @@
-"""What is wrong with an option or a config, by what jsonargparse refuses? One sentence about one key."""
+"""Parser of configs and options whose errors are one sentence about one key, over jsonargparse."""
 
 from __future__ import annotations
 

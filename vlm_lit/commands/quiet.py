@@ -1,4 +1,4 @@
-"""Which words of the libraries would mislead, or tell a user nothing to act upon?
+"""Library messages that are silenced: those that mislead, or tell a user nothing to act upon.
 
 Each is silenced by its own text and for a stated reason; everything else is let through. No heavy import: some of it
 is said while the libraries are being imported.
@@ -32,7 +32,7 @@ _MESSAGES: Final = {
         "IPU available: False",
         # The path that was asked for, said twice.
         "Restoring states from the checkpoint path at",
-        # Lightning's one epoch, not the passes that the user asked for.
+        # Lightning's single epoch, not the number that the user asked for.
         "`Trainer.fit` stopped: `max_epochs=1` reached.",
     ),
 }

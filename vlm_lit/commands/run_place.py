@@ -1,4 +1,4 @@
-"""Where does a run write, where does it start from, and may it? `run_dir`, `--from`, `--overwrite`, `--ckpt_path`."""
+"""Run directory and starting point of a run: `run_dir`, `--from`, `--overwrite` and `--ckpt_path`."""
 
 from __future__ import annotations
 

@@ -102,7 +102,7 @@ def _read(parser: OptionParser, asked: argparse.Namespace, chosen: Rule) -> list
 
 
 @dataclass(frozen=True)
-class Part:
+class ScorePart:
     """Judged items: how many, and the rule's values over them, as fractions (words, where the rule is no score)."""
 
     n: int
@@ -110,15 +110,15 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Report:
+class ScoreReport:
     """What a metric says about a file of answers.
 
     `groups` are by group, then value. `left_out` counts the items that the metric does not judge.
     """
 
     rule: Rule
-    whole: Part
-    groups: Mapping[str, Mapping[str, Part]]
+    whole: ScorePart
+    groups: Mapping[str, Mapping[str, ScorePart]]
     unparsed: int
     left_out: int
     per_item: Mapping[str, float]
@@ -167,7 +167,7 @@ class Report:
             if name != "overall"
         }
 
-    def _score(self, part: Part) -> float | None:
+    def _score(self, part: ScorePart) -> float | None:
         return self._shown(part.values["overall"]) if self.rule.is_score else None
 
     def _shown(self, value: float) -> float:
@@ -175,7 +175,7 @@ class Report:
         return round(100 * value, 10) if self.rule.is_score else value
 
 
-def report_of(chosen: Rule, filed: Sequence[FiledAnswer]) -> Report:
+def report_of(chosen: Rule, filed: Sequence[FiledAnswer]) -> ScoreReport:
     """Judges a file's answers.
 
     Raises:
@@ -193,9 +193,9 @@ def report_of(chosen: Rule, filed: Sequence[FiledAnswer]) -> Report:
     whole = _part(chosen, everything)
     across = chosen.across((group, part.values) for group, parts in groups.items() for part in parts.values())
     scores = {item.answer.id: chosen.score_of(counts) for item, counts in items}
-    return Report(
+    return ScoreReport(
         rule=chosen,
-        whole=Part(whole.n, {**whole.values, **across}),
+        whole=ScorePart(whole.n, {**whole.values, **across}),
         groups=groups,
         unparsed=chosen.unparsed(column_sums(everything)),
         left_out=len(filed) - len(items),
@@ -209,8 +209,8 @@ def _printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
-def _part(chosen: Rule, counts: Sequence[Counts]) -> Part:
-    return Part(len(counts), judged(chosen, counts))
+def _part(chosen: Rule, counts: Sequence[Counts]) -> ScorePart:
+    return ScorePart(len(counts), judged(chosen, counts))
 
 
 def _counted(chosen: Rule, item: FiledAnswer) -> Counts | None:

@@ -1,4 +1,4 @@
-"""What are a class's parameters, as its source states them? Read from the files: importing them takes seconds.
+"""Parameters of classes, read from their source files: importing them takes seconds.
 
 A parameter's name, annotation, default and words are those that jsonargparse would find by importing the class. Only
 what stands in the source in so many words is known; whoever asks for more must import.

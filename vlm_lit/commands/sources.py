@@ -1,4 +1,4 @@
-"""Where does a dotted name stand in the sources? Found in the files, through their imports, without importing any."""
+"""Search for a dotted name in the source files, through their imports, without importing any."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How far are all cells together? One line: rewritten on a terminal, else a new one when a count changes."""
+"""Progress line of a study: rewritten on a terminal, else a new line when a count changes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from vlm_lit.studies.running.queue import Queue
-    from vlm_lit.studies.running.standing import Standing
+    from vlm_lit.studies.running.standing import StudyProgress
 
 _LOOK_EVERY: Final = 2.0  # seconds: a look reads every cell's record
 
@@ -51,14 +51,14 @@ class Progress:
         if sys.stderr.isatty():
             print(file=sys.stderr)
 
-    def _standing(self) -> Standing:
+    def _standing(self) -> StudyProgress:
         from vlm_lit.studies.running.standing import cell_states, standing
 
         states = self.queue.states()
         jobs = {place: self.queue.job(place) for place in states}
         return standing(cell_states(self.queue.study, jobs, states, self.chosen), self.queue.undrawn_cells())
 
-    def _show(self, now: Standing) -> None:
+    def _show(self, now: StudyProgress) -> None:
         text = now.as_text(self.queue.study.name)
         if sys.stderr.isatty():
             width = shutil.get_terminal_size().columns

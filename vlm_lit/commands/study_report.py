@@ -12,7 +12,7 @@ from vlm_lit.commands.options import OptionParser
 from vlm_lit.commands.output_files import write_files
 
 if TYPE_CHECKING:
-    from vlm_lit.studies.reporting.report import Report
+    from vlm_lit.studies.reporting.report import StudyReport
 
 
 def run(verb: str, arguments: Sequence[str]) -> int:
@@ -49,7 +49,7 @@ def _report(options: argparse.Namespace) -> str:
     return f"{as_text(report)}\nPage: {folder / 'report.html'}"
 
 
-def _files(report: Report) -> dict[str, str | bytes]:
+def _files(report: StudyReport) -> dict[str, str | bytes]:
     from vlm_lit.studies.reporting import report_exports
     from vlm_lit.studies.reporting.report_page import as_page
     from vlm_lit.studies.reporting.report_plots import report_plots

@@ -1,4 +1,4 @@
-"""How does a config become a run's model and data on a machine that has neither its GPU nor its data?"""
+"""Model and data of a run from its config alone, on a machine with neither its GPU nor its data."""
 
 from __future__ import annotations
 

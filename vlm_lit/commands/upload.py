@@ -1,4 +1,4 @@
-"""How does a finished model get to the hub, with the login the user already has?
+"""Upload of a finished model to the hub, with the login that the user already has.
 
 The token is huggingface_hub's to read and send. It is never an argument here, never written and never shown.
 """

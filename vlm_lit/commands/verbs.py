@@ -1,4 +1,4 @@
-"""Which verbs are there, what does each do, and how is it typed? No heavy import."""
+"""Catalogue of the verbs: what each does, and how it is typed. No heavy import."""
 
 from __future__ import annotations
 

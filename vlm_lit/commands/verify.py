@@ -1,4 +1,4 @@
-"""`verify`: measure on this model and this data that every shortcut gives what the slow road gives."""
+"""`verify`: measure on this model and this data that every shortcut gives what the plain computation gives."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""From a file to a batch. Never knows an architecture: it is given a processor."""
+"""Data: from a file to a batch. It knows no architecture: it is given a processor."""

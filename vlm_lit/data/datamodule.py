@@ -1,4 +1,4 @@
-"""Where do a run's batches come from? Sources, batch sizes and the loaders over them."""
+"""The data module of a run: its sources, its batch sizes, and the data loaders over them."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from torch.utils.data import DataLoader
 from transformers import ProcessorMixin
 
 from vlm_lit.data.answers.blind import Blind, BlindPrompts, name_own_images
+from vlm_lit.data.answers.evaluation_batches import EvaluationBatches, evaluation_batches
 from vlm_lit.data.answers.judged_turns import JudgedTurns, TurnItems
-from vlm_lit.data.answers.prompt_windows import PromptWindows, prompt_windows
 from vlm_lit.data.checkpoint.processors import IMAGE_BACKEND, ImageBackend, check_image_backend, load_processor
 from vlm_lit.data.features.feature_store import FeatureStore
-from vlm_lit.data.records.sources import ConversationDataset, SourceSettings, StreamedWindows, open_source
-from vlm_lit.data.rows.collate import MicroBatch, PromptCollator, WindowCollator
+from vlm_lit.data.records.sources import ConversationDataset, SourceSettings, StreamedSteps, open_source
+from vlm_lit.data.rows.collate import MicroBatch, PromptCollator, StepCollator
 from vlm_lit.data.rows.device import to_device
 from vlm_lit.data.rows.encoder_choice import encoder_of
 from vlm_lit.data.rows.encoding import ConversationEncoder
 from vlm_lit.data.rows.over_length import OverLength, OverLengthPolicy
 from vlm_lit.data.rows.packing import likely_longest, size_of
 from vlm_lit.data.run_length import RunLength, length_of, lightning_length, searches_learning_rate
-from vlm_lit.data.sampler import PassSampler, WindowSampler, steps_per_pass
+from vlm_lit.data.sampler import EpochSampler, StepSampler, steps_per_epoch
 from vlm_lit.errors import ConfigError, RecordError, raised
-from vlm_lit.schema import PromptWindow, StepWindow
+from vlm_lit.schema import EvaluationBatch, StepBatch
 from vlm_lit.settings import as_settings
 
 ValidateBy = Literal["both", "answers", "loss"]
@@ -42,7 +42,7 @@ class ConversationDataModule(LightningDataModule):
     Args:
         model_id: checkpoint whose processor is used; linked to the model's.
         train: what to train on.
-        val: what `validate`, and `fit` between passes, answers.
+        val: what `validate`, and `fit` between epochs, answers.
         test: what `test` answers.
         predict: what `predict` answers; needs no references.
         revision: branch, tag or commit of the checkpoint; linked to the model's.
@@ -131,7 +131,7 @@ class ConversationDataModule(LightningDataModule):
         self.prompts_from_store = True
         """Whether answers can be generated from stored features; the model's matter as well."""
         self._store: FeatureStore | None = None
-        self.datasets: dict[str, ConversationDataset | StreamedWindows] = {}
+        self.datasets: dict[str, ConversationDataset | StreamedSteps] = {}
         self._asked: dict[str, TurnItems] = {}
         self._processor: ProcessorMixin | None = None
         self._start = 0
@@ -174,10 +174,10 @@ class ConversationDataModule(LightningDataModule):
             self.packing = False
             rank_zero_info(
                 f"Questions about one image get rows of their own: {type(module).__name__} does not say that it keeps "
-                "them apart in a shared one, by StepWindow's segments (takes_shared_rows = True)."
+                "them apart in a shared one, by StepBatch's segments (takes_shared_rows = True)."
             )
 
-    def _open(self, split: str) -> ConversationDataset | StreamedWindows:
+    def _open(self, split: str) -> ConversationDataset | StreamedSteps:
         source = self.sources[split]
         assert source is not None
         return open_source(
@@ -191,23 +191,23 @@ class ConversationDataModule(LightningDataModule):
     # How long the run is -----------------------------------------------------------------------------------------
 
     @property
-    def steps_per_pass(self) -> int:
-        """Optimizer steps in one pass over the training data, after `limit_train_batches`."""
+    def steps_per_epoch(self) -> int:
+        """Optimizer steps in one epoch, after `limit_train_batches`."""
         train = self.datasets["train"]
-        if isinstance(train, StreamedWindows):
+        if isinstance(train, StreamedSteps):
             raise ConfigError(
                 "A streamed data set has no known length: set trainer.max_steps, and val_check_interval in steps."
             )
-        return steps_per_pass(len(train), self.effective_batch, self._length.pass_limit)
+        return steps_per_epoch(len(train), self.effective_batch, self._length.epoch_limit)
 
     @property
     def total_steps(self) -> int:
-        """Optimizer steps of the whole run: `max_epochs` passes, or `max_steps` if that is fewer."""
+        """Optimizer steps of the whole run: `max_epochs` of data, or `max_steps` if that is fewer."""
         assert self.trainer is not None
-        most, passes = int(self.trainer.max_steps), self._length.passes
-        if most > 0 and (passes is None or isinstance(self.datasets["train"], StreamedWindows)):
+        most, epochs = int(self.trainer.max_steps), self._length.epochs
+        if most > 0 and (epochs is None or isinstance(self.datasets["train"], StreamedSteps)):
             return most
-        steps = (passes or 1) * self.steps_per_pass
+        steps = (epochs or 1) * self.steps_per_epoch
         return min(steps, most) if most > 0 else steps
 
     @property
@@ -222,20 +222,20 @@ class ConversationDataModule(LightningDataModule):
         encoder = self.encoder
         return encoder, OverLengthPolicy(encoder, self.max_length, self.over_length)
 
-    def train_dataloader(self) -> DataLoader[StepWindow]:
+    def train_dataloader(self) -> DataLoader[StepBatch]:
         """One item an optimizer step, from where a resumed run stopped."""
         assert self.trainer is not None
         collator, train = self._collator(), self.datasets["train"]
         rank, world = self.trainer.global_rank, self.trainer.world_size
-        if isinstance(train, StreamedWindows):
-            windows = train.arranged(self.effective_batch, self.total_steps, self.seed, self._start, rank, world)
-            return self._loader(windows, collate_fn=collator, batch_size=None)
+        if isinstance(train, StreamedSteps):
+            step_batches = train.arranged(self.effective_batch, self.total_steps, self.seed, self._start, rank, world)
+            return self._loader(step_batches, collate_fn=collator, batch_size=None)
         steps, trainer = self._sampler(train), self.trainer
         if length_of(trainer) is not None:
             return self._loader(train, collate_fn=collator, batch_sampler=steps)
-        # A module of the user's own under Lightning's Trainer: its epochs are the passes.
-        passes = PassSampler(steps, lambda: trainer.current_epoch, self._start)
-        return self._loader(train, collate_fn=collator, batch_sampler=passes)
+        # A module of the user's own under Lightning's Trainer: Lightning counts its epochs.
+        epochs = EpochSampler(steps, lambda: trainer.current_epoch, self._start)
+        return self._loader(train, collate_fn=collator, batch_sampler=epochs)
 
     def _stored(self) -> FeatureStore | None:
         """The feature store, filled when first asked for: the model is on its device by then."""
@@ -243,8 +243,8 @@ class ConversationDataModule(LightningDataModule):
             self._store = self.fill_store()
         return self._store
 
-    def _collator(self) -> WindowCollator:
-        return WindowCollator(
+    def _collator(self) -> StepCollator:
+        return StepCollator(
             *self.fitting(),
             self.micro_batch,
             packing=self.packing,
@@ -252,37 +252,37 @@ class ConversationDataModule(LightningDataModule):
             store=self._stored() if self.blind is None else None,
         )
 
-    def _sampler(self, train: ConversationDataset) -> WindowSampler:
+    def _sampler(self, train: ConversationDataset) -> StepSampler:
         assert self.trainer is not None
         steps = self.total_steps
         if searches_learning_rate(self.trainer):  # as many as it asks for, however long the run
-            steps = max((self._length.passes or 1) * self.steps_per_pass, int(self.trainer.max_steps))
-        return WindowSampler(
+            steps = max((self._length.epochs or 1) * self.steps_per_epoch, int(self.trainer.max_steps))
+        return StepSampler(
             len(train),
-            window=self.effective_batch,
+            effective_batch=self.effective_batch,
             steps=steps,
             seed=self.seed,
             start=self._start,
             rank=self.trainer.global_rank,
             world=self.trainer.world_size,
-            limit=self.steps_per_pass,
+            limit=self.steps_per_epoch,
             groups=train.image_keys if self.packing else None,
             most=self.questions_per_row,
             repeated=self._length.repeated,
             mixture=train.mixture,
         )
 
-    def window(self, step: int) -> StepWindow | None:
-        """This rank's window of optimizer step `step`, collated here and now; None for a stream, which has passed."""
+    def step_batch(self, step: int) -> StepBatch | None:
+        """This rank's batch of optimizer step `step`, collated here and now; None for a stream, which has passed."""
         train = self.datasets["train"]
-        if isinstance(train, StreamedWindows):
+        if isinstance(train, StreamedSteps):
             return None
         return raised(self._collator()([train[i] for i in self._sampler(train).indices(step)]))
 
-    def longest_window(self, rows: int) -> StepWindow | None:
-        """The `rows` rows that are likely to be longest, as one window; None for a stream, whose rows nobody knows."""
+    def longest_step(self, rows: int) -> StepBatch | None:
+        """The `rows` rows that are likely longest, as one step batch; None for a stream, whose rows nobody knows."""
         train = self.datasets["train"]
-        if isinstance(train, StreamedWindows):
+        if isinstance(train, StreamedSteps):
             return None
         # Their sizes alone are kept: a table's conversations hold their images' bytes.
         sizes = [size_of(train[i]) for i in range(len(train))]
@@ -294,14 +294,14 @@ class ConversationDataModule(LightningDataModule):
         """What an evaluation of a split asks, in the file's order."""
         if split not in self._asked:
             dataset = self.datasets[split]
-            if isinstance(dataset, StreamedWindows):
+            if isinstance(dataset, StreamedSteps):
                 raise ConfigError(
                     f"data.{split} is streamed; an evaluation needs every question once, so set streaming to false."
                 )
             self._asked[split] = TurnItems(dataset, "last" if split == "predict" else self.judged_turns)
         return self._asked[split]
 
-    def _prompts(self, split: str) -> DataLoader[PromptWindow] | list[DataLoader[PromptWindow]]:
+    def _prompts(self, split: str) -> DataLoader[EvaluationBatch] | list[DataLoader[EvaluationBatch]]:
         if split not in self.datasets:
             return []
         assert self.trainer is not None
@@ -310,7 +310,7 @@ class ConversationDataModule(LightningDataModule):
         # None repeated to even the ranks out: answering needs no ranks in step.
         shown = items if self.blind is None else BlindPrompts(items, self.blind, seed=self.seed)
         keys = shown.image_keys if self.packing else None
-        windows = PromptWindows(shown, prompt_windows(len(items), keys, self.eval_batch, rank=rank, world=world))
+        batches = evaluation_batches(len(items), keys, self.eval_batch, rank=rank, world=world)
         validates = self.validate_by if split == "val" else "answers"
         collator = PromptCollator(
             *self.fitting(),
@@ -319,17 +319,17 @@ class ConversationDataModule(LightningDataModule):
             supervised=self._collator() if validates != "answers" else None,
             asks=validates != "loss",
         )
-        return self._loader(windows, collate_fn=collator, batch_size=None)
+        return self._loader(EvaluationBatches(shown, batches), collate_fn=collator, batch_size=None)
 
-    def val_dataloader(self) -> DataLoader[PromptWindow] | list[DataLoader[PromptWindow]]:
+    def val_dataloader(self) -> DataLoader[EvaluationBatch] | list[DataLoader[EvaluationBatch]]:
         """Prompts of the validation questions, in file order."""
         return self._prompts("val")
 
-    def test_dataloader(self) -> DataLoader[PromptWindow] | list[DataLoader[PromptWindow]]:
+    def test_dataloader(self) -> DataLoader[EvaluationBatch] | list[DataLoader[EvaluationBatch]]:
         """Prompts of the test questions, in file order."""
         return self._prompts("test")
 
-    def predict_dataloader(self) -> DataLoader[PromptWindow] | list[DataLoader[PromptWindow]]:
+    def predict_dataloader(self) -> DataLoader[EvaluationBatch] | list[DataLoader[EvaluationBatch]]:
         """Prompts to answer without judging them."""
         return self._prompts("predict")
 
@@ -346,20 +346,20 @@ class ConversationDataModule(LightningDataModule):
     # Hooks -------------------------------------------------------------------------------------------------------
 
     def on_before_batch_transfer(
-        self, batch: StepWindow | PromptWindow | RecordError, dataloader_idx: int
-    ) -> StepWindow | PromptWindow:
+        self, batch: StepBatch | EvaluationBatch | RecordError, dataloader_idx: int
+    ) -> StepBatch | EvaluationBatch:
         """Raise here, in the training process, what a worker found wrong with a record."""
         if isinstance(batch, RecordError):
             raise batch
-        return name_own_images(batch) if isinstance(batch, PromptWindow) else batch
+        return name_own_images(batch) if isinstance(batch, EvaluationBatch) else batch
 
     def transfer_batch_to_device(
-        self, batch: StepWindow | PromptWindow, device: torch.device, dataloader_idx: int
-    ) -> StepWindow | PromptWindow:
+        self, batch: StepBatch | EvaluationBatch, device: torch.device, dataloader_idx: int
+    ) -> StepBatch | EvaluationBatch:
         """Move the tensors, and nothing else, to `device`."""
-        if isinstance(batch, PromptWindow) and batch.supervised is not None:
+        if isinstance(batch, EvaluationBatch) and batch.supervised is not None:
             self.transfer_batch_to_device(batch.supervised, device, dataloader_idx)
-        for part in batch.micro_batches if isinstance(batch, StepWindow) else batch.batches:
+        for part in batch.micro_batches if isinstance(batch, StepBatch) else batch.batches:
             to_device(part, device)
         return batch
 

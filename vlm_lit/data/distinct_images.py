@@ -1,4 +1,4 @@
-"""Which distinct images do data sets show, and what does a processor make of each of them alone?"""
+"""The distinct images of data sets, and what a processor makes of each of them alone."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""How often does a pass visit each of several sources, and which of its records? By weights, exactly.
+"""Mixture of sources by exact weights: how often an epoch visits each source, and which of its records.
 
-A pass has as many visits as there are records in all; of these each source gets its weight's share, rounded to whole
+An epoch has as many visits as there are records in all; of these each source gets its weight's share, rounded to whole
 visits by largest remainder. A source's records are visited in a random order, and in another once all were, across
-passes: none is visited again before every other of its source. All of it follows from (seed, pass).
+epochs: none is visited again before every other of its source. All of it follows from (seed, epoch).
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Mixture:
 
     @property
     def visits(self) -> tuple[int, ...]:
-        """Visits of each source in a pass."""
+        """Visits of each source in an epoch."""
         total, whole = sum(self.sizes), sum(map(Fraction, self.weights))
         exact = [total * Fraction(weight) / whole for weight in self.weights]
         counts = [int(share) for share in exact]
@@ -56,11 +56,11 @@ class Mixture:
         return tuple(counts)
 
     def members(self, seed_of: Callable[[int, int], int], epoch: int) -> list[int]:
-        """The records that pass `epoch` visits, as indices into the whole, source by source.
+        """The records that epoch `epoch` visits, as indices into the whole, source by source.
 
         Args:
             seed_of: the seed of a source's walk, by the source's number and the walk's.
-            epoch: which pass it is.
+            epoch: which epoch it is.
         """
         found: list[int] = []
         begin = 0
@@ -73,11 +73,11 @@ class Mixture:
         return found
 
     def lines(self) -> Iterator[str]:
-        """What a pass visits, a sentence a source."""
+        """What an epoch visits, a sentence a source."""
         total = sum(self.sizes)
         for name, size, visits in zip(self.names, self.sizes, self.visits, strict=True):
             yield (
-                f"{name}: {visits:,} of {total:,} visits a pass ({visits / total:.2%}), {visits / size:.3g} for each "
+                f"{name}: {visits:,} of {total:,} visits an epoch ({visits / total:.2%}), {visits / size:.3g} for each "
                 f"of its {size:,} records."
             )
 

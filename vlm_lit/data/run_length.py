@@ -1,4 +1,4 @@
-"""How long is a run, counted in passes over the training data?"""
+"""Length of a run in epochs over the training data, from the options of a Trainer."""
 
 from __future__ import annotations
 
@@ -16,47 +16,47 @@ class RunLength:
     """A Trainer's options about length and validation, as they were before Lightning was told that a run is one epoch.
 
     Args:
-        passes: passes over the training data; null where `max_steps` alone ends the run.
-        pass_limit: optimizer steps of a pass (an integer) or a share of it (a fraction).
-        repeated: every pass sees the first pass's steps again, in the same order.
-        validate_every: validate every so many passes (a fraction) or optimizer steps (an integer).
-        validate_passes: validate only after every n-th pass, where `validate_every` is a fraction.
-        least_passes: passes before which nothing ends the run early.
+        epochs: how often the training data is seen; null where `max_steps` alone ends the run.
+        epoch_limit: optimizer steps of an epoch (an integer) or a share of it (a fraction).
+        repeated: every epoch sees the first epoch's steps again, in the same order.
+        validate_every: validate every so many epochs (a fraction) or optimizer steps (an integer).
+        validate_epochs: validate only after every n-th epoch, where `validate_every` is a fraction.
+        least_epochs: epochs before which nothing ends the run early.
     """
 
-    passes: int | None = 1
-    pass_limit: int | float = 1.0
+    epochs: int | None = 1
+    epoch_limit: int | float = 1.0
     repeated: bool = False
     validate_every: int | float = 1.0
-    validate_passes: int = 1
-    least_passes: int = 0
+    validate_epochs: int = 1
+    least_epochs: int = 0
 
     def __post_init__(self) -> None:
-        if self.passes is not None and self.passes < 1:
+        if self.epochs is not None and self.epochs < 1:
             raise ConfigError(
-                f"trainer.max_epochs is {self.passes}, but the learning rate's schedule needs a run of at least one "
-                "step and with an end. Set the number of passes over the data, or trainer.max_steps."
+                f"trainer.max_epochs is {self.epochs}, but the learning rate's schedule needs a run of at least one "
+                "step and with an end. Set the number of epochs, or trainer.max_steps."
             )
-        if self.pass_limit <= 0:
+        if self.epoch_limit <= 0:
             name = "overfit_batches" if self.repeated else "limit_train_batches"
-            raise ConfigError(f"trainer.{name} is {self.pass_limit}: nothing would be trained. Set it above zero.")
+            raise ConfigError(f"trainer.{name} is {self.epoch_limit}: nothing would be trained. Set it above zero.")
         if self.validate_every <= 0:
             raise ConfigError(
                 f"trainer.val_check_interval is {self.validate_every}; it must be above zero. To leave validation out, "
                 "set trainer.limit_val_batches to 0."
             )
 
-    def validation_steps(self, steps_per_pass: int, total_steps: int) -> int:
+    def validation_steps(self, steps_per_epoch: int, total_steps: int) -> int:
         """After how many optimizer steps to validate; never past the run's end."""
         if isinstance(self.validate_every, float):
-            steps = max(1, round(steps_per_pass * self.validate_every)) * self.validate_passes
+            steps = max(1, round(steps_per_epoch * self.validate_every)) * self.validate_epochs
         else:
             steps = self.validate_every
         return min(steps, total_steps)
 
 
 def length_of(trainer: object) -> RunLength | None:
-    """The length in passes that is noted on a trainer; None where Lightning counts its epochs itself."""
+    """The length in epochs that is noted on a trainer; None where Lightning counts its epochs itself."""
     length = getattr(trainer, "run_length", None)
     return length if isinstance(length, RunLength) else None
 
@@ -67,18 +67,18 @@ def lightning_length(trainer: Any) -> RunLength:  # noqa: ANN401 - Lightning's T
     Raises:
         ConfigError: the options leave the run without an end, or without a step.
     """
-    passes = trainer.max_epochs
-    if passes in (None, -1) and trainer.max_steps > 0:
-        passes = None
-    elif passes is None:
-        passes = 1
+    epochs = trainer.max_epochs
+    if epochs in (None, -1) and trainer.max_steps > 0:
+        epochs = None
+    elif epochs is None:
+        epochs = 1
     return RunLength(
-        passes=passes,
-        pass_limit=trainer.overfit_batches or trainer.limit_train_batches,
+        epochs=epochs,
+        epoch_limit=trainer.overfit_batches or trainer.limit_train_batches,
         repeated=bool(trainer.overfit_batches),
         validate_every=1.0 if trainer._val_check_time_interval is not None else trainer.val_check_interval,
-        validate_passes=trainer.check_val_every_n_epoch or 1,
-        least_passes=trainer.min_epochs or 0,
+        validate_epochs=trainer.check_val_every_n_epoch or 1,
+        least_epochs=trainer.min_epochs or 0,
     )
 
 

@@ -1,6 +1,6 @@
-"""Which conversations does an optimizer step see? A pure function of (seed, epoch, step, rank), so nothing is saved.
+"""Deterministic batch sampler: what each optimizer step sees, a pure function of (seed, epoch, step, rank).
 
-N = conversations, W = window: the conversations of one optimizer step over all ranks, K = steps of one epoch.
+N = conversations, W = effective batch: the conversations of one optimizer step over all ranks, K = steps of one epoch.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ def epoch_order(
     Args:
         n: number of conversations.
         seed: what the order follows from.
-        epoch: which pass it is.
+        epoch: which epoch it is.
         groups: what each conversation shows; those that show the same are visited in runs of up to `most`, the runs in
             any order. None visits each on its own.
         most: longest run.
-        mixture: which conversations the pass visits, where that is not each of them once.
+        mixture: which conversations the epoch visits, where that is not each of them once.
     """
     generator = torch.Generator().manual_seed(derive_seed("order", seed, epoch))
     order: list[int] = torch.randperm(n, generator=generator).tolist()
@@ -59,26 +59,26 @@ def epoch_order(
     return tuple(i for k in torch.randperm(len(runs), generator=generator).tolist() for i in runs[k])
 
 
-class WindowSampler(Sampler[list[int]]):
-    """Yields, per optimizer step, the indices of this rank's share of the step's window.
+class StepSampler(Sampler[list[int]]):
+    """Yields, per optimizer step, the indices of this rank's share of the global batch.
 
     Args:
         n: number of conversations.
-        window: conversations an optimizer step sees over all ranks; an epoch's last window may hold fewer.
+        effective_batch: conversations an optimizer step sees over all ranks; an epoch's last step batch may hold fewer.
         steps: optimizer steps of the whole run.
         seed: what the order follows from.
         start: step to begin with, after a resumption.
-        limit: steps after which a pass ends early; null for whole passes.
+        limit: steps after which an epoch ends early; null for whole epochs.
         rank, world: this process among all.
         groups, most, mixture: conversations to visit together, and how often each, see `epoch_order`.
-        repeated: every pass is the first one again.
+        repeated: every epoch is the first one again.
     """
 
     def __init__(
         self,
         n: int,
         *,
-        window: int,
+        effective_batch: int,
         steps: int,
         seed: int,
         start: int = 0,
@@ -92,11 +92,11 @@ class WindowSampler(Sampler[list[int]]):
     ) -> None:
         if n < 1:
             raise ConfigError("The training data holds no conversation.")
-        self.n, self.window, self.steps, self.seed = n, window, steps, seed
+        self.n, self.effective_batch, self.steps, self.seed = n, effective_batch, steps, seed
         self.start, self.rank, self.world = start, rank, world
         self.groups, self.most, self.mixture, self.repeated = groups, most, mixture, repeated
         self._order: tuple[int, tuple[int, ...]] | None = None
-        self.pass_steps = limit if limit is not None else steps_per_epoch(n, window)
+        self.epoch_steps = limit if limit is not None else full_steps_per_epoch(n, effective_batch)
 
     def __len__(self) -> int:
         # Lightning compares this with its own batch counter, which a resumed run continues; hence all steps.
@@ -108,8 +108,8 @@ class WindowSampler(Sampler[list[int]]):
 
     def indices(self, step: int) -> list[int]:
         """This rank's conversations of optimizer step `step`."""
-        epoch, k = divmod(step, self.pass_steps)
-        whole = self._epoch(0 if self.repeated else epoch)[k * self.window : (k + 1) * self.window]
+        epoch, k = divmod(step, self.epoch_steps)
+        whole = self._epoch(0 if self.repeated else epoch)[k * self.effective_batch : (k + 1) * self.effective_batch]
         # Neighbours stay on one rank, since they may show one image.
         begin, end = (len(whole) * rank // self.world for rank in (self.rank, self.rank + 1))
         return list(whole[begin:end])
@@ -120,37 +120,37 @@ class WindowSampler(Sampler[list[int]]):
         return self._order[1]
 
 
-class PassSampler(Sampler[list[int]]):
-    """The same steps for a loop that counts its epochs itself: each walk is one pass, the one the loop is in.
+class EpochSampler(Sampler[list[int]]):
+    """The same steps for a loop that counts its epochs itself: each walk is one epoch, the one the loop is in.
 
     Args:
         steps: what each step of the run sees.
-        current_pass: the pass that a walk begins.
+        current_epoch: the epoch that a walk begins.
         start: steps that were done before a resumption; the first walk goes on behind them.
     """
 
-    def __init__(self, steps: WindowSampler, current_pass: Callable[[], int], start: int = 0) -> None:
-        self.steps, self.current_pass, self.start = steps, current_pass, start
+    def __init__(self, steps: StepSampler, current_epoch: Callable[[], int], start: int = 0) -> None:
+        self.steps, self.current_epoch, self.start = steps, current_epoch, start
 
     def __len__(self) -> int:
-        return steps_per_epoch(self.steps.n, self.steps.window)
+        return full_steps_per_epoch(self.steps.n, self.steps.effective_batch)
 
     def __iter__(self) -> Iterator[list[int]]:
-        size = self.steps.pass_steps
-        first = self.start or self.current_pass() * size
+        size = self.steps.epoch_steps
+        first = self.start or self.current_epoch() * size
         self.start = 0
         for step in range(first, (first // size + 1) * size):
             yield self.steps.indices(step)
 
 
-def steps_per_epoch(n: int, window: int) -> int:
+def full_steps_per_epoch(n: int, effective_batch: int) -> int:
     """K: optimizer steps in which every conversation is seen exactly once."""
-    return -(-n // window)
+    return -(-n // effective_batch)
 
 
-def steps_per_pass(n: int, window: int, limit: int | float | None) -> int:
-    """Optimizer steps of a pass that may end early: after `limit` steps (int), or that share of them (float)."""
-    full = steps_per_epoch(n, window)
+def steps_per_epoch(n: int, effective_batch: int, limit: int | float | None) -> int:
+    """Optimizer steps of an epoch that may end early: after `limit` steps (int), or that share of them (float)."""
+    full = full_steps_per_epoch(n, effective_batch)
     if limit is None:
         return full
     return max(1, min(full, limit if isinstance(limit, int) else int(full * limit)))

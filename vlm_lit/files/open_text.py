@@ -1,4 +1,4 @@
-"""How is a text file opened that may be packed by gzip?"""
+"""Reading of text files that may be packed by gzip."""
 
 from __future__ import annotations
 

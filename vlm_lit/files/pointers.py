@@ -1,4 +1,4 @@
-"""Is a file what it should be, or what stands for it: a Git LFS pointer, or the web page of a download that failed?"""
+"""Detection of what is no data file: a Git LFS pointer, or the web page of a failed download."""
 
 from __future__ import annotations
 

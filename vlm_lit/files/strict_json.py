@@ -1,4 +1,4 @@
-"""How is a JSON file read so that nothing in it is silently changed?
+"""Strict JSON reading: nothing in the file is silently changed.
 
 The standard parser keeps the last of two equal keys, takes `NaN` and `1e400` for numbers, and lets half a
 surrogate pair through to a tokenizer that cannot encode it. Here each of these is a `RecordError` that names the

@@ -1,4 +1,4 @@
-"""How is a YAML file read so that nothing in it is silently changed?
+"""Strict YAML reading: nothing in the file is silently changed.
 
 PyYAML keeps the last of two equal keys, takes `.nan` for a number, makes a date of what looks like one, reads `yes`,
 `no`, `on` and `off` as truth values, 12:30 as 750, 010 as 8 and 1e-4 as text. Here the first two are mistakes; dates,

@@ -1,4 +1,4 @@
-"""How is a file written so that whoever reads it, and whatever kills the writer, finds the old one or the new one?"""
+"""Atomic writing of a file: a reader finds the old one or the new one, whatever kills the writer."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Strings in, numbers out."""
+"""Metrics: strings in, numbers out."""

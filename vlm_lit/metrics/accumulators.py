@@ -1,4 +1,4 @@
-"""How do judgements of single items become the metric of a data set, whatever the batches and ranks?
+"""Metrics over a data set: judged items added up to the same value, whatever the batches and ranks.
 
 The state is one entry per item, not a running sum: a distributed sampler repeats items to even the ranks, and only
 an id tells a repeat. Sums are `math.fsum`, which rounds once, so that the order of the items cannot show.

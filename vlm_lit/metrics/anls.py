@@ -1,4 +1,4 @@
-"""How near is an answer to a document question, letter by letter?
+"""ANLS: how near an answer to a document question is to its references, letter by letter.
 
 Average normalised Levenshtein similarity of DocVQA and InfoVQA. Source of the definition: the Robust Reading
 Competition's script as kept in QwenLM/Qwen-VL, `eval_mm/infographicsvqa_eval.py`, snapshot aa00ed04.

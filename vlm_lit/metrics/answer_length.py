@@ -1,4 +1,4 @@
-"""How long are the answers, and how long should they be? Counts of words, which are no score."""
+"""Answer length: mean words of the predictions and of the references, which is no score."""
 
 from __future__ import annotations
 

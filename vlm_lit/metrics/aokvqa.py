@@ -1,4 +1,4 @@
-"""What is an answer worth in A-OKVQA's direct-answer setting?
+"""A-OKVQA accuracy in the direct-answer setting.
 
 Source of the definition: allenai/aokvqa, `evaluation/eval_predictions.py`, snapshot 83786de0.
 """

@@ -1,4 +1,4 @@
-"""How many word sequences does a text share with its references? BLEU over a corpus.
+"""BLEU over a corpus: the word sequences that a text shares with its references.
 
 The value of torchmetrics' `BLEUScore` on the same texts, to rounding, from counts that can be kept per item. Words are
 what blanks separate, and each letter of a script without blanks (`tokenizer: official` leaves those together, as

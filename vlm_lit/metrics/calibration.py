@@ -1,4 +1,4 @@
-"""Is a model as often right as it is sure? Expected calibration error, and the bins behind it.
+"""Expected calibration error, and the bins behind it.
 
 Source of the definition: Guo et al. 2017, "On Calibration of Modern Neural Networks" (arXiv 1706.04599), equations 2,
 3 and 5: fifteen bins ((m - 1) / 15, m / 15] of equal width. torchmetrics' `binary_calibration_error` gives a confidence

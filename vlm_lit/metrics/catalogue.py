@@ -1,4 +1,4 @@
-"""Which metric is meant by a name and options?"""
+"""Catalogue of the metrics: each found by its name and options."""
 
 from __future__ import annotations
 

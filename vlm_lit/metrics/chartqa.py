@@ -1,4 +1,4 @@
-"""Is a chart question answered, if a number may be 5 % off?
+"""ChartQA's relaxed accuracy: a number may be 5 % off.
 
 Source of the definition: google-research/pix2struct, `metrics.py::relaxed_correctness`, snapshot 945f27e9. ChartQA's
 own repository compares exactly; this is the rule that papers mean by "relaxed accuracy".

@@ -1,4 +1,4 @@
-"""Which answer is given where which is right? Counts of predicted against true, where there are few true answers.
+"""Confusion tables: counts of predicted against true answers, where there are few true answers.
 
 Answers are compared as a metric compares them. Of several references the true one is the most common; of equally
 common ones, the one that stands first. So an answer that a metric takes for half right, because fewer people gave it,

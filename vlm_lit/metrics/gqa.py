@@ -1,4 +1,4 @@
-"""Is a GQA question answered?
+"""GQA accuracy: exact match with the reference, after a processing step on request.
 
 Source of the definition: Stanford's `eval.py` as kept in SHI-Labs/VCoder, snapshot 4e85acef; the `llava` processor is
 the step that papers since LLaVA take before it.

@@ -1,4 +1,4 @@
-"""Is an MMMU question answered, whether it has options or is open?
+"""MMMU accuracy, over questions with options and open questions.
 
 Source of the definition: MMMU-Benchmark/MMMU, `mmmu/utils/eval_utils.py`, snapshot bb0b95a9: the mean over questions.
 """

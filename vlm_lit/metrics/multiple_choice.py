@@ -1,4 +1,4 @@
-"""Which of the options does a reply mean, and is it the right one?
+"""Multiple-choice accuracy: the option that a reply means, and whether it is the right one.
 
 How a letter is got out of a reply moves published numbers by several points, so the extractor is an option of its own.
 Sources of the definitions: MMMU-Benchmark/MMMU, `mmmu/utils/eval_utils.py`, snapshot bb0b95a9, and LLaVA's

@@ -1,4 +1,4 @@
-"""What do VQA evaluations turn an answer into before they compare?
+"""Normalisation that VQA evaluations apply to answers before they compare them.
 
 The rules are those the official VQA v1/v2 evaluator applies, slips included, because published numbers contain
 them. Source of the behaviour: GT-Vision-Lab/VQA, `vqaEval.py`, snapshot a013f004. The rule its web page states

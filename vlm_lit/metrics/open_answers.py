@@ -1,4 +1,4 @@
-"""Does a free reply hold the answer to one of MMMU's open questions?
+"""Score of a free reply to one of MMMU's open questions.
 
 Source of the definition: MMMU-Benchmark/MMMU, `mmmu/utils/eval_utils.py`, snapshot bb0b95a9, whose quirks are kept: a
 reply is cut at line breaks only, and an answer counts that occurs anywhere in what is left of it.

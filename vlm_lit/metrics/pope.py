@@ -1,4 +1,4 @@
-"""Does a model see what is not there? Precision and recall of `yes` on POPE's questions.
+"""POPE, a test of object hallucination: accuracy, precision, recall and F1 of `yes`.
 
 Source of the definition: RUCAIBox/POPE, `evaluate.py`, snapshot 3df3ba1b (LLaVA's `eval_pope` parses alike). The other
 parsers: lmms-eval 75571cfe and VLMEvalKit e8e78f05.

@@ -1,4 +1,4 @@
-"""How long is the common subsequence of words of a text and its reference? ROUGE-L, but not COCO's.
+"""ROUGE-L, but not COCO's: the longest common subsequence of words of a text and its reference.
 
 With `tokenizer: official` the value of torchmetrics' `ROUGEScore` (rougeL, F-measure, best reference, no stemmer), to
 rounding; its words are runs of ASCII letters and digits, so that texts in other scripts score 0. COCO's caption

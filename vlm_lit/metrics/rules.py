@@ -1,4 +1,4 @@
-"""What is a metric before anything is added up? How one answer is counted, and what sums of such counts say.
+"""Metric rules: how one answer is counted, and what sums of such counts say.
 
 A rule knows neither torch nor files, so that answers can be judged without loading either. Every metric is a sum over
 items: mean scores, the F1 of a yes/no benchmark and the n-grams of BLEU alike. That is why no value can depend on

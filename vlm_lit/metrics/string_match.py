@@ -1,4 +1,4 @@
-"""Is an answer, as a string, one of the accepted ones?"""
+"""Exact match: whether an answer, as a string, is one of the accepted ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is the TextVQA accuracy of an answer?
+"""TextVQA accuracy, of one answer and over a data set.
 
 Source of the definition: facebookresearch/mmf, `m4c_evaluators.py`, snapshot b0ffc7fb.
 """

@@ -1,4 +1,4 @@
-"""What is the VizWiz accuracy of an answer?
+"""VizWiz accuracy, of one answer and over a data set.
 
 Source of the definition: Qing Li's evaluator as kept in TRI-ML/vlm-evaluation, snapshot d9f58967. Its average precision
 and F1 of telling unanswerable questions take labels of their own, which answers alone don't hold; they are not here.

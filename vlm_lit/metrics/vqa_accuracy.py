@@ -1,4 +1,4 @@
-"""What is the VQA accuracy of an answer that several people gave answers to?
+"""VQA accuracy of an answer to a question that several people answered.
 
 Source of the definition: GT-Vision-Lab/VQA, `vqaEval.py`, snapshot a013f004 (VQA v2; also data in its form, as OK-VQA).
 """

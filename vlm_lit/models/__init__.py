@@ -1,1 +1,1 @@
-"""From a checkpoint name to something trainable."""
+"""Models: from a checkpoint name to something trainable."""

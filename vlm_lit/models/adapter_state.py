@@ -1,4 +1,4 @@
-"""How are the trained weights written, and proven to be whole when they come back?
+"""Saving and loading of the trained weights, with the check that every key is there and used.
 
 `adapter/` is a plain PEFT folder (LoRA matrices and fully trained parts, safetensors) that
 `PeftModel.from_pretrained` loads without this package, with `fingerprint.json` beside it.

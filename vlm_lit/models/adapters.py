@@ -1,4 +1,4 @@
-"""How do LoRA and fully trained parts get onto a loaded model, on the asked parts and nowhere else?
+"""LoRA and fully trained parts on a loaded model: on the asked parts and nowhere else.
 
 Leaf names alone are not safe (`q_proj` also stands in CLIP, SigLIP and Pixtral towers), so targets are part x leaf,
 as one regular expression that must match the whole dotted name.
@@ -159,7 +159,9 @@ def has_tied_head(model: nn.Module) -> bool:
     return head is not None and words is not None and head.weight is words.weight
 
 
-def adapt(model: nn.Module, family: Family, parts: PartsSettings, lora: LoraSettings, *, seed: int) -> PeftModel:
+def attach_adapters(
+    model: nn.Module, family: Family, parts: PartsSettings, lora: LoraSettings, *, seed: int
+) -> PeftModel:
     """Freeze `model`, then put on it what `parts` asks to train. Fully trained weights become float32 masters.
 
     The LoRA matrices are drawn from `seed` alone, whatever random numbers were used before.

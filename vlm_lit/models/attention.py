@@ -1,4 +1,4 @@
-"""Who sees whom in a row that several questions about one image share, and where does each token stand?
+"""Attention mask and positions of packed rows, in which several questions share one image.
 
 A packed row is a prefix (system message, image) and behind it a segment a question. A token sees the prefix and its
 own segment up to itself; each segment's positions go on where the prefix ends. To a causal model the questions then

@@ -1,4 +1,4 @@
-"""How likely is each of a list of answers? One pass over the candidates instead of generation.
+"""Closed-set scoring: the log-likelihood of each of a list of answers, without generation.
 
 An answer's log-likelihood is the sum of its tokens' log-probabilities, its end of turn included. Candidates that begin
 alike form a tree, so that a beginning is read once; the tree is appended to every question, a token seeing what leads
@@ -18,7 +18,7 @@ from transformers import LogitsProcessor, PreTrainedModel
 from vlm_lit.models.families import Family
 from vlm_lit.models.generation import StopTokens, generate, without_adapter_shell
 from vlm_lit.models.head import head_logits
-from vlm_lit.models.packed_rows import Reader, read
+from vlm_lit.models.packed_rows import PrefixReader, read
 
 _AT_ONCE: Final = 512  # tokens in one pass, over all questions
 _LOGITS_AT_ONCE: Final = 128  # rows of V logits held together
@@ -101,7 +101,7 @@ def _trees(candidates: Sequence[Sequence[int]], most: int) -> Iterator[_Tree]:
         yield tree
 
 
-def _by_tree(base: PreTrainedModel, reader: Reader, candidates: Sequence[Sequence[int]]) -> Tensor:
+def _by_tree(base: PreTrainedModel, reader: PrefixReader, candidates: Sequence[Sequence[int]]) -> Tensor:
     questions = range(len(reader.rows))
     scores = reader.hidden.new_zeros(len(questions), len(candidates), dtype=torch.float32)
     for tree in _trees(candidates, max(1, _AT_ONCE // len(questions))):
@@ -115,7 +115,7 @@ def _by_tree(base: PreTrainedModel, reader: Reader, candidates: Sequence[Sequenc
     return scores
 
 
-def _behind(reader: Reader, tree: _Tree) -> Tensor:
+def _behind(reader: PrefixReader, tree: _Tree) -> Tensor:
     """The hidden states behind each token of the tree, and last behind the question itself [N, T + 1, D]."""
     hidden, length = reader.hidden[:, None], reader.owners.shape[1]
     if not tree.tokens:

@@ -1,4 +1,4 @@
-"""Which parts does each architecture have, and where? The only file that knows a module path.
+"""Facts about each architecture: its parts and where they are. The only file that knows a module path.
 
 A fact sheet per `config.model_type`. Paths are those inside `AutoModelForImageTextToText.from_pretrained(...)` and
 name part roots only: what lies deeper moves between transformers versions. Where two paths match a parameter the

@@ -1,4 +1,4 @@
-"""What does the model answer? Greedy decoding of left-padded prompts, stopped at the end of turn."""
+"""Greedy decoding of left-padded prompts, stopped at the end of turn."""
 
 from __future__ import annotations
 

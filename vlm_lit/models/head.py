@@ -1,4 +1,4 @@
-"""What does a model's last hidden state say about the next token? The head, with the cap some families put on it."""
+"""Logits of hidden states: the model's head, with the soft cap that some families put on it."""
 
 from __future__ import annotations
 

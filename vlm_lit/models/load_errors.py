@@ -1,4 +1,4 @@
-"""Why does a checkpoint not load, and what helps? A sentence for each reason, in place of a library's page."""
+"""Reasons why a checkpoint does not load, each in a sentence with the remedy."""
 
 from __future__ import annotations
 

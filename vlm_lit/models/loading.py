@@ -1,4 +1,4 @@
-"""How does a checkpoint's name become a model whose every layer has the precision it was asked for?"""
+"""Loading of a checkpoint, every part in the precision that it was asked for."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Loading without transformers' bar of it, whose lines stay in a log; the bars of downloads are shown."""
+"""Suppression of transformers' progress bar for loading weights; the bars of downloads are shown."""
 
 from __future__ import annotations
 

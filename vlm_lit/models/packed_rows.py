@@ -1,4 +1,4 @@
-"""How do several questions go on from what they have in common, computed once?
+"""KV cache of packed rows: several questions continue from the prefix they share, computed once.
 
 Packed rows (`models/attention.py`) run through the model once and leave their keys and values behind. What is said in
 answer to any of their questions is then appended to its row, marked with the question's segment: it sees the prefix,
@@ -28,7 +28,7 @@ NOBODY: Final = -1
 
 
 @dataclass
-class Reader:
+class PrefixReader:
     """What the model remembers of packed rows, and where their questions stand.
 
     Args:
@@ -109,7 +109,7 @@ def cache_argument(backbone: nn.Module) -> str:
     return "cache" if "cache" in signature(backbone.forward).parameters else "past_key_values"
 
 
-def read(base: PreTrainedModel, inputs: Mapping[str, Tensor], segments: Tensor, family: Family) -> Reader:
+def read(base: PreTrainedModel, inputs: Mapping[str, Tensor], segments: Tensor, family: Family) -> PrefixReader:
     """Run packed prompts through the model: each image once, and each prefix once.
 
     Args:
@@ -128,7 +128,7 @@ def read(base: PreTrainedModel, inputs: Mapping[str, Tensor], segments: Tensor, 
     along = torch.arange(owners.shape[1], device=segments.device)
     ends = torch.where((owners[rows] == 0) | (owners[rows] == own[:, None]), along, -1).amax(1)
     positions = packed["position_ids"].expand(*packed["position_ids"].shape[:-2], *owners.shape)
-    return Reader(
+    return PrefixReader(
         backbone=backbone,
         cache=cache,
         owners=owners,

@@ -1,4 +1,4 @@
-"""What is asked of each part of the model, and what did it get? Precision x training x learning rate, as one table."""
+"""The parts table of a model: precision x training x learning rate, as asked for and as it is."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which linear layers become 4-bit or 8-bit, and did exactly those?
+"""Quantization of linear layers to 4 or 8 bits, and the check that exactly the asked layers were converted.
 
 Two facts that fail without a word elsewhere are settled here. A bare module name in a skip list matches nothing
 under transformers 5 (matching is from the start of the dotted path), and an explicit list replaces the defaults, so

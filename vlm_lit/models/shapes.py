@@ -1,4 +1,4 @@
-"""How does a checkpoint's config become the model that a run would load, without weights and without memory?
+"""Models built from a checkpoint's config as a run would load them, without weights and without memory.
 
 First on the meta device, where layers are replaced by 4-bit and 8-bit ones as loading would. Then as fake tensors,
 which know device, dtype and size and hold nothing: unlike meta tensors they choose the attention kernels and autocast

@@ -1,4 +1,4 @@
-"""What does the model answer to questions that share a row? Greedy decoding, the image and its prefix read once.
+"""Greedy decoding for questions that share a row: the image and its prefix are read once.
 
 Every step appends one token to each question that is still being answered; where all of a row's questions are
 answered, the row leaves.

@@ -1,4 +1,4 @@
-"""How many bytes does an adapted model hold while nothing runs, and what for?
+"""Bytes that an adapted model holds while nothing runs, by part and purpose.
 
 Counted tensor by tensor, so it is the same sum for a model in memory and for one of shapes alone.
 """

@@ -1,4 +1,4 @@
-"""What does a frozen vision tower hand to the projector, and how does that stand in for an image's pixels in a step?
+"""Vision features: what a frozen tower hands to the projector, used in place of an image's pixels.
 
 Kept is what goes into the projector, caught on its way there while the model's own code runs: whatever a family does
 between tower and projector (choice of layer, cropping, shuffling) is in it. The projector runs in every step, trained

@@ -1,1 +1,1 @@
-"""Tensors in, scalar out."""
+"""Objectives: tensors in, scalar out."""

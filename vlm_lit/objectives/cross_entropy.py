@@ -1,4 +1,4 @@
-"""What does a batch cost? The summed negative log-likelihood of its supervised tokens, the head run on those alone.
+"""Summed cross-entropy over the supervised tokens of a batch, the head run on those alone.
 
 B = rows, L = tokens, D = hidden width, S = supervised positions, C = positions in a chunk, V = vocabulary.
 """

@@ -1,4 +1,4 @@
-"""Do the shortcuts give what the slow road gives, with this model and this data? Each equality, measured.
+"""The equalities that `verify` measures: each shortcut against the plain computation, on the user's model.
 
 Everything is computed twice, the short way and the long one, with dropout off and the trained weights moved a little
 off their start (LoRA starts at an update of zero, which would make half of the gradients zero on both roads).
@@ -16,15 +16,15 @@ import torch
 from torch import Tensor
 
 from vlm_lit.data.features.feature_store import FeatureStore
-from vlm_lit.data.rows.collate import PromptCollator, WindowCollator
+from vlm_lit.data.rows.collate import PromptCollator, StepCollator
 from vlm_lit.data.rows.packing import image_key
 from vlm_lit.errors import ConfigError, raised
 from vlm_lit.models.adapter_state import load_adapter, save_adapter
 from vlm_lit.models.attention import unpackable
 from vlm_lit.models.vision_features import check_cacheable
-from vlm_lit.preflight.inspection.conversations import Reader
+from vlm_lit.preflight.inspection.conversations import SupervisionReader
 from vlm_lit.preflight.inspection.features import image_token_of
-from vlm_lit.schema import Conversation, PromptWindow, StepWindow
+from vlm_lit.schema import Conversation, EvaluationBatch, StepBatch
 from vlm_lit.training.feature_cache import fill, open_store
 from vlm_lit.training.supervised import SupervisedModule
 
@@ -50,7 +50,7 @@ class Equality:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Road:
+class _Way:
     """What a way of computing a step gives: its loss, and the gradient of every trained parameter, as one vector."""
 
     loss: float
@@ -82,13 +82,13 @@ class Verification:
     def masked(self) -> Equality:
         """Equality 1."""
         claim = "supervised tokens = the assistant's words and end of turn"
-        reader = Reader(
+        reader = SupervisionReader(
             tokenizer=self.encoder.tokenizer,
             end_of_turn=self.encoder.end_of_turn,
             image_token=image_token_of(self.module),
         )
         for conversation in self.conversations:
-            (batch,) = self._window([conversation], packing=False).micro_batches
+            (batch,) = self._step_batch([conversation], packing=False).micro_batches
             said = [turn.text.strip() for turn in conversation.turns if turn.role == "assistant" and turn.supervised]
             ids, labels = batch.inputs["input_ids"][0].tolist(), batch.labels[0].tolist()
             found = reader.supervision(ids, labels, turns=len(said))
@@ -104,13 +104,13 @@ class Verification:
         reason = unpackable(self.module.base, self.module.family)
         if reason is not None:
             return Equality(name="packed", claim=claim, verdict="refused", note=reason)
-        window = self._window(self.conversations, packing=True)
-        shared = sum(batch.segments is not None for batch in window.micro_batches)
+        step_batch = self._step_batch(self.conversations, packing=True)
+        shared = sum(batch.segments is not None for batch in step_batch.micro_batches)
         if not shared:
             note = "no two of the conversations show the same images after the same words"
             return Equality(name="packed", claim=claim, verdict="refused", note=note)
-        note = f"{len(self.conversations)} conversations in {_rows(window)} rows"
-        return self._compared("packed", claim, note, window, self._window(self.conversations, packing=False))
+        note = f"{len(self.conversations)} conversations in {_rows(step_batch)} rows"
+        return self._compared("packed", claim, note, step_batch, self._step_batch(self.conversations, packing=False))
 
     def cached(self) -> Equality:
         """Equality 3."""
@@ -123,22 +123,22 @@ class Verification:
             return Equality(name="cached", claim=claim, verdict="refused", note=str(error))
         if not shown:
             return Equality(name="cached", claim=claim, verdict="refused", note="no conversation shows an image")
-        live = self._window(shown, packing=False)
+        live = self._step_batch(shown, packing=False)
         with TemporaryDirectory() as folder:
             store = open_store(module.data, module.base, module.family, str(module.trainer.precision), folder)
             fill(store, module.data, module.base, module.family, say=lambda _: None, conversations=shown)
             store.refresh()
-            stored = self._window(shown, packing=False, store=store)
+            stored = self._step_batch(shown, packing=False, store=store)
             assert all(batch.features is not None for batch in stored.micro_batches)
             return self._compared("cached", claim, f"{len(shown)} conversations", stored, live)
 
     def accumulated(self) -> Equality:
         """Equality 4."""
         claim = "micro-batches of 1 = of 2 = of all"
-        windows = [
-            self._window(self.conversations, packing=False, rows=rows) for rows in (1, 2, len(self.conversations))
+        step_batches = [
+            self._step_batch(self.conversations, packing=False, rows=rows) for rows in (1, 2, len(self.conversations))
         ]
-        found = [self._compared("accumulated", claim, "", windows[0], other) for other in windows[1:]]
+        found = [self._compared("accumulated", claim, "", step_batches[0], other) for other in step_batches[1:]]
         return max(found, key=lambda equality: equality.gradient or 0.0)
 
     def generated(self) -> Equality:
@@ -158,15 +158,15 @@ class Verification:
         """Equality 8."""
         claim = "saved and loaded adapter = the trained one"
         assert self.module.model is not None
-        window = self._window(self.conversations, packing=False)
-        before = self._road(window)
+        step_batch = self._step_batch(self.conversations, packing=False)
+        before = self._way(step_batch)
         with TemporaryDirectory() as folder:
             save_adapter(self.module.model, Path(folder) / "adapter", {})
             with torch.no_grad():
                 for parameter in self.module.trainable_parameters():
                     parameter.zero_()
             load_adapter(self.module.model, Path(folder) / "adapter")
-        after = self._road(window)
+        after = self._way(step_batch)
         equal = before.loss == after.loss and torch.equal(before.gradient, after.gradient)
         return Equality(
             name="reloaded",
@@ -179,41 +179,41 @@ class Verification:
 
     # How it is measured --------------------------------------------------------------------------------------------
 
-    def _compared(self, name: str, claim: str, note: str, short: StepWindow, long: StepWindow) -> Equality:
-        one, other = self._road(short), self._road(long)
+    def _compared(self, name: str, claim: str, note: str, short: StepBatch, long: StepBatch) -> Equality:
+        one, other = self._way(short), self._way(long)
         loss, gradient = _relative(one.loss, other.loss), _distance(one.gradient, other.gradient)
         equal = max(loss, gradient) <= self.tolerance
         verdict: Verdict = "equal" if equal else "DIFFERENT"
         return Equality(name=name, claim=claim, verdict=verdict, loss=loss, gradient=gradient, note=note)
 
-    def _window(
+    def _step_batch(
         self,
         conversations: Sequence[Conversation],
         *,
         packing: bool,
         rows: int | None = None,
         store: FeatureStore | None = None,
-    ) -> StepWindow:
+    ) -> StepBatch:
         most = rows or len(conversations)
-        window = raised(WindowCollator(self.encoder, self.policy, most, packing=packing, store=store)(conversations))
-        moved: StepWindow = self.module.data.transfer_batch_to_device(window, self.module.device, 0)  # type: ignore[assignment]
+        step_batch = raised(StepCollator(self.encoder, self.policy, most, packing=packing, store=store)(conversations))
+        moved: StepBatch = self.module.data.transfer_batch_to_device(step_batch, self.module.device, 0)  # type: ignore[assignment]
         return moved
 
-    def _road(self, window: StepWindow) -> _Road:
+    def _way(self, step_batch: StepBatch) -> _Way:
         parameters = self.module.trainable_parameters()
         for parameter in parameters:
             parameter.grad = None
         loss = 0.0
-        for batch in window.micro_batches:
-            part = self.module.loss(batch) / window.supervised_tokens
+        for batch in step_batch.micro_batches:
+            part = self.module.loss(batch) / step_batch.supervised_tokens
             part.backward()  # type: ignore[no-untyped-call]
             loss += float(part.detach())
         grads = [p.grad if p.grad is not None else torch.zeros_like(p) for p in parameters]
-        return _Road(loss=loss, gradient=torch.cat([grad.double().flatten() for grad in grads]))
+        return _Way(loss=loss, gradient=torch.cat([grad.double().flatten() for grad in grads]))
 
     def _answers(self, conversations: Sequence[Conversation], *, packing: bool) -> list[str]:
-        window = raised(PromptCollator(self.encoder, self.policy, packing=packing)(conversations))
-        moved: PromptWindow = self.module.data.transfer_batch_to_device(window, self.module.device, 0)  # type: ignore[assignment]
+        step_batch = raised(PromptCollator(self.encoder, self.policy, packing=packing)(conversations))
+        moved: EvaluationBatch = self.module.data.transfer_batch_to_device(step_batch, self.module.device, 0)  # type: ignore[assignment]
         return [prediction.prediction for prediction in self.module.predictions(moved)]
 
 
@@ -242,8 +242,8 @@ def _move(module: SupervisedModule) -> None:
             parameter.add_(noise.to(parameter.device, parameter.dtype))
 
 
-def _rows(window: StepWindow) -> int:
-    return sum(len(batch.labels) for batch in window.micro_batches)
+def _rows(step_batch: StepBatch) -> int:
+    return sum(len(batch.labels) for batch in step_batch.micro_batches)
 
 
 def _relative(one: float, other: float) -> float:

@@ -1,1 +1,1 @@
-"""From many runs to one table."""
+"""Studies: from many runs to one table."""

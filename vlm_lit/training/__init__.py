@@ -1,1 +1,1 @@
-"""LightningModules and callbacks: hooks only."""
+"""Training: LightningModules, their callbacks, and what else a run consists of."""

@@ -1,4 +1,4 @@
-"""What does a model answer to a batch of prompts? What it says by itself, or the likeliest of a list."""
+"""Answers to a batch of prompts: generated, or the likeliest of a list."""
 
 from __future__ import annotations
 

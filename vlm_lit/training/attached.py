@@ -1,4 +1,4 @@
-"""How is a run that is only looked at put together? As `Trainer.fit` does it before it loads a model."""
+"""Module, data and trainer of a run that is only looked at, joined as `Trainer.fit` joins them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What does every way to train a vision-language model share? Loading, adapting, optimizers, checkpoints, answering."""
+"""Base class of every way to train a model: loading, adapting, optimizers, checkpoints, answering."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from vlm_lit.data.run_length import length_of
 from vlm_lit.errors import ConfigError
 from vlm_lit.metrics.catalogue import MetricSettings
 from vlm_lit.models.adapter_state import load_adapter, load_trainable_state, trainable_state
-from vlm_lit.models.adapters import LoraSettings, adapt, recompute_activations
+from vlm_lit.models.adapters import LoraSettings, attach_adapters, recompute_activations
 from vlm_lit.models.attention import packed_inputs, unpackable
 from vlm_lit.models.families import LAYERED, Family, LayeredPart, owner_of
 from vlm_lit.models.head import head_logits
@@ -32,7 +32,7 @@ from vlm_lit.models.loading import load_base, needs_autocast
 from vlm_lit.models.parts import PartRow, PartsSettings, parts_table
 from vlm_lit.models.quantization import QuantizationSettings
 from vlm_lit.models.vision_features import with_features
-from vlm_lit.schema import Batch, Prediction, PromptBatch, PromptWindow
+from vlm_lit.schema import EvaluationBatch, Prediction, PromptBatch, TokenBatch
 from vlm_lit.settings import as_settings
 from vlm_lit.training import feature_cache
 from vlm_lit.training.answering import Answering, ClosedSet, Reply, Score
@@ -148,7 +148,7 @@ class VisionLanguageModule(LightningModule):
 
     def adopt(self, base: PreTrainedModel, family: Family) -> PeftModel:
         """Put on a base what this run trains, and make it recompute activations if asked to."""
-        self.family, self.model = family, adapt(base, family, self.parts, self.lora, seed=self.seed)
+        self.family, self.model = family, attach_adapters(base, family, self.parts, self.lora, seed=self.seed)
         if self.activation_checkpointing:
             recompute_activations(base, family, self.recomputed)
         self.train(self.training)
@@ -224,7 +224,7 @@ class VisionLanguageModule(LightningModule):
         """The parameters that the optimizer changes."""
         return [p for p in self.parameters() if p.requires_grad]
 
-    def hidden_states(self, batch: Batch) -> Tensor:
+    def hidden_states(self, batch: TokenBatch) -> Tensor:
         """The last hidden states [B, L, D] of a training batch; the head is not run."""
         assert self.family is not None
         backbone, inputs = self.base.get_submodule("model"), batch.inputs
@@ -269,7 +269,7 @@ class VisionLanguageModule(LightningModule):
         if length_of(self.trainer) is None:
             _ = self.data  # where the trainer was given loaders, that is what is wrong
             raise ConfigError(
-                f"{type(self).__name__}.configure_callbacks leaves out what counts the passes over the data. Let it "
+                f"{type(self).__name__}.configure_callbacks leaves out what counts the epochs. Let it "
                 "return [*super().configure_callbacks(), ...]."
             )
         groups: Any = parameter_groups(self.base, self.family, self.parts, self.learning_rate)
@@ -287,10 +287,10 @@ class VisionLanguageModule(LightningModule):
             self._answering = Answering(self.model, self.family, self.data.encoder, self.answer_from)
         return self._answering.replies(batch, self.max_new_tokens)
 
-    def predictions(self, window: PromptWindow) -> list[Prediction]:
-        """Answers to a window of prompts with what they answer, not yet judged, in the order they were asked for."""
-        found = {p.id: p for batch in window.batches for p in self._batch_predictions(batch)}
-        return [found[name] for name in window.ids]
+    def predictions(self, prompts: EvaluationBatch) -> list[Prediction]:
+        """Answers to a batch of prompts with what they answer, not yet judged, in the order they were asked for."""
+        found = {p.id: p for batch in prompts.batches for p in self._batch_predictions(batch)}
+        return [found[name] for name in prompts.ids]
 
     def _batch_predictions(self, batch: PromptBatch) -> list[Prediction]:
         return [

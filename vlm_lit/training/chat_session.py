@@ -1,4 +1,4 @@
-"""How does a model talk about a picture over several turns, and its base beside it?
+"""Chat about pictures over several turns, with a run's model and, on request, its base.
 
 A question goes the way that a record of a data set goes: the same encoder, the same template, the same greedy answer.
 """

@@ -1,4 +1,4 @@
-"""How is a checkpoint file written so that a death at any moment leaves a whole one?
+"""Durable checkpoint files: a kill at any moment of the writing leaves a whole file.
 
 Lightning stages in $TMPDIR and moves: across file systems a kill or a full disk destroys the previous good file, and
 a refused permission passes silently. Here the bytes are written beside the target, flushed to the disk, and renamed.

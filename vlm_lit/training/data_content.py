@@ -1,4 +1,4 @@
-"""Which data did a run see? The files it reads its records from, by what is in them and not by where they lie."""
+"""Identity of the data that a run saw: its record files by their contents, not by where they lie."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How do a rank's answers become one judged list on every rank?"""
+"""Evaluation: the answers of all ranks collected and judged as one list."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How do the vision features of a run's images get onto disk before it begins?"""
+"""Filling of the feature store with the vision features of a run's images, before the run begins."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""With which arguments was a module made, in plain values that a checkpoint may hold?"""
+"""Constructor arguments of a module, as plain values that a checkpoint may hold."""
 
 from __future__ import annotations
 

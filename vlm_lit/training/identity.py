@@ -1,4 +1,4 @@
-"""What must be the same for a checkpoint to fit a run, and for the run to go on as if it had never stopped?"""
+"""Identity and course of a run: what a checkpoint has to share with the run that it is loaded into."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How can a run's answers be looked at beside pictures that no file holds? Small copies in the run's directory."""
+"""Small copies, in the run's directory, of images that lie in no file of their own."""
 
 from __future__ import annotations
 

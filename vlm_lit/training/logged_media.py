@@ -1,4 +1,4 @@
-"""How do a picture and a table reach whatever logger a run has? As the kind of thing that the logger shows best."""
+"""Pictures and tables for every logger, each as the kind of thing that the logger shows best."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which figures will a run log, and is more of each better? Known from settings and data, before a model is loaded."""
+"""Names that a run will log, and whether more of each is better, known before a model is loaded."""
 
 from __future__ import annotations
 

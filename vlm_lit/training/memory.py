@@ -1,4 +1,4 @@
-"""How many rows fit into memory at once, and was an error the want of it?"""
+"""Out-of-memory errors, and the search for the most rows that fit into memory."""
 
 from __future__ import annotations
 

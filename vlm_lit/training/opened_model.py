@@ -1,4 +1,4 @@
-"""How does a finished run, a merged model or a checkpoint become something that answers, as `test` makes it answer?"""
+"""A finished run, a merged model or a checkpoint, opened so that it answers as `test` makes it answer."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from vlm_lit.data.rows.over_length import OverLength
 from vlm_lit.errors import ConfigError
 from vlm_lit.files.strict_yaml import read_strict
 from vlm_lit.models.adapter_state import WEIGHTS, load_adapter
-from vlm_lit.models.adapters import LoraSettings, adapt
+from vlm_lit.models.adapters import LoraSettings, attach_adapters
 from vlm_lit.models.attention import unpackable
 from vlm_lit.models.families import Family, family_of
 from vlm_lit.models.loading import load_base, load_config, needs_autocast
@@ -164,7 +164,7 @@ def _run(run: Path, base: str | None) -> OpenedModel:
         attention=settings.attention,
         device=_device(),
     )
-    model = adapt(loaded, family, parts, LoraSettings(**fingerprint["lora"]), seed=int(fingerprint["seed"]))
+    model = attach_adapters(loaded, family, parts, LoraSettings(**fingerprint["lora"]), seed=int(fingerprint["seed"]))
     load_adapter(model, adapter)
     if not source.verified:
         notes.append(f"nothing shows whether {source.folder} is the base that the adapter was trained on.")

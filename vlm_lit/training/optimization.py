@@ -1,4 +1,4 @@
-"""What happens between the gradients and the new weights? Parameter groups, sums over ranks, clipping, schedule."""
+"""The step from gradients to new weights: parameter groups, sums over ranks, clipping, schedule."""
 
 from __future__ import annotations
 

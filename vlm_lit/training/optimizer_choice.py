@@ -1,4 +1,4 @@
-"""Which optimizer is meant by a class, a path to one, or a partial, and does its own learning rate have an effect?"""
+"""Optimizer from a class, a path to one or a partial, and the check of a learning rate of its own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a resumed run begins, written into a checkpoint in the words of Lightning's loops.
+"""Position of a resumed run, written into a checkpoint as the counters of Lightning's loops.
 
 Lightning's own counters depend on the moment of the save: before a batch, in it, in a validation, after the last one.
 Here they are put as if the save had come right after a step, with the validation that follows it done or still to do.

@@ -1,4 +1,4 @@
-"""Does a run prepare images and words as the weights that it takes over were trained on?"""
+"""Check that a run prepares images and words as the weights that it takes over were trained on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which files does a run write into its directory? By name, so that nothing else there is ever touched."""
+"""Names of the files that a run writes into its directory, so that nothing else there is touched."""
 
 from __future__ import annotations
 

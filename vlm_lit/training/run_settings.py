@@ -1,4 +1,4 @@
-"""Which settings of a config change a run's numbers? All but those named here, each with the reason why it cannot."""
+"""Settings that change a run's numbers: all of a config but those named here, each with the reason."""
 
 from __future__ import annotations
 

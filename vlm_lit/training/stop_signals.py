@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM, noted when they come and obeyed when a run's state is whole; SLURM's requeueing as well."""
+"""Ctrl-C and SIGTERM, noted when they come and obeyed when a run's state is whole; SLURM requeueing too."""
 
 from __future__ import annotations
 

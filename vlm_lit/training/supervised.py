@@ -1,4 +1,4 @@
-"""How is a model trained to say what the assistant says, and judged by what it then answers?"""
+"""Supervised fine-tuning: cross-entropy on the assistant's words, evaluation by the answers given."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from vlm_lit.data.sampler import derive_seed
 from vlm_lit.errors import VlmLitError
 from vlm_lit.objectives.cross_entropy import supervised_cross_entropy
-from vlm_lit.schema import Batch, Prediction, PromptWindow, StepWindow
+from vlm_lit.schema import EvaluationBatch, Prediction, StepBatch, TokenBatch
 from vlm_lit.training.base import VisionLanguageModule
 from vlm_lit.training.evaluation import Evaluation, gathered
 from vlm_lit.training.memory import is_out_of_memory, most_rows
@@ -31,23 +31,23 @@ class SupervisedModule(VisionLanguageModule):
 
     # Training: one batch is one optimizer step --------------------------------------------------------------------
 
-    def training_step(self, window: StepWindow, batch_idx: int) -> Tensor:
+    def training_step(self, step_batch: StepBatch, batch_idx: int) -> Tensor:
         """Forward and backward for each micro-batch, then clip, step and schedule, once; the step's loss (a scalar)."""
-        tokens = int(sum_over_ranks(window.supervised_tokens, self.device))
+        tokens = int(sum_over_ranks(step_batch.supervised_tokens, self.device))
         if tokens == 0:
             raise VlmLitError(
                 f"Step {self.global_step} has no supervised token, so it has no loss. Its conversations: "
-                f"{_listed(window.ids + window.dropped)}. Check their answers, max_length and over_length."
+                f"{_listed(step_batch.ids + step_batch.dropped)}. Check their answers, max_length and over_length."
             )
         optimizer = self.optimizers()
         assert not isinstance(optimizer, list)
         optimizer.zero_grad()
-        window, losses = self._accumulate(window, tokens)
+        step_batch, losses = self._accumulate(step_batch, tokens)
         parameters = self.trainable_parameters()
         sum_gradients_over_ranks(parameters)
         loss = sum_over_ranks(math.fsum(losses), self.device)
         norm = float(clip(parameters, self.gradient_clip))
-        self._refuse_non_finite(window, losses, loss, norm)
+        self._refuse_non_finite(step_batch, losses, loss, norm)
         self.log("train/micro_batch", float(self.data.micro_batch.rows), batch_size=1)
         self._log_step(loss, norm, optimizer.param_groups)
         optimizer.step()
@@ -56,20 +56,22 @@ class SupervisedModule(VisionLanguageModule):
         scheduler.step()
         return torch.tensor(loss, dtype=torch.float64)
 
-    def _accumulate(self, window: StepWindow, tokens: int) -> tuple[StepWindow, list[float]]:
+    def _accumulate(self, step_batch: StepBatch, tokens: int) -> tuple[StepBatch, list[float]]:
         """Each micro-batch's share of the loss, its gradients added up; in smaller micro-batches if memory runs out."""
         while True:
             try:
-                return window, [self._backward(b, micro, tokens) for micro, b in enumerate(window.micro_batches)]
+                return step_batch, [
+                    self._backward(b, micro, tokens) for micro, b in enumerate(step_batch.micro_batches)
+                ]
             except Exception as error:
                 if not is_out_of_memory(error):
                     raise
                 reason = " ".join(str(error).split())[:200]
             self._forget_gradients()
-            # A window that a worker had made before another step's halving is only made anew.
-            if window.rows <= self.data.micro_batch.rows:
+            # A step batch that a worker had made before another step's halving is only made anew.
+            if step_batch.rows <= self.data.micro_batch.rows:
                 self._halve(reason)
-            window = self._made_anew()
+            step_batch = self._made_anew()
 
     def _halve(self, reason: str) -> None:
         """Let micro-batches have half as many rows from now on.
@@ -86,12 +88,12 @@ class SupervisedModule(VisionLanguageModule):
         self.data.micro_batch.rows = rows // 2
         rank_zero_warn(f"Out of memory with {rows} rows at step {self.global_step}; micro_batch is now {rows // 2}.")
 
-    def _made_anew(self) -> StepWindow:
+    def _made_anew(self) -> StepBatch:
         """This step's conversations in micro-batches as large as they may be now."""
-        window = self.data.window(self.global_step)
-        if window is None:
+        step_batch = self.data.step_batch(self.global_step)
+        if step_batch is None:
             raise VlmLitError(f"Out of memory at step {self.global_step} of a stream. Set micro_batch lower.")
-        moved: StepWindow = self.data.transfer_batch_to_device(window, self.device, 0)  # type: ignore[assignment]
+        moved: StepBatch = self.data.transfer_batch_to_device(step_batch, self.device, 0)  # type: ignore[assignment]
         return moved
 
     def _forget_gradients(self) -> None:
@@ -111,19 +113,19 @@ class SupervisedModule(VisionLanguageModule):
 
     def _try_rows(self, rows: int) -> None:
         self.data.micro_batch.rows = rows
-        window = self.data.longest_window(rows)
-        if window is None:
+        step_batch = self.data.longest_step(rows)
+        if step_batch is None:
             raise VlmLitError("micro_batch: auto cannot look at the longest rows of a stream. Set a number.")
-        self.data.transfer_batch_to_device(window, self.device, 0)
+        self.data.transfer_batch_to_device(step_batch, self.device, 0)
         try:
             # Lightning puts autocast around training steps alone, and this is none.
             with self.trainer.precision_plugin.train_step_context():
-                for batch in window.micro_batches:
-                    self._backward(batch, 0, max(1, window.supervised_tokens))
+                for batch in step_batch.micro_batches:
+                    self._backward(batch, 0, max(1, step_batch.supervised_tokens))
         finally:
             self._forget_gradients()
 
-    def _backward(self, batch: Batch, micro: int, tokens: int) -> float:
+    def _backward(self, batch: TokenBatch, micro: int, tokens: int) -> float:
         # Dropout follows from where the micro-batch stands, not from what ran before, so a resumed run repeats it.
         torch.manual_seed(derive_seed("dropout", self.seed, self.global_step, micro, self.global_rank))
         loss = self.loss(batch) / tokens
@@ -131,15 +133,15 @@ class SupervisedModule(VisionLanguageModule):
             loss.backward()  # type: ignore[no-untyped-call]
         return float(loss.detach())
 
-    def loss(self, batch: Batch) -> Tensor:
+    def loss(self, batch: TokenBatch) -> Tensor:
         """Summed cross-entropy of a micro-batch's supervised tokens (a scalar, in nats)."""
         return supervised_cross_entropy(self.hidden_states(batch), batch.labels, self.logits)
 
-    def _refuse_non_finite(self, window: StepWindow, losses: list[float], loss: float, norm: float) -> None:
+    def _refuse_non_finite(self, step_batch: StepBatch, losses: list[float], loss: float, norm: float) -> None:
         if math.isfinite(loss) and math.isfinite(norm):
             return
-        bad = [b.ids for b, value in zip(window.micro_batches, losses, strict=True) if not math.isfinite(value)]
-        names = [name for ids in bad for name in ids] or window.ids
+        bad = [b.ids for b, value in zip(step_batch.micro_batches, losses, strict=True) if not math.isfinite(value)]
+        names = [name for ids in bad for name in ids] or step_batch.ids
         raise VlmLitError(
             f"Step {self.global_step} has loss {loss} and gradient norm {norm}; nothing was stepped. Conversations: "
             f"{_listed(names)}. Lower the learning rate, use bf16 rather than fp16, or look at these records."
@@ -158,7 +160,7 @@ class SupervisedModule(VisionLanguageModule):
         self.evaluation = Evaluation(self.metrics, self.answer_from)
         self.validation_loss = ValidationLoss(self.loss)
 
-    def validation_step(self, batch: PromptWindow, batch_idx: int) -> None:
+    def validation_step(self, batch: EvaluationBatch, batch_idx: int) -> None:
         """Answer a batch of prompts and judge the answers; add up the loss of the true ones."""
         self.evaluation.add(self.predictions(batch))
         self.validation_loss.add(batch)
@@ -171,7 +173,7 @@ class SupervisedModule(VisionLanguageModule):
         """Begin with no answers."""
         self.evaluation = Evaluation(self.metrics, self.answer_from)
 
-    def test_step(self, batch: PromptWindow, batch_idx: int) -> None:
+    def test_step(self, batch: EvaluationBatch, batch_idx: int) -> None:
         """Answer a batch of prompts and judge the answers."""
         self.evaluation.add(self.predictions(batch))
 
@@ -183,7 +185,7 @@ class SupervisedModule(VisionLanguageModule):
         """Begin with no answers."""
         self.last_predictions = []
 
-    def predict_step(self, batch: PromptWindow, batch_idx: int) -> list[str]:
+    def predict_step(self, batch: EvaluationBatch, batch_idx: int) -> list[str]:
         """Answer a batch of prompts; whose they are is returned: Lightning takes that apart, and answers are frozen."""
         self.last_predictions += self.predictions(batch)
         return batch.ids

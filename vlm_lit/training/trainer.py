@@ -1,9 +1,9 @@
-"""How long is a run, and which Trainer options mean something else here?
+"""Lightning's Trainer over optimizer steps: the length of a run, and options that mean something else here.
 
 One Lightning batch is one optimizer step and the whole run is one Lightning epoch, so that no partly accumulated
 gradient and no epoch border exists for a resumption to fall into. Users keep their habits: `max_epochs: 3` means
-three passes over the data, `val_check_interval` counts in passes (a fraction) or in optimizer steps (an integer).
-The same holds for Lightning's own Trainer, whose options `callbacks/pass_schedule.py` turns into steps in `setup`.
+three epochs, `val_check_interval` counts in epochs (a fraction) or in optimizer steps (an integer).
+The same holds for Lightning's own Trainer, whose options `callbacks/epoch_schedule.py` turns into steps in `setup`.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ class Trainer(lightning.Trainer):
     """Lightning's Trainer over optimizer steps.
 
     Args:
-        max_epochs: passes over the training data.
+        max_epochs: how often the training data is seen.
         max_steps: optimizer steps after which the run ends, if that is sooner; -1 for no such limit.
-        limit_train_batches: optimizer steps of a pass (an integer) or a share of it (a fraction); null for all.
-        val_check_interval: validate every so many passes (a fraction) or optimizer steps (an integer).
-        check_val_every_n_epoch: validate only after every n-th pass.
+        limit_train_batches: optimizer steps of an epoch (an integer) or a share of it (a fraction); null for all.
+        val_check_interval: validate every so many epochs (a fraction) or optimizer steps (an integer).
+        check_val_every_n_epoch: validate only after every n-th epoch.
         accumulate_grad_batches: not used; say data.effective_batch and data.micro_batch.
         gradient_clip_val: not used; say model.gradient_clip.
         kwargs: everything else Lightning's Trainer takes.
@@ -64,7 +64,7 @@ class Trainer(lightning.Trainer):
                 "trainer.barebones leaves out logging, checkpoints and callbacks, by which a run here writes its "
                 "results. Leave it out; how fast a run is stands in train/samples_per_second."
             )
-        # Lightning reads 2.0 as two batches; here a fraction counts passes, whatever its size.
+        # Lightning reads 2.0 as two batches; here a fraction counts epochs, whatever its size.
         several = isinstance(val_check_interval, float) and val_check_interval > 1
         super().__init__(
             max_epochs=1 if max_epochs is None and max_steps < 0 else max_epochs,

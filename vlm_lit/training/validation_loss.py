@@ -1,4 +1,4 @@
-"""How likely does the model find the true answers of a validation? The mean loss of their tokens, over all ranks."""
+"""Validation loss: the mean loss of the true answers' tokens, over all ranks."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
-from vlm_lit.schema import Batch, PromptWindow
+from vlm_lit.schema import EvaluationBatch, TokenBatch
 from vlm_lit.training.optimization import sum_over_ranks
 
 
@@ -22,21 +22,21 @@ class ValidationLoss:
         loss: the summed loss of a micro-batch's supervised tokens, as training has it.
     """
 
-    def __init__(self, loss: Callable[[Batch], Tensor]) -> None:
+    def __init__(self, loss: Callable[[TokenBatch], Tensor]) -> None:
         self.loss = loss
         self.sums: list[float] = []
         self.tokens = self.records = self.unanswered = self.dropped = 0
 
-    def add(self, window: PromptWindow) -> None:
-        """Add the conversations of a window that can be learned; the others are counted."""
-        if window.supervised is None:
+    def add(self, step_batch: EvaluationBatch) -> None:
+        """Add the conversations of a step batch that can be learned; the others are counted."""
+        if step_batch.supervised is None:
             return
         with torch.no_grad():
-            self.sums += [float(self.loss(batch)) for batch in window.supervised.micro_batches]
-        self.tokens += window.supervised.supervised_tokens
-        self.records += len(window.supervised.ids)
-        self.unanswered += len(window.unanswered)
-        self.dropped += len(window.supervised.dropped)
+            self.sums += [float(self.loss(batch)) for batch in step_batch.supervised.micro_batches]
+        self.tokens += step_batch.supervised.supervised_tokens
+        self.records += len(step_batch.supervised.ids)
+        self.unanswered += len(step_batch.unanswered)
+        self.dropped += len(step_batch.supervised.dropped)
 
     def finish(self, device: torch.device) -> dict[str, float]:
         """The loss as `loss`, with `loss/left_out` where records are; nothing where no record has an answer.

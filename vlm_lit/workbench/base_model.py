@@ -1,4 +1,4 @@
-"""What is the workbench's base model? A LLaVA of under four million parameters, shipped inside the package.
+"""The workbench's base model: a LLaVA of under four million parameters, shipped inside the package.
 
 Its parts are the field's: a CLIP vision tower, a two-layer projector, a Llama language model, with a real
 LlavaProcessor. `scripts/workbench/make_workbench_base.py` trains it; nothing here does. Sizes respect what 4-bit

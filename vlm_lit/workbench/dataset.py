@@ -1,4 +1,4 @@
-"""Which files would a user of the workbench have? Images with LLaVA-style JSON, as a user's own data would be."""
+"""Data set files of the workbench: images with LLaVA-style JSON, as a user's own data would be."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How does the team say it? Its own codes and answer formats, which the base model has never been trained on.
+"""The team's dialect: codes and answer formats that the base model has never been trained on.
 
 The scenes and the facts are those of the plain language; only the words differ. No question explains a code, so
 that the vocabulary has to be learned from examples: that is what the quickstart's fine-tuning is for.
@@ -11,7 +11,7 @@ from random import Random
 from typing import Final
 
 from vlm_lit.workbench.questions import QA, Language, distance, one_unique, presence, two_unique
-from vlm_lit.workbench.world import KINDS, SHAPES, TOOLS, Item, Scene, pick
+from vlm_lit.workbench.world import KINDS, SHAPES, TOOLS, Scene, SceneItem, pick
 
 PART_CODES: Final = {
     "hammer": "HMR-1",
@@ -41,7 +41,7 @@ COLOR_CODES: Final = {
 """The team's code of each colour."""
 
 
-def bay(item: Item) -> str:
+def bay(item: SceneItem) -> str:
     """A place as the team writes it: the row as a letter, then the column, such as "B3"."""
     return f"{'ABCD'[item.row - 1]}{item.column}"
 
@@ -122,7 +122,7 @@ def _check_out(scene: Scene, rng: Random) -> QA | None:
     return QA(question, json.dumps(line), "json", "as_json")
 
 
-def _tag_of(item: Item) -> str:
+def _tag_of(item: SceneItem) -> str:
     return COLOR_CODES[item.color or ""]
 
 

@@ -1,4 +1,4 @@
-"""What does a scene look like? Scene -> RGB picture, drawn with PIL polygons only.
+"""Drawing of a scene as an RGB picture, with PIL polygons only.
 
 A silhouette is a list of (paint, points) in reading order of the brush, with points in [-1, 1] around the item's
 centre; `_PAINTS` says what the paint names mean.
@@ -11,7 +11,7 @@ from typing import Final
 
 from PIL import Image, ImageDraw
 
-from vlm_lit.workbench.world import GRID, MAX_READING, Color, Item, Scene
+from vlm_lit.workbench.world import GRID, MAX_READING, Color, Scene, SceneItem
 
 SIDE: Final = 224
 """Width and height of a picture, in pixels."""
@@ -46,7 +46,7 @@ def draw(scene: Scene) -> Image.Image:
     return picture.reduce(_OVERSAMPLE)
 
 
-def silhouette(item: Item) -> Silhouette:
+def silhouette(item: SceneItem) -> Silhouette:
     """The painted outlines of an item, in its own coordinates."""
     if item.kind == "lamp":
         return _lamp(lit=bool(item.lit))
@@ -55,7 +55,7 @@ def silhouette(item: Item) -> Silhouette:
     return _OUTLINES[item.kind]
 
 
-def _placed(points: Points, item: Item) -> Points:
+def _placed(points: Points, item: SceneItem) -> Points:
     """Turned by the item's angle, scaled to its size and moved to its place, as fractions of the side."""
     c, s = cos(radians(item.angle)), sin(radians(item.angle))
     return [
@@ -63,7 +63,7 @@ def _placed(points: Points, item: Item) -> Points:
     ]
 
 
-def _fill(paint: str, item: Item, background: Color) -> Color:
+def _fill(paint: str, item: SceneItem, background: Color) -> Color:
     if paint == "color":
         return item.rgb
     return background if paint == "bench" else _PAINTS[paint]

@@ -1,4 +1,4 @@
-"""How else may the same scene look? A shift of the pictures' domain: what is shown and asked stays as it is.
+"""Another look of the same scenes: the pictures' domain shifts, what is shown and asked stays as it is.
 
 *Shifted* is the workbench through another camera: warm dim light, a stained bench, soft focus and grain. The shipped
 base, made on plain pictures, answered 94 % of plain questions on those and 69 % on shifted ones (40 scenes of a world

@@ -1,4 +1,4 @@
-"""What can be asked about a scene, and what is the true answer? The plain language, which the base was trained on.
+"""Questions about a scene with their true answers, in the plain language that the base was trained on.
 
 An asker is a function (scene, rng) -> QA, or None where the scene does not allow its question. A yes/no asker first
 draws the answer it wants and then looks for a question with that answer, so that both are equally common.
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Final
 
-from vlm_lit.workbench.world import COLORS, GRID, KINDS, SHAPES, TOOLS, Item, Scene, pick
+from vlm_lit.workbench.world import COLORS, GRID, KINDS, SHAPES, TOOLS, Scene, SceneItem, pick
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def plural(kind: str) -> str:
     return {"pliers": "pliers", "brush": "brushes", "wrench": "wrenches"}.get(kind, f"{kind}s")
 
 
-def phrase(item: Item) -> str:
+def phrase(item: SceneItem) -> str:
     """An item in words, with its article and its state: "a red hammer", "a lamp that is on", "a gauge reading 5"."""
     if item.kind == "lamp":
         return f"a lamp that is {_power(item)}"
@@ -58,12 +58,12 @@ def phrase(item: Item) -> str:
     return f"a {item.color} {item.kind}"
 
 
-def distance(a: Item, b: Item) -> int:
+def distance(a: SceneItem, b: SceneItem) -> int:
     """How many squares apart two items of a bench are, counted along rows and columns."""
     return abs(a.row - b.row) + abs(a.column - b.column)
 
 
-def two_unique(scene: Scene, rng: Random) -> tuple[Item, Item] | None:
+def two_unique(scene: Scene, rng: Random) -> tuple[SceneItem, SceneItem] | None:
     """Two items of a bench that their kinds identify, in random order."""
     items = scene.unique()
     if scene.layout == "card" or len(items) < 2:
@@ -72,7 +72,7 @@ def two_unique(scene: Scene, rng: Random) -> tuple[Item, Item] | None:
     return items[first], items[second]
 
 
-def one_unique(scene: Scene, rng: Random, *kinds: str) -> Item | None:
+def one_unique(scene: Scene, rng: Random, *kinds: str) -> SceneItem | None:
     """An item that its kind identifies; of `kinds` where given."""
     items = [item for item in scene.unique() if not kinds or item.kind in kinds]
     return pick(rng, items) if items else None
@@ -257,7 +257,7 @@ def _yes_no(truth: bool) -> str:
     return "yes" if truth else "no"
 
 
-def _power(lamp: Item) -> str:
+def _power(lamp: SceneItem) -> str:
     return "on" if lamp.lit else "off"
 
 

@@ -1,4 +1,4 @@
-"""What lies on the bench? A scene is a pure function of (seed, index).
+"""Scenes of the workbench, each a pure function of (seed, index).
 
 Two layouts. A *bench* is seen from above and has a 4 x 4 grid of places, some of which hold a tool, a lamp, a gauge
 or a coloured shape. A *card* is a pale card with one or two coloured shapes of free size and place. Lengths are
@@ -39,7 +39,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Item:
+class SceneItem:
     """One thing in a scene.
 
     `color` names the handle or the shape, None for lamps and gauges; `rgb` is the shade it has here. `x, y` are its
@@ -68,13 +68,13 @@ class Scene:
     name: str
     layout: Layout
     background: Color
-    items: tuple[Item, ...]
+    items: tuple[SceneItem, ...]
 
-    def of_kind(self, *kinds: str) -> list[Item]:
+    def of_kind(self, *kinds: str) -> list[SceneItem]:
         """The items of any of `kinds`."""
         return [item for item in self.items if item.kind in kinds]
 
-    def unique(self) -> list[Item]:
+    def unique(self) -> list[SceneItem]:
         """The items whose kind occurs once, so that a question can mean them by it."""
         return [item for item in self.items if len(self.of_kind(item.kind)) == 1]
 
@@ -104,11 +104,11 @@ def _bench(rng: Random, name: str) -> Scene:
     return Scene(name=name, layout="bench", background=background, items=items)
 
 
-def _bench_item(rng: Random, kind: str, row: int, column: int) -> Item:
+def _bench_item(rng: Random, kind: str, row: int, column: int) -> SceneItem:
     x, y = ((at + 0.5) * _PLACE + rng.uniform(-0.018, 0.018) for at in (column, row))
     half = _PLACE / 2 * (rng.uniform(0.5, 0.8) if kind in SHAPES else rng.uniform(0.8, 0.88))
     color = None if kind in ("lamp", "gauge") else pick(rng, tuple(COLORS))
-    return Item(
+    return SceneItem(
         kind=kind,
         x=x,
         y=y,
@@ -134,15 +134,15 @@ def _card(rng: Random, name: str) -> Scene:
     return Scene(name=name, layout="card", background=background, items=tuple(sorted(items, key=lambda it: it.x)))
 
 
-def _card_item(rng: Random) -> Item:
+def _card_item(rng: Random) -> SceneItem:
     kind, color = pick(rng, SHAPES), pick(rng, tuple(COLORS))
     width = rng.uniform(0.075, 0.28)
     height = rng.uniform(0.075, 0.28) if kind == "rectangle" else width
     x, y = rng.uniform(width, 1 - width), rng.uniform(height, 1 - height)
-    return Item(kind=kind, x=x, y=y, half_width=width, half_height=height, color=color, rgb=_shade(rng, color))
+    return SceneItem(kind=kind, x=x, y=y, half_width=width, half_height=height, color=color, rgb=_shade(rng, color))
 
 
-def _apart(a: Item, b: Item) -> bool:
+def _apart(a: SceneItem, b: SceneItem) -> bool:
     """Whether two items differ in kind and colour, and neither covers nor touches the other."""
     gap_x = abs(a.x - b.x) - a.half_width - b.half_width
     gap_y = abs(a.y - b.y) - a.half_height - b.half_height

@@ -1,4 +1,4 @@
-"""Which training answers are wrong on purpose, and what do they say instead?
+"""Training answers that are wrong on purpose, and what they say instead.
 
 Symmetric label noise: a wrong answer is drawn evenly from the other answers that the same kind of question has in the
 data, so it is one that could have been right of another picture.

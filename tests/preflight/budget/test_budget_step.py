@@ -1,4 +1,4 @@
-"""Does a step on shapes alone need what a real step was seen to need?"""
+"""Tests of a step on shapes alone: it needs what a real step was seen to need."""
 
 from __future__ import annotations
 

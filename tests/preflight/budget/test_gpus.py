@@ -1,4 +1,4 @@
-"""Is the largest micro-batch the largest, and does a head's memory stop growing with its chunks?"""
+"""Tests of the largest micro-batch: one row more would not fit, and the recipes stand side by side."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Is what is alive counted as long as it is, and told apart by whether it grows with the rows?"""
+"""Tests of the ledger: bytes count while they are alive, told apart by whether they grow with the rows."""
 
 from __future__ import annotations
 

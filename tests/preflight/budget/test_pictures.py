@@ -1,4 +1,4 @@
-"""Is a picture counted where all pictures take the same, and said to be uncounted where they do not?"""
+"""Tests of a picture's tokens: counted where all pictures take the same, else said to be uncounted."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from tests.support.budget_cases import module, parts, trainer
 from tests.support.tiny_families.catalogue import TINY, save
 from vlm_lit.models.loading import load_config
 from vlm_lit.preflight.budget.estimate import Estimator
-from vlm_lit.schema import IMAGE, Batch, Conversation, ImageRef, Turn
+from vlm_lit.schema import IMAGE, Conversation, ImageRef, TokenBatch, Turn
 
 
-def asked_about(folder: Path, size: tuple[int, int]) -> Batch:
+def asked_about(folder: Path, size: tuple[int, int]) -> TokenBatch:
     """A question about a picture of `size` = (width, height), as the checkpoint's own processor writes it."""
     pixels: Image.Image = tiny_models.picture(0, size)
     turns = (Turn(role="user", content=(IMAGE, "what is it?")), Turn(role="assistant", content=("red",)))
     return cases.encode(cases.encoder(folder), [Conversation(id="one", turns=turns, images=(ImageRef(pixels=pixels),))])
 
 
-def taken(batch: Batch) -> dict[str, object]:
+def taken(batch: TokenBatch) -> dict[str, object]:
     """What the model is shown, but for the pixels' values: shapes, and what is said of the picture."""
     told = [key for key in batch.inputs if "image_" in key or "aspect" in key]
     return {key: value.tolist() if key in told else value.shape for key, value in batch.inputs.items()}

@@ -1,4 +1,4 @@
-"""What is promised of every family: one function a promise. Each returns None, or why the family is refused it.
+"""The checks that every family must pass. Each returns None, or why the family is refused what is checked.
 
 A refusal counts only where the product has been seen to refuse.
 """

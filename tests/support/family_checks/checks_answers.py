@@ -1,4 +1,4 @@
-"""What is answered, together and alone. See `checks.py`."""
+"""Family checks of answers, together and alone. See `checks.py`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from vlm_lit.models.generation import StopTokens, generate
 from vlm_lit.models.packed_rows import read
 from vlm_lit.models.shared_generation import generate_shared
 from vlm_lit.models.vision_features import answers_from_features, with_features
-from vlm_lit.schema import Conversation, PromptWindow
+from vlm_lit.schema import Conversation, EvaluationBatch
 from vlm_lit.training.answering import Answering
 
 
@@ -37,11 +37,11 @@ def generated(tiny: TinyFamily, folder: Path) -> str | None:
     collate = PromptCollator(encoder, OverLengthPolicy(encoder, None, "error"))
 
     def answers(asked: list[Conversation]) -> dict[str, list[int]]:
-        window = collate(asked)
-        assert isinstance(window, PromptWindow)
+        prompts = collate(asked)
+        assert isinstance(prompts, EvaluationBatch)
         return {
             c.id: row
-            for batch in window.batches
+            for batch in prompts.batches
             for c, row in zip(
                 batch.conversations, generate(model, batch.inputs, max_new_tokens=6, stop=stop), strict=True
             )
@@ -118,8 +118,8 @@ def cached_answers(tiny: TinyFamily, folder: Path) -> str | None:
     with TemporaryDirectory() as root, torch.no_grad():
         store = stored.filled(Path(root), module.base, family, encoder, talks)
         for packing in {False, unpackable(module.base, family) is None}:
-            windows = [PromptCollator(encoder, policy, packing=packing, store=s)(talks) for s in (store, None)]
-            found, expected = (w.batches[0] for w in windows if isinstance(w, PromptWindow))
+            prompts = [PromptCollator(encoder, policy, packing=packing, store=s)(talks) for s in (store, None)]
+            found, expected = (w.batches[0] for w in prompts if isinstance(w, EvaluationBatch))
             assert found.features is not None
             assert not any(name.startswith("pixel") for name in found.inputs)
             said, same = (answering.replies(batch, 6) for batch in (found, expected))

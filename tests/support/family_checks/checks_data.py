@@ -1,4 +1,4 @@
-"""What of a conversation reaches the model: paths, masks, rows. See `checks.py`."""
+"""Family checks of what reaches the model of a conversation: masks, system messages, batches. See `checks.py`."""
 
 # ruff: noqa: ARG001 - every check is asked in the same way
 
@@ -11,10 +11,10 @@ import torch
 
 from tests.support import family_cases as cases
 from tests.support.family_cases import TinyFamily
-from vlm_lit.data.rows.collate import WindowCollator
+from vlm_lit.data.rows.collate import StepCollator
 from vlm_lit.data.rows.over_length import OverLengthPolicy
 from vlm_lit.errors import ConfigError, RecordError
-from vlm_lit.schema import Conversation, StepWindow, Turn
+from vlm_lit.schema import Conversation, StepBatch, Turn
 
 
 def masks(tiny: TinyFamily, folder: Path) -> str | None:
@@ -68,15 +68,15 @@ def system(tiny: TinyFamily, folder: Path) -> str | None:
 
 
 def batches(tiny: TinyFamily, folder: Path) -> str | None:
-    """Rows of any lengths and image counts cost in a window what they cost alone."""
+    """Rows of any lengths and image counts cost in a step batch what they cost alone."""
     module, encoder = cases.module(folder), cases.encoder(folder)
     talks = [cases.conversation(i, t, seed) for seed, (i, t) in enumerate(cases.shapes(tiny))]
-    window = WindowCollator(encoder, OverLengthPolicy(encoder, None, "error"), 4)(talks)
-    assert isinstance(window, StepWindow)
-    assert sorted(window.ids) == sorted(c.id for c in talks)
+    step_batch = StepCollator(encoder, OverLengthPolicy(encoder, None, "error"), 4)(talks)
+    assert isinstance(step_batch, StepBatch)
+    assert sorted(step_batch.ids) == sorted(c.id for c in talks)
     module.eval()
     with torch.no_grad():
-        together = sum(float(module.loss(batch)) for batch in window.micro_batches)
+        together = sum(float(module.loss(batch)) for batch in step_batch.micro_batches)
         alone = sum(float(module.loss(cases.encode(encoder, [talk]))) for talk in talks)
     # Summed float32 losses of a few nats each; padding changes the order in which sums are taken.
     assert together == pytest.approx(alone, rel=1e-5)

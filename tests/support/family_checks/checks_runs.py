@@ -1,4 +1,4 @@
-"""What is written, loaded again, and typed at the command line. See `checks.py`."""
+"""Family checks of what is saved, loaded again, and run from the command line. See `checks.py`."""
 
 # ruff: noqa: ARG001 - every check is asked in the same way
 

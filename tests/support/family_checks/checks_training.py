@@ -1,4 +1,4 @@
-"""What is trained, and by which gradients. See `checks.py`."""
+"""Family checks of training: parameter owners, quantization, gradients, packing, cache. See `checks.py`."""
 
 # ruff: noqa: ARG001 - every check is asked in the same way
 
@@ -16,12 +16,12 @@ from transformers import AutoModelForImageTextToText
 from tests.support import family_cases as cases
 from tests.support import stored
 from tests.support.family_cases import TinyFamily
-from vlm_lit.data.rows.collate import WindowCollator
+from vlm_lit.data.rows.collate import StepCollator
 from vlm_lit.data.rows.over_length import OverLengthPolicy
 from vlm_lit.models.attention import unpackable
 from vlm_lit.models.families import FAMILIES, PART_NAMES, names_of, owner_of
 from vlm_lit.models.parts import PartSettings
-from vlm_lit.schema import Conversation, StepWindow
+from vlm_lit.schema import Conversation, StepBatch
 
 
 def paths(tiny: TinyFamily, folder: Path) -> str | None:
@@ -117,9 +117,9 @@ def packed(tiny: TinyFamily, folder: Path) -> str | None:
     policy = OverLengthPolicy(encoder, None, "error")
     for images in (1, 2):
         talks = cases.about_one_picture(images) + cases.about_one_picture(images, seed=3)[:2]
-        shared, plain = (WindowCollator(encoder, policy, 8, packing=packing)(talks) for packing in (True, False))
-        assert isinstance(shared, StepWindow)
-        assert isinstance(plain, StepWindow)
+        shared, plain = (StepCollator(encoder, policy, 8, packing=packing)(talks) for packing in (True, False))
+        assert isinstance(shared, StepBatch)
+        assert isinstance(plain, StepBatch)
         assert len(plain.micro_batches[0].inputs["input_ids"]) == len(talks)
         (batch,) = shared.micro_batches
         assert len(batch.inputs["input_ids"]) == 2, "two pictures, so two rows"
@@ -147,8 +147,10 @@ def cached(tiny: TinyFamily, folder: Path) -> str | None:
         with TemporaryDirectory() as root:
             store = stored.filled(Path(root), module.base, family, encoder, talks)
             for packing in {False, unpackable(module.base, family) is None}:
-                windows = [WindowCollator(encoder, policy, 8, packing=packing, store=s)(talks) for s in (store, None)]
-                found, expected = (w.micro_batches[0] for w in windows if isinstance(w, StepWindow))
+                step_batches = [
+                    StepCollator(encoder, policy, 8, packing=packing, store=s)(talks) for s in (store, None)
+                ]
+                found, expected = (w.micro_batches[0] for w in step_batches if isinstance(w, StepBatch))
                 assert found.features is not None
                 assert not any(name.startswith("pixel") for name in found.inputs)
                 assert torch.equal(found.labels, expected.labels)

@@ -1,4 +1,4 @@
-"""Which tiny families are there, and how is one saved as the hub would hold it?"""
+"""Catalogue of the tiny families, and the saving of one as the hub would hold it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which weights does a tiny family start from? Large enough that every part shows in the logits."""
+"""Initial weights of the tiny families: large enough that every part shows in the logits."""
 
 from __future__ import annotations
 

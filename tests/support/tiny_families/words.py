@@ -1,4 +1,4 @@
-"""What reads and writes words for a tiny family: a byte-level tokenizer with the family's own control tokens."""
+"""Tokenizer of a tiny family: byte-level, with the family's own control tokens."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is a model shown whose answers are to tell how much they need the picture? Grey, another picture, or none."""
+"""Blind controls of an evaluation: each prompt with a grey image, with another item's image, or with none."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from vlm_lit.data.records.sources import ConversationDataset
 from vlm_lit.data.rows.packing import image_key
 from vlm_lit.data.sampler import derive_seed
 from vlm_lit.errors import ConfigError
-from vlm_lit.schema import Conversation, ImageRef, ImageSlot, PromptWindow, Turn
+from vlm_lit.schema import Conversation, EvaluationBatch, ImageRef, ImageSlot, Turn
 
 Blind = Literal["blank", "shuffle", "drop"]
 
@@ -63,13 +63,13 @@ class BlindPrompts(Dataset[Conversation]):
         return BlindConversation(**vars(self._control.shown(index, conversation)), own=own)
 
 
-def name_own_images(window: PromptWindow) -> PromptWindow:
-    """Let a window's conversations name again the images they are about, now that its pixels are made."""
-    for batch in window.batches:
+def name_own_images(prompts: EvaluationBatch) -> EvaluationBatch:
+    """Let a batch of prompts's conversations name again the images they are about, now that its pixels are made."""
+    for batch in prompts.batches:
         batch.conversations = [
             replace(c, images=c.own) if isinstance(c, BlindConversation) else c for c in batch.conversations
         ]
-    return window
+    return prompts
 
 
 def derangement(keys: Sequence[Key], seed: int) -> Mapping[Key, Key]:

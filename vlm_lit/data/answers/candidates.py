@@ -1,4 +1,4 @@
-"""Which tokens must the model say to give one of a list of answers? Those that training would have supervised."""
+"""Token ids of candidate answers for closed-set scoring: the tokens that training would supervise."""
 
 from __future__ import annotations
 

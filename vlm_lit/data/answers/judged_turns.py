@@ -1,4 +1,4 @@
-"""Which answers of a conversation does an evaluation ask for? Those of every assistant turn, or of the last alone."""
+"""The answers of a conversation that an evaluation asks for: every assistant turn, or the last alone."""
 
 from __future__ import annotations
 

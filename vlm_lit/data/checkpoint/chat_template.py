@@ -1,4 +1,4 @@
-"""How does a conversation become text? By the checkpoint's own chat template, its content in the form it takes."""
+"""The checkpoint's chat template: renders a conversation as text, its content in the form the template takes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What do a checkpoint's files say of its processor? They say it in several places, which grew with the library."""
+"""Facts about a processor in a checkpoint's files: its class name and its video settings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which processor turns words and pictures into tensors for a checkpoint?
+"""Loading of a checkpoint's processor, with the image backend that the settings name.
 
 A checkpoint's files name an image processor, not the library that does its work: by itself transformers takes
 torchvision's where torchvision is installed and Pillow's elsewhere, and the two resize to slightly different pixels.

@@ -1,4 +1,4 @@
-"""What of a processor can no public call of transformers make where torchvision is not installed?
+"""Processors that no public call of transformers can make where torchvision is not installed.
 
 Which library resizes the pictures is not decided here: `processors.py` does that by a public call. Two kinds of
 processor cannot be made at all without torchvision, though pictures alone do not need it:

@@ -1,4 +1,4 @@
-"""What do the files of a published checkpoint say that transformers does not read into its processor?"""
+"""Settings in a published checkpoint's files that transformers does not read into its processor."""
 
 from __future__ import annotations
 

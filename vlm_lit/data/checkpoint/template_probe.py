@@ -1,4 +1,4 @@
-"""What does a checkpoint's chat template do with what is said? Found out once, with marks in every role and place.
+"""Probe of a chat template: marks in every role and place show what the template does with words.
 
 A mark is a word between two private characters. Each must come back once, in its turn, unchanged: a template that
 loses, repeats, moves or rewrites one would train a model on other words than the records have.

@@ -1,4 +1,4 @@
-"""How are a question's options shown, and which letter is the right one?
+"""Options of multiple-choice questions: how they are shown, and the letter of the right one.
 
 `choices` are the options' texts in order. Data sets say which of them is right by its position, as a number
 (ScienceQA, A-OKVQA) or as a number in quotes (AI2D); `answer_index` holds it here. What a model answers is the letter.

@@ -1,4 +1,4 @@
-"""What conversation does a record hold, and can a model learn from it?
+"""Conversations made from records, and the check that a model can learn from each.
 
 The one way from a `Record` in any accepted form to a `Conversation`: turns in order, each image slot with its
 image, the answers it is scored against. What cannot be used is refused here, before a model is loaded.

@@ -1,4 +1,4 @@
-"""Where do images go that stand in columns `image_1`, `image_2`, ...? Where the text says `<image 1>`, `<image 2>`, ...
+"""Images in columns `image_1`, `image_2`, ..., placed where the text says `<image 1>`, `<image 2>`, and so on.
 
 MMMU writes its questions and options so. Images that only its explanations name are not to be shown.
 """

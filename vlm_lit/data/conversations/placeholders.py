@@ -1,4 +1,4 @@
-"""Where in a user's words do images go? At `<image>`, or at what other programs write for it.
+"""Image placeholders in a user's words: `<image>`, and what other programs write for it.
 
 Each program has its own placeholder: LLaVA's files and most others write `<image>`, some the control tokens of one
 model (`<|vision_start|><|image_pad|><|vision_end|>`), some numbers (`<|image_1|>`), Qwen-VL the path itself. All

@@ -1,4 +1,4 @@
-"""What does a template make of a record's fields? The words of a question's user turn.
+"""Prompt templates: the words of a question's user turn, made from a record's fields.
 
 Fields are written `{name}`, or `{name|words}` with the words to use where the field is empty. A list is written with
 commas, `{choices}` as lines `A. red`.

@@ -1,4 +1,4 @@
-"""In which of the accepted forms is a record, and what would it be as `messages` or as a question?
+"""Accepted forms of a record, and the rewriting of each into one of three common forms.
 
 A form is told by its keys, and is rewritten into one of three: turns under `conversations`, turns under `messages`, or
 a `question` with its answer.

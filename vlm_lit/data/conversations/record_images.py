@@ -1,4 +1,4 @@
-"""Under which of its keys does a record hold its images?"""
+"""Images of a record: the key that holds them, and the images under it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Is every key of a record used? What is not is known to be harmless, or is named; what holds input is refused."""
+"""Check of a record's keys: each is used, known to be harmless, named in a note, or refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How is a record refused, and when is a value of it text?"""
+"""Errors that refuse a record, and the check that a value of it is text."""
 
 from __future__ import annotations
 

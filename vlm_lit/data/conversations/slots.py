@@ -1,4 +1,4 @@
-"""Which image stands at which place of a record's turns?
+"""Image slots of a record's turns: which image stands at which place.
 
 A turn is first read as it is written: words, image parts, and strings in which placeholders may stand. Whether these
 are places follows from the whole record: `<image>` is one wherever the record has images.

@@ -1,4 +1,4 @@
-"""What does an entry of a record's turns say, and whose turn is it?
+"""Entries of a record's turns: the role of each, and its words.
 
 An entry has a role (`from` or `role`) and words (`value` or `content`), which are a string or a list of parts.
 """

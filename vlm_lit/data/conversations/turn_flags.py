@@ -1,4 +1,4 @@
-"""Which of a record's answers are to be learned from? Flags of a turn, and of the record, may say so.
+"""Flags of turns and of records that say which answers are learned from.
 
 OpenAI writes `weight` (0 or 1), ms-swift `loss`, axolotl `train` or `training`; some files have a list `loss_mask`, an
 entry a turn. An answer that is not learned from stays in the prompt of the next, its end of turn unsupervised as well.

@@ -1,4 +1,4 @@
-"""How does each accepted form of record write down its turns?
+"""Reading of a record's turns, for each accepted form of record.
 
 Every form gives a `Draft`: turns with their image slots, and the images those slots stand for. Whether the turns make
 sense together is judged afterwards, in `conversations.py`.

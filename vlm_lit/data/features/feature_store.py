@@ -1,4 +1,4 @@
-"""Where on disk are the vision features of images kept, and which of them are there?
+"""Feature store: vision features on disk, found by the bytes of their image.
 
 A folder of safetensors files, each with some hundred megabytes of images, written whole and then renamed: whatever is
 killed at whatever moment, a file is there with all that is in it or not at all. Any number of processes may fill one

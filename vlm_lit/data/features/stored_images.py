@@ -1,4 +1,4 @@
-"""What is kept of an image whose vision features are on disk, and how is a row made without its pixels?
+"""Rows made without pixels, for images whose vision features are on disk.
 
 A processor meets its image processor in one method, `_process_images`: it gives the tensors, and what is written in
 place of each image's placeholder. A copy of the processor in which that method answers from the store makes every row

@@ -1,4 +1,4 @@
-"""Which text is a picture in base64? A data URI, or bare base64 whose first bytes are those of an image file."""
+"""Images written as base64 text: data URIs, and bare base64 whose first bytes are those of an image file."""
 
 from __future__ import annotations
 

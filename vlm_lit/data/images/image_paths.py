@@ -1,4 +1,4 @@
-"""Which file does a record's image path mean, and may it be read?
+"""Resolution of a record's image path to a file, and refusal of paths that may not be read.
 
 A data set is somebody else's text: its paths may name any file of this machine, or a server. Only names below one
 folder are read. A link in that folder is its owner's choice, wherever it leads: picture folders lie on several disks.

@@ -1,4 +1,4 @@
-"""Which pixels does a record's image stand for?
+"""Images of records: from what the record holds to RGB pixels.
 
 Three steps, each of which refuses what the next could get silently wrong: a value of the record names an image
 (`to_image_ref`), the file's header is judged (`check_image`, no decoding), the pixels are decoded to RGB as a

@@ -1,4 +1,4 @@
-"""What are the answers to questions that stand in a file of their own? VQA's annotations, joined by `question_id`."""
+"""Annotation files: answers kept apart from their questions, joined by `question_id`, as in VQA."""
 
 from __future__ import annotations
 

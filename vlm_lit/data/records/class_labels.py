@@ -1,4 +1,4 @@
-"""Which words do the integers of a class-label column stand for?
+"""Class-label columns: their integers replaced by the class names that they stand for.
 
 `datasets` stores a `ClassLabel` as an integer and keeps the names in the features of the table (ChartQA's
 `human_or_machine` is 0 or 1). An integer would be a meaningless answer, and a breakdown nobody can read.

@@ -1,4 +1,4 @@
-"""What should the owner of a data set know about how it was read? Unused keys and odd words, each with a count."""
+"""Notes on how a data set was read (unused keys, odd words, repeated ids), each with a count."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is an image's file called, where a record only has its number? `COCO_train2014_{image_id:012d}.jpg`."""
+"""Image file names made from a record's number, by a template such as `COCO_train2014_{image_id:012d}.jpg`."""
 
 from __future__ import annotations
 

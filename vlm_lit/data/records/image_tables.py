@@ -1,4 +1,4 @@
-"""Where does a record's image come from that stands in another table, under a key that the record names?
+"""Images kept in another table, found by a key that the record names.
 
 GQA keeps 398 images in one table and 12,578 questions about them in another. Of the images' table the keys alone are
 held; an image is read, not decoded, when its record is.

@@ -1,4 +1,4 @@
-"""Which objects of a JSON file are its records?
+"""Records of a `.json` file, in each layout that is accepted.
 
 A `.json` file may hold a list of them, one a line, a list under a key, or a mapping by id.
 """

@@ -1,4 +1,4 @@
-"""What lies where a data set's path points: which files, of which kind, or a data set of the hub?"""
+"""Resolution of a data set's path: its files and their kind, or a data set of the hub."""
 
 from __future__ import annotations
 

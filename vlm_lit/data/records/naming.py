@@ -1,4 +1,4 @@
-"""What turns a row of a source into a record: its columns under our names, its class labels as words?"""
+"""Conversion of a source's row to a record: columns under our names, class labels as words."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How are records given by index that stay on disk, or stand in several sources?"""
+"""Sequences of records by index: rows of an Arrow table on disk, and several sources one after the other."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where do the records of a data set come from?
+"""Records of a data set, read by index or as a stream, from files or the hub.
 
 JSON, JSON lines, CSV and TSV files, a folder written by `datasets`, Arrow, Parquet and WebDataset files, or a data set
 of the hub. All of them give `Record`s: by index (`read_records`) or one after the other (`stream_records`). Image

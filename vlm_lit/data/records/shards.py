@@ -1,4 +1,4 @@
-"""What is one sample of a WebDataset shard as a record? Its files by their endings, as `datasets` reads them."""
+"""Samples of WebDataset shards as records: a sample's files by their endings, as `datasets` reads them."""
 
 from __future__ import annotations
 

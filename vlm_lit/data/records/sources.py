@@ -1,4 +1,4 @@
-"""What does a run read: which source, how is it checked, and how is it walked through?"""
+"""Data sources of a run: their settings, the checks of their records, and access by index or as a stream."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class SourceSettings:
         columns: our field names to the source's, for example {question: query, answers: label}; a field within a column
             is written with a dot, for example {structural: types.structural}.
         lists: fields whose text is read as a list of texts where it begins as one, for example "['red', 'blue']".
-        weights: for each entry of path its share of a training pass, in any unit; null visits each record once.
+        weights: for each entry of path its share of a training epoch, in any unit; null visits each record once.
         records: key of a JSON file's one object that holds the records; null to find it.
         annotations: file with the answers to the questions in path, as VQA publishes them, joined by question_id.
         image_name: how the image of a record without one is called, for example COCO_train2014_{image_id:012d}.jpg.
@@ -148,7 +148,7 @@ class ConversationDataset(Dataset[Conversation]):
         self.findings = Findings(source=name_of(reading.source))
         """What its records have that is not used, once they have been looked at."""
         self.mixture: Mixture | None = None
-        """How often a pass visits each of several sources, where that is not said by their sizes."""
+        """How often an epoch visits each of several sources, where that is not said by their sizes."""
         self.renamed: dict[int, str] = {}
         """New ids for records that repeat one."""
 
@@ -184,47 +184,47 @@ def _answers(conversation: Conversation) -> int:
     return sum(turn.role == "user" for turn in conversation.turns)
 
 
-class StreamedWindows(IterableDataset[list[Conversation]]):
-    """Step windows read from a stream, shuffled within a buffer. The order follows from the seed alone."""
+class StreamedSteps(IterableDataset[list[Conversation]]):
+    """Step batches read from a stream, shuffled within a buffer. The order follows from the seed alone."""
 
     def __init__(self, reading: _Reading) -> None:
         self.reading = reading
-        self.window = self.steps = self.seed = self.start = self.rank = 0
+        self.effective_batch = self.steps = self.seed = self.start = self.rank = 0
         self.world = 1
 
-    def arranged(self, window: int, steps: int, seed: int, start: int, rank: int, world: int) -> StreamedWindows:
-        """The same stream cut into windows for one rank; see `WindowSampler` for the arguments."""
-        self.window, self.steps, self.seed = window, steps, seed
+    def arranged(self, effective_batch: int, steps: int, seed: int, start: int, rank: int, world: int) -> StreamedSteps:
+        """The same stream cut into step batches for one rank; see `StepSampler` for the arguments."""
+        self.effective_batch, self.steps, self.seed = effective_batch, steps, seed
         self.start, self.rank, self.world = start, rank, world
         return self
 
     def __iter__(self) -> Iterator[list[Conversation]]:
         info = get_worker_info()
         worker, workers = (info.id, info.num_workers) if info is not None else (0, 1)
-        for step, window in enumerate(self._windows()):
+        for step, records in enumerate(self._step_batches()):
             if step == self.start and worker == 0:
-                self._say_findings(window)
+                self._say_findings(records)
             if step >= self.steps:
                 return
-            # A loader takes from its workers in turn, so worker w must give the windows w, w + workers, ...
+            # A loader takes from its workers in turn, so worker w must give the step batches w, w + workers, ...
             if step >= self.start and (step - self.start) % workers == worker:
-                yield [self.reading.conversation(record) for record in window[self.rank :: self.world]]
+                yield [self.reading.conversation(record) for record in records[self.rank :: self.world]]
 
-    def _say_findings(self, window: Sequence[Record]) -> None:
+    def _say_findings(self, records: Sequence[Record]) -> None:
         """Say what is not used of the first records; nobody has looked at them before."""
         findings = Findings(source=name_of(self.reading.source))
-        for record in window:
+        for record in records:
             findings.add(self.reading.conversation(record))
         for line in findings.lines():
             rank_zero_info(line)
 
-    def _windows(self) -> Iterator[list[Record]]:
-        window: list[Record] = []
+    def _step_batches(self) -> Iterator[list[Record]]:
+        records: list[Record] = []
         for record in self._endless():
-            window.append(record)
-            if len(window) == self.window:
-                yield window
-                window = []
+            records.append(record)
+            if len(records) == self.effective_batch:
+                yield records
+                records = []
 
     def _endless(self) -> Iterator[Record]:
         epoch = 0
@@ -256,7 +256,7 @@ def _shuffled(records: Iterator[Record], seed: int) -> Iterator[Record]:
 
 def open_source(
     source: SourceSettings, *, prompt: str | None, system: str | None, requires_answer: bool, check_images: bool
-) -> ConversationDataset | StreamedWindows:
+) -> ConversationDataset | StreamedSteps:
     """Open a source and check every record of it that is at hand before training starts.
 
     Raises:
@@ -275,7 +275,7 @@ def open_source(
     )
     _check_weights(source, training=requires_answer)
     if source.streaming:
-        return StreamedWindows(reading)
+        return StreamedSteps(reading)
     records = read_records(source.path, **reading.options())  # type: ignore[arg-type]
     dataset = ConversationDataset(records, reading)
     dataset.mixture = _mixture(source, records)

@@ -1,4 +1,4 @@
-"""Which files, and which rows of them, does a split such as `train` or `train[:90%]` mean?
+"""Splits of local files: the files, and the rows of them, that `train` or `train[:90%]` means.
 
 The hub cuts its own splits. Here the same words are understood for files, so that a data set of one file can be
 divided by changing nothing but its path.

@@ -1,4 +1,4 @@
-"""Which rows does a text file hold? JSON, JSON lines, CSV and TSV, each packed by gzip or not."""
+"""Rows of a text file: JSON, JSON lines, CSV or TSV, each packed by gzip or not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How is a CSV or TSV file read so that no cell is changed? Every cell is text; an empty one is absent.
+"""Strict CSV and TSV reading: every cell is text, and an empty cell is absent.
 
 VLMEvalKit's tables hold pictures in base64, and a row may give another row's `index` in place of the same picture.
 """

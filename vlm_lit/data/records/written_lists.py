@@ -1,4 +1,4 @@
-"""Which fields of a record hold a list that is written as text? `"['red', 'dark red']"`, as MMMU's options are."""
+"""Fields whose list is written as text, such as `['red', 'dark red']` in MMMU's options, read as lists."""
 
 from __future__ import annotations
 

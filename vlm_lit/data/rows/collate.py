@@ -1,7 +1,7 @@
-"""How does a list of conversations become what Lightning calls a batch?
+"""Collators: from a list of conversations to what Lightning calls a batch.
 
-In training that is a step window: everything one optimizer step sees on this rank, cut into micro-batches. In
-evaluation it is a window of prompts. The rows of one batch have equally many images: a row without any
+In training that is a step batch: everything one optimizer step sees on this rank, cut into micro-batches. In
+evaluation it is a batch of prompts. The rows of one batch have equally many images: a row without any
 costs no tower pass, and in Llama-3.2-Vision rows of unequal counts would change each other's logits. A bad record
 travels back as a value: raised inside a worker it would reach the user as a page of traceback.
 """
@@ -25,7 +25,7 @@ from vlm_lit.data.rows.over_length import OverLengthPolicy
 from vlm_lit.data.rows.packing import grouped, size_of
 from vlm_lit.data.rows.shared_rows import SharedRowEncoder
 from vlm_lit.errors import RecordError, raised
-from vlm_lit.schema import Batch, Conversation, PromptBatch, PromptWindow, StepWindow
+from vlm_lit.schema import Conversation, EvaluationBatch, PromptBatch, StepBatch, TokenBatch
 
 Decoded = tuple[Conversation, list[Image.Image]]
 
@@ -49,8 +49,8 @@ class MicroBatch:
         self._rows[0] = rows
 
 
-class WindowCollator:
-    """Makes a step window of micro-batches, rows of alike length together.
+class StepCollator:
+    """Makes a step batch of micro-batches, rows of alike length together.
 
     Args:
         encoder: makes padded batches.
@@ -75,28 +75,28 @@ class WindowCollator:
         self.micro_batch = micro_batch if isinstance(micro_batch, MicroBatch) else MicroBatch(micro_batch)
         self.shared = SharedRowEncoder(encoder) if packing and isinstance(encoder, Encoder) else None
 
-    def __call__(self, conversations: Sequence[Conversation]) -> StepWindow | RecordError:
-        """Collate a window; the error of a bad record is returned, not raised."""
+    def __call__(self, conversations: Sequence[Conversation]) -> StepBatch | RecordError:
+        """Collate a step batch; the error of a bad record is returned, not raised."""
         try:
             return self._collate(conversations)
         except RecordError as error:
             return error
 
-    def _collate(self, conversations: Sequence[Conversation]) -> StepWindow:
-        window = StepWindow(rows=self.micro_batch.rows)
+    def _collate(self, conversations: Sequence[Conversation]) -> StepBatch:
+        step_batch = StepBatch(rows=self.micro_batch.rows)
         keys = [self.shared.key(c) if self.shared is not None else None for c in conversations]
-        for chunk in _chunks(sorted(grouped(conversations, keys), key=_size), window.rows):
-            window.micro_batches += self._batches(chunk, window)
-        window.supervised_tokens = sum(batch.supervised_tokens for batch in window.micro_batches)
-        return window
+        for chunk in _chunks(sorted(grouped(conversations, keys), key=_size), step_batch.rows):
+            step_batch.micro_batches += self._batches(chunk, step_batch)
+        step_batch.supervised_tokens = sum(batch.supervised_tokens for batch in step_batch.micro_batches)
+        return step_batch
 
-    def _batches(self, groups: Sequence[Group], window: StepWindow) -> Iterator[Batch]:
+    def _batches(self, groups: Sequence[Group], step_batch: StepBatch) -> Iterator[TokenBatch]:
         """One batch of a row a group, or several where that would be longer than is allowed."""
         batch, longest = self._encode(groups), self.policy.max_length
         if self.micro_tokens is not None and len(groups) > 1 and batch.inputs["input_ids"].numel() > self.micro_tokens:
             middle = len(groups) // 2
-            yield from self._batches(groups[:middle], window)
-            yield from self._batches(groups[middle:], window)
+            yield from self._batches(groups[:middle], step_batch)
+            yield from self._batches(groups[middle:], step_batch)
             return
         if longest is None or (batch.inputs["input_ids"].shape[1] <= longest and max(batch.lengths) <= longest):
             yield batch
@@ -105,17 +105,17 @@ class WindowCollator:
         if too_long:
             for conversation in (c for group in groups for c in group if c.id in too_long):
                 decoded = [(conversation, load_images(conversation))]
-                fitted = encode_fitting(self.encoder, self.policy, decoded, window, side="right")
+                fitted = encode_fitting(self.encoder, self.policy, decoded, step_batch, side="right")
                 yield from [fitted] if fitted is not None else []
             rest: list[Group] = [[c for c in group if c.id not in too_long] for group in groups]
         else:  # only because they share a row
             rest = [group[: -(-len(group) // 2)] for group in groups]
             second = [group[len(half) :] for group, half in zip(groups, rest, strict=True)]
-            yield from self._batches([group for group in second if group], window)
+            yield from self._batches([group for group in second if group], step_batch)
         if any(rest):
-            yield from self._batches([group for group in rest if group], window)
+            yield from self._batches([group for group in rest if group], step_batch)
 
-    def _encode(self, groups: Sequence[Group]) -> Batch:
+    def _encode(self, groups: Sequence[Group]) -> TokenBatch:
         images = _pictures([group[0] for group in groups], self.store)
         if self.shared is not None and any(len(group) > 1 for group in groups):
             batch = self.shared.encode(groups, images)
@@ -143,31 +143,31 @@ class PromptCollator:
         *,
         packing: bool = False,
         store: FeatureStore | None = None,
-        supervised: WindowCollator | None = None,
+        supervised: StepCollator | None = None,
         asks: bool = True,
     ) -> None:
         self.encoder, self.policy, self.store = encoder, policy, store
         self.supervised, self.asks = supervised, asks
         self.shared = SharedRowEncoder(encoder) if packing and isinstance(encoder, Encoder) else None
 
-    def __call__(self, conversations: Sequence[Conversation]) -> PromptWindow | RecordError:
+    def __call__(self, conversations: Sequence[Conversation]) -> EvaluationBatch | RecordError:
         """Collate prompts; the error of a bad record is returned, not raised."""
         try:
-            window = self._asked(conversations) if self.asks else PromptWindow(batches=[], ids=[])
+            step_batch = self._asked(conversations) if self.asks else EvaluationBatch(batches=[], ids=[])
             if self.supervised is not None:
                 # A record whose answers are asked for one by one is learned once, whole.
                 records = [c for c in conversations if not c.continues]
-                window.unanswered = [c.id for c in records if not can_be_learned(c)]
-                window.supervised = raised(self.supervised([c for c in records if can_be_learned(c)]))
-            return window
+                step_batch.unanswered = [c.id for c in records if not can_be_learned(c)]
+                step_batch.supervised = raised(self.supervised([c for c in records if can_be_learned(c)]))
+            return step_batch
         except RecordError as error:
             return error
 
-    def _asked(self, conversations: Sequence[Conversation]) -> PromptWindow:
+    def _asked(self, conversations: Sequence[Conversation]) -> EvaluationBatch:
         keys = [self.shared.key(c, for_generation=True) if self.shared is not None else None for c in conversations]
         groups = sorted(grouped(conversations, keys), key=_size)
         batches = [self._batch(chunk) for chunk in _chunks(groups, len(groups))]
-        return PromptWindow(batches=batches, ids=[c.id for c in conversations])
+        return EvaluationBatch(batches=batches, ids=[c.id for c in conversations])
 
     def _batch(self, groups: Sequence[Group]) -> PromptBatch:
         conversations = [c for group in groups for c in group]
@@ -180,7 +180,7 @@ class PromptCollator:
             features=batch.features,
         )
 
-    def _shared(self, groups: Sequence[Group]) -> Batch | None:
+    def _shared(self, groups: Sequence[Group]) -> TokenBatch | None:
         """A row a group; None where rows may not be shared, or a prompt is too long."""
         if self.shared is None:
             return None
@@ -189,7 +189,7 @@ class PromptCollator:
         segments = torch.zeros_like(batch.inputs["input_ids"]) if batch.segments is None else batch.segments
         return replace(batch, segments=segments, features=features_of(pictures)) if self._fits(batch) else None
 
-    def _stored(self, conversations: Sequence[Conversation]) -> Batch | None:
+    def _stored(self, conversations: Sequence[Conversation]) -> TokenBatch | None:
         """A row a prompt without its pixels; None where they are not stored, or a prompt is too long."""
         stored = self.store.found(conversations) if self.store is not None else None
         if stored is None:
@@ -197,15 +197,15 @@ class PromptCollator:
         batch = self.encoder.encode(conversations, stored, side="left", for_generation=True)
         return replace(batch, features=features_of(stored)) if self._fits(batch) else None
 
-    def _fits(self, batch: Batch) -> bool:
+    def _fits(self, batch: TokenBatch) -> bool:
         return self.policy.max_length is None or max(batch.lengths) <= self.policy.max_length
 
-    def _decoded(self, conversations: Sequence[Conversation]) -> Batch:
+    def _decoded(self, conversations: Sequence[Conversation]) -> TokenBatch:
         decoded = [(c, load_images(c)) for c in conversations]
-        window = StepWindow()
-        batch = encode_fitting(self.encoder, self.policy, decoded, window, side="left", for_generation=True)
-        if batch is None or window.dropped:
-            raise _dropped_in_evaluation(conversations, window)
+        step_batch = StepBatch()
+        batch = encode_fitting(self.encoder, self.policy, decoded, step_batch, side="left", for_generation=True)
+        if batch is None or step_batch.dropped:
+            raise _dropped_in_evaluation(conversations, step_batch)
         return batch
 
 
@@ -226,14 +226,14 @@ def encode_fitting(
     encoder: ConversationEncoder,
     policy: OverLengthPolicy,
     decoded: Sequence[Decoded],
-    window: StepWindow,
+    step_batch: StepBatch,
     *,
     side: Side,
     for_generation: bool = False,
-) -> Batch | None:
+) -> TokenBatch | None:
     """Encode conversations after the over-length policy has been applied to those that need it.
 
-    What was dropped or changed is noted in `window`. None where nothing is left.
+    What was dropped or changed is noted in `step_batch`. None where nothing is left.
     """
     if not decoded:
         return None
@@ -246,13 +246,13 @@ def encode_fitting(
             fitted.append((conversation, images))
             continue
         result = policy.apply(conversation, images, for_generation=for_generation)
-        (window.dropped if result is None else window.changed).append(conversation.id)
+        (step_batch.dropped if result is None else step_batch.changed).append(conversation.id)
         if result is not None:
             fitted.append(result)
     return _encode(encoder, fitted, side, for_generation) if fitted else None
 
 
-def _encode(encoder: ConversationEncoder, decoded: Sequence[Decoded], side: Side, for_generation: bool) -> Batch:
+def _encode(encoder: ConversationEncoder, decoded: Sequence[Decoded], side: Side, for_generation: bool) -> TokenBatch:
     conversations, images = zip(*decoded, strict=True)
     return encoder.encode(conversations, images, side=side, for_generation=for_generation)
 
@@ -266,8 +266,8 @@ def _without_pixels(conversation: Conversation) -> Conversation:
     return replace(conversation, images=images)
 
 
-def _dropped_in_evaluation(conversations: Sequence[Conversation], window: StepWindow) -> RecordError:
-    first = next(c for c in conversations if c.id in window.dropped)
+def _dropped_in_evaluation(conversations: Sequence[Conversation], step_batch: StepBatch) -> RecordError:
+    first = next(c for c in conversations if c.id in step_batch.dropped)
     return RecordError(
         "the question is longer than max_length and would be dropped",
         remedy="An evaluation may not leave questions out: raise max_length, or set over_length to trim_text.",

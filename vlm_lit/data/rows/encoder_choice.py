@@ -1,4 +1,4 @@
-"""Which encoder does a processor call for?"""
+"""Choice of the encoder that a processor needs, and notes on what its chat template changes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How do several conversations become one padded batch of token ids, labels and pixels?
+"""Encoding of several conversations as one padded batch of token ids, labels and pixels.
 
 The processor sees the whole batch at once, images nested per conversation (the one form every family accepts).
 Tokens are never cut: truncating would cut image placeholders away from their features. Fields that run along the tokens
@@ -20,7 +20,7 @@ from vlm_lit.data.features.stored_images import Picture, standing_in
 from vlm_lit.data.rows.exact_tokens import ExactTokens, Tokens, keep_blanks_in_offsets, supervised_tokens
 from vlm_lit.data.rows.masking import Rendered, Transcript, shift_spans
 from vlm_lit.errors import RecordError
-from vlm_lit.schema import IGNORE_INDEX, Batch, Conversation
+from vlm_lit.schema import IGNORE_INDEX, Conversation, TokenBatch
 
 Side = Literal["left", "right"]
 Replacements = Sequence[dict[str, Any]]
@@ -28,7 +28,7 @@ Replacements = Sequence[dict[str, Any]]
 
 
 @dataclass
-class Row:
+class EncodedRow:
     """One conversation's T tokens before padding, each field [T, ...]."""
 
     fields: dict[str, Tensor]
@@ -37,10 +37,12 @@ class Row:
     def __len__(self) -> int:
         return len(self.supervised)
 
-    def of(self, tokens: Tokens, supervised: list[bool]) -> Row:
+    def of(self, tokens: Tokens, supervised: list[bool]) -> EncodedRow:
         """The row with other tokens, each with the other fields of the token that it stands for."""
         ids = torch.tensor(tokens.ids, dtype=self.fields["input_ids"].dtype)
-        return Row({name: value[tokens.source] for name, value in self.fields.items()} | {"input_ids": ids}, supervised)
+        return EncodedRow(
+            {name: value[tokens.source] for name, value in self.fields.items()} | {"input_ids": ids}, supervised
+        )
 
 
 class ConversationEncoder(Protocol):
@@ -60,7 +62,7 @@ class ConversationEncoder(Protocol):
         *,
         side: Side,
         for_generation: bool = False,
-    ) -> Batch:
+    ) -> TokenBatch:
         """Encode rows into one batch.
 
         Args:
@@ -96,7 +98,7 @@ class Encoder:
         *,
         side: Side,
         for_generation: bool = False,
-    ) -> Batch:
+    ) -> TokenBatch:
         """Encode rows into one batch; see `ConversationEncoder`."""
         rendered = [self.transcript.render(c, for_generation=for_generation) for c in conversations]
         rows, _, rest = self.rows(rendered, images, conversations)
@@ -107,7 +109,7 @@ class Encoder:
         rendered: Sequence[Rendered],
         images: Sequence[Sequence[Picture]],
         conversations: Sequence[Conversation],
-    ) -> tuple[list[Row], list[Replacements], dict[str, Tensor]]:
+    ) -> tuple[list[EncodedRow], list[Replacements], dict[str, Tensor]]:
         """Each conversation's row, what stands for each of its images, and the fields that do not run along tokens."""
         output = processed(
             self.processor,
@@ -130,7 +132,9 @@ class Encoder:
             rows.append(self._row(fields, offsets[i, :length].tolist(), text, replacements[i], conversation))
         return rows, replacements, rest
 
-    def row_like(self, first: Row, rendered: Rendered, replacements: Replacements, conversation: Conversation) -> Row:
+    def row_like(
+        self, first: EncodedRow, rendered: Rendered, replacements: Replacements, conversation: Conversation
+    ) -> EncodedRow:
         """The row of a conversation whose images were processed with another's, without processing them again.
 
         Args:
@@ -162,7 +166,7 @@ class Encoder:
         rendered: Rendered,
         replacements: Replacements,
         conversation: Conversation,
-    ) -> Row:
+    ) -> EncodedRow:
         text = written_out(rendered.text, replacements)
         spans = [(int(start), int(end)) for start, end in offsets]
         tokens = Tokens(fields["input_ids"].tolist(), spans, list(range(len(spans))))
@@ -171,7 +175,7 @@ class Encoder:
         if rendered.escapes:
             tokens = self.exact.with_typed(tokens, text, rendered.escapes)
         mask = supervised_tokens(tokens.offsets, shift_spans(rendered.spans, replacements), text, conversation)
-        return Row(fields, []).of(tokens, mask)
+        return EncodedRow(fields, []).of(tokens, mask)
 
 
 def written_out(text: str, replacements: Replacements) -> str:
@@ -229,14 +233,14 @@ def split_fields(output: dict[str, object]) -> tuple[dict[str, Tensor], dict[str
 
 
 def assembled(
-    rows: Sequence[Row], rest: dict[str, Tensor], ids: list[str], tokenizer: PreTrainedTokenizerBase, side: Side
-) -> Batch:
+    rows: Sequence[EncodedRow], rest: dict[str, Tensor], ids: list[str], tokenizer: PreTrainedTokenizerBase, side: Side
+) -> TokenBatch:
     """Rows padded into one batch, labels set where they are supervised; one conversation a row."""
     labels = [torch.where(torch.tensor(row.supervised), row.fields["input_ids"], IGNORE_INDEX) for row in rows]
     fills = dict.fromkeys(rows[0].fields, 0) | {"input_ids": int(tokenizer.pad_token_id)}
     inputs = {name: padded([row.fields[name] for row in rows], fill, side) for name, fill in fills.items()}
     labels_BL = padded(labels, IGNORE_INDEX, side)
-    return Batch(inputs=inputs | rest, labels=labels_BL, ids=ids, lengths=[len(row) for row in rows])
+    return TokenBatch(inputs=inputs | rest, labels=labels_BL, ids=ids, lengths=[len(row) for row in rows])
 
 
 def padded(values: Sequence[Tensor], fill: int, side: Side) -> Tensor:

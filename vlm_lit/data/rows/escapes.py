@@ -1,4 +1,4 @@
-"""How does text that people typed stay text, even where it spells a control token?
+"""Escaping of control strings in typed text, so that they are tokenized as ordinary text.
 
 Control strings inside what people say (`<image>`, `<|im_end|>`) are replaced by private characters before a template is
 rendered, and put back after tokenization as ordinary text. So content can never become a control token.

@@ -1,4 +1,4 @@
-"""How do tokens end where an answer begins, and stay byte for byte what was typed?
+"""Exact tokenization: tokens end where an answer begins, and typed text is kept byte for byte.
 
 A tokenizer joins letters across borders that matter here: the line break that ends a prompt with the one that an answer
 begins with, or a blank with the private character behind it that stands for a typed control string. Where it does, and

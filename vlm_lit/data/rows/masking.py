@@ -1,4 +1,4 @@
-"""Which characters does a conversation supervise? Exactly the assistant's words and the end of each assistant turn.
+"""Loss mask of a conversation, in characters: the assistant's words and the end of each assistant turn.
 
 The mask follows the conversation's structure, never a search for token ids. The chat template is rendered for each
 prefix of the conversation; where turn k starts and ends in the text is the length of two renderings. Three things

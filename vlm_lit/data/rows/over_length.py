@@ -1,4 +1,4 @@
-"""What happens to a conversation that is longer than the model may see? A stated policy, counted, never a cut image."""
+"""Over-length policies: what is done with a conversation of more than `max_length` tokens."""
 
 from __future__ import annotations
 

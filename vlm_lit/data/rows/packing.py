@@ -1,4 +1,4 @@
-"""Which conversations may share a row, and what does the shared row look like?
+"""Shared-image packing: which conversations may share a row, and how the shared row is built.
 
 Conversations share a row when they show the same images after the same words: their rows then begin with the same
 tokens, which stand in the shared row once, followed by each conversation's own rest. How the model is told who sees
@@ -13,7 +13,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from vlm_lit.data.rows.encoding import Row
+from vlm_lit.data.rows.encoding import EncodedRow
 from vlm_lit.schema import Conversation, ImageRef
 
 Item = TypeVar("Item")
@@ -60,7 +60,7 @@ def likely_longest(
     return [i for row in rows[:count] for i in row]
 
 
-def packed(rows: Sequence[Row]) -> tuple[Row, Tensor]:
+def packed(rows: Sequence[EncodedRow]) -> tuple[EncodedRow, Tensor]:
     """One row for several that begin alike, and the segment of each of its tokens [T].
 
     Of the common beginning a token is left to each segment, so that no segment begins with a supervised one: the token
@@ -77,10 +77,10 @@ def packed(rows: Sequence[Row]) -> tuple[Row, Tensor]:
     }
     supervised = [flag for source, piece in zip(sources, pieces, strict=True) for flag in source.supervised[piece]]
     sizes = torch.tensor([prefix, *(len(row) - prefix for row in rows)])
-    return Row(fields, supervised), torch.repeat_interleave(torch.arange(len(rows) + 1), sizes)
+    return EncodedRow(fields, supervised), torch.repeat_interleave(torch.arange(len(rows) + 1), sizes)
 
 
-def _common(rows: Sequence[Row]) -> int:
+def _common(rows: Sequence[EncodedRow]) -> int:
     first = rows[0].fields["input_ids"]
     length = min(row.supervised.index(True) if True in row.supervised else len(row) for row in rows) - 1
     for row in rows[1:]:

@@ -1,4 +1,4 @@
-"""How does one question with its answer become a row for a model that reads the whole prompt in both directions?
+"""Encoder for models that read the whole prompt in both directions: one question and its answer a row.
 
 Some processors (PaliGemma's) have no chat template: they take a prompt and, as `suffix`, the answer. The prompt sees
 itself in both directions, the answer only what stands before it; `token_type_ids` say which is which. Rendered as one
@@ -16,11 +16,11 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase, ProcessorMixin
 
 from vlm_lit.data.features.stored_images import Picture
-from vlm_lit.data.rows.encoding import Row, Side, assembled, processed, split_fields
+from vlm_lit.data.rows.encoding import EncodedRow, Side, assembled, processed, split_fields
 from vlm_lit.data.rows.escapes import any_of, escape
 from vlm_lit.data.rows.exact_tokens import ExactTokens, Tokens, keep_blanks_in_offsets
 from vlm_lit.errors import RecordError
-from vlm_lit.schema import Batch, Conversation
+from vlm_lit.schema import Conversation, TokenBatch
 
 _ROLES = (["user"], ["user", "assistant"])
 
@@ -63,7 +63,7 @@ class PrefixEncoder:
         *,
         side: Side,
         for_generation: bool = False,
-    ) -> Batch:
+    ) -> TokenBatch:
         """Encode rows into one batch; see `ConversationEncoder`."""
         exchanges = [self._exchange(c, for_generation) for c in conversations]
         texts = [
@@ -80,7 +80,7 @@ class PrefixEncoder:
         for i, exchange in enumerate(exchanges):
             length = int(along_tokens["attention_mask"][i].sum())
             fields = {name: value[i, :length] for name, value in along_tokens.items()}
-            row = Row(fields, (fields["token_type_ids"] == 1).tolist())
+            row = EncodedRow(fields, (fields["token_type_ids"] == 1).tolist())
             rows.append(self._restore(row, exchange, offsets[i, :length].tolist()) if exchange.escapes else row)
         return assembled(rows, rest, [c.id for c in conversations], self.tokenizer, side)
 
@@ -98,7 +98,7 @@ class PrefixEncoder:
         answer = "" if for_generation or len(escaped) == 1 else escaped[1].text
         return _Exchange(escaped[0].text.strip(), answer, escapes)
 
-    def _restore(self, row: Row, exchange: _Exchange, offsets: Sequence[Sequence[int]]) -> Row:
+    def _restore(self, row: EncodedRow, exchange: _Exchange, offsets: Sequence[Sequence[int]]) -> EncodedRow:
         """Prompt and answer each count their characters from nought; here the answer's are put behind the prompt's."""
         prefix_end = max(end for (_, end), said in zip(offsets, row.supervised, strict=True) if not said)
         spans = [

@@ -1,4 +1,4 @@
-"""How do several questions about one image become one row, its image decoded, processed and encoded once?"""
+"""Encoder of packed rows: several questions about one image in a row, the image processed once."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from vlm_lit.data.features.stored_images import Picture
-from vlm_lit.data.rows.encoding import Encoder, Row, assembled, padded
+from vlm_lit.data.rows.encoding import EncodedRow, Encoder, assembled, padded
 from vlm_lit.data.rows.packing import image_key, packed
-from vlm_lit.schema import Batch, Conversation
+from vlm_lit.schema import Conversation, TokenBatch
 
 
 class SharedRowEncoder:
@@ -35,7 +35,7 @@ class SharedRowEncoder:
         images: Sequence[Sequence[Picture]],
         *,
         for_generation: bool = False,
-    ) -> Batch:
+    ) -> TokenBatch:
         """Encode groups into one batch, a row each.
 
         Args:
@@ -49,7 +49,7 @@ class SharedRowEncoder:
         render = self.encoder.transcript.render
         rendered = [[render(c, for_generation=for_generation) for c in group] for group in groups]
         first, replacements, rest = self.encoder.rows([r[0] for r in rendered], images, [g[0] for g in groups])
-        rows: list[list[Row]] = []
+        rows: list[list[EncodedRow]] = []
         for b, group in enumerate(groups):
             others = zip(rendered[b][1:], group[1:], strict=True)
             alike = [self.encoder.row_like(first[b], text, replacements[b], c) for text, c in others]

@@ -1,4 +1,4 @@
-"""How far apart are the logits of two models that ought to be one?"""
+"""Distance between the logits of two models that ought to be one."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from vlm_lit.errors import ConfigError
 
 
 @dataclass(frozen=True, kw_only=True)
-class Agreement:
+class LogitAgreement:
     """Two models on the same tokens.
 
     Args:
@@ -55,9 +55,9 @@ def text_logits(model: nn.Module, inputs: Mapping[str, Tensor], image_token: int
     return chosen
 
 
-def compare(a: Tensor, b: Tensor) -> Agreement:
+def compare(a: Tensor, b: Tensor) -> LogitAgreement:
     """How far the logits `b` [T, V] are from `a` [T, V]."""
-    return Agreement(
+    return LogitAgreement(
         difference=float((a - b).abs().max()),
         size=float(a.abs().max()),
         same_top=float((a.argmax(-1) == b.argmax(-1)).double().mean()),

@@ -1,4 +1,4 @@
-"""Where does an adapter's base lie, and is it still the one the adapter was trained on?"""
+"""Files of an adapter's base model, and the check that they are those the adapter was trained on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How does an adapter become part of its 16-bit base, as a checkpoint like the base's own?
+"""Merging of an adapter into its 16-bit base, saved as a checkpoint like the base's own.
 
     merged weight = round(W + alpha / rank * B A)
 

@@ -1,1 +1,1 @@
-"""What will a run hold in memory and on disk, before anyone pays for it?"""
+"""Budget: what a run will hold in memory and on disk, before anyone pays for it."""

@@ -1,4 +1,4 @@
-"""What does each way to train a model need: memory by purpose and micro-batch, and disk?"""
+"""Estimate of what each recipe needs: memory by purpose and micro-batch, and disk."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from vlm_lit.objectives.cross_entropy import CHUNK
 from vlm_lit.preflight.budget.hollow_module import hollow_module, image_inputs, sizes
 from vlm_lit.preflight.budget.ledger import Bytes, telling_rows
 from vlm_lit.preflight.budget.recipes import Recipe
-from vlm_lit.preflight.budget.rows import Row
+from vlm_lit.preflight.budget.rows import LongestRow
 from vlm_lit.preflight.budget.step import (
     Autocast,
     BackboneBytes,
@@ -106,7 +106,7 @@ class Refused:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Picture:
+class ImageShape:
     """What a picture becomes: tokens, and bytes of cached features; None where that depends on the picture."""
 
     tokens: int | None
@@ -139,10 +139,10 @@ class Estimator:
         """What of a picture decides how much it takes; such pictures cannot be shown to the model without any."""
         return asked_of_pictures(self.config.model_type, self.config.vision_config.model_type)
 
-    def picture(self) -> Picture:
+    def picture(self) -> ImageShape:
         """Show the vision tower one picture of the size that the config names."""
         if self.asked is not None:
-            return Picture(tokens=None, cached=None)
+            return ImageShape(tokens=None, cached=None)
         tower = PartsSettings(vision_tower=self.module.parts.vision_tower, language_model=PartSettings())
         base, family = shaped_base(self.config, parts=tower, quantization=self.module.quantization)
         hollow(base, self.mode)
@@ -156,10 +156,10 @@ class Estimator:
         try:
             check_cacheable(family, self.config.model_type, self.module.parts)
         except ConfigError:
-            return Picture(tokens=numbers // width, cached=None)
-        return Picture(tokens=numbers // width, cached=sum(f.numel() * f.element_size() for f in features))
+            return ImageShape(tokens=numbers // width, cached=None)
+        return ImageShape(tokens=numbers // width, cached=sum(f.numel() * f.element_size() for f in features))
 
-    def needs(self, recipe: Recipe, row: Row) -> Needs | Refused:
+    def needs(self, recipe: Recipe, row: LongestRow) -> Needs | Refused:
         """Reckon one recipe."""
         try:
             module = hollow_module(self.module, self.config, recipe.parts, self.mode)
@@ -178,12 +178,12 @@ class Estimator:
             plain_head=lambda n: plain_head_bytes(module, self.mode, self.autocast, rows=n, length=row.length),
         )
 
-    def _backbone(self, module: SupervisedModule, row: Row, rows: int, *, checkpointing: bool) -> BackboneBytes:
+    def _backbone(self, module: SupervisedModule, row: LongestRow, rows: int, *, checkpointing: bool) -> BackboneBytes:
         set_checkpointing(module, checkpointing)
         images = row.images if self.asked is None else 0
         return backbone_bytes(module, self.mode, self.autocast, rows=rows, length=row.length, images=images)
 
-    def _head(self, module: SupervisedModule, row: Row) -> Callable[[int], int]:
+    def _head(self, module: SupervisedModule, row: LongestRow) -> Callable[[int], int]:
         def measured(rows: int) -> int:
             if rows not in known:
                 known[rows] = head_bytes(

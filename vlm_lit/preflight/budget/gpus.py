@@ -1,4 +1,4 @@
-"""Which GPUs do people rent, how much of their memory can a run use, and how many rows fit into that?"""
+"""GPUs for rent: their usable memory, and the largest micro-batch that fits into it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How does a run's module come to its model without weights, and which rows can such a model be shown?"""
+"""A run's module with a model without weights, and the rows that such a model can be given."""
 
 from __future__ import annotations
 

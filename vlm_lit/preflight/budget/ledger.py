@@ -1,4 +1,4 @@
-"""Which bytes are alive at once while code runs, and how do they grow with the rows of a micro-batch?
+"""Ledger of the bytes alive at once while code runs, and of their growth with a micro-batch's rows.
 
 Every tensor that an operation makes is entered when it is made and struck out when its storage is freed, whoever held
 it: autograd, bitsandbytes' layers (which keep inputs where autograd's hooks do not see them), autocast's cache, or a

@@ -1,4 +1,4 @@
-"""Which ways to train the same model are put side by side?"""
+"""Recipes that a budget compares: full fine-tuning, LoRA, LoRA on 8 bits, QLoRA, and the run's own."""
 
 from __future__ import annotations
 

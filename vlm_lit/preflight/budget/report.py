@@ -1,4 +1,4 @@
-"""What is known of a run's budget, all in one?"""
+"""Budget of a run: all that is known of it, in one object."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import lightning
 from vlm_lit.data.datamodule import ConversationDataModule
 from vlm_lit.models.families import family_of
 from vlm_lit.models.loading import load_config
-from vlm_lit.preflight.budget.estimate import Estimator, Needs, Picture, Refused
+from vlm_lit.preflight.budget.estimate import Estimator, ImageShape, Needs, Refused
 from vlm_lit.preflight.budget.recipes import recipes
-from vlm_lit.preflight.budget.rows import Row, longest_row
+from vlm_lit.preflight.budget.rows import LongestRow, longest_row
 from vlm_lit.training.supervised import SupervisedModule
 
 
@@ -37,8 +37,8 @@ class Budget:
     model_type: str
     precision: str
     checkpointing: bool
-    row: Row
-    picture: Picture
+    row: LongestRow
+    picture: ImageShape
     uncounted: str | None
     cross_attention: bool
     recipes: list[Needs | Refused]
@@ -89,7 +89,7 @@ def budget(
     module.trainer = trainer
     config = load_config(module.model_id, module.revision)
     estimator = Estimator(module, config, trainer)
-    picture = estimator.picture() if images else Picture(tokens=None, cached=None)
+    picture = estimator.picture() if images else ImageShape(tokens=None, cached=None)
     row = longest_row(data, length=length, supervised=supervised, images=images, image_tokens=picture.tokens)
     found = []
     for recipe in recipes(module.parts):

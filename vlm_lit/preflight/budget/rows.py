@@ -1,4 +1,4 @@
-"""How long is a run's longest row, and how much of it is supervised?"""
+"""The row that a budget assumes: a run's longest, with its supervised tokens and pictures."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from vlm_lit.errors import ConfigError, VlmLitError
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
+class LongestRow:
     """What every row of a micro-batch is taken to be.
 
     Args:
@@ -29,7 +29,7 @@ class Row:
 
 def longest_row(
     data: ConversationDataModule, *, length: int | None, supervised: int | None, images: int, image_tokens: int | None
-) -> Row:
+) -> LongestRow:
     """The row to reckon with: as asked, else the longest of the data where they are here, else `data.max_length`.
 
     Args:
@@ -44,7 +44,7 @@ def longest_row(
     """
     if length is None and _is_here(data):
         found = _measured(data)
-        return Row(
+        return LongestRow(
             length=found[0],
             supervised=_within(supervised if supervised is not None else found[1], found[0]),
             images=images,
@@ -55,7 +55,7 @@ def longest_row(
         raise ConfigError("How long is a row? The data are not here, and data.max_length is null. Add --length.")
     said = "--length" if length is not None else f"data.max_length; {_path(data)} is not here"
     most = max(1, tokens - images * (image_tokens or 0))
-    return Row(length=tokens, supervised=_within(supervised or most, tokens), images=images, source=said)
+    return LongestRow(length=tokens, supervised=_within(supervised or most, tokens), images=images, source=said)
 
 
 def _within(supervised: int, length: int) -> int:
@@ -77,7 +77,7 @@ def _is_here(data: ConversationDataModule) -> bool:
 
 def _measured(data: ConversationDataModule) -> tuple[int, int]:
     data.setup("fit")
-    window = data.longest_window(1)
+    window = data.longest_step(1)
     if window is None or not window.micro_batches:
         raise VlmLitError(f"The longest row of {_path(data)} is not known ahead. Say it by --length.")
     batch = window.micro_batches[0]

@@ -1,4 +1,4 @@
-"""What does one micro-batch need beside the weights? A training step of the run's own module, on shapes alone.
+"""Memory of one micro-batch beside the weights, from a training step of the run's module on shapes alone.
 
 B = rows, L = tokens of a row, D = hidden width, S = supervised positions, V = vocabulary.
 """
@@ -25,7 +25,7 @@ from vlm_lit.models.stored_bytes import tensor_bytes
 from vlm_lit.objectives.cross_entropy import chunked_cross_entropy
 from vlm_lit.preflight.budget.hollow_module import image_inputs, resident, text_inputs
 from vlm_lit.preflight.budget.ledger import Bytes, Ledger, Peak
-from vlm_lit.schema import Batch
+from vlm_lit.schema import TokenBatch
 from vlm_lit.training.optimization import clip, parameter_groups
 from vlm_lit.training.supervised import SupervisedModule
 
@@ -82,7 +82,7 @@ def backbone_bytes(
         pictures = image_inputs(module.base, rows * images) if images else {}
         inputs = {**text_inputs(module, rows, length), **pictures}
         labels = torch.empty(rows, length, dtype=torch.long)
-        hidden = module.hidden_states(Batch(inputs=inputs, labels=labels, ids=[]))
+        hidden = module.hidden_states(TokenBatch(inputs=inputs, labels=labels, ids=[]))
         kept = ledger.now
         module.logits(hidden[:1, :1].detach())  # autocast keeps a copy of a head that is trained
         handed = _HandedOver.apply(hidden)  # type: ignore[no-untyped-call, unused-ignore]

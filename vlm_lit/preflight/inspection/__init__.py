@@ -1,1 +1,1 @@
-"""What would a run learn from, and would it learn? One file a question; nothing here writes a file."""
+"""Inspection: what a run would learn from, and whether it would learn. Nothing here writes a file."""

@@ -1,4 +1,4 @@
-"""Which conversations are measured, and which are shown?
+"""Choice of the conversations that an inspection measures, and of those that it shows.
 
 All are measured where there are few, else those that training visits first: its order is random, so they stand for the
 rest. Shown are the first of the file that training would see.
@@ -12,12 +12,12 @@ from itertools import islice
 
 from torch.utils.data import DataLoader
 
-from vlm_lit.data.records.sources import ConversationDataset, StreamedWindows
-from vlm_lit.data.rows.collate import WindowCollator
-from vlm_lit.data.sampler import WindowSampler
+from vlm_lit.data.records.sources import ConversationDataset, StreamedSteps
+from vlm_lit.data.rows.collate import StepCollator
+from vlm_lit.data.sampler import StepSampler
 from vlm_lit.errors import VlmLitError
 from vlm_lit.preflight.inspection.lengths import Lengths, Measured, measure
-from vlm_lit.schema import Conversation, StepWindow
+from vlm_lit.schema import Conversation, StepBatch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +33,7 @@ class Choice:
         """The conversations that are changed, dropped, or stop the run."""
         return list({m.conversation.id: m for m in (*self.measured, *self.shown) if m.outcome != "fits"}.values())
 
-    def lengths(self, collator: WindowCollator) -> Lengths:
+    def lengths(self, collator: StepCollator) -> Lengths:
         """How long the measured ones are."""
         return Lengths(
             tokens=tuple(m.tokens for m in self.measured),
@@ -43,7 +43,7 @@ class Choice:
         )
 
 
-def choose(loader: DataLoader[StepWindow], *, shown: int, measured: int) -> Choice:
+def choose(loader: DataLoader[StepBatch], *, shown: int, measured: int) -> Choice:
     """Measure a sample and pick what to show.
 
     Args:
@@ -56,7 +56,7 @@ def choose(loader: DataLoader[StepWindow], *, shown: int, measured: int) -> Choi
         VlmLitError: training would see none of them.
     """
     collator = loader.collate_fn
-    assert isinstance(collator, WindowCollator)
+    assert isinstance(collator, StepCollator)
     in_order, sample, total = _sample(loader, measured)
     lengths = {c.id: replace(measure(collator, c), images=()) for c in sample}
     kept = [c for c in sample if lengths[c.id].kept]
@@ -72,17 +72,17 @@ def choose(loader: DataLoader[StepWindow], *, shown: int, measured: int) -> Choi
     return Choice(measured=list(lengths.values()), shown=chosen, total=total)
 
 
-def _sample(loader: DataLoader[StepWindow], most: int) -> tuple[Iterator[Conversation], list[Conversation], int | None]:
+def _sample(loader: DataLoader[StepBatch], most: int) -> tuple[Iterator[Conversation], list[Conversation], int | None]:
     """All conversations in their own order, those to measure, and how many there are."""
     train: object = loader.dataset
     if isinstance(train, ConversationDataset):
         n, visits = len(train), loader.batch_sampler
-        assert isinstance(visits, WindowSampler)
-        first = (i for step in range(visits.pass_steps) for i in visits.indices(step))
+        assert isinstance(visits, StepSampler)
+        first = (i for step in range(visits.epoch_steps) for i in visits.indices(step))
         chosen = range(n) if most >= n else islice(first, most)
         return (train[i] for i in range(n)), [train[i] for i in chosen], n
-    assert isinstance(train, StreamedWindows)
-    streamed = list(islice((c for window in train for c in window), most))
+    assert isinstance(train, StreamedSteps)
+    streamed = list(islice((c for step_batch in train for c in step_batch), most))
     return iter(streamed), streamed, None
 
 

@@ -1,4 +1,4 @@
-"""Which words of a collated conversation are supervised? Read off its labels, never off the text it was made from.
+"""Supervised words of a collated conversation, read off its labels, never off the text it was made from.
 
 T = tokens of one row, padding left out.
 """
@@ -51,7 +51,7 @@ class Supervision:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reader:
+class SupervisionReader:
     """How token ids are told apart and turned back into text."""
 
     tokenizer: PreTrainedTokenizerBase

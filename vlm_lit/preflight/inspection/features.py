@@ -1,4 +1,4 @@
-"""Does every image placeholder among a conversation's tokens get a feature vector, and every feature a place?
+"""Check that image placeholder tokens and image features of a conversation fit each other.
 
 Most families put the projector's vectors in the place of the placeholder tokens, one for one. A family whose language
 model looks at images by cross-attention has one placeholder an image instead, and as many features as an image has

@@ -1,4 +1,4 @@
-"""Does a step move every parameter that is to be trained, and no other?
+"""Check that a step moves every parameter that is to be trained, and no other.
 
 One real step: the module's own loss, forward, backward, clipping, the run's optimizer. It differs from the run's first
 step in three ways, each because that step would hide something. Learning rates are those of the end of the warm-up,
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from vlm_lit.data.sampler import derive_seed
 from vlm_lit.errors import VlmLitError
 from vlm_lit.models.families import PART_NAMES, owner_of
-from vlm_lit.schema import StepWindow
+from vlm_lit.schema import StepBatch
 from vlm_lit.training.optimization import clip, parameter_groups
 from vlm_lit.training.supervised import SupervisedModule
 
@@ -50,8 +50,8 @@ class GradientFlow:
     parts: list[PartFlow] = field(default_factory=list)
 
 
-def gradient_flow(module: SupervisedModule, window: StepWindow) -> GradientFlow:
-    """Make one step on `window`, already on the module's device. The module is spoiled by it.
+def gradient_flow(module: SupervisedModule, step_batch: StepBatch) -> GradientFlow:
+    """Make one step on `step_batch`, already on the module's device. The module is spoiled by it.
 
     Raises:
         VlmLitError: loss or gradient are not finite, or nothing is to be trained.
@@ -61,13 +61,13 @@ def gradient_flow(module: SupervisedModule, window: StepWindow) -> GradientFlow:
     optimizer = _optimizer(module)
     optimizer.zero_grad()
     torch.manual_seed(derive_seed("inspect", module.seed))
-    for batch in window.micro_batches:
-        loss = module.loss(batch) / window.supervised_tokens
+    for batch in step_batch.micro_batches:
+        loss = module.loss(batch) / step_batch.supervised_tokens
         if loss.requires_grad:
             loss.backward()  # type: ignore[no-untyped-call]
     norm = float(clip(module.trainable_parameters(), None))
     if not math.isfinite(norm):
-        named = ", ".join(window.ids)
+        named = ", ".join(step_batch.ids)
         raise VlmLitError(
             f"The gradient of the inspected conversations has norm {norm}. Look at these records: {named}."
         )

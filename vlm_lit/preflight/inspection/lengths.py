@@ -1,4 +1,4 @@
-"""How long are a run's conversations, and what becomes of those that are too long?"""
+"""Lengths of a run's conversations in tokens, and what becomes of those that are too long."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Literal
 from PIL import Image
 
 from vlm_lit.data.images.images import load_images
-from vlm_lit.data.rows.collate import WindowCollator
+from vlm_lit.data.rows.collate import StepCollator
 from vlm_lit.errors import RecordError
 from vlm_lit.schema import Conversation
 
@@ -65,7 +65,7 @@ class Lengths:
         return f"{n:,} of {self.total:,} conversations, those that training visits first"
 
 
-def measure(collator: WindowCollator, conversation: Conversation) -> Measured:
+def measure(collator: StepCollator, conversation: Conversation) -> Measured:
     """Measure a conversation as the collator would, and let its policy act where it is too long.
 
     Raises:
@@ -90,7 +90,7 @@ def measure(collator: WindowCollator, conversation: Conversation) -> Measured:
     return Measured(conversation=fitted[0], images=fitted[1], tokens=tokens, outcome="changed", reason=reason)
 
 
-def _tokens(collator: WindowCollator, conversation: Conversation, images: Sequence[Image.Image]) -> int:
+def _tokens(collator: StepCollator, conversation: Conversation, images: Sequence[Image.Image]) -> int:
     batch = collator.encoder.encode([conversation], [images], side="right")
     return int(batch.inputs["attention_mask"].sum())
 

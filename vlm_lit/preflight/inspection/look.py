@@ -1,4 +1,4 @@
-"""How is a run looked at without being run? Its own collator, its own model, one step, and all of it thrown away."""
+"""Inspection of a run with its own collator and model: one step is made, and all of it thrown away."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from PIL import Image
 from vlm_lit.data.datamodule import ConversationDataModule
 from vlm_lit.data.records.findings import Findings
 from vlm_lit.data.records.sources import ConversationDataset
-from vlm_lit.data.rows.collate import WindowCollator
+from vlm_lit.data.rows.collate import StepCollator
 from vlm_lit.data.rows.encoder_choice import template_notes
 from vlm_lit.errors import raised
 from vlm_lit.preflight.inspection.choice import choose
-from vlm_lit.preflight.inspection.conversations import Reader, Supervision
+from vlm_lit.preflight.inspection.conversations import Supervision, SupervisionReader
 from vlm_lit.preflight.inspection.features import ImageFit, image_fit, image_token_of
 from vlm_lit.preflight.inspection.gradient_flow import GradientFlow, gradient_flow, no_step
 from vlm_lit.preflight.inspection.lengths import Measured
 from vlm_lit.preflight.inspection.report import Inspected, Inspection
-from vlm_lit.schema import StepWindow
+from vlm_lit.schema import StepBatch
 from vlm_lit.training.attached import attach
 from vlm_lit.training.supervised import SupervisedModule
 
@@ -59,14 +59,14 @@ def inspect_run(
     say("Measuring conversations ...")
     loader = data.train_dataloader()
     collator = loader.collate_fn
-    assert isinstance(collator, WindowCollator)
+    assert isinstance(collator, StepCollator)
     chosen = choose(loader, shown=conversations, measured=lengths)
     say(f"Making one step on {len(chosen.shown)} conversations, to be thrown away ...")
-    window = _collated(collator, chosen.shown)
-    supervisions = _supervisions(module, collator, window, chosen.shown)
+    step_batch = _collated(collator, chosen.shown)
+    supervisions = _supervisions(module, collator, step_batch, chosen.shown)
     with trainer.precision_plugin.train_step_context():
         fits = [_image_fit(module, collator, measured) for measured in chosen.shown]
-        flow = _flow(module, window, fits)
+        flow = _flow(module, step_batch, fits)
     return Inspection(
         model_id=module.model_id,
         model_type=str(getattr(getattr(module.base, "config", None), "model_type", "")),
@@ -95,16 +95,18 @@ def _findings(data: ConversationDataModule) -> Findings:
     return replace(train.findings, mixture=tuple(mixed))
 
 
-def _collated(collator: WindowCollator, shown: Sequence[Measured]) -> StepWindow:
+def _collated(collator: StepCollator, shown: Sequence[Measured]) -> StepBatch:
     return raised(collator([m.conversation for m in shown]))
 
 
 def _supervisions(
-    module: SupervisedModule, collator: WindowCollator, window: StepWindow, shown: Sequence[Measured]
+    module: SupervisedModule, collator: StepCollator, step_batch: StepBatch, shown: Sequence[Measured]
 ) -> list[Supervision]:
     encoder = collator.encoder
-    reader = Reader(tokenizer=encoder.tokenizer, end_of_turn=encoder.end_of_turn, image_token=image_token_of(module))
-    rows = dict(_rows(window))
+    reader = SupervisionReader(
+        tokenizer=encoder.tokenizer, end_of_turn=encoder.end_of_turn, image_token=image_token_of(module)
+    )
+    rows = dict(_rows(step_batch))
     conversations = [m.conversation for m in shown]
     return [
         reader.supervision(*rows[c.id], turns=sum(turn.role == "assistant" and turn.supervised for turn in c.turns))
@@ -112,9 +114,9 @@ def _supervisions(
     ]
 
 
-def _rows(window: StepWindow) -> Iterator[tuple[str, tuple[list[int], list[int]]]]:
+def _rows(step_batch: StepBatch) -> Iterator[tuple[str, tuple[list[int], list[int]]]]:
     """Token ids and labels of each conversation as collated, padding and whatever others of its row say left out."""
-    for batch in window.micro_batches:
+    for batch in step_batch.micro_batches:
         names = iter(batch.ids)
         for i, valid in enumerate(batch.inputs["attention_mask"].bool()):
             segments = batch.segments[i] if batch.segments is not None else torch.zeros_like(batch.labels[i])
@@ -123,16 +125,16 @@ def _rows(window: StepWindow) -> Iterator[tuple[str, tuple[list[int], list[int]]
                 yield next(names), (batch.inputs["input_ids"][i][own].tolist(), batch.labels[i][own].tolist())
 
 
-def _image_fit(module: SupervisedModule, collator: WindowCollator, measured: Measured) -> ImageFit:
+def _image_fit(module: SupervisedModule, collator: StepCollator, measured: Measured) -> ImageFit:
     batch = collator.encoder.encode([measured.conversation], [measured.images], side="right")
     return image_fit(module, {name: value.to(module.device) for name, value in batch.inputs.items()})
 
 
-def _flow(module: SupervisedModule, window: StepWindow, fits: Sequence[ImageFit]) -> GradientFlow:
+def _flow(module: SupervisedModule, step_batch: StepBatch, fits: Sequence[ImageFit]) -> GradientFlow:
     if not all(fit.fits for fit in fits):
         return no_step(module, "no step was made: placeholders and image features differ")
-    module.data.transfer_batch_to_device(window, module.device, 0)
-    return gradient_flow(module, window)
+    module.data.transfer_batch_to_device(step_batch, module.device, 0)
+    return gradient_flow(module, step_batch)
 
 
 def _thumbnails(images: Sequence[Image.Image]) -> tuple[Image.Image, ...]:

@@ -1,4 +1,4 @@
-"""What is there to know about a run before it is paid for? Everything an inspection found, and what is wrong in it."""
+"""Report of an inspection: everything that it found, and what is wrong in it."""
 
 from __future__ import annotations
 

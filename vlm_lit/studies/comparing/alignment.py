@@ -1,4 +1,4 @@
-"""Were the systems asked the same? Their items, side by side, or a refusal."""
+"""Alignment of systems' items, side by side by id, refused where they were not asked the same."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _REMEDY: Final = "Evaluate both on the same split, or compare what they have in 
 
 
 @dataclass(frozen=True, kw_only=True)
-class Item:
+class AlignedItem:
     """One question and what each system made of it, in the systems' order; None where a system does not say.
 
     `cluster` tells images apart. `images` are the paths under which the systems knew the picture. `question` is None
@@ -36,7 +36,7 @@ class Item:
 class Alignment:
     """The items that every system has, in the first one's order, and how many ids some system lacks."""
 
-    items: tuple[Item, ...]
+    items: tuple[AlignedItem, ...]
     dropped: int
 
 
@@ -90,11 +90,11 @@ def _check_ids(first: System, other: System, remedy: str) -> None:
         )
 
 
-def _item(key: str, systems: Sequence[System]) -> Item:
+def _item(key: str, systems: Sequence[System]) -> AlignedItem:
     known = [system for system in systems if key in system.answers]
     answers = [system.answers[key] for system in known]
     first = answers[0] if answers else None
-    return Item(
+    return AlignedItem(
         id=key,
         cluster=_cluster(key, systems, answers),
         question=first.question if first else None,

@@ -1,4 +1,4 @@
-"""Which system is better, overall and in each group, and how sure is that?"""
+"""Comparison of systems on the same items: means, pairs and groups, with intervals."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Final
 
-from vlm_lit.studies.comparing.alignment import Alignment, Item
+from vlm_lit.studies.comparing.alignment import AlignedItem, Alignment
 from vlm_lit.studies.comparing.figures import FigureDifference, figure_differences
 from vlm_lit.studies.estimates.bootstrap import FEWEST, BootstrapInterval, mean_difference_bootstrap
 from vlm_lit.studies.estimates.significance import (
@@ -46,7 +46,7 @@ class Method:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Standing:
+class SystemStanding:
     """One system on the judged items: its mean score, and that mean's interval (None where all show one image)."""
 
     system: System
@@ -60,7 +60,7 @@ class Standing:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pair:
+class SystemPair:
     """Two systems, by name, on `n` items of `clusters` images; differences are a - b, all fractions.
 
     `difference`, `p_holm` and `mde` (smallest difference found in four trials of five) are None where all items show
@@ -124,7 +124,7 @@ class Group:
     name: str
     value: str
     n: int
-    pairs: tuple[Pair, ...]
+    pairs: tuple[SystemPair, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,11 +135,11 @@ class Comparison:
     """
 
     systems: tuple[System, ...]
-    items: tuple[Item, ...]
-    judged: tuple[Item, ...]
+    items: tuple[AlignedItem, ...]
+    judged: tuple[AlignedItem, ...]
     dropped: int
-    standings: tuple[Standing, ...]
-    pairs: tuple[Pair, ...]
+    standings: tuple[SystemStanding, ...]
+    pairs: tuple[SystemPair, ...]
     groups: tuple[Group, ...]
     method: Method
 
@@ -176,25 +176,25 @@ def _scored(systems: Sequence[System]) -> tuple[int, ...]:
     return tuple(index for index, system in enumerate(systems) if system.scores)
 
 
-def _scores(items: Sequence[Item], index: int) -> list[float]:
+def _scores(items: Sequence[AlignedItem], index: int) -> list[float]:
     return [score for item in items if (score := item.scores[index]) is not None]
 
 
-def _standing(system: System, index: int, items: Sequence[Item], method: Method) -> Standing:
+def _standing(system: System, index: int, items: Sequence[AlignedItem], method: Method) -> SystemStanding:
     scores, clusters = _scores(items, index), [item.cluster for item in items]
     several = len(set(clusters)) > 1
     interval = mean_interval(scores, clusters, kind=method.kind) if several else None
-    return Standing(system=system, mean=math.fsum(scores) / len(scores), interval=interval)
+    return SystemStanding(system=system, mean=math.fsum(scores) / len(scores), interval=interval)
 
 
 def _pair(
-    systems: Sequence[System], items: Sequence[Item], couple: tuple[int, int], method: Method, *, whole: bool
-) -> Pair:
+    systems: Sequence[System], items: Sequence[AlignedItem], couple: tuple[int, int], method: Method, *, whole: bool
+) -> SystemPair:
     a, b = (_scores(items, index) for index in couple)
     first, second = (systems[index] for index in couple)
     clusters = [item.cluster for item in items]
     several = len(set(clusters)) > 1
-    pair = Pair(
+    pair = SystemPair(
         a=first.name,
         b=second.name,
         n=len(items),
@@ -217,21 +217,21 @@ def _pair(
     )
 
 
-def _corrected(pairs: Sequence[Pair]) -> list[Pair]:
+def _corrected(pairs: Sequence[SystemPair]) -> list[SystemPair]:
     """The pairs with `p_holm` and the intervals' `level`, as one family."""
     family = [pair.difference.p for pair in pairs if pair.difference]
     found = iter(zip(holm(family), holm_levels(family), strict=True))
     return [_at(pair, *next(found)) if pair.difference else pair for pair in pairs]
 
 
-def _at(pair: Pair, p_holm: float, alpha: float) -> Pair:
+def _at(pair: SystemPair, p_holm: float, alpha: float) -> SystemPair:
     return replace(pair, p_holm=p_holm, level=1 - alpha)
 
 
 def _groups(
-    systems: Sequence[System], items: Sequence[Item], couples: Sequence[tuple[int, int]], method: Method
+    systems: Sequence[System], items: Sequence[AlignedItem], couples: Sequence[tuple[int, int]], method: Method
 ) -> list[Group]:
-    members: dict[tuple[str, str], list[Item]] = {}
+    members: dict[tuple[str, str], list[AlignedItem]] = {}
     for item in items:
         for name, value in item.groups.items():
             members.setdefault((name, value), []).append(item)

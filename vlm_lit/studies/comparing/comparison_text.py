@@ -1,10 +1,10 @@
-"""What does a comparison look like in a terminal?"""
+"""The terminal form of a comparison."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from vlm_lit.studies.comparing.comparison import Comparison, Pair
+from vlm_lit.studies.comparing.comparison import Comparison, SystemPair
 from vlm_lit.studies.comparing.headline import headline
 from vlm_lit.studies.comparing.notes import notes
 from vlm_lit.studies.page_parts.wording import bounds, p_value, percent, points
@@ -61,7 +61,7 @@ def _groups(comparison: Comparison) -> str:
     return "\n\n".join(tables)
 
 
-def _cells(pair: Pair) -> tuple[str, ...]:
+def _cells(pair: SystemPair) -> tuple[str, ...]:
     count = f"{pair.tally.wins}/{pair.tally.ties}/{pair.tally.losses}"
     p = p_value(pair.p_holm) if pair.p_holm is not None else ""
     return points(pair.gap), bounds(pair.interval, points), p, count, pair.verdict

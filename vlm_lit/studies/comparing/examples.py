@@ -1,4 +1,4 @@
-"""Which examples should a reader look at? Chosen by rules that give the same ones every time."""
+"""Choice of the examples that a reader should look at, by rules that give the same ones every time."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
-from vlm_lit.studies.comparing.alignment import Item
-from vlm_lit.studies.comparing.comparison import Comparison, Pair
+from vlm_lit.studies.comparing.alignment import AlignedItem
+from vlm_lit.studies.comparing.comparison import Comparison, SystemPair
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,7 +16,7 @@ class Selection:
 
     title: str
     rule: str
-    items: tuple[Item, ...]
+    items: tuple[AlignedItem, ...]
 
 
 def selections(comparison: Comparison, n: int) -> list[Selection]:
@@ -35,7 +35,7 @@ def selections(comparison: Comparison, n: int) -> list[Selection]:
     return [selection for selection in found if selection.items]
 
 
-def _won(comparison: Comparison, pair: Pair, n: int) -> Iterable[Selection]:
+def _won(comparison: Comparison, pair: SystemPair, n: int) -> Iterable[Selection]:
     position = {system.name: index for index, system in enumerate(comparison.systems)}
     for better, worse, count in ((pair.a, pair.b, pair.tally.wins), (pair.b, pair.a, pair.tally.losses)):
         gain = _gain(position[better], position[worse])
@@ -48,7 +48,7 @@ def _won(comparison: Comparison, pair: Pair, n: int) -> Iterable[Selection]:
         )
 
 
-def _gain(better: int, worse: int) -> Callable[[Item], float]:
+def _gain(better: int, worse: int) -> Callable[[AlignedItem], float]:
     return lambda item: (item.scores[better] or 0.0) - (item.scores[worse] or 0.0)
 
 
@@ -63,7 +63,7 @@ def _most_different(comparison: Comparison, n: int) -> Iterable[Selection]:
     )
 
 
-def _sample(items: Sequence[Item], n: int) -> Iterable[Selection]:
+def _sample(items: Sequence[AlignedItem], n: int) -> Iterable[Selection]:
     answered = [item for item in items if any(answer is not None for answer in item.answers)]
     shown = min(n, len(answered))
     yield Selection(
@@ -73,18 +73,18 @@ def _sample(items: Sequence[Item], n: int) -> Iterable[Selection]:
     )
 
 
-def difference_in_words(item: Item) -> float:
+def difference_in_words(item: AlignedItem) -> float:
     """How little the systems' answers share: 1 - words in both / words in either, over all pairs; 0 is the same."""
     words = [set(answer.lower().split()) for answer in item.answers if answer is not None]
     pairs = list(combinations(words, 2))
     return sum(1 - len(a & b) / len(a | b) for a, b in pairs if a | b) / len(pairs) if pairs else 0.0
 
 
-def _length(item: Item) -> int:
+def _length(item: AlignedItem) -> int:
     return max((len(answer) for answer in item.answers if answer is not None), default=0)
 
 
-def _one_of_each_image(ranked: Sequence[Item], n: int) -> tuple[Item, ...]:
+def _one_of_each_image(ranked: Sequence[AlignedItem], n: int) -> tuple[AlignedItem, ...]:
     """The first `n`, where an image's second item waits until every image was seen."""
     seen: dict[object, int] = {}
     rounds = []

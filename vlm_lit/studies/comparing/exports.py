@@ -1,4 +1,4 @@
-"""How do other programs read a comparison? JSON and CSV for figures, Markdown and LaTeX for papers."""
+"""Exports of a comparison: JSON and CSV for figures, Markdown and LaTeX for papers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Final
 
-from vlm_lit.studies.comparing.comparison import OVERALL, Comparison, Pair, Standing
+from vlm_lit.studies.comparing.comparison import OVERALL, Comparison, SystemPair, SystemStanding
 from vlm_lit.studies.comparing.headline import headline
 from vlm_lit.studies.comparing.notes import notes
 from vlm_lit.studies.page_parts.tables import in_csv, in_markdown, latex_table, markdown_table
@@ -37,7 +37,7 @@ def as_json(comparison: Comparison) -> str:
     return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def _standing(standing: Standing) -> dict[str, object]:
+def _standing(standing: SystemStanding) -> dict[str, object]:
     system, interval = standing.system, standing.interval
     return {
         "name": system.name,
@@ -51,7 +51,7 @@ def _standing(standing: Standing) -> dict[str, object]:
     }
 
 
-def _pair(pair: Pair) -> dict[str, object]:
+def _pair(pair: SystemPair) -> dict[str, object]:
     found, draws = pair.difference, pair.bootstrap
     return {
         "a": pair.a,
@@ -115,7 +115,7 @@ def as_csv(comparison: Comparison) -> str:
     return text.getvalue()
 
 
-def _every_pair(comparison: Comparison) -> list[tuple[str, str, Pair]]:
+def _every_pair(comparison: Comparison) -> list[tuple[str, str, SystemPair]]:
     of_groups = [(group.name, group.value, pair) for group in comparison.groups for pair in group.pairs]
     return [*((OVERALL, "", pair) for pair in comparison.pairs), *of_groups]
 
@@ -161,12 +161,12 @@ def _tables(comparison: Comparison) -> list[Table]:
     return [table for table in (systems, pairs, groups) if table[1]]
 
 
-def _system_row(standing: Standing) -> tuple[str, ...]:
+def _system_row(standing: SystemStanding) -> tuple[str, ...]:
     n = f"{standing.interval.n:,}" if standing.interval else ""
     return standing.system.name, n, percent(standing.mean), bounds(standing.bounds, percent)
 
 
-def _figures(pair: Pair) -> tuple[str, ...]:
+def _figures(pair: SystemPair) -> tuple[str, ...]:
     p = p_value(pair.difference.p) if pair.difference else ""
     corrected = p_value(pair.p_holm) if pair.p_holm is not None else ""
     return f"{pair.n:,}", points(pair.gap), bounds(pair.interval, points), p, corrected

@@ -1,4 +1,4 @@
-"""How sure is a difference of F1 or BLEU, which are no means of item scores? By the bootstrap.
+"""Bootstrap intervals for differences of F1 or BLEU, which are no means of item scores.
 
 The metric is asked again for each item's counts, drawn clusters add theirs up, and the metric says what the sums mean.
 """

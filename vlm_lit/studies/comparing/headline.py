@@ -1,4 +1,4 @@
-"""The first thing that a comparison says: whether so few images and seeds are evidence of anything."""
+"""Headline of a comparison: whether so few images and seeds are evidence, then a sentence for each pair."""
 
 from __future__ import annotations
 

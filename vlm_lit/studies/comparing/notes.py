@@ -1,4 +1,4 @@
-"""What must a reader know before believing a comparison? Its limits and oddities, a sentence each."""
+"""Notes of a comparison: its limits and oddities, a sentence each."""
 
 from __future__ import annotations
 

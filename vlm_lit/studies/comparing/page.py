@@ -1,4 +1,4 @@
-"""What does a comparison look like as a page? One HTML file that needs no other, everything in it escaped."""
+"""The HTML page of a comparison: one file that needs no other, everything in it escaped."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from typing import Final
 
 from vlm_lit.plot_style import COLOURS
-from vlm_lit.studies.comparing.alignment import Item, metric_text
+from vlm_lit.studies.comparing.alignment import AlignedItem, metric_text
 from vlm_lit.studies.comparing.comparison import Comparison
 from vlm_lit.studies.comparing.examples import selections
 from vlm_lit.studies.comparing.headline import headline
 from vlm_lit.studies.comparing.notes import notes
 from vlm_lit.studies.comparing.plots import MOST_GROUPS, forest_plot, means_plot, shown_groups
 from vlm_lit.studies.page_parts.marked_text import Segments, marked
-from vlm_lit.studies.page_parts.pictures import Picture, picture
+from vlm_lit.studies.page_parts.pictures import EmbeddedPicture, picture
 from vlm_lit.studies.page_parts.templates import environment
 
 _TEMPLATE: Final = "comparison.html.j2"
@@ -38,14 +38,14 @@ class Column:
 class Card:
     """One item as the page shows it."""
 
-    item: Item
+    item: AlignedItem
     references: tuple[tuple[str, int], ...]
-    picture: Picture
+    picture: EmbeddedPicture
     columns: tuple[Column, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Agreement:
+class AnswerAgreement:
     """How many `different` answers a system gave, their mean length in words, and how many are another system's."""
 
     name: str
@@ -101,7 +101,7 @@ def _facts(comparison: Comparison) -> list[tuple[str, list[str]]]:
     return list(rows.items())
 
 
-def _agreement(comparison: Comparison) -> list[Agreement]:
+def _agreement(comparison: Comparison) -> list[AnswerAgreement]:
     """How the systems whose answers are known answered, and how often alike."""
     answers = {
         system.name: [item.answers[index] for item in comparison.items]
@@ -109,7 +109,7 @@ def _agreement(comparison: Comparison) -> list[Agreement]:
         if system.answers
     }
     return [
-        Agreement(
+        AnswerAgreement(
             name=name,
             different=len(set(texts)),
             words=sum(len((text or "").split()) for text in texts) / len(texts),
@@ -126,7 +126,7 @@ def _forests(comparison: Comparison) -> list[str]:
     return [forest_plot(comparison.pairs[start : start + _PANELS], comparison) for start in starts]
 
 
-def _card(item: Item, comparison: Comparison) -> Card:
+def _card(item: AlignedItem, comparison: Comparison) -> Card:
     folders = [system.path if system.path.is_dir() else system.path.parent for system in comparison.systems]
     times: dict[str, int] = {}
     for reference in item.references:
@@ -139,7 +139,7 @@ def _card(item: Item, comparison: Comparison) -> Card:
     )
 
 
-def _column(item: Item, index: int, comparison: Comparison) -> Column:
+def _column(item: AlignedItem, index: int, comparison: Comparison) -> Column:
     names = [system.name for system in comparison.systems]
     answer = item.answers[index]
     earlier = [(names[i], text) for i, text in enumerate(item.answers[:index]) if text is not None]

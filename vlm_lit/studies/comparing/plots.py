@@ -1,4 +1,4 @@
-"""What do the scores look like? Means with intervals, and differences per group, as SVG that a page can hold."""
+"""Plots of a comparison as SVG: means with intervals, and differences per group."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from vlm_lit.plot_style import INK, STYLE, as_svg, plain, short, svg_address
-from vlm_lit.studies.comparing.comparison import Comparison, Group, Pair, Standing
+from vlm_lit.studies.comparing.comparison import Comparison, Group, SystemPair, SystemStanding
 
 MOST_GROUPS: Final = 30
 """Groups a forest plot shows, the largest ones; the table has all."""
@@ -18,7 +18,7 @@ MOST_GROUPS: Final = 30
 _INCHES_A_ROW: Final = 0.3
 
 
-def means_plot(standings: Sequence[Standing], colours: Sequence[str]) -> str:
+def means_plot(standings: Sequence[SystemStanding], colours: Sequence[str]) -> str:
     """A dot and an interval for each system, as a `data:` address."""
     with rc_context(STYLE):
         figure = Figure(figsize=(9, 0.75 + 0.42 * len(standings)), layout="constrained")
@@ -34,7 +34,7 @@ def means_plot(standings: Sequence[Standing], colours: Sequence[str]) -> str:
         return svg_address(as_svg(figure))
 
 
-def forest_plot(pairs: Sequence[Pair], comparison: Comparison) -> str:
+def forest_plot(pairs: Sequence[SystemPair], comparison: Comparison) -> str:
     """Differences overall and in each group, a panel for each of some pairs, as a `data:` address."""
     groups = shown_groups(comparison)
     positions = [comparison.pairs.index(pair) for pair in pairs]
@@ -55,7 +55,7 @@ def shown_groups(comparison: Comparison) -> list[Group]:
     return [group for group in comparison.groups if any(group is kept for kept in largest)]
 
 
-def _panel(axes: Axes, rows: Sequence[Pair]) -> None:
+def _panel(axes: Axes, rows: Sequence[SystemPair]) -> None:
     axes.axvline(0, color=INK, linewidth=0.8)
     for row, pair in enumerate(rows):
         sure = pair.verdict.endswith(" better")

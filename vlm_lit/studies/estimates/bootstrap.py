@@ -1,4 +1,4 @@
-"""How far would a statistic move if other images had been drawn? The percentile bootstrap over clusters.
+"""Percentile bootstrap over clusters: the interval of a statistic if other images had been drawn.
 
 Whole clusters are drawn again, with both systems' scores of their items, so pairs and images stay together. A statistic
 is a function of sums over items, which covers means, ratios and F1, and lets thousands of resamples be drawn at once.

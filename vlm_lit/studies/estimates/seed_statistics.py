@@ -1,4 +1,4 @@
-"""How sure is a mean over images and seeds, if other images had been asked and other seeds trained?
+"""Standard error and interval of a mean over images and seeds.
 
 Every seed answers the same questions, so images and seeds are crossed: an image is hard for all seeds, a seed is weak
 on all images. Both are taken as drawn at random. With G images, S seeds, N scores and d the deviations from the mean,

@@ -1,4 +1,4 @@
-"""Which of two systems won how often, and could chance have done it? Counts, McNemar's test, Holm's."""
+"""Significance of paired scores: counts of wins, McNemar's test, Holm's correction."""
 
 from __future__ import annotations
 

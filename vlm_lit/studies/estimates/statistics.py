@@ -1,4 +1,4 @@
-"""How sure is a mean score, or a difference of two, when questions share images?
+"""Clustered intervals of a mean score, or of a difference of two, where questions share images.
 
 Scores of questions about one image move together, so errors are clustered: CR1 with Student's t on (clusters - 1)
 degrees of freedom, as in a least-squares fit of a constant with clustered covariance; or equation 4 of Miller 2024,

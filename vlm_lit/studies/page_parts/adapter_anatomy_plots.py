@@ -1,4 +1,4 @@
-"""What do LoRA's updates look like? A map of their norms over layers, and how their singular values fall off."""
+"""Plots of LoRA updates: a map of their norms over layers, and their singular values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where does one answer part from another that is nearly the same?"""
+"""Marking of the words in which an answer differs from the most similar earlier one."""
 
 from __future__ import annotations
 

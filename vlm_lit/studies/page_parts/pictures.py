@@ -1,4 +1,4 @@
-"""How does an item's image get into a page that is one file? Small, and inside it."""
+"""Small copies of items' images as `data:` addresses, for pages that are one file."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _FEW_PIXELS: Final = 100  # what is smaller is shown enlarged
 
 
 @dataclass(frozen=True, kw_only=True)
-class Picture:
+class EmbeddedPicture:
     """An image as a `data:` address, or, where `uri` is None, what is missing and why."""
 
     name: str
@@ -29,7 +29,7 @@ class Picture:
     is_tiny: bool = False
 
 
-def picture(paths: Sequence[str], folders: Sequence[Path]) -> Picture:
+def picture(paths: Sequence[str], folders: Sequence[Path]) -> EmbeddedPicture:
     """The first image file that can be read, made small.
 
     Args:
@@ -37,14 +37,14 @@ def picture(paths: Sequence[str], folders: Sequence[Path]) -> Picture:
         folders: of the systems.
     """
     if not paths:
-        return Picture(name="", uri=None, problem="no image file is named")
+        return EmbeddedPicture(name="", uri=None, problem="no image file is named")
     problem = ""
     for path in (candidate for text in paths for candidate in _candidates(text, folders)):
         try:
             return _small(load_image(ImageRef(path=path)), path.name)
         except ImageProblem as found:
             problem = problem or found.problem
-    return Picture(name=Path(paths[0]).name, uri=None, problem=problem)
+    return EmbeddedPicture(name=Path(paths[0]).name, uri=None, problem=problem)
 
 
 def _candidates(text: str, folders: Sequence[Path]) -> list[Path]:
@@ -53,14 +53,14 @@ def _candidates(text: str, folders: Sequence[Path]) -> list[Path]:
     return [Path(text), *(folder / text for folder in folders if not Path(text).is_absolute())]
 
 
-def _small(image: Image.Image, name: str) -> Picture:
+def _small(image: Image.Image, name: str) -> EmbeddedPicture:
     is_tiny = max(image.size) <= _FEW_PIXELS
     image.thumbnail((LONG_SIDE, LONG_SIDE))
     # Drawings are smaller as PNG, photographs as JPEG.
     encoded = min((_encoded(image, kind) for kind in ("PNG", "JPEG")), key=lambda pair: len(pair[1]))
     kind, data = encoded
     uri = f"data:image/{kind.lower()};base64,{base64.b64encode(data).decode('ascii')}"
-    return Picture(name=name, uri=uri, is_tiny=is_tiny)
+    return EmbeddedPicture(name=name, uri=uri, is_tiny=is_tiny)
 
 
 def _encoded(image: Image.Image, kind: str) -> tuple[str, bytes]:

@@ -1,4 +1,4 @@
-"""How does a table look in Markdown and in LaTeX, with whatever its cells hold written out?"""
+"""Markdown and LaTeX tables, and the escaping of what their cells hold."""
 
 from __future__ import annotations
 

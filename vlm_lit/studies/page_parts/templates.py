@@ -1,4 +1,4 @@
-"""How are pages made? Templates beside this file, everything put into them escaped, nothing undefined."""
+"""Jinja templates of the HTML pages: every value escaped, nothing undefined."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How are figures and verdicts put into words? Scores in percent, differences in percentage points."""
+"""Wording of figures and verdicts: scores in percent, differences in percentage points."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What does a model's page on the hub say? Where it comes from, what it saw, what it scored, how to load it.
+"""Model card of a merged model: where it comes from, what it saw, what it scored, how to load it.
 
 Everything is read from the files a run leaves. No path of the machine it ran on is shown: of a local file its name.
 """

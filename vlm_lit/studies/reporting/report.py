@@ -1,4 +1,4 @@
-"""What does a study say? Each setting with its interval, cost and convergence, the best one, and its claims."""
+"""Report of a study: each setting with its interval, cost and convergence, the best one, and the claims."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ class Best:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Report:
+class StudyReport:
     """Everything the report says, as figures. `loss` is what convergence is timed to; `window` its smoothing."""
 
     study: Study
@@ -134,7 +134,7 @@ class Report:
         return tuple(setting for setting in self.settings if setting.score is not None)
 
 
-def study_report(study: Study, *, loss: float | None = None) -> Report:
+def study_report(study: Study, *, loss: float | None = None) -> StudyReport:
     """Read a study's runs and work out what they say.
 
     Args:
@@ -160,7 +160,7 @@ def study_report(study: Study, *, loss: float | None = None) -> Report:
     # What a search draws is no grid: no setting is the baseline, and no two differ in a claim's factors alone.
     is_grid = study.search is None
     baseline = next((s.name for s in settings if is_grid and s.levels == dict(study.baseline)), None)
-    return Report(
+    return StudyReport(
         study=study,
         settings=tuple(settings if baseline is None else _against(settings, baseline, scores)),
         baseline=baseline,

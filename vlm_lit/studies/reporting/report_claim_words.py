@@ -1,4 +1,4 @@
-"""How is a claim answered in a sentence? The verdict, the interval behind it, and what the interval is made of."""
+"""Sentences that answer a study's claims: the verdict, its interval, and what the interval is made of."""
 
 from __future__ import annotations
 

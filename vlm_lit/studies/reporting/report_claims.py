@@ -1,4 +1,4 @@
-"""Does a study bear out what its author said it would? Each claim, answered by the interval of its difference.
+"""Verdicts on a study's claims, each from the interval of its difference.
 
 The settings that match a claim's two sides are paired at equal levels of the other factors, the pairs are averaged
 question by question and seed by seed, and the interval is that of `seed_statistics`, at 95 %. Claims stand for
@@ -18,7 +18,7 @@ from vlm_lit.studies.estimates.statistics import cut
 from vlm_lit.studies.reporting.report_scores import StudyScores
 
 if TYPE_CHECKING:
-    from vlm_lit.studies.running.study_file import Claim
+    from vlm_lit.studies.running.study_file import StudyClaim
 
 Verdict = Literal["supported", "contradicted", "equivalent", "different", "undecided", "not tested"]
 Levels = Mapping[str, str]
@@ -33,7 +33,7 @@ class ClaimAnswer:
     no seed in common. `difference` is better - than, a fraction; None where nothing can be set against each other.
     """
 
-    claim: Claim
+    claim: StudyClaim
     verdict: Verdict
     difference: SeededMean | None
     seeds: tuple[int, ...]
@@ -52,7 +52,7 @@ class ClaimAnswer:
         return found and cut(found, -1.0, 1.0)
 
 
-def answer(claim: Claim, settings: Mapping[str, Levels], scores: StudyScores) -> ClaimAnswer:
+def answer(claim: StudyClaim, settings: Mapping[str, Levels], scores: StudyScores) -> ClaimAnswer:
     """Judge a claim.
 
     Args:
@@ -75,7 +75,7 @@ def answer(claim: Claim, settings: Mapping[str, Levels], scores: StudyScores) ->
     )
 
 
-def judged(claim: Claim, difference: SeededMean | None) -> Verdict:
+def judged(claim: StudyClaim, difference: SeededMean | None) -> Verdict:
     """What an interval says: all of it must lie where the claim wants it, or where it does not."""
     interval = difference.interval if difference else None
     if interval is None:
@@ -90,7 +90,7 @@ def judged(claim: Claim, difference: SeededMean | None) -> Verdict:
     return "contradicted" if high < claim.margin else "undecided"
 
 
-def _pairs(claim: Claim, settings: Mapping[str, Levels]) -> list[Pair]:
+def _pairs(claim: StudyClaim, settings: Mapping[str, Levels]) -> list[Pair]:
     """The settings of either side that agree in every factor the claim does not name."""
     named = {*claim.better, *claim.than}
     better, than = (_matching(side, settings) for side in (claim.better, claim.than))

@@ -1,4 +1,4 @@
-"""How fast do a setting's runs learn, and how far do they get? By their training loss, averaged over recent steps."""
+"""Convergence of a setting's runs: their final training loss, and the time to a target loss."""
 
 from __future__ import annotations
 

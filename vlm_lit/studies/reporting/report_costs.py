@@ -1,4 +1,4 @@
-"""What did a run cost, and what did it leave to store? Read from its record and its adapter."""
+"""Size of a run's saved adapter: how many parameters were trained, and the MiB of its file."""
 
 from __future__ import annotations
 

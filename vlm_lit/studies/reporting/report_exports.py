@@ -1,4 +1,4 @@
-"""How do papers and other programs read a study's report? Markdown, LaTeX, CSV, JSON."""
+"""Exports of a study's report: Markdown, LaTeX, CSV and JSON."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from dataclasses import asdict
 from vlm_lit.studies.estimates.seed_statistics import SeededMean
 from vlm_lit.studies.estimates.statistics import cut
 from vlm_lit.studies.page_parts.tables import in_csv, in_latex, in_markdown, latex_table, markdown_table
-from vlm_lit.studies.reporting.report import Report, Setting, Versus
+from vlm_lit.studies.reporting.report import Setting, StudyReport, Versus
 from vlm_lit.studies.reporting.report_claim_words import claim_sentence
 from vlm_lit.studies.reporting.report_claims import ClaimAnswer
 from vlm_lit.studies.reporting.report_sentences import findings, limits
 from vlm_lit.studies.reporting.report_tables import Table, report_tables
 
 
-def as_markdown(report: Report, plots: Sequence[str]) -> str:
+def as_markdown(report: StudyReport, plots: Sequence[str]) -> str:
     """The whole report in Markdown, with the PNG files of `plots` shown."""
     said = [f"- {line}" for line in in_markdown([*findings(report), *limits(report)])]
     shown = [f"![{name.removesuffix('.png').replace('_', ' ')}]({name})" for name in plots if name.endswith(".png")]
@@ -31,7 +31,7 @@ def _section(table: Table) -> str:
     return "\n\n".join(part for part in parts if part)
 
 
-def as_latex(report: Report) -> str:
+def as_latex(report: StudyReport) -> str:
     """The tables for LaTeX with the package booktabs."""
     parts = ["% Needs \\usepackage{booktabs}. Scores in percent, differences in percentage points."]
     for table in report_tables(report):
@@ -43,7 +43,7 @@ def as_latex(report: Report) -> str:
     return "\n".join(parts)
 
 
-def as_csv(report: Report) -> str:
+def as_csv(report: StudyReport) -> str:
     """A line for each setting; scores are fractions, memory MiB, time seconds. Empty where something is not known."""
     text = io.StringIO()
     lines = [_csv_row(setting, report) for setting in report.settings]
@@ -53,7 +53,7 @@ def as_csv(report: Report) -> str:
     return text.getvalue()
 
 
-def _csv_row(setting: Setting, report: Report) -> dict[str, object]:
+def _csv_row(setting: Setting, report: StudyReport) -> dict[str, object]:
     score, versus, learned = setting.score, setting.against_baseline, setting.convergence
     gap = versus.difference if versus else None
     return {
@@ -78,7 +78,7 @@ def _csv_row(setting: Setting, report: Report) -> dict[str, object]:
     }
 
 
-def as_json(report: Report) -> str:
+def as_json(report: StudyReport) -> str:
     """All figures; scores are fractions, null where something is not known.
 
     `ci95` of a difference has the `level` at which Holm's procedure tests it, so that a family of them has 95 %.

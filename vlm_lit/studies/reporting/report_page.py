@@ -1,4 +1,4 @@
-"""What does a study's report look like as a page? One HTML file that needs no other, everything in it escaped."""
+"""The HTML page of a study's report: one file that needs no other, everything in it escaped."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Final
 
 from vlm_lit.plot_style import svg_address
 from vlm_lit.studies.page_parts.templates import environment
-from vlm_lit.studies.reporting.report import Report
+from vlm_lit.studies.reporting.report import StudyReport
 from vlm_lit.studies.reporting.report_plots import shown_settings
 from vlm_lit.studies.reporting.report_sentences import findings, limits
 from vlm_lit.studies.reporting.report_tables import report_tables
@@ -15,7 +15,7 @@ from vlm_lit.studies.reporting.report_tables import report_tables
 _TEMPLATE: Final = "report.html.j2"
 
 
-def as_page(report: Report, plots: Mapping[str, bytes]) -> str:
+def as_page(report: StudyReport, plots: Mapping[str, bytes]) -> str:
     """The report as one HTML page.
 
     Args:

@@ -1,4 +1,4 @@
-"""What does a study look like? Its learning curves, its scores against what they cost, and two factors as a map."""
+"""Plots of a study: learning curves, scores against costs, and two factors as a heat map."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, MaxNLocat
 
 from vlm_lit.plot_style import COLOURS, FAINT, INK, STYLE, as_png, as_svg, plain, short
 from vlm_lit.studies.page_parts.wording import percent
-from vlm_lit.studies.reporting.report import Report, Setting
+from vlm_lit.studies.reporting.report import Setting, StudyReport
 from vlm_lit.studies.run_files.learning_curves import LOSS, Curve, band, smoothed
 
 MOST_SETTINGS: Final = 24
@@ -27,9 +27,9 @@ _LEGEND_SIZE: Final = 9  # points
 _MARKS: Final = ("o", "s", "^", "D")
 
 
-def report_plots(report: Report) -> dict[str, bytes]:
+def report_plots(report: StudyReport) -> dict[str, bytes]:
     """Every figure as PNG and as SVG, by file name. Curves need a logged loss, a map exactly two factors."""
-    drawn: dict[str, Callable[[Report], Figure | None]] = {
+    drawn: dict[str, Callable[[StudyReport], Figure | None]] = {
         "learning_curves": learning_curves_plot,
         "cost": cost_plot,
         "heat_map": heat_map,
@@ -43,13 +43,13 @@ def report_plots(report: Report) -> dict[str, bytes]:
     return files
 
 
-def shown_settings(report: Report) -> list[Setting]:
+def shown_settings(report: StudyReport) -> list[Setting]:
     """The settings that plots tell apart, in the study's order."""
     best = sorted(report.ranked, key=lambda setting: -setting.score.mean if setting.score else 0.0)[:MOST_SETTINGS]
     return [setting for setting in report.ranked if any(setting is kept for kept in best)]
 
 
-def learning_curves_plot(report: Report) -> Figure | None:
+def learning_curves_plot(report: StudyReport) -> Figure | None:
     """A panel for each of training loss, validation loss and validation metric, as far as they were logged."""
     panels = [(tag, label) for tag, label in _logged(report) if _curves(shown_settings(report), tag)]
     if not panels:
@@ -62,7 +62,7 @@ def learning_curves_plot(report: Report) -> Figure | None:
     return figure
 
 
-def _logged(report: Report) -> list[tuple[str, str]]:
+def _logged(report: StudyReport) -> list[tuple[str, str]]:
     window = f", mean of {report.window} logged points" if report.window > 1 else ""
     return [
         (LOSS, f"training loss per supervised token, nats{window}"),
@@ -76,7 +76,7 @@ def _curves(settings: Sequence[Setting], tag: str) -> dict[str, list[Curve]]:
     return {name: curves for name, curves in found.items() if curves}
 
 
-def _curve_panel(axes: Axes, report: Report, tag: str, label: str) -> None:
+def _curve_panel(axes: Axes, report: StudyReport, tag: str, label: str) -> None:
     settings = shown_settings(report)
     curves = _curves(settings, tag)
     scale = 100 if tag == f"val/{report.metric}" else 1
@@ -97,7 +97,7 @@ def _curve_panel(axes: Axes, report: Report, tag: str, label: str) -> None:
     plain(axes, grid="both")
 
 
-def cost_plot(report: Report) -> Figure | None:
+def cost_plot(report: StudyReport) -> Figure | None:
     """Score against seconds of fit and against trained parameters, a mark for each setting."""
     costs: list[tuple[str, Mapping[str, float]]] = [
         ("time of fit, seconds", {s.name: s.fit_seconds for s in report.ranked if s.fit_seconds is not None}),
@@ -116,7 +116,7 @@ def cost_plot(report: Report) -> Figure | None:
     return figure
 
 
-def _cost_panel(axes: Axes, report: Report, costs: Mapping[str, float]) -> None:
+def _cost_panel(axes: Axes, report: StudyReport, costs: Mapping[str, float]) -> None:
     for position, setting in enumerate(shown_settings(report)):
         if setting.name not in costs or setting.score is None:
             continue
@@ -168,7 +168,7 @@ def _columns(figure: Figure, labels: Sequence[str]) -> int:
     return min(max(int(figure.get_figwidth() // widest), 1), 3, len(labels))
 
 
-def heat_map(report: Report) -> Figure | None:
+def heat_map(report: StudyReport) -> Figure | None:
     """Mean scores of two factors' levels, the values printed; None unless a grid has exactly two factors."""
     if len(report.study.factors) != 2 or report.study.search is not None:
         return None

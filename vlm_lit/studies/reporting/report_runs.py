@@ -1,4 +1,4 @@
-"""What became of each run of a study, and what did it cost? Read from the run directories under its folder."""
+"""State and cost of each run of a study, read from the run directories under its folder."""
 
 from __future__ import annotations
 

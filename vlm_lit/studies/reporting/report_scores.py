@@ -1,4 +1,4 @@
-"""What did every finished run of a study score, question by question, and were all of them asked the same?"""
+"""Scores of a study's finished runs by question, and the check that all were asked the same."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from vlm_lit.errors import VlmLitError
-from vlm_lit.studies.comparing.alignment import Item, align
+from vlm_lit.studies.comparing.alignment import AlignedItem, align
 from vlm_lit.studies.estimates.bootstrap import Floats
 from vlm_lit.studies.run_files.systems import System, open_systems
 
@@ -64,7 +64,7 @@ def read_study_scores(metric: str, folders: Mapping[RunKey, Path], figures: Mapp
     keys = list(folders)
     first = _opened(keys[0], folders[keys[0]], metric)
     rows: dict[RunKey, list[float | None]] = {}
-    items: tuple[Item, ...] = ()
+    items: tuple[AlignedItem, ...] = ()
     for key in keys:
         other = first if key == keys[0] else _opened(key, folders[key], metric)
         items = _of_group(align([first, other], remedy=_REMEDY).items, metric)
@@ -104,7 +104,7 @@ def _opened(key: RunKey, folder: Path, metric: str) -> System:
     return system
 
 
-def _of_group(items: tuple[Item, ...], metric: str) -> tuple[Item, ...]:
+def _of_group(items: tuple[AlignedItem, ...], metric: str) -> tuple[AlignedItem, ...]:
     """The questions that a metric's figure is about: all, or those of one group."""
     _, is_group, value = metric.partition("/")
     return tuple(item for item in items if value in item.groups.values()) if is_group else items

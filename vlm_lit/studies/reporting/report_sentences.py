@@ -1,4 +1,4 @@
-"""What does a study's report say in words? What is unfinished, what is best, what learns fastest, and its limits."""
+"""Sentences of a study's report: what is unfinished, what is best, what learns fastest, and the limits."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Final
 
 from vlm_lit.studies.comparing.headline import no_evidence_of_images, no_evidence_of_seeds
 from vlm_lit.studies.page_parts.wording import FEWEST_IMAGES, FEWEST_SEEDS, SIGNIFICANT, decimal, p_value, percent
-from vlm_lit.studies.reporting.report import Report, Setting
+from vlm_lit.studies.reporting.report import Setting, StudyReport
 from vlm_lit.studies.reporting.report_convergence import Convergence
 from vlm_lit.studies.reporting.report_scores import run_name
 
@@ -15,17 +15,17 @@ _MOST_NAMED: Final = 8
 _SHORTEST: Final = 0.1  # seconds that are shown
 
 
-def findings(report: Report) -> list[str]:
+def findings(report: StudyReport) -> list[str]:
     """What was found: whether all is there, the best setting, the fastest and the lowest loss."""
     return [*_unfinished(report), *_no_evidence(report), *_best(report), *_convergence(report)]
 
 
-def limits(report: Report) -> list[str]:
+def limits(report: StudyReport) -> list[str]:
     """What a reader must know before believing it."""
     return [*_search(report), *_seeds(report), *_questions(report), *_figures(report), *_clock(report)]
 
 
-def _unfinished(report: Report) -> Iterator[str]:
+def _unfinished(report: StudyReport) -> Iterator[str]:
     if report.unfinished:
         states = [run.state for run in report.unfinished]
         counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
@@ -35,7 +35,7 @@ def _unfinished(report: Report) -> Iterator[str]:
         )
 
 
-def _no_evidence(report: Report) -> Iterator[str]:
+def _no_evidence(report: StudyReport) -> Iterator[str]:
     """What so few images or seeds say nothing about."""
     if not report.best.others:
         return
@@ -45,7 +45,7 @@ def _no_evidence(report: Report) -> Iterator[str]:
         yield no_evidence_of_seeds(report.best.seeds)
 
 
-def _best(report: Report) -> Iterator[str]:
+def _best(report: StudyReport) -> Iterator[str]:
     best = next(setting for setting in report.settings if setting.name == report.best.name)
     assert best.score is not None
     mean = f"{percent(best.score.mean)} %"
@@ -75,12 +75,12 @@ def _comparisons(n: int) -> str:
     return f"{n} comparisons" if n > 1 else "one comparison"
 
 
-def _without_common_seed(report: Report) -> list[str]:
+def _without_common_seed(report: StudyReport) -> list[str]:
     compared = {other.name for other in report.best.others} | {report.best.name}
     return [setting.name for setting in report.ranked if setting.name not in compared]
 
 
-def _convergence(report: Report) -> Iterator[str]:
+def _convergence(report: StudyReport) -> Iterator[str]:
     learned = [(s, s.convergence) for s in report.ranked if s.convergence is not None]
     if report.loss is None or not learned:
         return
@@ -118,7 +118,7 @@ def duration(seconds: float) -> str:
     return f"{seconds:,.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
 
 
-def _search(report: Report) -> Iterator[str]:
+def _search(report: StudyReport) -> Iterator[str]:
     if report.study.search is not None:
         yield (
             "The settings were drawn by a search that looks at the scores: the best one's score is flattered by being "
@@ -126,7 +126,7 @@ def _search(report: Report) -> Iterator[str]:
         )
 
 
-def _seeds(report: Report) -> Iterator[str]:
+def _seeds(report: StudyReport) -> Iterator[str]:
     finished = {setting.name: report.scores.seeds(setting.name) for setting in report.ranked}
     if all(len(seeds) == 1 for seeds in finished.values()):
         yield "One seed of each setting: intervals and p values hold the choice of images, not the noise of training."
@@ -145,7 +145,7 @@ def _seeds(report: Report) -> Iterator[str]:
         )
 
 
-def _questions(report: Report) -> Iterator[str]:
+def _questions(report: StudyReport) -> Iterator[str]:
     images = report.scores.images
     if images == 1:
         yield "All questions show one image: what that says about other images cannot be estimated, so no intervals."
@@ -157,7 +157,7 @@ def _questions(report: Report) -> Iterator[str]:
         yield f"Questions that lack a score in some run and enter no figure: {report.scores.unjudged:,}."
 
 
-def _figures(report: Report) -> Iterator[str]:
+def _figures(report: StudyReport) -> Iterator[str]:
     apart = [f"{run_name(key)} {percent(figure)}" for key, figure in report.scores.own_figures.items()]
     if apart:
         yield (
@@ -166,7 +166,7 @@ def _figures(report: Report) -> Iterator[str]:
         )
 
 
-def _clock(report: Report) -> Iterator[str]:
+def _clock(report: StudyReport) -> Iterator[str]:
     workers = dict.fromkeys(run.worker for run in report.runs if run.state == "done" and run.worker)
     if len(workers) > 1:
         yield f"Different workers ran the study ({_listed(list(workers))}), so seconds compare machines as well."
@@ -177,10 +177,10 @@ def _listed(names: Sequence[str], between: str = ", ") -> str:
     return between.join(names[:_MOST_NAMED]) + more
 
 
-def best_position(report: Report) -> frozenset[int]:
+def best_position(report: StudyReport) -> frozenset[int]:
     """Where the setting to be shown in bold stands among `report.settings`, if there is one."""
     return frozenset(i for i, s in enumerate(report.settings) if _is_bold(s, report))
 
 
-def _is_bold(setting: Setting, report: Report) -> bool:
+def _is_bold(setting: Setting, report: StudyReport) -> bool:
     return report.best.is_beyond_doubt and setting.name == report.best.name

@@ -1,4 +1,4 @@
-"""Which tables does a study's report hold? Their cells in words, the same in every format."""
+"""Tables of a study's report: their cells in words, the same in every format."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from vlm_lit.studies.estimates.seed_statistics import SeededMean
 from vlm_lit.studies.estimates.statistics import cut
 from vlm_lit.studies.page_parts.wording import FEWEST_IMAGES, FEWEST_SEEDS, bounds, decimal, p_value, percent, points
-from vlm_lit.studies.reporting.report import Report, Setting, Versus
+from vlm_lit.studies.reporting.report import Setting, StudyReport, Versus
 from vlm_lit.studies.reporting.report_claim_words import claim_sentence, levels_text
 from vlm_lit.studies.reporting.report_sentences import best_position
 from vlm_lit.studies.running.study_file import Published
@@ -32,13 +32,13 @@ class Table:
     note: str = ""
 
 
-def report_tables(report: Report) -> list[Table]:
+def report_tables(report: StudyReport) -> list[Table]:
     """Scores, costs, claims, published figures and runs without a score, as far as there are any."""
     tables = [scores_table(report), costs_table(report), claims_table(report), published_table(report)]
     return [table for table in [*tables, unfinished_table(report)] if table.rows]
 
 
-def scores_table(report: Report) -> Table:
+def scores_table(report: StudyReport) -> Table:
     """A row for each setting: mean, deviation, interval, and what it has over the baseline."""
     bold = best_position(report)
     return Table(
@@ -64,7 +64,7 @@ def scores_table(report: Report) -> Table:
     )
 
 
-def _score_row(setting: Setting, report: Report) -> tuple[str, ...]:
+def _score_row(setting: Setting, report: StudyReport) -> tuple[str, ...]:
     name = f"{setting.name} (baseline)" if setting.name == report.baseline else setting.name
     seeds = f"{len(setting.finished)} of {len(setting.runs)}"
     if setting.score is None:
@@ -93,7 +93,7 @@ def interval_text(found: SeededMean) -> str:
     return NONE if found.interval is None else bounds(cut(found.interval, 0.0, 1.0), percent)
 
 
-def costs_table(report: Report) -> Table:
+def costs_table(report: StudyReport) -> Table:
     """A row for each setting: what it trains, takes and learns."""
     loss = "" if report.loss is None else f" to a loss of {decimal(report.loss)}"
     return Table(
@@ -116,7 +116,7 @@ def costs_table(report: Report) -> Table:
     )
 
 
-def _loss_note(report: Report) -> str:
+def _loss_note(report: StudyReport) -> str:
     if report.loss is None:
         return ""
     smoothed = f" A loss is the mean of {report.window} logged points." if report.window > 1 else ""
@@ -150,7 +150,7 @@ def _seconds(value: float | None) -> str:
     return "< 0.1" if value is not None and value < 0.05 else _or_dash(value, ",.1f")
 
 
-def claims_table(report: Report) -> Table:
+def claims_table(report: StudyReport) -> Table:
     """What the study's author said, where that comes from, and what the runs say."""
     return Table(
         title="Claims",
@@ -163,7 +163,7 @@ def claims_table(report: Report) -> Table:
     )
 
 
-def published_table(report: Report) -> Table:
+def published_table(report: StudyReport) -> Table:
     """Others' figures beside ours, in columns of their own."""
     rows = [row for figure in report.study.published for row in _published_rows(figure, report)]
     return Table(
@@ -185,7 +185,7 @@ def published_table(report: Report) -> Table:
     )
 
 
-def _published_rows(figure: Published, report: Report) -> list[tuple[str, ...]]:
+def _published_rows(figure: Published, report: StudyReport) -> list[tuple[str, ...]]:
     theirs = (levels_text(figure.cell), figure.what, figure.source, _as_published(figure.value))
     same = [s for s in report.ranked if figure.cell.items() <= s.levels.items()]
     ours = [(s.name, percent(s.score.mean), interval_text(s.score)) for s in same if s.score]
@@ -197,7 +197,7 @@ def _as_published(value: float) -> str:
     return f"{100 * value:.10g} %" if 0 <= value <= 1 else f"{value:g}"
 
 
-def unfinished_table(report: Report) -> Table:
+def unfinished_table(report: StudyReport) -> Table:
     """The runs that have no score, and why."""
     return Table(
         title="Runs without a score",

@@ -1,9 +1,9 @@
-"""What does a study's report look like in a terminal?"""
+"""The terminal form of a study's report."""
 
 from __future__ import annotations
 
 from vlm_lit.studies.comparing.comparison_text import aligned, printable
-from vlm_lit.studies.reporting.report import Report
+from vlm_lit.studies.reporting.report import StudyReport
 from vlm_lit.studies.reporting.report_claim_words import claim_sentence
 from vlm_lit.studies.reporting.report_sentences import findings, limits
 from vlm_lit.studies.reporting.report_tables import Table, costs_table, scores_table, unfinished_table
@@ -11,7 +11,7 @@ from vlm_lit.studies.reporting.report_tables import Table, costs_table, scores_t
 _PLAIN = str.maketrans({"\N{MINUS SIGN}": "-", "\N{EN DASH}": "-", "\N{PLUS-MINUS SIGN}": "+-"})
 
 
-def as_text(report: Report) -> str:
+def as_text(report: StudyReport) -> str:
     """The tables of scores, costs and runs without a score in aligned columns, then what they say."""
     title = f"{report.study.name}: {len(report.scores.clusters):,} questions, {report.scores.images:,} images"
     tables = [scores_table(report), costs_table(report), unfinished_table(report)]

@@ -1,4 +1,4 @@
-"""What did LoRA learn, and where? The norm and the singular values of each update that an adapter's files hold.
+"""Norm and singular values of each LoRA update that an adapter's files hold.
 
 An update is scale * B A, with scale = alpha / rank (Hu et al. 2021, section 4.1), or alpha / sqrt(rank) where the
 adapter says so. No base model is read, so nothing here is relative to the weights that are updated.

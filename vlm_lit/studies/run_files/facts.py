@@ -1,4 +1,4 @@
-"""How did a run come about? What its results and its config say, for the head of a report."""
+"""Facts about a run from its results and its config, for the head of a report."""
 
 from __future__ import annotations
 

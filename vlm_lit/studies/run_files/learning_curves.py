@@ -1,4 +1,4 @@
-"""How did a run's loss and scores go, step by step? Read from its TensorBoard files, and laid over other seeds'."""
+"""Learning curves of a run, read from its TensorBoard files, smoothed, and laid over other seeds'."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What did a run answer? Its `predictions.jsonl`, read strictly."""
+"""Strict reading of a run's `predictions.jsonl`."""
 
 from __future__ import annotations
 

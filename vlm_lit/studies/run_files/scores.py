@@ -1,4 +1,4 @@
-"""How did a metric judge each answer? A `scores.json`, read strictly."""
+"""Strict reading of a `scores.json`, as the verb `score` writes it."""
 
 from __future__ import annotations
 

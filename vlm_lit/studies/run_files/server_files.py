@@ -1,4 +1,4 @@
-"""What does a benchmark's server want to be handed?
+"""Result files in the forms that benchmarks' servers read.
 
 The servers of VQA v2, TextVQA, VizWiz, DocVQA, GQA, MMMU, A-OKVQA and POPE each read a file of their own. All of them
 match answers to questions by the data set's ids (POPE by position), so a run must have kept those ids.

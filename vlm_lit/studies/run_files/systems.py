@@ -1,4 +1,4 @@
-"""What is there to compare about one system? Its answers and scores, from a run directory or a `scores.json`."""
+"""Systems to compare: the answers and scores of each, from a run directory or a `scores.json`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What answered: a base as it is, with an adapter, or merged; so that a comparison tells them apart."""
+"""Name of the weights that answered: a base as it is, with an adapter, or merged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is one run of a study, where does it write, and which words of the command line start it?"""
+"""A cell (one run of a study): its folder, its settings, and the command line that starts it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How far did a cell come, and what did it measure? Its `cell.json` and the results beside it."""
+"""Record of a cell: how far it came (`cell.json`), and what it measured (the results beside it)."""
 
 from __future__ import annotations
 

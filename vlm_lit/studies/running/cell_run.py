@@ -1,4 +1,4 @@
-"""How is one cell run? As a user would: `fit`, from its last checkpoint if there is one, then `test`."""
+"""Execution of one cell: `fit`, from its last checkpoint if there is one, then `test`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Is an entry of a user's YAML there, known and of its kind? If not: an error that names file, key and remedy."""
+"""Checked mapping of a user's YAML: each entry is there, known and of its kind, or an error says what to do."""
 
 from __future__ import annotations
 

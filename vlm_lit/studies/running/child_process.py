@@ -1,4 +1,4 @@
-"""How is a command run so that it outlives nobody, and what did it cost?"""
+"""Child processes that end with their parent, with the status, memory and last output of each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Is a cell still the cell that was run? A digest over what its config files hold and what is set over them.
+"""Digest of a cell, over what its config files hold and what is set over them: it shows a changed cell.
 
 What files say counts, not where they lie, nor their comments; the data that a config names is not looked at.
 """

@@ -1,4 +1,4 @@
-"""Does anybody still work on this? A lock on a file that the kernel drops when its last holder has died."""
+"""Lock on a file that the kernel drops when its last holder has died."""
 
 from __future__ import annotations
 

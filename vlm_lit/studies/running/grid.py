@@ -1,4 +1,4 @@
-"""Which cells is a study made of?"""
+"""Cells of a study: the whole grid, or those of a search that were begun."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What does one place in the queue stand for? A cell of a grid, or a setting that a search drew, with all its seeds."""
+"""Jobs in a study's queue: a cell of a grid, or a setting that a search drew, with all its seeds."""
 
 from __future__ import annotations
 

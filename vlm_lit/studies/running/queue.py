@@ -1,4 +1,4 @@
-"""Which cell is next, and who has it? A queue of Optuna trials that any number of workers share.
+"""Queue of a study's jobs: Optuna trials that any number of workers share.
 
 What is finished is told by the cells' own records; the queue tells who runs what. Every look at what lacks a place in
 it happens under one lock and changes nothing where nothing is missing, so it may be done by anybody at any time, and
@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from vlm_lit.errors import ConfigError
 from vlm_lit.studies.running.cell_record import measured
-from vlm_lit.studies.running.claim import ERROR, Claim
 from vlm_lit.studies.running.file_lock import FileLock
 from vlm_lit.studies.running.job import Job, distributions, drawn_job, grid_jobs, version
+from vlm_lit.studies.running.lease import ERROR, Lease
 from vlm_lit.studies.running.storage import (
     FOLDER,
     Heartbeat,
@@ -118,7 +118,7 @@ class Queue:
             for place in self.jobs if self.study.search is None else latest:
                 self._place(place, latest.get(place), retry=retry)
 
-    def claim(self, chosen: Collection[str] | None = None) -> Claim | None:
+    def claim(self, chosen: Collection[str] | None = None) -> Lease | None:
         """The next job that waits, now this worker's; None where none can be had. `chosen` names those it may be."""
         for trial in self._all("WAITING"):
             place = str(trial.user_attrs[_PLACE])
@@ -217,7 +217,7 @@ class Queue:
         lock.release()
         return dead
 
-    def _taken(self, trial: FrozenTrial, job: Job) -> Claim | None:
+    def _taken(self, trial: FrozenTrial, job: Job) -> Lease | None:
         """A waiting trial made this worker's, unless another one was faster."""
         from optuna.exceptions import UpdateFinishedTrialError
         from optuna.trial import TrialState
@@ -232,14 +232,14 @@ class Queue:
         if not taken:
             lock.release()
             return None
-        return self._signed(Claim(job=job, lock=lock, trial=number, storage=self._storage))
+        return self._signed(Lease(job=job, lock=lock, trial=number, storage=self._storage))
 
-    def _signed(self, claim: Claim) -> Claim:
+    def _signed(self, claim: Lease) -> Lease:
         self._storage.set_trial_user_attr(claim.trial, "worker", self.worker)
         self._storage.set_trial_user_attr(claim.trial, _MACHINE, self._machine)
         return claim
 
-    def _drawn(self) -> Claim | None:
+    def _drawn(self) -> Lease | None:
         """A setting that nobody has drawn yet; None where the search has its number, or one waits for its turn."""
         assert self.study.search is not None
         with self._lock(), expected_warnings():
@@ -253,7 +253,7 @@ class Queue:
             self._storage.record_heartbeat(number)
             asked.set_user_attr(_PLACE, f"draw {drawn}")
         job = self.jobs[f"draw {drawn}"] = drawn_job(self.study, asked.params)
-        claim = Claim(job=job, lock=self._job_lock(job), trial=number, storage=self._storage)
+        claim = Lease(job=job, lock=self._job_lock(job), trial=number, storage=self._storage)
         if claim.lock.acquire(wait=False):
             return self._signed(claim)
         claim.give_back()  # the same setting was drawn before and is being run

@@ -1,4 +1,4 @@
-"""How far is a study? The state of each cell, how many are in which, and the time left."""
+"""Progress of a study: the state of each cell, how many are in which, and the time left."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def _state(job: State, record: CellRecord | None) -> State:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Standing:
+class StudyProgress:
     """How many cells are in which state; seconds a finished one took on average, and seconds left, where known."""
 
     done: int
@@ -84,7 +84,7 @@ class Standing:
         return ("failed", self.failed), ("running", self.running), ("waiting", self.waiting)
 
 
-def standing(found: Collection[CellState], undrawn: int = 0) -> Standing:
+def standing(found: Collection[CellState], undrawn: int = 0) -> StudyProgress:
     """Count cells; `undrawn` are those that a search will draw yet."""
     by_state = {
         state: [one for one in found if one.state == state] for state in ("done", "failed", "running", "waiting")
@@ -97,7 +97,7 @@ def standing(found: Collection[CellState], undrawn: int = 0) -> Standing:
         # As if as many workers went on as run now; a cell that takes longer than the mean is taken to end soon.
         rest = mean * waiting + sum(max(0.0, mean - one.seconds) for one in running)
         left = rest / max(1, len(running))
-    return Standing(
+    return StudyProgress(
         done=len(done), failed=len(by_state["failed"]), running=len(running), waiting=waiting, seconds_a_cell=mean,
         seconds_left=left,
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Where does a study's queue lie? In an SQLite file in its folder, or in a PostgreSQL database for many machines."""
+"""Storage of a study's queue: an SQLite file in its folder, or a PostgreSQL database for many machines."""
 
 from __future__ import annotations
 

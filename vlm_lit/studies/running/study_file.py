@@ -1,4 +1,4 @@
-"""What is a study? Factors with their levels, seeds, what it claims: read from its YAML file, every name checked."""
+"""Study file: factors with their levels, seeds and claims, read from YAML, every name checked."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Factor:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Claim:
+class StudyClaim:
     """A published claim about two sides, each given by the levels of some factors.
 
     `greater`: `better` scores more than `than`, by more than `margin` (a fraction). `equal`: they differ by no more.
@@ -96,7 +96,7 @@ class Study:
     seeds: tuple[int, ...]
     baseline: Mapping[str, str]
     settings: Mapping[str, object]
-    claims: tuple[Claim, ...]
+    claims: tuple[StudyClaim, ...]
     published: tuple[Published, ...]
     search: Search | None
 
@@ -212,14 +212,14 @@ def _levels(given: Checked, factors: tuple[Factor, ...], *, whole: bool = False)
     return chosen
 
 
-def _claim(given: Checked, factors: tuple[Factor, ...]) -> Claim:
+def _claim(given: Checked, factors: tuple[Factor, ...]) -> StudyClaim:
     given.known("says", "source", "better", "than", "kind", "margin")
     better, than = (_levels(given.inner(side), factors) for side in ("better", "than"))
     if not better or better.keys() != than.keys() or better == than:
         raise given.error("better", "and than must give the same factors other levels", "They are the two sides")
     kind: Literal["equal", "greater"] = "equal" if given.choice("kind", ("equal", "greater")) == "equal" else "greater"
     margin = given.number("margin", least=0.0, most=1.0) if "margin" in given or kind == "equal" else 0.0
-    return Claim(
+    return StudyClaim(
         says=given.text("says"), source=given.text("source"), better=better, than=than, kind=kind, margin=margin
     )
 

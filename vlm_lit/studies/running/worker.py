@@ -1,4 +1,4 @@
-"""What does a worker do? Take the next job, run it, say how it went; until nothing waits and nothing runs."""
+"""Worker of a study: takes the next job, runs it, says how it went, until no job waits or runs."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Final
 
 from vlm_lit.errors import ConfigError
 from vlm_lit.studies.running.cell_run import COMMAND, CellError, CellRun
-from vlm_lit.studies.running.claim import Claim
 from vlm_lit.studies.running.digest import digests
+from vlm_lit.studies.running.lease import Lease
 from vlm_lit.studies.running.queue import Queue
 from vlm_lit.studies.running.storage import Heartbeat
 
@@ -55,7 +55,7 @@ class Worker:
             self.on_tick()
             time.sleep(_LOOK_EVERY)
 
-    def _run(self, claim: Claim) -> None:
+    def _run(self, claim: Lease) -> None:
         try:
             self._check_unchanged(claim)
             values = [self._cell_run(claim, index).run() for index in range(len(claim.job.cells))]
@@ -68,7 +68,7 @@ class Worker:
         else:
             claim.finish(sum(values) / len(values))
 
-    def _cell_run(self, claim: Claim, index: int) -> CellRun:
+    def _cell_run(self, claim: Lease, index: int) -> CellRun:
         cell = claim.job.cells[index]
         return CellRun(
             study=self.queue.study,
@@ -80,13 +80,13 @@ class Worker:
             command=self.command,
         )
 
-    def _tick(self, claim: Claim) -> None:
+    def _tick(self, claim: Lease) -> None:
         if time.monotonic() - self._beaten > self.heartbeat.every:
             self._beaten = time.monotonic()
             claim.beat()
         self.on_tick()
 
-    def _check_unchanged(self, claim: Claim) -> None:
+    def _check_unchanged(self, claim: Lease) -> None:
         """Refuse to run a cell under a digest that is not its own any more."""
         if digests(self.queue.study, claim.job.cells) != dict(claim.job.digests):
             raise ConfigError(

@@ -1,1 +1,1 @@
-"""What a run does around its steps; one file a concern."""
+"""Callbacks: what a run does around its steps, one file a concern."""

@@ -1,4 +1,4 @@
-"""What was asked, what was the true answer and what was answered? A table of the first answers, in every logger."""
+"""Table of the first answers (question, true answer, answer) of an evaluation, in every logger."""
 
 from __future__ import annotations
 

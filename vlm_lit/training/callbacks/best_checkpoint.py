@@ -1,4 +1,4 @@
-"""Which of a run's states is the best by a validation's figure, and where is it kept?"""
+"""The best checkpoint of a run by a figure of its validations, kept as `checkpoints/best.ckpt`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lightning.pytorch.utilities import rank_zero_info
 
 from vlm_lit.errors import ConfigError
 from vlm_lit.files.whole import write_whole
-from vlm_lit.schema import StepWindow
+from vlm_lit.schema import StepBatch
 from vlm_lit.training.base import VisionLanguageModule
 from vlm_lit.training.callbacks.monitored import monitored
 from vlm_lit.training.callbacks.step_checkpoint import FOLDER
@@ -73,7 +73,7 @@ class BestCheckpoint(Callback):
         return value < self.best_value if self.mode == "min" else value > self.best_value
 
     def on_train_batch_start(
-        self, trainer: LightningTrainer, pl_module: LightningModule, batch: StepWindow, batch_idx: int
+        self, trainer: LightningTrainer, pl_module: LightningModule, batch: StepBatch, batch_idx: int
     ) -> None:
         """Save the state after the previous step, if that is the best."""
         self._save(trainer)

@@ -1,4 +1,4 @@
-"""Which callbacks does the module bring to a Trainer that has none of them?"""
+"""Callbacks that the module brings to a Trainer that has none of them."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from lightning.pytorch.callbacks import Checkpoint
 
 from vlm_lit.errors import ConfigError
 from vlm_lit.training.callbacks.best_checkpoint import BestCheckpoint
+from vlm_lit.training.callbacks.epoch_schedule import EpochSchedule
 from vlm_lit.training.callbacks.kept_config import KeptConfig
 from vlm_lit.training.callbacks.monitored import StopAfterValidation
-from vlm_lit.training.callbacks.pass_schedule import PassSchedule
 from vlm_lit.training.callbacks.pictures import AnswerPicture
 from vlm_lit.training.callbacks.run_directory import RunDirectory
 from vlm_lit.training.callbacks.step_checkpoint import StepCheckpoint
@@ -24,7 +24,7 @@ _WRITERS: Final = (RunDirectory, StepCheckpoint, BestCheckpoint, KeptConfig, Ans
 
 
 def brought(trainer: lightning.Trainer) -> list[Callback]:
-    """What `trainer` lacks: its passes counted, and the run's adapter and results written.
+    """What `trainer` lacks: its epochs counted, and the run's adapter and results written.
 
     Raises:
         ConfigError: an option of the trainer has no effect here, or it has trained before.
@@ -42,7 +42,7 @@ def brought(trainer: lightning.Trainer) -> list[Callback]:
     if tries:  # it writes nothing
         callbacks = [callback for callback in callbacks if not isinstance(callback, _WRITERS)]
     # These decide before the others look.
-    trainer.callbacks = [*_lacking(callbacks, StopAfterValidation, PassSchedule), *callbacks]  # type: ignore[attr-defined]
+    trainer.callbacks = [*_lacking(callbacks, StopAfterValidation, EpochSchedule), *callbacks]  # type: ignore[attr-defined]
     if tries:
         return []
     keeps = any(isinstance(callback, Checkpoint) for callback in callbacks)  # as enable_checkpointing says

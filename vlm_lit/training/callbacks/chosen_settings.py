@@ -1,4 +1,4 @@
-"""The settings by which runs are told apart: some twenty of a config's hundred, flat."""
+"""Settings by which runs are told apart: about twenty of a config's hundred, as a flat mapping."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which answers does the model take for which? A table of predicted against true, where there are few true answers."""
+"""Confusion matrix of an evaluation: predicted against true answers, where there are few true answers."""
 
 from __future__ import annotations
 

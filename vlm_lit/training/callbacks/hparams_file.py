@@ -1,7 +1,7 @@
 """TensorBoard's table of hyperparameters (its tab HPARAMS), as an event file of its own.
 
 TensorBoard believes the first file in which it meets the table. This one's name sorts before those of the runs' logs
-and it is written anew by each `fit`, so a run that was resumed with more passes has one row, and that is the true one.
+and it is written anew by each `fit`, so a run that was resumed with more epochs has one row, and that is the true one.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Does what stops or keeps a run look at a figure that the run logs, and does it look in time?"""
+"""Check that monitored figures are logged by the run and in time, and early stopping after validations."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def _check_stopping(callback: EarlyStopping, monitor: str, names: LoggedNames) -
 
 
 class StopAfterValidation(Callback):
-    """Lets EarlyStopping look after each validation, and counts `min_epochs` in passes.
+    """Lets EarlyStopping look after each validation, and counts `min_epochs` in epochs.
 
     It stands before EarlyStopping among the callbacks: that one would take a run of one Lightning epoch for one that it
     need not look into.
@@ -107,7 +107,7 @@ class StopAfterValidation(Callback):
         data = getattr(trainer, "datamodule", None)
         if trainer.min_epochs and data is not None:
             trainer.fit_loop.epoch_loop.min_steps = max(
-                trainer.min_steps or 0, trainer.min_epochs * data.steps_per_pass
+                trainer.min_steps or 0, trainer.min_epochs * data.steps_per_epoch
             )
             trainer.fit_loop.min_epochs = None
 

@@ -1,4 +1,4 @@
-"""What do the model's answers look like? A picture of fixed examples, the same ones at every evaluation."""
+"""Prediction panel: a picture of fixed examples with their answers, the same ones at every evaluation."""
 
 from __future__ import annotations
 

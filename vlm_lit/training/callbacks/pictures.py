@@ -1,4 +1,4 @@
-"""When is a picture of answers drawn, and what does it say of an evaluation without its own images?"""
+"""Base of the callbacks that draw pictures of answers: when they draw, their titles, and their logging."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A bar of the run's optimizer steps that tells which pass over the data they are of."""
+"""Progress bar of a run's optimizer steps, with the epoch that they are of."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class _StderrOfNow:
 
 
 class StepBar(RichProgressBar):
-    """Counts the run's optimizer steps and tells the pass; Lightning's own would say `Epoch 0/0` all along."""
+    """Counts the run's optimizer steps and tells the epoch; Lightning's own would say `Epoch 0/0` all along."""
 
     def _init_progress(self, trainer: lightning.Trainer) -> None:
         # Lightning's messages would be written into the bar's line: their handler has kept the terminal for itself.
@@ -37,7 +37,7 @@ class StepBar(RichProgressBar):
         super()._init_progress(trainer)
 
     def _get_train_description(self, current_epoch: int) -> str:
-        return f"{pass_text(self.trainer, self.trainer.global_step):{len(self.validation_description)}}"
+        return f"{epoch_text(self.trainer, self.trainer.global_step):{len(self.validation_description)}}"
 
     def on_train_batch_start(
         self,
@@ -46,7 +46,7 @@ class StepBar(RichProgressBar):
         batch: Any,  # noqa: ANN401 - Lightning's signature
         batch_idx: int,
     ) -> None:
-        """Tell the pass that this step is of."""
+        """Tell the epoch that this step is of."""
         if self.progress is not None and self.train_progress_bar_id is not None:
             self.progress.update(self.train_progress_bar_id, description=self._get_train_description(0))
 
@@ -93,15 +93,15 @@ class PlainStepBar(TQDMProgressBar):
         """Name the bar for what it counts."""
         total = self.total_train_batches
         self.train_progress_bar.reset(int(total) if math.isfinite(total) else None)
-        self.train_progress_bar.set_description(pass_text(trainer, trainer.global_step))
+        self.train_progress_bar.set_description(epoch_text(trainer, trainer.global_step))
 
     def on_train_batch_start(self, trainer: lightning.Trainer, *others: Any) -> None:  # noqa: ANN401
-        """Tell the pass that this step is of."""
-        self.train_progress_bar.set_description(pass_text(trainer, trainer.global_step), refresh=False)
+        """Tell the epoch that this step is of."""
+        self.train_progress_bar.set_description(epoch_text(trainer, trainer.global_step), refresh=False)
 
 
-def pass_text(trainer: lightning.Trainer, step: int) -> str:
-    """`pass 2/3`; `step` where the data's length is not known.
+def epoch_text(trainer: lightning.Trainer, step: int) -> str:
+    """`epoch 2/3`; `step` where the data's length is not known.
 
     Args:
         trainer: with the run's data module.
@@ -109,11 +109,11 @@ def pass_text(trainer: lightning.Trainer, step: int) -> str:
     """
     data = getattr(trainer, "datamodule", None)
     try:
-        in_pass, total = int(data.steps_per_pass), int(data.total_steps)  # type: ignore[union-attr]
+        in_epoch, total = int(data.steps_per_epoch), int(data.total_steps)  # type: ignore[union-attr]
     except (AttributeError, VlmLitError):  # somebody's own data module, or a stream
         return "step"
-    passes = max(1, -(-total // in_pass))
-    return f"pass {min(step // in_pass + 1, passes)}/{passes}"
+    epochs = max(1, -(-total // in_epoch))
+    return f"epoch {min(step // in_epoch + 1, epochs)}/{epochs}"
 
 
 def progress_bar() -> ProgressBar:

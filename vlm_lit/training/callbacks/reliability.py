@@ -1,4 +1,4 @@
-"""Is the model right as often as it is sure? A reliability diagram, where answers are chosen from a list."""
+"""Reliability diagram: scores against confidences, where answers are chosen from a list."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What does a run leave behind? Its results, its predictions and its adapter, each written whole."""
+"""Run directory: the results, predictions and adapter that a run leaves, each written whole."""
 
 from __future__ import annotations
 

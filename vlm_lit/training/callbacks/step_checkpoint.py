@@ -1,4 +1,4 @@
-"""When is a run's state kept, and which state is the newest whole one?"""
+"""Checkpoints after optimizer steps, and the search for the newest whole one."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch.utils.hooks import RemovableHandle
 
 from vlm_lit.errors import ConfigError, VlmLitError
-from vlm_lit.schema import StepWindow
+from vlm_lit.schema import StepBatch
 from vlm_lit.training.checkpoint_io import checked_step, sweep_orphans
 from vlm_lit.training.optimization import restate_learning_rates
 from vlm_lit.training.position import place_behind_step
@@ -122,7 +122,7 @@ class StepCheckpoint(Callback):
     # When its state is kept ----------------------------------------------------------------------------------------
 
     def on_train_batch_start(
-        self, trainer: LightningTrainer, pl_module: LightningModule, batch: StepWindow, batch_idx: int
+        self, trainer: LightningTrainer, pl_module: LightningModule, batch: StepBatch, batch_idx: int
     ) -> None:
         """Save the state after the previous step if one is due, or if the run is asked to stop."""
         stop = self.signals.received is not None
@@ -140,7 +140,7 @@ class StepCheckpoint(Callback):
         return self.every_minutes is not None and time.monotonic() - self._kept_at > 60 * self.every_minutes
 
     def on_train_batch_end(
-        self, trainer: LightningTrainer, pl_module: LightningModule, outputs: object, batch: StepWindow, batch_idx: int
+        self, trainer: LightningTrainer, pl_module: LightningModule, outputs: object, batch: StepBatch, batch_idx: int
     ) -> None:
         """The step is whole: weights, optimizer and schedule."""
         self._torn = False

@@ -1,4 +1,4 @@
-"""How fast is the run, how long does it wait for data, and how much memory does it take?"""
+"""Throughput of a run: samples and tokens a second, the wait for data, and the memory taken."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule
 from lightning.pytorch import Trainer as LightningTrainer
 
-from vlm_lit.schema import StepWindow
+from vlm_lit.schema import StepBatch
 
 _GIB = 1024**3
 
@@ -30,13 +30,13 @@ class Throughput(Callback):
         self._step_ended = time.perf_counter()
 
     def on_train_batch_start(
-        self, trainer: LightningTrainer, pl_module: LightningModule, batch: StepWindow, batch_idx: int
+        self, trainer: LightningTrainer, pl_module: LightningModule, batch: StepBatch, batch_idx: int
     ) -> None:
         """The data is there: the waiting is over."""
         self._step_began = time.perf_counter()
 
     def on_train_batch_end(
-        self, trainer: LightningTrainer, pl_module: LightningModule, outputs: object, batch: StepWindow, batch_idx: int
+        self, trainer: LightningTrainer, pl_module: LightningModule, outputs: object, batch: StepBatch, batch_idx: int
     ) -> None:
         """Log this step's figures."""
         now = time.perf_counter()

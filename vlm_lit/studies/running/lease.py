@@ -1,4 +1,4 @@
-"""How does a worker hold on to a job, and how does it let go?"""
+"""Claim of a worker on a job: held, finished, failed or given back."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ERROR: Final = "error"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Claim:
+class Lease:
     """A job that is this worker's, until it is finished, failed or given back. The lock is on its folders."""
 
     job: Job

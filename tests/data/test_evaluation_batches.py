@@ -1,4 +1,4 @@
-"""Are questions about one picture asked together, each once and in the file's order?"""
+"""Tests of grouped prompts: questions about one picture together, each once, in the file's order."""
 
 from __future__ import annotations
 
@@ -7,42 +7,42 @@ import torch
 
 from tests.support import family_cases as cases
 from tests.support.tiny_families.catalogue import TINY
-from vlm_lit.data.answers.prompt_windows import prompt_windows
+from vlm_lit.data.answers.evaluation_batches import evaluation_batches
 from vlm_lit.data.rows.collate import PromptCollator
 from vlm_lit.data.rows.encoder_choice import encoder_of
 from vlm_lit.data.rows.encoding import ConversationEncoder
 from vlm_lit.data.rows.over_length import OverLengthPolicy
 from vlm_lit.errors import RecordError
-from vlm_lit.schema import PromptWindow
+from vlm_lit.schema import EvaluationBatch
 
 KEYS = ["a", "a", "a", "b", "b", None, None, "c", "c", "c", "c", "c", "a"]
 
 
 def test_neighbours_that_show_the_same_are_not_parted() -> None:
-    assert prompt_windows(13, KEYS, 4) == [[0, 1, 2], [3, 4, 5, 6], [7, 8, 9, 10], [11, 12]]
+    assert evaluation_batches(13, KEYS, 4) == [[0, 1, 2], [3, 4, 5, 6], [7, 8, 9, 10], [11, 12]]
 
 
 def test_what_fits_no_window_is_cut() -> None:
-    assert prompt_windows(13, KEYS, 2) == [[0, 1], [2], [3, 4], [5, 6], [7, 8], [9, 10], [11, 12]]
+    assert evaluation_batches(13, KEYS, 2) == [[0, 1], [2], [3, 4], [5, 6], [7, 8], [9, 10], [11, 12]]
 
 
 def test_where_nobody_knows_what_is_shown_windows_are_full() -> None:
-    assert prompt_windows(5, None, 2) == [[0, 1], [2, 3], [4]]
+    assert evaluation_batches(5, None, 2) == [[0, 1], [2, 3], [4]]
 
 
 @pytest.mark.parametrize("most", [1, 3, 8, 64])
 @pytest.mark.parametrize("world", [1, 3])
 def test_every_question_is_asked_once_by_one_rank(most: int, world: int) -> None:
-    shares = [prompt_windows(13, KEYS, most, rank=rank, world=world) for rank in range(world)]
-    assert sorted(i for windows in shares for window in windows for i in window) == list(range(13))
-    for windows in shares:
-        asked = [i for window in windows for i in window]
+    shares = [evaluation_batches(13, KEYS, most, rank=rank, world=world) for rank in range(world)]
+    assert sorted(i for batches in shares for batch in batches for i in batch) == list(range(13))
+    for batches in shares:
+        asked = [i for batch in batches for i in batch]
         assert asked == sorted(asked)
-        assert all(0 < len(window) <= most for window in windows)
+        assert all(0 < len(batch) <= most for batch in batches)
 
 
 def test_questions_about_one_picture_stay_on_one_rank() -> None:
-    shares = [prompt_windows(13, KEYS, 8, rank=rank, world=2) for rank in range(2)]
+    shares = [evaluation_batches(13, KEYS, 8, rank=rank, world=2) for rank in range(2)]
     assert shares == [[[0, 1, 2, 5], [7, 8, 9, 10, 11]], [[3, 4, 6, 12]]]
 
 
@@ -55,10 +55,10 @@ TALKS = [*cases.about_one_picture(1, 0, questions=3), cases.conversation(0, 1, 2
 
 
 def test_prompts_about_one_picture_share_a_row_and_their_order_is_kept(encoder: ConversationEncoder) -> None:
-    window = PromptCollator(encoder, OverLengthPolicy(encoder, None, "error"), packing=True)(TALKS)
-    assert isinstance(window, PromptWindow)
-    text, pictured = window.batches
-    assert window.ids == [talk.id for talk in TALKS]
+    batch = PromptCollator(encoder, OverLengthPolicy(encoder, None, "error"), packing=True)(TALKS)
+    assert isinstance(batch, EvaluationBatch)
+    text, pictured = batch.batches
+    assert batch.ids == [talk.id for talk in TALKS]
     assert [c.id for c in text.conversations] == [TALKS[3].id]
     assert text.segments is not None
     assert not bool(text.segments.any())
@@ -82,13 +82,13 @@ def test_a_row_reads_as_its_questions_do_alone(encoder: ConversationEncoder) -> 
 def test_prompts_that_are_too_long_get_rows_of_their_own_and_the_policy(encoder: ConversationEncoder) -> None:
     longest = max(cases.prompts(encoder, [t], packing=False)[0].inputs["input_ids"].shape[1] for t in TALKS[:3])
     shared = PromptCollator(encoder, OverLengthPolicy(encoder, longest, "error"), packing=True)(TALKS[:3])
-    assert isinstance(shared, PromptWindow)
+    assert isinstance(shared, EvaluationBatch)
     # What they share a row for is no reason to refuse: the limit is for a conversation.
     assert shared.batches[0].inputs["input_ids"].shape[1] > longest
     refused = PromptCollator(encoder, OverLengthPolicy(encoder, longest - 1, "error"), packing=True)(TALKS[:3])
     assert isinstance(refused, RecordError)
     trimmed = PromptCollator(encoder, OverLengthPolicy(encoder, longest - 1, "trim_text"), packing=True)(TALKS[:3])
-    assert isinstance(trimmed, PromptWindow)
+    assert isinstance(trimmed, EvaluationBatch)
     (batch,) = trimmed.batches
     assert batch.segments is None
     assert batch.inputs["input_ids"].shape[1] <= longest - 1

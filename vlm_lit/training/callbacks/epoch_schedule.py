@@ -1,4 +1,4 @@
-"""When does a run validate, which pass is it in, and what does it say about itself before it starts?"""
+"""Epochs over the data as steps of one Lightning epoch, and the parts table printed before the start."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch.optim.lr_scheduler import LambdaLR
 
 from vlm_lit.data.datamodule import ConversationDataModule
-from vlm_lit.data.records.sources import StreamedWindows
+from vlm_lit.data.records.sources import StreamedSteps
 from vlm_lit.data.run_length import length_of, lightning_length
 from vlm_lit.models.parts import format_table
-from vlm_lit.schema import StepWindow
+from vlm_lit.schema import StepBatch
 from vlm_lit.training.base import VisionLanguageModule
 
 
-class PassSchedule(Callback):
-    """Turns passes over the data into optimizer steps of one Lightning epoch, and counts the passes as its epochs."""
+class EpochSchedule(Callback):
+    """Turns epochs into optimizer steps of one Lightning epoch, and counts them as Lightning would."""
 
     def setup(self, trainer: LightningTrainer, pl_module: LightningModule, stage: str) -> None:
         """Make the run one epoch, and set after how many steps to validate: the data's length is known now."""
@@ -34,11 +34,11 @@ class PassSchedule(Callback):
         trainer.limit_train_batches, trainer.check_val_every_n_epoch = 1.0, 1
         trainer.overfit_batches = 0  # type: ignore[attr-defined]
         total = data.total_steps
-        streamed = isinstance(data.datasets["train"], StreamedWindows)
-        per_pass = total if streamed else data.steps_per_pass
-        trainer.val_check_interval = length.validation_steps(per_pass, total)
-        if length.least_passes:
-            trainer.fit_loop.epoch_loop.min_steps = max(trainer.min_steps or 0, length.least_passes * per_pass)
+        streamed = isinstance(data.datasets["train"], StreamedSteps)
+        per_epoch = total if streamed else data.steps_per_epoch
+        trainer.val_check_interval = length.validation_steps(per_epoch, total)
+        if length.least_epochs:
+            trainer.fit_loop.epoch_loop.min_steps = max(trainer.min_steps or 0, length.least_epochs * per_epoch)
 
     def on_train_start(self, trainer: LightningTrainer, pl_module: LightningModule) -> None:
         """Let a learning rate that was just found be the schedule's peak: Lightning sets the first step's alone."""
@@ -51,15 +51,15 @@ class PassSchedule(Callback):
                 _set_peak(config.scheduler, rate)
 
     def on_train_batch_start(
-        self, trainer: LightningTrainer, pl_module: LightningModule, batch: StepWindow, batch_idx: int
+        self, trainer: LightningTrainer, pl_module: LightningModule, batch: StepBatch, batch_idx: int
     ) -> None:
         """Figures are logged at the optimizer steps done so far; after a resumption Lightning would count one more."""
         trainer.fit_loop.epoch_loop._batches_that_stepped = trainer.global_step
-        _count_passes(trainer)
+        _count_epochs(trainer)
 
     def on_train_end(self, trainer: LightningTrainer, pl_module: LightningModule) -> None:
-        """After the run, the epoch is the number of passes that were made."""
-        _count_passes(trainer)
+        """After the run, the epoch is the number of finished ones."""
+        _count_epochs(trainer)
 
     def on_save_checkpoint(
         self, trainer: LightningTrainer, pl_module: LightningModule, checkpoint: dict[str, Any]
@@ -69,11 +69,11 @@ class PassSchedule(Callback):
         counts["completed"] = counts["processed"]
 
 
-def _count_passes(trainer: LightningTrainer) -> None:
+def _count_epochs(trainer: LightningTrainer) -> None:
     data = trainer.datamodule  # type: ignore[attr-defined]
-    if isinstance(data, ConversationDataModule) and not isinstance(data.datasets["train"], StreamedWindows):
+    if isinstance(data, ConversationDataModule) and not isinstance(data.datasets["train"], StreamedSteps):
         # Where loggers, checkpoints and users read `current_epoch`; Lightning itself looks at `processed`.
-        trainer.fit_loop.epoch_progress.current.completed = trainer.global_step // data.steps_per_pass
+        trainer.fit_loop.epoch_progress.current.completed = trainer.global_step // data.steps_per_epoch
 
 
 def _set_peak(scheduler: LambdaLR, rate: float) -> None:
