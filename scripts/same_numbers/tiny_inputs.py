@@ -8,8 +8,6 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
-import torch
-
 
 def helper(root: Path, file: str) -> ModuleType:
     """The module of a test helper, wherever below `tests/` it lies and by whichever name its own imports expect.
@@ -52,7 +50,6 @@ def share_images(path: Path) -> None:
 
 def main() -> None:
     """Make what is named."""
-    torch.set_num_threads(1)
     root, output = Path(sys.argv[1]), Path(sys.argv[2])
     for name in sys.argv[3:]:
         (output / name).mkdir(parents=True)
