@@ -26,7 +26,7 @@ class Foreign(lightning.LightningModule):
     def configure_model(self) -> None:
         if self.vlm is None:
             self.vlm = AutoModelForImageTextToText.from_pretrained(self.model_id, dtype=torch.float32)
-            self.vlm.model.vision_tower.requires_grad_(False)
+            self.vlm.get_submodule("model.vision_tower").requires_grad_(False)
 
     def judged_by(self) -> list[Rule]:
         return [rule("exact_match", {})]

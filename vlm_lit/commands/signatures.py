@@ -85,22 +85,18 @@ def parameters(found: Named) -> list[Parameter]:
     assert isinstance(found.node, ast.ClassDef)
     if _is_dataclass(found.node):
         return _fields(found)
-    written: list[list[Parameter]] = []
+    taken: dict[str, Parameter] = {}
     for one in resolution_order(found):
         assert isinstance(one.node, ast.ClassDef)
         made = _function(one.node, "__init__")
         if made is None:
             continue
-        written.append(list(_arguments(one.module, made, _words(one.node) | _words(made))))
+        for parameter in _arguments(one.module, made, _words(one.node) | _words(made)):
+            below = taken.setdefault(parameter.name, parameter)
+            if not below.help:
+                taken[parameter.name] = replace(below, help=parameter.help)
         if made.args.kwarg is None:
             break
-    taken: dict[str, Parameter] = {}
-    for own in reversed(written):  # what is common comes first
-        for parameter in own:
-            above = taken.get(parameter.name)
-            taken[parameter.name] = (
-                parameter if parameter.help or above is None else replace(parameter, help=above.help)
-            )
     return list(taken.values())
 
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from lightning.pytorch import Callback, LightningModule
 from lightning.pytorch import Trainer as LightningTrainer
@@ -31,6 +31,15 @@ _FILES: Final = {
 
 class RunDirectory(Callback):
     """Writes `adapter/` at the end of `fit`, predictions and results after `test`, `validate` and `predict`."""
+
+    def __init__(self) -> None:
+        self._loaded_step = 0
+
+    def on_load_checkpoint(
+        self, trainer: LightningTrainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Note the steps behind a checkpoint's weights: in `test` Lightning's own count starts at zero."""
+        self._loaded_step = int(checkpoint["global_step"])
 
     def on_fit_end(self, trainer: LightningTrainer, pl_module: LightningModule) -> None:
         """Write the trained weights as a PEFT folder with its fingerprint.
@@ -86,7 +95,7 @@ class RunDirectory(Callback):
             n=len(answered) if answered or split != "val" else _judged_by_loss(pl_module),
             metrics=pl_module.last_metrics,
             model_id=str(getattr(pl_module, "model_id", type(pl_module).__name__)),
-            global_step=_steps(trainer, pl_module),
+            global_step=_steps(max(trainer.global_step, self._loaded_step), pl_module),
             versions=library_versions(),
             weights=_weights(trainer, pl_module),
             judged_turns=data.judged_turns if any(p.turn is not None for p in answered) else None,
@@ -113,10 +122,8 @@ def _judged_by_loss(module: LightningModule) -> int:
     return loss.records if isinstance(loss, ValidationLoss) else 0
 
 
-def _steps(trainer: LightningTrainer, module: LightningModule) -> int:
+def _steps(trained: int, module: LightningModule) -> int:
     """Optimizer steps behind the weights that were evaluated, those of the adapter they began as among them."""
-    # In `test` Lightning's own count starts at zero.
-    trained = max(trainer.global_step, int(getattr(module, "loaded_step", 0)))
     adapter = getattr(module, "adapter", None)
     if trained or adapter is None:
         return trained
