@@ -130,6 +130,18 @@ class Conversation:
     notes: tuple[Note, ...] = ()
 
 
+@dataclass(frozen=True, kw_only=True)
+class Shortcuts:
+    """What a run may do the short way, with the same result: a fact of its checkpoint and module.
+
+    `unpackable` says why questions about one image cannot share a row; None where they can. `answers_from_features`
+    says whether answers can be generated from kept vision features.
+    """
+
+    unpackable: str | None = None
+    answers_from_features: bool = True
+
+
 @dataclass(kw_only=True)
 class TokenBatch:
     """One micro-batch, padded. B = rows, L = tokens.
@@ -171,6 +183,11 @@ class StepBatch:
     changed: list[str] = field(default_factory=list)
 
     @property
+    def weight(self) -> int:
+        """What the step's loss, a sum, is divided by: its supervised tokens."""
+        return self.supervised_tokens
+
+    @property
     def ids(self) -> list[str]:
         """The conversations of the step batch, in the order of its rows."""
         return [name for batch in self.micro_batches for name in batch.ids]
@@ -202,6 +219,18 @@ class EvaluationBatch:
     ids: list[str]
     supervised: StepBatch | None = None
     unanswered: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What a model replies to a prompt, stripped of blanks at both ends.
+
+    `confidence` is the chosen answer's share in the softmax over the log-likelihoods (or, with `answer_score: mean`,
+    over their means per token) of all answers it was chosen from; None for what the model says by itself.
+    """
+
+    text: str
+    confidence: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,8 +25,8 @@ from vlm_lit.commands.lightning import VlmLitCLI, restrict_imports
 from vlm_lit.models.families import Family, family_of, owner_of
 from vlm_lit.models.parts import parameter_count
 from vlm_lit.schema import StepBatch
-from vlm_lit.training.base import VisionLanguageModule
 from vlm_lit.training.memory import is_out_of_memory
+from vlm_lit.training.module import VisionLanguageModule
 
 STEPS: Final = ("warm", "timed", "split")
 """What the steps with one micro-batch are for."""

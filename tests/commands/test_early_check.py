@@ -152,7 +152,7 @@ def test_another_class_is_left_to_the_parser(config: Config, monkeypatch: pytest
 
 def test_a_class_that_a_later_file_changes_is_left_to_the_parser(config: Config, tmp_path: Path) -> None:
     later = tmp_path / "later.yaml"
-    later.write_text(yaml.safe_dump({"model": {"class_path": "vlm_lit.training.base.VisionLanguageModule"}}))
+    later.write_text(yaml.safe_dump({"model": {"class_path": "vlm_lit.training.module.VisionLanguageModule"}}))
     path = edited(config(), {"model.init_args.of_the_other": 1})
     check("fit", ["--config", str(path), "--config", str(later)])
 

@@ -11,9 +11,9 @@ from lightning.pytorch.callbacks import EarlyStopping
 
 from vlm_lit.cli import main
 from vlm_lit.commands.lightning import VlmLitCLI
-from vlm_lit.training.base import VisionLanguageModule
 from vlm_lit.training.callbacks.step_checkpoint import checkpoints
 from vlm_lit.training.logged_names import logged_names
+from vlm_lit.training.module import VisionLanguageModule
 
 Config = Callable[..., Path]
 

@@ -19,8 +19,8 @@ from vlm_lit.errors import ConfigError
 from vlm_lit.metrics.catalogue import MetricSettings
 from vlm_lit.metrics.confusion import Confusion, confusions
 from vlm_lit.schema import Prediction
-from vlm_lit.training.answering import ClosedSet
 from vlm_lit.training.evaluation import Evaluation, answer_of
+from vlm_lit.training.supervised import SupervisedModule
 
 Config = Callable[..., Path]
 
@@ -165,8 +165,10 @@ def test_the_calibration_error_is_of_the_judged_answers_that_have_a_confidence()
 
 
 def test_shares_of_means_per_token_are_called_so() -> None:
-    assert Evaluation(None, ClosedSet(["a", "b"], "mean")).ece_name == "ece[answer_score=mean]"
-    assert Evaluation(None, ClosedSet(["a", "b"])).ece_name == Evaluation().ece_name == "ece"
+    chosen = ["a", "b"]
+    assert SupervisedModule("base", answer_from=chosen, answer_score="mean").calibration == "ece[answer_score=mean]"
+    assert SupervisedModule("base", answer_from=chosen).calibration == SupervisedModule("base").calibration == "ece"
+    assert Evaluation(None, "ece[answer_score=mean]").ece_name == "ece[answer_score=mean]"
 
 
 def test_there_is_no_calibration_error_without_confidences() -> None:

@@ -71,7 +71,7 @@ def test_the_run_to_compare_with_is_whole_and_repeats_itself(
 KILLS = {
     # A step batch has 3, 3 and 2 micro-batches, so call 12 is the second pass's second step batch, half done.
     "within a step batch": Kill(at=f"{MODULE}._backward", call=12),
-    "gradients there, weights not yet": Kill(at="vlm_lit.training.supervised:clip", call=5),
+    "gradients there, weights not yet": Kill(at="vlm_lit.training.step:clip", call=5),
     "weights there, schedule not yet": Kill(at="torch.optim.lr_scheduler:LambdaLR.step", call=6),
     "within validation": Kill(at=f"{MODULE}.validation_step", call=2),
     "checkpoint written, not yet in place": Kill(at="os:fsync", call=7),
@@ -103,10 +103,10 @@ def test_steps_that_are_done_again_show_once(never_killed: Outcome, config: Conf
 
 def drop_out_in_sequence() -> None:
     # Seeds that depend on what this process did before: what a plain generator is.
-    import vlm_lit.training.supervised as supervised
+    import vlm_lit.training.step as step
 
     counter = itertools.count()
-    supervised.derive_seed = lambda *_: next(counter)  # type: ignore[attr-defined]
+    step.derive_seed = lambda *_: next(counter)  # type: ignore[attr-defined]
 
 
 def forget_the_position() -> None:

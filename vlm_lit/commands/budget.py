@@ -58,12 +58,12 @@ def _budget(options: argparse.Namespace, of_fit: Sequence[str]) -> Budget:
     from vlm_lit.commands.unopened_run import unopened
     from vlm_lit.data.datamodule import ConversationDataModule
     from vlm_lit.preflight.budget.report import budget
-    from vlm_lit.training.supervised import SupervisedModule
+    from vlm_lit.training.answered import AnsweredModule
 
     run = unopened(of_fit)
-    if not isinstance(run.model, SupervisedModule) or not isinstance(run.datamodule, ConversationDataModule):
+    if not isinstance(run.model, AnsweredModule) or not isinstance(run.datamodule, ConversationDataModule):
         raise ConfigError(
-            "budget knows a SupervisedModule on a ConversationDataModule; this config asks for "
+            "budget knows an AnsweredModule on a ConversationDataModule; this config asks for "
             f"{type(run.model).__name__} on {type(run.datamodule).__name__}."
         )
     return budget(

@@ -38,8 +38,8 @@ def run(verb: str, arguments: Sequence[str]) -> int:
 def _filled(arguments: Sequence[str]) -> FeatureStore:
     from vlm_lit.commands.lightning import prepared
     from vlm_lit.data.datamodule import ConversationDataModule
-    from vlm_lit.training.base import VisionLanguageModule
-    from vlm_lit.training.feature_cache import fill_ahead
+    from vlm_lit.preflight.cache_ahead import fill_ahead
+    from vlm_lit.training.module import VisionLanguageModule
 
     run = prepared(arguments)
     if not isinstance(run.model, VisionLanguageModule) or not isinstance(run.datamodule, ConversationDataModule):

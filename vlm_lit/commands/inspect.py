@@ -66,12 +66,12 @@ def _inspection(options: argparse.Namespace, of_fit: Sequence[str]) -> tuple[Pre
     from vlm_lit.commands.lightning import prepared
     from vlm_lit.data.datamodule import ConversationDataModule
     from vlm_lit.preflight.inspection.look import inspect_run
-    from vlm_lit.training.supervised import SupervisedModule
+    from vlm_lit.training.protocols import has_loss
 
     run = prepared(of_fit)
-    if not isinstance(run.model, SupervisedModule) or not isinstance(run.datamodule, ConversationDataModule):
+    if not has_loss(run.model) or not isinstance(run.datamodule, ConversationDataModule):
         raise ConfigError(
-            "inspect knows a SupervisedModule on a ConversationDataModule; this config asks for "
+            "inspect needs a module with a loss(batch) on a ConversationDataModule; this config asks for "
             f"{type(run.model).__name__} on {type(run.datamodule).__name__}."
         )
     inspection = inspect_run(

@@ -34,11 +34,11 @@ from vlm_lit.data.datamodule import ConversationDataModule
 from vlm_lit.errors import ConfigError, VlmLitError
 from vlm_lit.models.families import family_of
 from vlm_lit.models.loading import load_config
-from vlm_lit.training.base import VisionLanguageModule
 from vlm_lit.training.callbacks.answers_table import AnswersTable
 from vlm_lit.training.callbacks.best_checkpoint import BestCheckpoint, best_checkpoint
 from vlm_lit.training.callbacks.confusion import ConfusionMatrix
 from vlm_lit.training.callbacks.epoch_schedule import EpochSchedule, PartsTable
+from vlm_lit.training.callbacks.feature_cache import FeatureCache
 from vlm_lit.training.callbacks.kept_config import KeptConfig
 from vlm_lit.training.callbacks.monitored import StopAfterValidation, check_monitors, refuse_lightnings_checkpoints
 from vlm_lit.training.callbacks.panel import PredictionPanel
@@ -46,6 +46,7 @@ from vlm_lit.training.callbacks.progress import progress_bar
 from vlm_lit.training.callbacks.reliability import ReliabilityDiagram
 from vlm_lit.training.callbacks.results_table import ResultsTable
 from vlm_lit.training.callbacks.run_directory import RunDirectory
+from vlm_lit.training.callbacks.shortcuts import KeptShortcuts
 from vlm_lit.training.callbacks.step_checkpoint import FOLDER, StepCheckpoint, checkpoints
 from vlm_lit.training.callbacks.throughput import Throughput
 from vlm_lit.training.checkpoint_io import DurableCheckpointIO, checked
@@ -59,8 +60,8 @@ from vlm_lit.training.trainer import Trainer
 
 _TENSORS: Final = ("state_dict", "optimizer_states")  # of a checkpoint
 _OURS: Final[tuple[type[Callback], ...]] = (
-    EpochSchedule, PartsTable, Throughput, PredictionPanel, AnswersTable, ConfusionMatrix, ReliabilityDiagram,
-    ResultsTable, StepCheckpoint, RunDirectory,
+    FeatureCache, EpochSchedule, KeptShortcuts, PartsTable, Throughput, PredictionPanel, AnswersTable, ConfusionMatrix,
+    ReliabilityDiagram, ResultsTable, StepCheckpoint, RunDirectory,
 )  # fmt: skip
 
 
@@ -230,7 +231,7 @@ class VlmLitCLI(LightningCLI):
         if isinstance(self.datamodule, ConversationDataModule):
             _check_family(self.datamodule.model_id, self.datamodule.revision)
             _ = self.datamodule.processor
-            if self.verb == "fit" and isinstance(self.model, VisionLanguageModule):
+            if self.verb == "fit":
                 check_monitors(self.trainer, self.model, self.datamodule)
 
     def _run_subcommand(self, subcommand: str) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from inspect import cleandoc
 
 from vlm_lit.commands.sources import Named, defined, find_class, folder_of, last_word, tree_of
@@ -85,15 +85,19 @@ def parameters(found: Named) -> list[Parameter]:
     assert isinstance(found.node, ast.ClassDef)
     if _is_dataclass(found.node):
         return _fields(found)
-    made = _function(found.node, "__init__")
-    if made is None:
-        return [p for base in bases(found)[:1] for p in parameters(base)]
-    words = _words(found.node) | _words(made)
-    own = list(_arguments(found.module, made, words))
-    if made.args.kwarg is not None:
-        names = {p.name for p in own}
-        own += [p for base in bases(found)[:1] for p in parameters(base) if p.name not in names]
-    return own
+    taken: dict[str, Parameter] = {}
+    for one in resolution_order(found):
+        assert isinstance(one.node, ast.ClassDef)
+        made = _function(one.node, "__init__")
+        if made is None:
+            continue
+        for parameter in _arguments(one.module, made, _words(one.node) | _words(made)):
+            below = taken.setdefault(parameter.name, parameter)
+            if not below.help:
+                taken[parameter.name] = replace(below, help=parameter.help)
+        if made.args.kwarg is None:
+            break
+    return list(taken.values())
 
 
 def method_parameters(found: Named, name: str) -> list[Parameter]:
@@ -115,6 +119,20 @@ def bases(found: Named) -> list[Named]:
     assert isinstance(found.node, ast.ClassDef)
     named = [defined(found.module, base) for base in found.node.bases]
     return [base for base in named if base is not None and isinstance(base.node, ast.ClassDef)]
+
+
+def resolution_order(found: Named) -> list[Named]:
+    """A class and all it is made on, in the order in which Python asks them for a method (C3)."""
+    above = bases(found)
+    rows = [*map(resolution_order, above), above]
+    order = [found]
+    while any(rows):
+        rows = [row for row in rows if row]
+        later = {one.class_path for row in rows for one in row[1:]}
+        first = next((row[0] for row in rows if row[0].class_path not in later), rows[0][0])
+        order.append(first)
+        rows = [[one for one in row if one.class_path != first.class_path] for row in rows]
+    return order
 
 
 def lineage(found: Named) -> Iterator[str]:

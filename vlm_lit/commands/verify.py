@@ -49,15 +49,17 @@ def _equalities(count: int, of_fit: Sequence[str]) -> list[Equality]:
     from vlm_lit.commands.lightning import prepared
     from vlm_lit.data.datamodule import ConversationDataModule
     from vlm_lit.data.records.sources import ConversationDataset
-    from vlm_lit.models.loading import needs_autocast
-    from vlm_lit.preflight.verification import Verification, chosen
-    from vlm_lit.training.attached import attach
-    from vlm_lit.training.supervised import SupervisedModule
+    from vlm_lit.preflight.attached import attach
+    from vlm_lit.preflight.verification import Verification, chosen, in_bfloat16
+    from vlm_lit.training.protocols import has_loss
 
     run = prepared(of_fit)
     module, data = run.model, run.datamodule
-    if not isinstance(module, SupervisedModule) or not isinstance(data, ConversationDataModule):
-        raise ConfigError("verify knows a SupervisedModule on a ConversationDataModule.")
+    if not has_loss(module) or not isinstance(data, ConversationDataModule):
+        raise ConfigError(
+            "verify needs a module with a loss(batch) on a ConversationDataModule; this config asks for "
+            f"{type(module).__name__} on {type(data).__name__}."
+        )
     train = data.datasets["train"]
     if not isinstance(train, ConversationDataset):
         raise ConfigError("A stream cannot be verified: set data.init_args.train.streaming to false.")
@@ -65,11 +67,11 @@ def _equalities(count: int, of_fit: Sequence[str]) -> list[Equality]:
     module.configure_model()
     module.to(run.trainer.strategy.root_device)
     precision = run.trainer.precision_plugin
-    bf16 = needs_autocast(module.parts) or module.quantization.compute_dtype != "fp32"
+    bf16 = in_bfloat16(module, run.trainer)
     found = []
     with precision.train_step_context():
         conversations = chosen([train[i] for i in range(min(len(train), 1024))], count)
-        for equality in Verification(module, conversations, bf16=bf16).equalities():
+        for equality in Verification(module, data, conversations, bf16=bf16).equalities():
             print(f"{equality.name}: {equality.verdict}", file=sys.stderr, flush=True)
             found.append(equality)
     return found

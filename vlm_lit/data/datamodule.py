@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from lightning import LightningDataModule, LightningModule
+from lightning import LightningDataModule
 from lightning.fabric.utilities.seed import pl_worker_init_function
-from lightning.pytorch.utilities import rank_zero_info
 from torch.utils.data import DataLoader
 from transformers import ProcessorMixin
 
@@ -28,9 +27,10 @@ from vlm_lit.data.rows.encoding import ConversationEncoder
 from vlm_lit.data.rows.over_length import OverLength, OverLengthPolicy
 from vlm_lit.data.rows.packing import likely_longest, size_of
 from vlm_lit.data.run_length import RunLength, length_of, lightning_length, searches_learning_rate
+from vlm_lit.data.run_shortcuts import shortcuts_of_module
 from vlm_lit.data.sampler import EpochSampler, StepSampler, steps_per_epoch
 from vlm_lit.errors import ConfigError, RecordError, raised
-from vlm_lit.schema import EvaluationBatch, StepBatch
+from vlm_lit.schema import EvaluationBatch, Shortcuts, StepBatch
 from vlm_lit.settings import as_settings
 
 ValidateBy = Literal["both", "answers", "loss"]
@@ -126,11 +126,9 @@ class ConversationDataModule(LightningDataModule):
         self.feature_cache, self.feature_cache_gb = feature_cache, feature_cache_gb
         self.blind: Blind | None = blind
         self.validate_by, self.judged_turns = validate_by, judged_turns
-        self.fill_store: Callable[[], FeatureStore] | None = None
-        """Fills and opens the feature store; set by whoever has the tower."""
-        self.prompts_from_store = True
-        """Whether answers can be generated from stored features; the model's matter as well."""
+        self._open_store: Callable[[], FeatureStore] | None = None
         self._store: FeatureStore | None = None
+        self._shortcuts: Shortcuts | None = None
         self.datasets: dict[str, ConversationDataset | StreamedSteps] = {}
         self._asked: dict[str, TurnItems] = {}
         self._processor: ProcessorMixin | None = None
@@ -160,7 +158,7 @@ class ConversationDataModule(LightningDataModule):
         if self.trainer is not None:
             # The data is shared out here; Lightning's sampler would repeat conversations to even the ranks out.
             self.trainer._accelerator_connector.use_distributed_sampler = False
-            self._settle_packing(self.trainer.lightning_module)
+            self._shortcuts = None
         needed = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",), "predict": ("predict",)}[stage]
         for split in needed:
             if split not in self.datasets and self.sources[split] is not None:
@@ -168,14 +166,23 @@ class ConversationDataModule(LightningDataModule):
         if needed[0] not in self.datasets:
             raise ConfigError(f"There is nothing to {stage}: set data.init_args.{needed[0]} to a file or a hub id.")
 
-    def _settle_packing(self, module: LightningModule) -> None:
-        """Plain rows for a module that would let questions see each other which share one, and word of it."""
-        if self.packing and not getattr(module, "takes_shared_rows", False):
-            self.packing = False
-            rank_zero_info(
-                f"Questions about one image get rows of their own: {type(module).__name__} does not say that it keeps "
-                "them apart in a shared one, by StepBatch's segments (takes_shared_rows = True)."
-            )
+    @property
+    def shortcuts(self) -> Shortcuts:
+        """What the run's module allows; everything, as long as no module is known."""
+        if self.trainer is None or self.trainer.lightning_module is None:
+            return Shortcuts()
+        if self._shortcuts is None:
+            self._shortcuts = shortcuts_of_module(self.trainer.lightning_module)
+        return self._shortcuts
+
+    @property
+    def packs(self) -> bool:
+        """Whether questions about one image share a row: asked for, and allowed by the module."""
+        return self.packing and self.shortcuts.unpackable is None
+
+    def use_features(self, open_store: Callable[[], FeatureStore]) -> None:
+        """Take vision features from a store, which is opened and filled when the first batch is to be made."""
+        self._open_store, self._store = open_store, None
 
     def _open(self, split: str) -> ConversationDataset | StreamedSteps:
         source = self.sources[split]
@@ -239,15 +246,15 @@ class ConversationDataModule(LightningDataModule):
 
     def _stored(self) -> FeatureStore | None:
         """The feature store, filled when first asked for: the model is on its device by then."""
-        if self._store is None and self.fill_store is not None:
-            self._store = self.fill_store()
+        if self._store is None and self._open_store is not None:
+            self._store = self._open_store()
         return self._store
 
     def _collator(self) -> StepCollator:
         return StepCollator(
             *self.fitting(),
             self.micro_batch,
-            packing=self.packing,
+            packing=self.packs,
             micro_tokens=self.micro_tokens,
             store=self._stored() if self.blind is None else None,
         )
@@ -266,7 +273,7 @@ class ConversationDataModule(LightningDataModule):
             rank=self.trainer.global_rank,
             world=self.trainer.world_size,
             limit=self.steps_per_epoch,
-            groups=train.image_keys if self.packing else None,
+            groups=train.image_keys if self.packs else None,
             most=self.questions_per_row,
             repeated=self._length.repeated,
             mixture=train.mixture,
@@ -286,7 +293,7 @@ class ConversationDataModule(LightningDataModule):
             return None
         # Their sizes alone are kept: a table's conversations hold their images' bytes.
         sizes = [size_of(train[i]) for i in range(len(train))]
-        keys = (train.image_keys if self.packing else None) or [None] * len(train)
+        keys = (train.image_keys if self.packs else None) or [None] * len(train)
         longest = likely_longest(sizes, keys, self.questions_per_row, rows)
         return raised(self._collator()([train[i] for i in longest]))
 
@@ -309,13 +316,13 @@ class ConversationDataModule(LightningDataModule):
         world, rank = self.trainer.world_size, self.trainer.global_rank
         # None repeated to even the ranks out: answering needs no ranks in step.
         shown = items if self.blind is None else BlindPrompts(items, self.blind, seed=self.seed)
-        keys = shown.image_keys if self.packing else None
+        keys = shown.image_keys if self.packs else None
         batches = evaluation_batches(len(items), keys, self.eval_batch, rank=rank, world=world)
         validates = self.validate_by if split == "val" else "answers"
         collator = PromptCollator(
             *self.fitting(),
-            packing=self.packing,
-            store=self._stored() if self.prompts_from_store and self.blind is None else None,
+            packing=self.packs,
+            store=self._stored() if self.shortcuts.answers_from_features and self.blind is None else None,
             supervised=self._collator() if validates != "answers" else None,
             asks=validates != "loss",
         )

@@ -20,9 +20,13 @@ from vlm_lit.models.families import Family
 
 def unpackable(model: PreTrainedModel, family: Family) -> str | None:
     """Why questions cannot share a row in this model; None where they can."""
+    return unpackable_by(family, model.config.get_text_config()._attn_implementation)
+
+
+def unpackable_by(family: Family, implementation: str) -> str | None:
+    """Why questions cannot share a row in a model of this family with this attention; None where they can."""
     if family.unpackable is not None:
         return family.unpackable
-    implementation = model.config.get_text_config()._attn_implementation
     if implementation in ("sdpa", "eager"):
         return None
     return f"attention: {implementation} takes no mask of a row's own; use sdpa"

@@ -1,7 +1,7 @@
 """The equalities that `verify` measures: each shortcut against the plain computation, on the user's model.
 
 Everything is computed twice, the short way and the long one, with dropout off and the trained weights moved a little
-off their start (LoRA starts at an update of zero, which would make half of the gradients zero on both roads).
+off their start (LoRA starts at an update of zero, which would make half of the gradients zero both ways).
 """
 
 from __future__ import annotations
@@ -12,21 +12,27 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final, Literal
 
+import lightning
 import torch
-from torch import Tensor
+from lightning import LightningModule
+from torch import Tensor, nn
 
+from vlm_lit.data.datamodule import ConversationDataModule
 from vlm_lit.data.features.feature_store import FeatureStore
 from vlm_lit.data.rows.collate import PromptCollator, StepCollator
 from vlm_lit.data.rows.packing import image_key
 from vlm_lit.errors import ConfigError, raised
 from vlm_lit.models.adapter_state import load_adapter, save_adapter
 from vlm_lit.models.attention import unpackable
+from vlm_lit.models.loading import needs_autocast
+from vlm_lit.models.quantization import QuantizationSettings
 from vlm_lit.models.vision_features import check_cacheable
+from vlm_lit.preflight.held_model import held_model
 from vlm_lit.preflight.inspection.conversations import SupervisionReader
 from vlm_lit.preflight.inspection.features import image_token_of
 from vlm_lit.schema import Conversation, EvaluationBatch, StepBatch
 from vlm_lit.training.feature_cache import fill, open_store
-from vlm_lit.training.supervised import SupervisedModule
+from vlm_lit.training.protocols import Adapted, Predicts, Towered, Trains
 
 TOLERANCE: Final = {"fp32": 1e-5, "bf16": 3e-2}
 """Largest relative difference that counts as equal: float32 sums in another order; bfloat16 keeps 8 bits of each."""
@@ -61,15 +67,25 @@ class Verification:
     """Measures the equalities on a loaded module.
 
     Args:
-        module: its model loaded, its data set up for `fit`. Its trained weights are moved.
+        module: has a loss; its model is loaded. Its trained weights are moved.
+        data: its data, set up for `fit`.
         conversations: what to compute on.
         bf16: whether anything is computed in bfloat16, which decides what counts as equal.
     """
 
-    def __init__(self, module: SupervisedModule, conversations: Sequence[Conversation], *, bf16: bool) -> None:
-        self.module, self.conversations = module, list(conversations)
+    def __init__(
+        self,
+        module: LightningModule,
+        data: ConversationDataModule,
+        conversations: Sequence[Conversation],
+        *,
+        bf16: bool,
+    ) -> None:
+        assert isinstance(module, Trains)
+        self.module, self.data, self.conversations = module, data, list(conversations)
+        self.trains, self.held = module, held_model(module)
         self.tolerance = TOLERANCE["bf16" if bf16 else "fp32"]
-        encoder, policy = module.data.fitting()
+        encoder, policy = data.fitting()
         self.encoder, self.policy = encoder, policy
         module.eval()
         _move(module)
@@ -85,7 +101,7 @@ class Verification:
         reader = SupervisionReader(
             tokenizer=self.encoder.tokenizer,
             end_of_turn=self.encoder.end_of_turn,
-            image_token=image_token_of(self.module),
+            image_token=image_token_of(self.held),
         )
         for conversation in self.conversations:
             (batch,) = self._step_batch([conversation], packing=False).micro_batches
@@ -100,8 +116,7 @@ class Verification:
     def packed(self) -> Equality:
         """Equality 2."""
         claim = "questions sharing a row = a row each"
-        assert self.module.family is not None
-        reason = unpackable(self.module.base, self.module.family)
+        reason = self._unpackable()
         if reason is not None:
             return Equality(name="packed", claim=claim, verdict="refused", note=reason)
         step_batch = self._step_batch(self.conversations, packing=True)
@@ -114,19 +129,21 @@ class Verification:
 
     def cached(self) -> Equality:
         """Equality 3."""
-        claim, module = "vision features from disk = a live tower", self.module
-        assert module.family is not None
+        claim, module, held = "vision features from disk = a live tower", self.module, self.held
         shown = [conversation for conversation in self.conversations if conversation.images]
+        if not isinstance(module, Towered):
+            note = f"{type(module).__name__} does not say what of it is trained (parts)"
+            return Equality(name="cached", claim=claim, verdict="refused", note=note)
         try:
-            check_cacheable(module.family, str(getattr(module.base.config, "model_type", "")), module.parts)
+            check_cacheable(held.family, str(held.base.config.model_type), module.parts)
         except ConfigError as error:
             return Equality(name="cached", claim=claim, verdict="refused", note=str(error))
         if not shown:
             return Equality(name="cached", claim=claim, verdict="refused", note="no conversation shows an image")
         live = self._step_batch(shown, packing=False)
         with TemporaryDirectory() as folder:
-            store = open_store(module.data, module.base, module.family, str(module.trainer.precision), folder)
-            fill(store, module.data, module.base, module.family, say=lambda _: None, conversations=shown)
+            store = open_store(self.data, held.base, held.family, str(self.module.trainer.precision), folder)
+            fill(store, self.data, held.base, held.family, say=lambda _: None, conversations=shown)
             store.refresh()
             stored = self._step_batch(shown, packing=False, store=store)
             assert all(batch.features is not None for batch in stored.micro_batches)
@@ -144,8 +161,10 @@ class Verification:
     def generated(self) -> Equality:
         """Equality 7."""
         claim = "answers together = one at a time"
-        assert self.module.family is not None
-        together = self._answers(self.conversations, packing=unpackable(self.module.base, self.module.family) is None)
+        if not isinstance(self.module, Predicts):
+            note = f"{type(self.module).__name__} does not answer: it has no predictions(prompts)"
+            return Equality(name="generated", claim=claim, verdict="refused", note=note)
+        together = self._answers(self.conversations, packing=self._unpackable() is None)
         alone = [
             answer for conversation in self.conversations for answer in self._answers([conversation], packing=False)
         ]
@@ -157,13 +176,15 @@ class Verification:
     def reloaded(self) -> Equality:
         """Equality 8."""
         claim = "saved and loaded adapter = the trained one"
-        assert self.module.model is not None
+        if not (isinstance(self.module, Adapted) and self.module.model is not None):
+            note = f"{type(self.module).__name__} keeps no PEFT adapter"
+            return Equality(name="reloaded", claim=claim, verdict="refused", note=note)
         step_batch = self._step_batch(self.conversations, packing=False)
         before = self._way(step_batch)
         with TemporaryDirectory() as folder:
             save_adapter(self.module.model, Path(folder) / "adapter", {})
             with torch.no_grad():
-                for parameter in self.module.trainable_parameters():
+                for parameter in _trained(self.module):
                     parameter.zero_()
             load_adapter(self.module.model, Path(folder) / "adapter")
         after = self._way(step_batch)
@@ -176,6 +197,9 @@ class Verification:
             gradient=_distance(before.gradient, after.gradient),
             note="bit for bit",
         )
+
+    def _unpackable(self) -> str | None:
+        return self.data.shortcuts.unpackable or unpackable(self.held.base, self.held.family)
 
     # How it is measured --------------------------------------------------------------------------------------------
 
@@ -196,16 +220,16 @@ class Verification:
     ) -> StepBatch:
         most = rows or len(conversations)
         step_batch = raised(StepCollator(self.encoder, self.policy, most, packing=packing, store=store)(conversations))
-        moved: StepBatch = self.module.data.transfer_batch_to_device(step_batch, self.module.device, 0)  # type: ignore[assignment]
+        moved: StepBatch = self.data.transfer_batch_to_device(step_batch, self.module.device, 0)  # type: ignore[assignment]
         return moved
 
     def _way(self, step_batch: StepBatch) -> _Way:
-        parameters = self.module.trainable_parameters()
+        parameters = _trained(self.module)
         for parameter in parameters:
             parameter.grad = None
         loss = 0.0
         for batch in step_batch.micro_batches:
-            part = self.module.loss(batch) / step_batch.supervised_tokens
+            part = self.trains.loss(batch) / step_batch.weight
             part.backward()  # type: ignore[no-untyped-call]
             loss += float(part.detach())
         grads = [p.grad if p.grad is not None else torch.zeros_like(p) for p in parameters]
@@ -213,7 +237,8 @@ class Verification:
 
     def _answers(self, conversations: Sequence[Conversation], *, packing: bool) -> list[str]:
         step_batch = raised(PromptCollator(self.encoder, self.policy, packing=packing)(conversations))
-        moved: EvaluationBatch = self.module.data.transfer_batch_to_device(step_batch, self.module.device, 0)  # type: ignore[assignment]
+        moved: EvaluationBatch = self.data.transfer_batch_to_device(step_batch, self.module.device, 0)  # type: ignore[assignment]
+        assert isinstance(self.module, Predicts)
         return [prediction.prediction for prediction in self.module.predictions(moved)]
 
 
@@ -233,10 +258,22 @@ def chosen(data: Sequence[Conversation], most: int) -> list[Conversation]:
     return found[:most]
 
 
-def _move(module: SupervisedModule) -> None:
+def in_bfloat16(module: LightningModule, trainer: lightning.Trainer) -> bool:
+    """Whether anything of a run is computed in bfloat16."""
+    quantization = getattr(module, "quantization", None)
+    if isinstance(module, Towered) and isinstance(quantization, QuantizationSettings):
+        return needs_autocast(module.parts) or quantization.compute_dtype != "fp32"
+    return str(trainer.precision) != "32-true"
+
+
+def _trained(module: LightningModule) -> list[nn.Parameter]:
+    return [parameter for parameter in module.parameters() if parameter.requires_grad]
+
+
+def _move(module: LightningModule) -> None:
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
-        for parameter in module.trainable_parameters():
+        for parameter in _trained(module):
             scale = max(float(parameter.std(correction=0)), 1e-2)
             noise = torch.randn(parameter.shape, generator=generator) * 0.1 * scale
             parameter.add_(noise.to(parameter.device, parameter.dtype))

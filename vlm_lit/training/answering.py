@@ -18,7 +18,7 @@ from vlm_lit.models.families import Family
 from vlm_lit.models.generation import StopTokens, generate, without_adapter_shell
 from vlm_lit.models.shared_generation import generate_shared
 from vlm_lit.models.vision_features import with_features
-from vlm_lit.schema import PromptBatch
+from vlm_lit.schema import PromptBatch, Reply
 
 Score = Literal["sum", "mean"]
 
@@ -46,18 +46,6 @@ class ClosedSet:
             raise ConfigError(f"model.answer_from is {self.answers}; name two answers or more, none of them empty.")
         if twice is not None:
             raise ConfigError(f"model.answer_from names {twice!r} twice. Take one out.")
-
-
-@dataclass(frozen=True)
-class Reply:
-    """What a model answers, stripped of blanks at both ends.
-
-    `confidence` is the chosen answer's share in the softmax over the log-likelihoods (or, with `mean`, over their means
-    per token) of all answers it was chosen from; None for what the model says by itself.
-    """
-
-    text: str
-    confidence: float | None = None
 
 
 class Answering:

@@ -21,8 +21,8 @@ from vlm_lit.data.rows.collate import PromptCollator
 from vlm_lit.data.rows.device import to_device
 from vlm_lit.data.rows.over_length import OverLengthPolicy
 from vlm_lit.errors import ConfigError, raised
-from vlm_lit.schema import IMAGE, Conversation, ImageRef, Record, Turn
-from vlm_lit.training.answering import Answering, Reply
+from vlm_lit.schema import IMAGE, Conversation, ImageRef, Record, Reply, Turn
+from vlm_lit.training.answering import Answering
 from vlm_lit.training.opened_model import OpenedModel
 
 _WHERE = "the conversation"

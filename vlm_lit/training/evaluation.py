@@ -14,7 +14,7 @@ from vlm_lit.metrics.calibration import Bin, expected_calibration_error, reliabi
 from vlm_lit.metrics.catalogue import MetricSettings, rule
 from vlm_lit.metrics.rules import Answer, Rule
 from vlm_lit.schema import Prediction
-from vlm_lit.training.answering import ClosedSet, Score
+from vlm_lit.training.answering import Score
 
 DEFAULT_METRICS: Final = (MetricSettings("vqa_accuracy"), MetricSettings("exact_match"))
 
@@ -26,16 +26,14 @@ class Evaluation:
 
     Args:
         metrics: the metrics by name, or by name and options; None takes VQA accuracy and exact match.
-        answer_from: what answers are chosen from; it names the calibration error.
+        calibration: what the calibration error is called.
 
     Raises:
         ConfigError: a metric or option is unknown, one is asked for twice, or the leading one is no score.
     """
 
-    def __init__(
-        self, metrics: Sequence[MetricSettings | str] | None = None, answer_from: ClosedSet | None = None
-    ) -> None:
-        self.ece_name = ece_name(answer_from.score if answer_from is not None else "sum")
+    def __init__(self, metrics: Sequence[MetricSettings | str] | None = None, calibration: str = "ece") -> None:
+        self.ece_name = calibration
         self.metrics = [ItemMetric(rule) for rule in chosen_rules(metrics)]
         self.predictions: list[Prediction] = []
 

@@ -6,13 +6,10 @@ import random
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import lightning
-from lightning.pytorch.trainer.states import TrainerStatus
-from lightning.pytorch.utilities import rank_zero_info
 from torch import nn
 
 from vlm_lit.data.checkpoint.processors import processor_identity
@@ -24,12 +21,9 @@ from vlm_lit.data.records.sources import ConversationDataset
 from vlm_lit.errors import ConfigError
 from vlm_lit.models.families import Family, family_of
 from vlm_lit.models.loading import load_config
+from vlm_lit.models.parts import PartsSettings
 from vlm_lit.models.vision_features import answers_from_features, check_cacheable, tower_features, tower_identity
 from vlm_lit.schema import Conversation
-from vlm_lit.training.attached import attach
-
-if TYPE_CHECKING:
-    from vlm_lit.training.base import VisionLanguageModule
 
 _TOGETHER: Final = 4
 """Images that workers hand over at once, and that sizes are estimated from."""
@@ -99,7 +93,7 @@ def fill(
         ConfigError: the features would not fit; nothing has been written then.
         RecordError: an image cannot be used.
     """
-    wanted = distinct_images(_shown(data, family) if conversations is None else [conversations], store)
+    wanted = distinct_images(shown(data, family) if conversations is None else [conversations], store)
     missing = {key: shown for key, shown in wanted.items() if key not in store}
     say(
         f"Vision features: {len(wanted):,} distinct images, {len(wanted) - len(missing):,} found in {store.folder}, "
@@ -111,7 +105,12 @@ def fill(
         _compute(store, data, _Tower(base, family), mine, total=len(missing), say=say)
 
 
-def _shown(data: ConversationDataModule, family: Family) -> list[ConversationDataset]:
+def shown(data: ConversationDataModule, family: Family) -> list[ConversationDataset]:
+    """The data sets whose images a run shows from kept features.
+
+    Raises:
+        ConfigError: one is a stream.
+    """
     used = [split for split in data.datasets if split == "train" or answers_from_features(family)]
     found = []
     for split in used:
@@ -177,65 +176,36 @@ def _shuffled(keys: list[str]) -> list[str]:
     return random.Random(secrets.randbits(64)).sample(keys, len(keys))
 
 
-# In a run --------------------------------------------------------------------------------------------------------
-
-
-def prepare(module: VisionLanguageModule) -> None:
-    """Let the run's data module use a feature store, filled when it first needs it; nothing where none is asked for.
+def check_run(data: ConversationDataModule, model_id: str, revision: str | None, parts: PartsSettings) -> None:
+    """Refuse a run whose kept features would be wrong in its next step; asked before the model is loaded.
 
     Raises:
-        ConfigError: the features would change while training, or the family is not known to take them.
+        ConfigError: the features would change while training, the family is not known to take them, or a data set is
+            a stream.
     """
-    trainer = module.trainer
-    data = getattr(trainer, "datamodule", None)
-    if not isinstance(data, ConversationDataModule) or data.feature_cache is None:
-        return
-    model_type = load_config(module.model_id, module.revision).model_type
+    model_type = load_config(model_id, revision).model_type
     family = family_of(model_type)
-    check_cacheable(family, model_type, module.parts)
-    _shown(data, family)
-    data.prompts_from_store = answers_from_features(family)
-    if trainer.state.status is TrainerStatus.RUNNING:  # not where a run is merely looked at
-        data.fill_store = partial(_filled, module, family)
-
-
-def _filled(module: VisionLanguageModule, family: Family) -> FeatureStore:
-    trainer = module.trainer
-    store = filled_store(module, family, say=rank_zero_info, rank=trainer.global_rank, world=trainer.world_size)
-    trainer.strategy.barrier("feature cache")
-    store.refresh()
-    return store
+    check_cacheable(family, model_type, parts)
+    shown(data, family)
 
 
 def filled_store(
-    module: VisionLanguageModule, family: Family, *, say: Say, rank: int = 0, world: int = 1
+    data: ConversationDataModule,
+    base: nn.Module,
+    family: Family,
+    trainer: lightning.Trainer,
+    *,
+    say: Say,
+    rank: int = 0,
+    world: int = 1,
 ) -> FeatureStore:
-    """The store of a module whose model is loaded and on its device, with all images of its data in it.
+    """The store of a model that is loaded and on its device, with all images of its data in it.
 
     Raises:
         ConfigError: the features would not fit.
         RecordError: an image cannot be used.
     """
-    trainer, data = module.trainer, module.data
-    store = open_store(data, module.base, family, str(trainer.precision))
+    store = open_store(data, base, family, str(trainer.precision))
     with trainer.precision_plugin.forward_context():
-        fill(store, data, module.base, family, say=say, rank=rank, world=world)
-    return store
-
-
-def fill_ahead(
-    module: VisionLanguageModule, data: ConversationDataModule, trainer: lightning.Trainer, *, say: Say
-) -> FeatureStore:
-    """Fill the store of a run that is not run, in this process alone.
-
-    Raises:
-        ConfigError: what a `fit` with the same config would refuse.
-    """
-    attach(module, data, trainer)
-    say(f"Loading {module.model_id} ...")
-    module.configure_model()
-    module.to(trainer.strategy.root_device)
-    assert module.family is not None
-    store = filled_store(module, module.family, say=say)
-    store.refresh()
+        fill(store, data, base, family, say=say, rank=rank, world=world)
     return store

@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from textwrap import shorten
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
+from torch import nn
+
+from vlm_lit.data.datamodule import ConversationDataModule
 from vlm_lit.data.records.sources import ConversationDataset, SourceSettings
 from vlm_lit.errors import ConfigError
 from vlm_lit.models.adapter_state import base_identity
+from vlm_lit.models.adapters import LoraSettings
 from vlm_lit.models.families import PART_NAMES
+from vlm_lit.models.parts import PartsSettings
+from vlm_lit.models.quantization import QuantizationSettings
 from vlm_lit.training.data_content import content
-
-if TYPE_CHECKING:
-    from vlm_lit.training.base import VisionLanguageModule
 
 _LIBRARIES: Final = ("torch", "lightning", "transformers", "peft", "bitsandbytes")
 _MOST: Final = 6  # settings that a refusal names
@@ -27,21 +30,37 @@ def library_versions() -> dict[str, str]:
     return {name: version(name) for name in ("vlm_lit", *_LIBRARIES)}
 
 
-def identity(module: VisionLanguageModule) -> dict[str, Any]:
+def identity_of(
+    base: nn.Module,
+    model_id: str,
+    revision: str | None,
+    *,
+    parts: PartsSettings,
+    lora: LoraSettings,
+    quantization: QuantizationSettings,
+    seed: int,
+) -> dict[str, Any]:
     """What trained weights belong to: the base, and what was put on it."""
-    commit = getattr(getattr(module.base, "config", None), "_commit_hash", None)
+    commit = getattr(getattr(base, "config", None), "_commit_hash", None)
     return {
-        "base": base_identity(module.model_id, module.revision, commit),
-        "parts": {part: vars(module.parts.of(part)) for part in PART_NAMES},
-        "lora": dict(vars(module.lora)),
-        "quantization": dict(vars(module.quantization)),
-        "seed": module.seed,
+        "base": base_identity(model_id, revision, commit),
+        "parts": {part: vars(parts.of(part)) for part in PART_NAMES},
+        "lora": dict(vars(lora)),
+        "quantization": dict(vars(quantization)),
+        "seed": seed,
     }
 
 
-def course(module: VisionLanguageModule) -> dict[str, Any]:
+def course_of(
+    data: ConversationDataModule,
+    *,
+    learning_rate: float,
+    schedule: str,
+    warmup_ratio: float,
+    gradient_clip: float | None,
+) -> dict[str, Any]:
     """What the data order, the learning rates and the training rows of a run follow from."""
-    data, train = module.data, module.data.datasets["train"]
+    train = data.datasets["train"]
     return {
         "conversations": len(train) if isinstance(train, ConversationDataset) else None,
         **data_files(data.sources),
@@ -50,12 +69,12 @@ def course(module: VisionLanguageModule) -> dict[str, Any]:
         "max_length": data.max_length,
         "over_length": data.over_length,
         "effective_batch": data.effective_batch,
-        "questions_per_row": data.questions_per_row if data.packing else 1,
+        "questions_per_row": data.questions_per_row if data.packs else 1,
         "total_steps": data.total_steps,
-        "learning_rate": module.learning_rate,
-        "schedule": module.schedule,
-        "warmup_ratio": module.warmup_ratio,
-        "gradient_clip": module.gradient_clip,
+        "learning_rate": learning_rate,
+        "schedule": schedule,
+        "warmup_ratio": warmup_ratio,
+        "gradient_clip": gradient_clip,
     }
 
 

@@ -7,15 +7,17 @@ from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Final, Literal
 
+from lightning import LightningModule
+
 from vlm_lit.metrics.accumulators import ItemMetric
 from vlm_lit.metrics.rules import Rule
 from vlm_lit.models.families import PART_NAMES
-from vlm_lit.training.evaluation import chosen_rules, ece_name, logged_name
+from vlm_lit.training.evaluation import logged_name
+from vlm_lit.training.protocols import Judged, Towered
 
 if TYPE_CHECKING:
     from vlm_lit.data.datamodule import ConversationDataModule
     from vlm_lit.schema import Conversation
-    from vlm_lit.training.base import VisionLanguageModule
 
 Mode = Literal["min", "max"]
 
@@ -42,7 +44,7 @@ class LoggedNames:
         return next(iter(close), None)
 
 
-def logged_names(module: VisionLanguageModule, data: ConversationDataModule, wanted: Iterable[str]) -> LoggedNames:
+def logged_names(module: LightningModule, data: ConversationDataModule, wanted: Iterable[str]) -> LoggedNames:
     """What a `fit` of this module on this data will log.
 
     Args:
@@ -53,8 +55,9 @@ def logged_names(module: VisionLanguageModule, data: ConversationDataModule, wan
     """
     modes: dict[str, Mode | None] = dict.fromkeys((f"train/{name}" for name in _TRAINING), None)
     modes["train/loss"] = "min"
-    trained = [part for part in PART_NAMES if module.parts.of(part).training != "frozen"]
-    modes |= {f"train/learning_rate/{part}": None for part in trained}
+    if isinstance(module, Towered):
+        trained = [part for part in PART_NAMES if module.parts.of(part).training != "frozen"]
+        modes |= {f"train/learning_rate/{part}": None for part in trained}
     if "val" not in data.datasets:
         return LoggedNames(modes, ("train/loss",), {"val/": "there is no validation: set data.init_args.val"})
     leading, missing = ["train/loss"], {}
@@ -66,11 +69,11 @@ def logged_names(module: VisionLanguageModule, data: ConversationDataModule, wan
     if data.validate_by == "loss":
         missing["val/"] = "data.init_args.validate_by is loss, so nothing is answered: set it to both"
     else:
-        rules = chosen_rules(module.metrics)
+        rules = module.judged_by() if isinstance(module, Judged) else []
         leading += [f"val/{rule.name}" for rule in rules if rule.is_score]
         modes |= {f"val/{rule.name}": _mode(rule) for rule in rules if rule.is_score}
-        if module.answer_from is not None:
-            modes[f"val/{ece_name(module.answer_from.score)}"] = "min"
+        if getattr(module, "answer_from", None) is not None:
+            modes[f"val/{module.calibration}"] = "min"
         if any(name.startswith("val/") and name not in modes for name in wanted):
             items = data.asked("val")
             modes |= _of_records(rules, [replace(items[i], images=()) for i in range(len(items))])

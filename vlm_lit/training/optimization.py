@@ -48,7 +48,7 @@ def parameter_groups(
     return groups
 
 
-def schedule(optimizer: Optimizer, kind: Schedule, *, warmup_ratio: float, total_steps: int) -> LambdaLR:
+def learning_rates(optimizer: Optimizer, kind: Schedule, *, warmup_ratio: float, total_steps: int) -> LambdaLR:
     """The learning rates' course over the run, as a factor on each group's own rate."""
     warmup = round(warmup_ratio * total_steps)
     made = get_scheduler(kind, optimizer, num_warmup_steps=warmup, num_training_steps=total_steps)
@@ -104,7 +104,7 @@ def clip(parameters: Iterable[nn.Parameter], largest_norm: float | None) -> Tens
     return torch.nn.utils.clip_grad_norm_(parameters, largest_norm if largest_norm is not None else torch.inf)
 
 
-def check_numbers(learning_rate: float, warmup_ratio: float, gradient_clip: float | None, max_new_tokens: int) -> None:
+def check_numbers(learning_rate: float, warmup_ratio: float, gradient_clip: float | None) -> None:
     """Refuse numbers that no run can use.
 
     Raises:
@@ -117,8 +117,6 @@ def check_numbers(learning_rate: float, warmup_ratio: float, gradient_clip: floa
         raise ConfigError(f"model.warmup_ratio is {warmup_ratio}; it must lie in [0, 1).")
     if gradient_clip is not None and not (math.isfinite(gradient_clip) and gradient_clip > 0):
         raise ConfigError(f"model.gradient_clip is {gradient_clip}; it must be a finite number above zero, or null.")
-    if max_new_tokens < 1:
-        raise ConfigError(f"model.max_new_tokens is {max_new_tokens}; it must be at least 1.")
 
 
 def check_used(learning_rate: float, parts: PartsSettings) -> None:

@@ -17,6 +17,7 @@ _ADAPTER: Final = ("adapter_model.safetensors", "adapter_config.json", "fingerpr
 _PATTERNS: Final = (
     "config.yaml",
     "hparams.yaml",
+    "shortcuts.json",
     "events.out.tfevents.*",
     # Those of the CSV logger and of W&B. MLflow's database holds other runs too.
     "lightning_logs/version_*/**/*",

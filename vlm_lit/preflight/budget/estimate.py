@@ -32,7 +32,7 @@ from vlm_lit.preflight.budget.step import (
     plain_head_bytes,
     set_checkpointing,
 )
-from vlm_lit.training.supervised import SupervisedModule
+from vlm_lit.training.answered import AnsweredModule
 
 PURPOSES: Final[tuple[Purpose, ...]] = ("quantized", "constants", "frozen", "trained")
 
@@ -123,7 +123,7 @@ class Estimator:
         trainer: says whether there is autocast.
     """
 
-    module: SupervisedModule
+    module: AnsweredModule
     config: PretrainedConfig
     trainer: lightning.Trainer
     mode: FakeTensorMode = field(default_factory=fake_mode)
@@ -178,12 +178,12 @@ class Estimator:
             plain_head=lambda n: plain_head_bytes(module, self.mode, self.autocast, rows=n, length=row.length),
         )
 
-    def _backbone(self, module: SupervisedModule, row: LongestRow, rows: int, *, checkpointing: bool) -> BackboneBytes:
+    def _backbone(self, module: AnsweredModule, row: LongestRow, rows: int, *, checkpointing: bool) -> BackboneBytes:
         set_checkpointing(module, checkpointing)
         images = row.images if self.asked is None else 0
         return backbone_bytes(module, self.mode, self.autocast, rows=rows, length=row.length, images=images)
 
-    def _head(self, module: SupervisedModule, row: LongestRow) -> Callable[[int], int]:
+    def _head(self, module: AnsweredModule, row: LongestRow) -> Callable[[int], int]:
         def measured(rows: int) -> int:
             if rows not in known:
                 known[rows] = head_bytes(

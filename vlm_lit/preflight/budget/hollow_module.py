@@ -16,15 +16,15 @@ from vlm_lit.models.attention import addable
 from vlm_lit.models.parts import PartsSettings
 from vlm_lit.models.shapes import hollow, shaped_base
 from vlm_lit.models.stored_bytes import constants_of
-from vlm_lit.training.supervised import SupervisedModule
+from vlm_lit.training.answered import AnsweredModule
 
 
 def hollow_module(
-    module: SupervisedModule,
+    module: AnsweredModule,
     config: PretrainedConfig,
     parts: PartsSettings,
     mode: FakeTensorMode,
-) -> SupervisedModule:
+) -> AnsweredModule:
     """A copy of a module whose model is not loaded, with other parts, adapted in shape and ready to train.
 
     Its gradients are there already, as they are from the second micro-batch of a run on.
@@ -46,14 +46,14 @@ def hollow_module(
     return made
 
 
-def resident(module: SupervisedModule) -> Iterator[Tensor]:
+def resident(module: AnsweredModule) -> Iterator[Tensor]:
     """Every tensor that a step finds there when it begins, optimizer states aside."""
     gradients = (p.grad for p in module.trainable_parameters() if p.grad is not None)
     constants = (tensor for layer in module.modules() for tensor in constants_of(layer))
     return chain(module.parameters(), module.buffers(), constants, gradients)
 
 
-def sizes(module: SupervisedModule, config: PretrainedConfig) -> Iterator[int]:
+def sizes(module: AnsweredModule, config: PretrainedConfig) -> Iterator[int]:
     """Whatever numbers a tensor's size can be a product of, rows aside."""
     yield from (tensor.numel() for tensor in resident(module))
     yield from _whole_numbers(config.to_dict())
@@ -70,7 +70,7 @@ def _whole_numbers(settings: object) -> Iterator[int]:
         yield settings
 
 
-def text_inputs(module: SupervisedModule, rows: int, length: int) -> dict[str, Tensor]:
+def text_inputs(module: AnsweredModule, rows: int, length: int) -> dict[str, Tensor]:
     """Rows of words, with a mask of who sees whom: rows of different lengths have one, and packed rows do."""
     assert module.family is not None
     seen = torch.empty(rows, 1, length, length, dtype=torch.bool)

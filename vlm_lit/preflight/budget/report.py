@@ -15,7 +15,7 @@ from vlm_lit.models.loading import load_config
 from vlm_lit.preflight.budget.estimate import Estimator, ImageShape, Needs, Refused
 from vlm_lit.preflight.budget.recipes import recipes
 from vlm_lit.preflight.budget.rows import LongestRow, longest_row
-from vlm_lit.training.supervised import SupervisedModule
+from vlm_lit.training.answered import AnsweredModule
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +67,7 @@ def _without_collection() -> Iterator[None]:
 
 
 def budget(
-    module: SupervisedModule,
+    module: AnsweredModule,
     data: ConversationDataModule,
     trainer: lightning.Trainer,
     *,

@@ -26,8 +26,8 @@ from vlm_lit.objectives.cross_entropy import chunked_cross_entropy
 from vlm_lit.preflight.budget.hollow_module import image_inputs, resident, text_inputs
 from vlm_lit.preflight.budget.ledger import Bytes, Ledger, Peak
 from vlm_lit.schema import TokenBatch
+from vlm_lit.training.answered import AnsweredModule
 from vlm_lit.training.optimization import clip, parameter_groups
-from vlm_lit.training.supervised import SupervisedModule
 
 Autocast = Callable[[], AbstractContextManager[Any]]
 
@@ -72,7 +72,7 @@ class _GivenHidden(torch.autograd.Function):
 
 
 def backbone_bytes(
-    module: SupervisedModule, mode: FakeTensorMode, autocast: Autocast, *, rows: int, length: int, images: int
+    module: AnsweredModule, mode: FakeTensorMode, autocast: Autocast, *, rows: int, length: int, images: int
 ) -> BackboneBytes:
     """Measure tower, projector and language model on `rows` rows of `length` tokens with `images` pictures each."""
     with ExitStack() as stack:
@@ -92,7 +92,7 @@ def backbone_bytes(
     return BackboneBytes(kept=kept, peak=ledger.peak)
 
 
-def set_checkpointing(module: SupervisedModule, on: bool) -> None:
+def set_checkpointing(module: AnsweredModule, on: bool) -> None:
     """Let the model recompute its activations, where the run would or else wherever it can, or keep them."""
     base: Any = module.base
     if on:
@@ -103,7 +103,7 @@ def set_checkpointing(module: SupervisedModule, on: bool) -> None:
 
 
 def head_bytes(
-    module: SupervisedModule, mode: FakeTensorMode, autocast: Autocast, *, rows: int, length: int, supervised: int
+    module: AnsweredModule, mode: FakeTensorMode, autocast: Autocast, *, rows: int, length: int, supervised: int
 ) -> int:
     """The most that head and loss add to the hidden states, over `supervised` positions of each of `rows` rows."""
 
@@ -115,7 +115,7 @@ def head_bytes(
 
 
 def plain_head_bytes(
-    module: SupervisedModule, mode: FakeTensorMode, autocast: Autocast, *, rows: int, length: int
+    module: AnsweredModule, mode: FakeTensorMode, autocast: Autocast, *, rows: int, length: int
 ) -> int:
     """The most that a head on whole rows adds, its logits [B, L, V] cast to float32 for the loss."""
 
@@ -127,7 +127,7 @@ def plain_head_bytes(
 
 
 def _head_peak(
-    module: SupervisedModule,
+    module: AnsweredModule,
     mode: FakeTensorMode,
     autocast: Autocast,
     loss: Callable[[Tensor], Tensor],
@@ -143,7 +143,7 @@ def _head_peak(
     return peak - math.prod(shape) * dtype.itemsize
 
 
-def _hidden_dtype(module: SupervisedModule) -> torch.dtype:
+def _hidden_dtype(module: AnsweredModule) -> torch.dtype:
     """The dtype of the last hidden states: that of the norm's scale, which is cast with its part."""
     dtype = module.base.get_input_embeddings().weight.dtype  # type: ignore[operator]
     assert isinstance(dtype, torch.dtype)
@@ -159,7 +159,7 @@ class OptimizerBytes:
     step: int
 
 
-def optimizer_bytes(module: SupervisedModule) -> OptimizerBytes:
+def optimizer_bytes(module: AnsweredModule) -> OptimizerBytes:
     """Let the run's optimizer take a step on shapes alone.
 
     Raises:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from vlm_lit.training.base import VisionLanguageModule
+from vlm_lit.preflight.held_model import HeldModel
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,36 +27,34 @@ class ImageFit:
     unit: str = "feature vectors"
 
 
-def image_token_of(module: VisionLanguageModule) -> int | None:
+def image_token_of(held: HeldModel) -> int | None:
     """The token id whose places the model fills with image features."""
-    config = getattr(module.base, "config", None)
-    token = getattr(config, "image_token_id", None)
+    token = getattr(held.base.config, "image_token_id", None)
     return int(token) if token is not None else None
 
 
 @torch.no_grad()
-def image_fit(module: VisionLanguageModule, inputs: Mapping[str, Tensor]) -> ImageFit:
+def image_fit(held: HeldModel, inputs: Mapping[str, Tensor]) -> ImageFit:
     """Count one conversation's placeholders, and run vision tower and projector on its images.
 
     Args:
-        module: a module with its model loaded.
+        held: a loaded model.
         inputs: the conversation's tensors as the processor made them, a batch of one.
     """
-    placeholders = inputs["input_ids"].flatten().tolist().count(image_token_of(module))
+    placeholders = inputs["input_ids"].flatten().tolist().count(image_token_of(held))
     if "pixel_values" not in inputs:
         return ImageFit(placeholders=placeholders, features=0, fits=placeholders == 0)
     if "cross_attention_mask" in inputs:
-        return _cross_attended(module, inputs, placeholders)
-    backbone = module.base.get_submodule("model")
-    give: Callable[..., object] = backbone.get_image_features  # type: ignore[assignment]
+        return _cross_attended(held, inputs, placeholders)
+    backbone = held.base.get_submodule("model")
+    give: Callable[..., object] = backbone.get_image_features
     output = give(**_taken(give, inputs), return_dict=True)
     features = _vectors(getattr(output, "pooler_output", output))
     return ImageFit(placeholders=placeholders, features=features, fits=placeholders == features)
 
 
-def _cross_attended(module: VisionLanguageModule, inputs: Mapping[str, Tensor], placeholders: int) -> ImageFit:
-    assert module.family is not None
-    tower = module.base.get_submodule(module.family.roots("vision_tower")[0])
+def _cross_attended(held: HeldModel, inputs: Mapping[str, Tensor], placeholders: int) -> ImageFit:
+    tower = held.base.get_submodule(held.family.roots("vision_tower")[0])
     hidden: Tensor = tower(**_taken(tower.forward, inputs)).last_hidden_state  # [1, images, tiles, patches, width]
     # A tile that no token may look at is padding.
     seen = inputs["cross_attention_mask"].bool().any(1)[:, : hidden.shape[1], : hidden.shape[2]]

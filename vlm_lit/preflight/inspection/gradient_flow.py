@@ -16,16 +16,17 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import torch
+from lightning import LightningModule
 from torch import Tensor, nn
 
 from vlm_lit.data.sampler import derive_seed
 from vlm_lit.errors import VlmLitError
-from vlm_lit.models.families import PART_NAMES, owner_of
+from vlm_lit.models.families import PART_NAMES
+from vlm_lit.preflight.held_model import OTHER, held_model
 from vlm_lit.schema import StepBatch
 from vlm_lit.training.optimization import clip, parameter_groups
-from vlm_lit.training.supervised import SupervisedModule
+from vlm_lit.training.protocols import Stepped, Trains
 
-_SHELL: Final = "model.base_model.model."
 _B_SPREAD: Final = 0.02
 
 
@@ -50,34 +51,36 @@ class GradientFlow:
     parts: list[PartFlow] = field(default_factory=list)
 
 
-def gradient_flow(module: SupervisedModule, step_batch: StepBatch) -> GradientFlow:
+def gradient_flow(module: LightningModule, step_batch: StepBatch) -> GradientFlow:
     """Make one step on `step_batch`, already on the module's device. The module is spoiled by it.
 
     Raises:
         VlmLitError: loss or gradient are not finite, or nothing is to be trained.
     """
+    assert isinstance(module, Trains)
     wake_lora(module)
     before = digests(module)
     optimizer = _optimizer(module)
     optimizer.zero_grad()
-    torch.manual_seed(derive_seed("inspect", module.seed))
+    torch.manual_seed(derive_seed("inspect", int(getattr(module, "seed", 0))))
     for batch in step_batch.micro_batches:
-        loss = module.loss(batch) / step_batch.supervised_tokens
+        loss = module.loss(batch) / step_batch.weight
         if loss.requires_grad:
             loss.backward()  # type: ignore[no-untyped-call]
-    norm = float(clip(module.trainable_parameters(), None))
+    trained = [p for p in module.parameters() if p.requires_grad]
+    norm = float(clip(trained, None))
     if not math.isfinite(norm):
         named = ", ".join(step_batch.ids)
         raise VlmLitError(
             f"The gradient of the inspected conversations has norm {norm}. Look at these records: {named}."
         )
     norms = {name: _norm(p.grad) for name, p in _named(module).items()}
-    clip(module.trainable_parameters(), module.gradient_clip)
+    clip(trained, getattr(module, "gradient_clip", None))
     optimizer.step()
     return compare(module, before, norms)
 
 
-def no_step(module: SupervisedModule, why: str) -> GradientFlow:
+def no_step(module: LightningModule, why: str) -> GradientFlow:
     """What is to be said where no step could be made: nothing that is to be trained has moved."""
     names = [name for name, parameter in _named(module).items() if parameter.requires_grad]
     return GradientFlow(unmoved_trainable=dict.fromkeys(names, why))
@@ -92,24 +95,41 @@ def wake_lora(module: nn.Module) -> None:
             parameter.data.copy_(drawn)
 
 
-def _optimizer(module: SupervisedModule) -> torch.optim.Optimizer:
-    assert module.family is not None
-    groups: Any = parameter_groups(module.base, module.family, module.parts, module.learning_rate)
-    optimizer = module.optimizer(groups)
+def _optimizer(module: LightningModule) -> torch.optim.Optimizer:
+    """The run's optimizer at its full learning rates, without weight decay."""
+    if isinstance(module, Stepped):
+        held = held_model(module)
+        groups: Any = parameter_groups(held.base, held.family, module.parts, module.learning_rate)
+        optimizer = module.optimizer(groups)
+    else:
+        optimizer = _configured(module)
     for group in optimizer.param_groups:
         if "weight_decay" in group:
             group["weight_decay"] = 0.0
     return optimizer
 
 
-def digests(module: nn.Module) -> dict[str, bytes]:
+def _configured(module: LightningModule) -> torch.optim.Optimizer:
+    """The one optimizer of a module of the user's own, its schedule not yet begun."""
+    found: Any = module.configure_optimizers()
+    while isinstance(found, (list, tuple, dict)) and found:
+        found = found["optimizer"] if isinstance(found, dict) else found[0]
+    if not isinstance(found, torch.optim.Optimizer):
+        raise VlmLitError(f"{type(module).__name__}.configure_optimizers gives no optimizer, so no step can be made.")
+    for group in found.param_groups:
+        group["lr"] = group.get("initial_lr", group["lr"])  # a schedule has one already, and may begin at zero
+    return found
+
+
+def digests(module: LightningModule) -> dict[str, bytes]:
     """A digest of the bytes of every parameter, by name."""
     return {name: _digest(parameter) for name, parameter in _named(module).items()}
 
 
-def _named(module: nn.Module) -> dict[str, nn.Parameter]:
+def _named(module: LightningModule) -> dict[str, nn.Parameter]:
     """Every parameter, under a name that starts with its part's path."""
-    return {name.removeprefix(_SHELL): parameter for name, parameter in module.named_parameters()}
+    held = held_model(module)
+    return {held.name(name): parameter for name, parameter in module.named_parameters()}
 
 
 def _digest(parameter: Tensor) -> bytes:
@@ -117,7 +137,7 @@ def _digest(parameter: Tensor) -> bytes:
     return hashlib.blake2b(flat.numpy().data, digest_size=16).digest()
 
 
-def compare(module: SupervisedModule, before: Mapping[str, bytes], norms: Mapping[str, float | None]) -> GradientFlow:
+def compare(module: LightningModule, before: Mapping[str, bytes], norms: Mapping[str, float | None]) -> GradientFlow:
     """What has changed since `before`.
 
     Args:
@@ -136,12 +156,13 @@ def compare(module: SupervisedModule, before: Mapping[str, bytes], norms: Mappin
 
 
 def _by_part(
-    module: SupervisedModule, trained: set[str], moved: set[str], norms: Mapping[str, float | None]
+    module: LightningModule, trained: set[str], moved: set[str], norms: Mapping[str, float | None]
 ) -> list[PartFlow]:
-    assert module.family is not None
+    held = held_model(module)
+    owners = {held.name(name): held.part(name) for name, _ in module.named_parameters()}
     rows = []
-    for part in PART_NAMES:
-        own = {name for name in _named(module) if owner_of(name, module.family) == part}
+    for part in (*PART_NAMES, *([OTHER] if OTHER in owners.values() else [])):
+        own = {name for name, owner in owners.items() if owner == part}
         rows.append(
             PartFlow(
                 part=part,

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import lightning
 import torch
+from lightning import LightningModule
 from PIL import Image
 
 from vlm_lit.data.datamodule import ConversationDataModule
@@ -14,7 +15,9 @@ from vlm_lit.data.records.findings import Findings
 from vlm_lit.data.records.sources import ConversationDataset
 from vlm_lit.data.rows.collate import StepCollator
 from vlm_lit.data.rows.encoder_choice import template_notes
-from vlm_lit.errors import raised
+from vlm_lit.errors import ConfigError, raised
+from vlm_lit.preflight.attached import attach
+from vlm_lit.preflight.held_model import HeldModel, held_model
 from vlm_lit.preflight.inspection.choice import choose
 from vlm_lit.preflight.inspection.conversations import Supervision, SupervisionReader
 from vlm_lit.preflight.inspection.features import ImageFit, image_fit, image_token_of
@@ -22,14 +25,13 @@ from vlm_lit.preflight.inspection.gradient_flow import GradientFlow, gradient_fl
 from vlm_lit.preflight.inspection.lengths import Measured
 from vlm_lit.preflight.inspection.report import Inspected, Inspection
 from vlm_lit.schema import StepBatch
-from vlm_lit.training.attached import attach
-from vlm_lit.training.supervised import SupervisedModule
+from vlm_lit.training.protocols import Tabulated, has_loss
 
 _THUMBNAIL = 224
 
 
 def inspect_run(
-    module: SupervisedModule,
+    module: LightningModule,
     data: ConversationDataModule,
     trainer: lightning.Trainer,
     *,
@@ -40,7 +42,7 @@ def inspect_run(
     """Load the model, look at the data as it would be collated, and make one step. The module is spoiled by it.
 
     Args:
-        module: the run's module, its model not loaded yet.
+        module: the run's module, its model not loaded yet; it has a loss(batch).
         data: the run's data, set up for `fit`.
         trainer: says where and in which precision the run computes.
         conversations: how many conversations are shown and stepped on.
@@ -51,11 +53,17 @@ def inspect_run(
         RecordError: a record that cannot be used.
         VlmLitError: nothing is left to train on, or the gradient is not finite.
     """
+    if not has_loss(module):
+        raise ConfigError(
+            f"{type(module).__name__} has no loss(batch), so no step of it can be looked at. Let it have one that "
+            "gives the sum of a micro-batch."
+        )
     attach(module, data, trainer)
-    say(f"Loading {module.model_id} ...")
+    say(f"Loading {data.model_id} ...")
     module.configure_model()
     module.to(trainer.strategy.root_device)
-    parts = module.parts_table()
+    held = held_model(module)
+    parts = module.parts_table() if isinstance(module, Tabulated) else []
     say("Measuring conversations ...")
     loader = data.train_dataloader()
     collator = loader.collate_fn
@@ -63,13 +71,13 @@ def inspect_run(
     chosen = choose(loader, shown=conversations, measured=lengths)
     say(f"Making one step on {len(chosen.shown)} conversations, to be thrown away ...")
     step_batch = _collated(collator, chosen.shown)
-    supervisions = _supervisions(module, collator, step_batch, chosen.shown)
+    supervisions = _supervisions(held, collator, step_batch, chosen.shown)
     with trainer.precision_plugin.train_step_context():
-        fits = [_image_fit(module, collator, measured) for measured in chosen.shown]
-        flow = _flow(module, step_batch, fits)
+        fits = [_image_fit(held, collator, measured) for measured in chosen.shown]
+        flow = _flow(module, data, step_batch, fits)
     return Inspection(
-        model_id=module.model_id,
-        model_type=str(getattr(getattr(module.base, "config", None), "model_type", "")),
+        model_id=data.model_id,
+        model_type=str(held.base.config.model_type),
         device=str(trainer.strategy.root_device),
         precision=str(trainer.precision),
         steps=data.total_steps,
@@ -100,11 +108,11 @@ def _collated(collator: StepCollator, shown: Sequence[Measured]) -> StepBatch:
 
 
 def _supervisions(
-    module: SupervisedModule, collator: StepCollator, step_batch: StepBatch, shown: Sequence[Measured]
+    held: HeldModel, collator: StepCollator, step_batch: StepBatch, shown: Sequence[Measured]
 ) -> list[Supervision]:
     encoder = collator.encoder
     reader = SupervisionReader(
-        tokenizer=encoder.tokenizer, end_of_turn=encoder.end_of_turn, image_token=image_token_of(module)
+        tokenizer=encoder.tokenizer, end_of_turn=encoder.end_of_turn, image_token=image_token_of(held)
     )
     rows = dict(_rows(step_batch))
     conversations = [m.conversation for m in shown]
@@ -125,15 +133,17 @@ def _rows(step_batch: StepBatch) -> Iterator[tuple[str, tuple[list[int], list[in
                 yield next(names), (batch.inputs["input_ids"][i][own].tolist(), batch.labels[i][own].tolist())
 
 
-def _image_fit(module: SupervisedModule, collator: StepCollator, measured: Measured) -> ImageFit:
+def _image_fit(held: HeldModel, collator: StepCollator, measured: Measured) -> ImageFit:
     batch = collator.encoder.encode([measured.conversation], [measured.images], side="right")
-    return image_fit(module, {name: value.to(module.device) for name, value in batch.inputs.items()})
+    return image_fit(held, {name: value.to(held.base.device) for name, value in batch.inputs.items()})
 
 
-def _flow(module: SupervisedModule, step_batch: StepBatch, fits: Sequence[ImageFit]) -> GradientFlow:
+def _flow(
+    module: LightningModule, data: ConversationDataModule, step_batch: StepBatch, fits: Sequence[ImageFit]
+) -> GradientFlow:
     if not all(fit.fits for fit in fits):
         return no_step(module, "no step was made: placeholders and image features differ")
-    module.data.transfer_batch_to_device(step_batch, module.device, 0)
+    data.transfer_batch_to_device(step_batch, module.device, 0)
     return gradient_flow(module, step_batch)
 
 

@@ -7,7 +7,7 @@ from lightning.pytorch import Trainer as LightningTrainer
 from vlm_lit.errors import ConfigError
 from vlm_lit.training.callbacks.pictures import AnswerPicture, step_of
 from vlm_lit.training.logged_media import log_table
-from vlm_lit.training.supervised import SupervisedModule
+from vlm_lit.training.protocols import Predicted
 
 _HEADER = ("id", "question", "expected", "answered", "score")
 
@@ -24,7 +24,7 @@ class AnswersTable(AnswerPicture):
             raise ConfigError(f"AnswersTable: rows is {rows}; it must be at least 1.")
         self.rows = rows
 
-    def draw(self, trainer: LightningTrainer, module: SupervisedModule, split: str) -> None:
+    def draw(self, trainer: LightningTrainer, module: Predicted, split: str) -> None:
         """Log the table."""
         rows = [
             (p.id, p.question, " | ".join(dict.fromkeys(p.references)), p.prediction, p.score)

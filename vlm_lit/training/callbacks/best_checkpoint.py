@@ -11,10 +11,10 @@ from lightning.pytorch import Callback, LightningModule
 from lightning.pytorch import Trainer as LightningTrainer
 from lightning.pytorch.utilities import rank_zero_info
 
+from vlm_lit.data.datamodule import ConversationDataModule
 from vlm_lit.errors import ConfigError
 from vlm_lit.files.whole import write_whole
 from vlm_lit.schema import StepBatch
-from vlm_lit.training.base import VisionLanguageModule
 from vlm_lit.training.callbacks.monitored import monitored
 from vlm_lit.training.callbacks.step_checkpoint import FOLDER
 from vlm_lit.training.logged_names import Mode, logged_names
@@ -48,8 +48,9 @@ class BestCheckpoint(Callback):
     def setup(self, trainer: LightningTrainer, pl_module: LightningModule, stage: str) -> None:
         """Take the metric's own direction."""
         if stage == "fit" and self.mode is None:
-            assert isinstance(pl_module, VisionLanguageModule)
-            self.mode = logged_names(pl_module, pl_module.data, [self.monitor]).modes.get(self.monitor)
+            data = getattr(trainer, "datamodule", None)
+            if isinstance(data, ConversationDataModule):
+                self.mode = logged_names(pl_module, data, [self.monitor]).modes.get(self.monitor)
             if self.mode is None:
                 raise ConfigError(
                     f"keep_best: is more or less of {self.monitor} better? Set keep_best_mode to max or min."

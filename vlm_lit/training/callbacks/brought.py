@@ -13,10 +13,12 @@ from lightning.pytorch.callbacks import Checkpoint
 from vlm_lit.errors import ConfigError
 from vlm_lit.training.callbacks.best_checkpoint import BestCheckpoint
 from vlm_lit.training.callbacks.epoch_schedule import EpochSchedule
+from vlm_lit.training.callbacks.feature_cache import FeatureCache
 from vlm_lit.training.callbacks.kept_config import KeptConfig
 from vlm_lit.training.callbacks.monitored import StopAfterValidation
 from vlm_lit.training.callbacks.pictures import AnswerPicture
 from vlm_lit.training.callbacks.run_directory import RunDirectory
+from vlm_lit.training.callbacks.shortcuts import KeptShortcuts
 from vlm_lit.training.callbacks.step_checkpoint import StepCheckpoint
 from vlm_lit.training.trainer import check_options
 
@@ -42,11 +44,11 @@ def brought(trainer: lightning.Trainer) -> list[Callback]:
     if tries:  # it writes nothing
         callbacks = [callback for callback in callbacks if not isinstance(callback, _WRITERS)]
     # These decide before the others look.
-    trainer.callbacks = [*_lacking(callbacks, StopAfterValidation, EpochSchedule), *callbacks]  # type: ignore[attr-defined]
+    trainer.callbacks = [*_lacking(callbacks, StopAfterValidation, EpochSchedule, FeatureCache), *callbacks]  # type: ignore[attr-defined]
     if tries:
         return []
     keeps = any(isinstance(callback, Checkpoint) for callback in callbacks)  # as enable_checkpointing says
-    return _lacking(callbacks, *([StepCheckpoint] if keeps else []), RunDirectory)
+    return _lacking(callbacks, *([StepCheckpoint] if keeps else []), KeptShortcuts, RunDirectory)
 
 
 def _lacking(callbacks: Sequence[Callback], *kinds: type[Callback]) -> list[Callback]:

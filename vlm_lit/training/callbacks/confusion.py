@@ -21,9 +21,16 @@ from PIL import Image
 from vlm_lit.files.whole import write_whole
 from vlm_lit.metrics.confusion import MOST_ANSWERS, Confusion, confusions
 from vlm_lit.plot_style import FAINT, INK, STYLE
-from vlm_lit.training.callbacks.pictures import AnswerPicture, drawn, logged, titled, without_font_warnings
+from vlm_lit.training.callbacks.pictures import (
+    AnswerPicture,
+    drawn,
+    logged,
+    shown_instead,
+    titled,
+    without_font_warnings,
+)
 from vlm_lit.training.evaluation import answer_of, logged_name
-from vlm_lit.training.supervised import SupervisedModule
+from vlm_lit.training.protocols import Judged, Predicted
 
 OTHER: Final = "(other)"
 """The column of the answers that are none of the true ones."""
@@ -50,9 +57,11 @@ class ConfusionMatrix(AnswerPicture):
     def __init__(self, most_answers: int = MOST_ANSWERS) -> None:
         self.most_answers = most_answers
 
-    def draw(self, trainer: LightningTrainer, module: SupervisedModule, split: str) -> None:
+    def draw(self, trainer: LightningTrainer, module: Predicted, split: str) -> None:
         """Draw the largest tables; after a test, keep them all."""
-        rule, blind = module.evaluation.leading.rule, module.data.blind
+        if not isinstance(module, Judged):
+            return
+        rule, blind = module.judged_by()[0], shown_instead(trainer)
         # Gathered from all ranks, each question once.
         found = confusions(rule, map(answer_of, module.last_predictions), self.most_answers)
         pictures = []

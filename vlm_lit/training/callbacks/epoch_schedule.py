@@ -15,7 +15,7 @@ from vlm_lit.data.records.sources import StreamedSteps
 from vlm_lit.data.run_length import length_of, lightning_length
 from vlm_lit.models.parts import format_table
 from vlm_lit.schema import StepBatch
-from vlm_lit.training.base import VisionLanguageModule
+from vlm_lit.training.protocols import Tabulated
 
 
 class EpochSchedule(Callback):
@@ -87,8 +87,8 @@ class PartsTable(Callback):
 
     def on_fit_start(self, trainer: LightningTrainer, pl_module: LightningModule) -> None:
         """Print the table, and how long the run is."""
-        assert isinstance(pl_module, VisionLanguageModule)
-        rank_zero_info("\n" + format_table(pl_module.parts_table()))
-        rank_zero_info(
-            f"{pl_module.data.total_steps} optimizer steps of {pl_module.data.effective_batch} conversations"
-        )
+        if isinstance(pl_module, Tabulated):
+            rank_zero_info("\n" + format_table(pl_module.parts_table()))
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        if isinstance(data, ConversationDataModule):
+            rank_zero_info(f"{data.total_steps} optimizer steps of {data.effective_batch} conversations")

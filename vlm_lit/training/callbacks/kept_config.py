@@ -14,10 +14,9 @@ from lightning.pytorch.utilities import rank_zero_info
 
 from vlm_lit.curve_tags import scalar_tag
 from vlm_lit.files.whole import write_whole
-from vlm_lit.training.base import VisionLanguageModule
 from vlm_lit.training.callbacks.chosen_settings import COLUMNS, chosen_settings
 from vlm_lit.training.callbacks.hparams_file import write_hparams
-from vlm_lit.training.evaluation import chosen_rules
+from vlm_lit.training.protocols import Judged
 from vlm_lit.training.run_files import remove, set_aside
 from vlm_lit.training.run_logger import RunLogger
 from vlm_lit.training.run_settings import changed, number_settings
@@ -102,7 +101,7 @@ def _leading(module: LightningModule) -> list[str]:
 
     Each is there whether this run will have it or not: TensorBoard shows the columns of one run for all.
     """
-    rules = chosen_rules(module.metrics) if isinstance(module, VisionLanguageModule) else []
+    rules = module.judged_by() if isinstance(module, Judged) else []
     names = [rule.name for rule in rules]
     return ["train/loss", "val/loss", *(f"val/{name}" for name in names), *(f"test/{name}" for name in names[:1])]
 

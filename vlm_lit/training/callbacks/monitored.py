@@ -14,7 +14,6 @@ from vlm_lit.training.logged_names import LoggedNames, logged_names
 
 if TYPE_CHECKING:
     from vlm_lit.data.datamodule import ConversationDataModule
-    from vlm_lit.training.base import VisionLanguageModule
 
 _PACKAGES = ("vlm_lit", "lightning")
 
@@ -39,7 +38,7 @@ def refuse_lightnings_checkpoints(callbacks: Sequence[Callback], *, enabled: boo
         )
 
 
-def check_monitors(trainer: LightningTrainer, module: VisionLanguageModule, data: ConversationDataModule) -> None:
+def check_monitors(trainer: LightningTrainer, module: LightningModule, data: ConversationDataModule) -> None:
     """Refuse a callback whose `monitor` the run will not log, or would look at in the wrong direction or too late.
 
     Asked before a model is loaded. Names that nobody knows are left alone where code of the user's own may log them.

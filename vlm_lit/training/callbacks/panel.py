@@ -10,9 +10,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from vlm_lit.data.images.images import load_images
 from vlm_lit.schema import Conversation, Prediction
-from vlm_lit.training.base import VisionLanguageModule
-from vlm_lit.training.callbacks.pictures import AnswerPicture, logged, what_was_shown
-from vlm_lit.training.supervised import SupervisedModule
+from vlm_lit.training.callbacks.pictures import AnswerPicture, asking, logged, what_was_shown
+from vlm_lit.training.protocols import AsksQuestions, Predicted
 
 _SIDE, _TEXT, _MARGIN = 200, 88, 8
 _FONT, _TITLE_FONT, _TITLE_LINE = ImageFont.load_default(11), ImageFont.load_default(14), 18
@@ -29,11 +28,14 @@ class PredictionPanel(AnswerPicture):
     def __init__(self, examples: int = 8) -> None:
         self.examples = examples
 
-    def draw(self, trainer: LightningTrainer, module: SupervisedModule, split: str) -> None:
+    def draw(self, trainer: LightningTrainer, module: Predicted, split: str) -> None:
         """Draw the panel; after a test, keep it as `predictions.png`."""
-        shown = fixed_examples(module, split, self.examples)
+        data = asking(trainer)
+        if data is None:
+            return
+        shown = fixed_examples(data, split, self.examples)
         by_id = {p.id: p for p in module.last_predictions}
-        instead = what_was_shown(module.data.blind)
+        instead = what_was_shown(data.blind)
         title = f"{instead}, not these" if instead else ""
         panel = draw_panel([(c, by_id[c.id]) for c in shown if c.id in by_id], title=title)
         if panel is None:
@@ -43,9 +45,9 @@ class PredictionPanel(AnswerPicture):
             panel.save(Path(trainer.default_root_dir) / "predictions.png")
 
 
-def fixed_examples(module: VisionLanguageModule, split: str, n: int) -> list[Conversation]:
+def fixed_examples(data: AsksQuestions, split: str, n: int) -> list[Conversation]:
     """The first question of each of the first `n` images, so that panels of one data set can be compared."""
-    dataset = module.data.asked(split)
+    dataset = data.asked(split)
     chosen: dict[str, Conversation] = {}
     for i in range(len(dataset)):
         conversation = dataset[i]

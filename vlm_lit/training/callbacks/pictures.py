@@ -17,7 +17,7 @@ from PIL import Image
 
 from vlm_lit.data.answers.blind import Blind
 from vlm_lit.training.logged_media import log_picture
-from vlm_lit.training.supervised import SupervisedModule
+from vlm_lit.training.protocols import AsksQuestions, Predicted
 
 _DOTS_PER_INCH: Final = 120
 _SHOWN: Final[Mapping[Blind | None, str]] = {
@@ -40,14 +40,27 @@ class AnswerPicture(Callback):
         self._on_end(trainer, pl_module, "test")
 
     def _on_end(self, trainer: LightningTrainer, pl_module: LightningModule, split: str) -> None:
-        if trainer.is_global_zero and not trainer.sanity_checking:
-            assert isinstance(pl_module, SupervisedModule)
-            if pl_module.last_predictions:  # a validation by its loss alone has none
-                self.draw(trainer, pl_module, split)
+        if not trainer.is_global_zero or trainer.sanity_checking:
+            return
+        # A validation by its loss alone has no answers.
+        if isinstance(pl_module, Predicted) and pl_module.last_predictions:
+            self.draw(trainer, pl_module, split)
 
     @abstractmethod
-    def draw(self, trainer: LightningTrainer, module: SupervisedModule, split: str) -> None:
+    def draw(self, trainer: LightningTrainer, module: Predicted, split: str) -> None:
         """Draw what there is to see of `module.last_predictions`, each question once."""
+
+
+def asking(trainer: LightningTrainer) -> AsksQuestions | None:
+    """The data module, where it can say what was asked."""
+    data = getattr(trainer, "datamodule", None)
+    return data if isinstance(data, AsksQuestions) else None
+
+
+def shown_instead(trainer: LightningTrainer) -> Blind | None:
+    """What an evaluation showed in the images' place; None for the images."""
+    data = asking(trainer)
+    return data.blind if data is not None else None
 
 
 def what_was_shown(blind: Blind | None) -> str:

@@ -16,9 +16,9 @@ from PIL import Image
 from vlm_lit.files.whole import write_whole
 from vlm_lit.metrics.calibration import Bin, expected_calibration_error
 from vlm_lit.plot_style import FAINT, INK, STYLE
-from vlm_lit.training.callbacks.pictures import AnswerPicture, drawn, logged, titled
+from vlm_lit.training.callbacks.pictures import AnswerPicture, drawn, logged, shown_instead, titled
 from vlm_lit.training.evaluation import reliability_of
-from vlm_lit.training.supervised import SupervisedModule
+from vlm_lit.training.protocols import Judged, Predicted
 
 _COLOUR, _GAP = "#0b61a4", "#c2500a"
 
@@ -29,18 +29,19 @@ class ReliabilityDiagram(AnswerPicture):
     Only answers chosen from a list (`model.answer_from`) have a confidence; without them nothing is drawn.
     """
 
-    def draw(self, trainer: LightningTrainer, module: SupervisedModule, split: str) -> None:
+    def draw(self, trainer: LightningTrainer, module: Predicted, split: str) -> None:
         """Draw the diagram, where answers have a confidence; after a test, keep it."""
-        bins, evaluation = reliability_of(module.last_predictions), module.evaluation
+        bins = reliability_of(module.last_predictions)
         run = Path(trainer.default_root_dir)
         if not bins:
             if split == "test":  # an earlier test's would be taken for this one's
                 for name in ("reliability.png", "reliability.json"):
                     (run / name).unlink(missing_ok=True)
             return
-        metric, name, error = evaluation.leading.name, evaluation.ece_name, expected_calibration_error(bins)
+        metric = module.judged_by()[0].name if isinstance(module, Judged) else "score"
+        name, error = str(getattr(module, "calibration", "ece")), expected_calibration_error(bins)
         title = f"{split}: {name} = {error:.3f}, {len(bins)} bins, n = {sum(b.n for b in bins)}"
-        picture = draw_reliability(bins, titled(title, module.data.blind), metric)
+        picture = draw_reliability(bins, titled(title, shown_instead(trainer)), metric)
         logged(trainer, f"{split}/{name.replace('ece', 'reliability', 1)}", picture)
         if split == "test":
             found = {"split": split, "name": name, "ece": error, "score": metric, "bins": [asdict(b) for b in bins]}

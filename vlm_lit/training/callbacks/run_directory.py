@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from lightning.pytorch import Callback, LightningModule
 from lightning.pytorch import Trainer as LightningTrainer
@@ -15,12 +15,12 @@ from lightning.pytorch.utilities import rank_zero_info
 from vlm_lit.files.whole import write_whole
 from vlm_lit.models.adapter_state import FINGERPRINT, WEIGHTS, file_sha256, save_adapter
 from vlm_lit.schema import Prediction, RunResult
-from vlm_lit.training.base import VisionLanguageModule
 from vlm_lit.training.identity import library_versions
 from vlm_lit.training.kept_pictures import with_pictures
+from vlm_lit.training.protocols import Adapted, AsksQuestions, Predicted
 from vlm_lit.training.run_files import EVALUATIONS, set_aside
-from vlm_lit.training.supervised import SupervisedModule
 from vlm_lit.training.trainer import run_folder
+from vlm_lit.training.validation_loss import ValidationLoss
 
 _FILES: Final = {
     "val": ("val_predictions.jsonl", "val_results.json"),
@@ -32,16 +32,28 @@ _FILES: Final = {
 class RunDirectory(Callback):
     """Writes `adapter/` at the end of `fit`, predictions and results after `test`, `validate` and `predict`."""
 
+    def __init__(self) -> None:
+        self._loaded_step = 0
+
+    def on_load_checkpoint(
+        self, trainer: LightningTrainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Note the steps behind a checkpoint's weights: in `test` Lightning's own count starts at zero."""
+        self._loaded_step = int(checkpoint["global_step"])
+
     def on_fit_end(self, trainer: LightningTrainer, pl_module: LightningModule) -> None:
         """Write the trained weights as a PEFT folder with its fingerprint.
 
         Not in `on_train_end`: a run killed between its last checkpoint and this has no step left when it is resumed,
         and Lightning then leaves that hook out.
         """
-        assert isinstance(pl_module, VisionLanguageModule)
-        if trainer.is_global_zero and pl_module.model is not None:
+        if not trainer.is_global_zero:
+            return
+        if not isinstance(pl_module, Adapted):
+            rank_zero_info(f"{type(pl_module).__name__} has no PEFT adapter, so none is written (fingerprint, model).")
+        elif pl_module.model is not None:
             run = run_folder(trainer)
-            if pl_module.global_step > pl_module.loaded_step:
+            if trainer.global_step > pl_module.loaded_step:
                 _keep_results(run)
             target = run / "adapter"
             save_adapter(pl_module.model, target, pl_module.fingerprint())
@@ -58,35 +70,38 @@ class RunDirectory(Callback):
 
     def on_predict_end(self, trainer: LightningTrainer, pl_module: LightningModule) -> None:
         """Write the answers, unjudged."""
-        assert isinstance(pl_module, SupervisedModule)
-        pl_module.last_metrics = {}
         self._write(trainer, pl_module, "predict")
 
-    def _write_answers(self, trainer: LightningTrainer, pl_module: SupervisedModule, split: str, name: str) -> None:
-        run, items = run_folder(trainer), pl_module.data.asked(split)
+    def _write_answers(
+        self, trainer: LightningTrainer, answered: Sequence[Prediction], data: AsksQuestions, split: str, name: str
+    ) -> None:
+        run, items = run_folder(trainer), data.asked(split)
         asked = (items[i] for i in range(len(items)))
-        if pl_module.last_predictions or split != "val":
-            write_predictions(run / name, with_pictures(pl_module.last_predictions, asked, run))
+        if answered or split != "val":
+            write_predictions(run / name, with_pictures(answered, asked, run))
         else:  # a validation by its loss alone; an earlier one's answers would be taken for this one's
             (run / name).unlink(missing_ok=True)
 
     def _write(self, trainer: LightningTrainer, pl_module: LightningModule, split: str) -> None:
-        assert isinstance(pl_module, SupervisedModule)
+        data = getattr(trainer, "datamodule", None)
         if not trainer.is_global_zero:
+            return
+        if not (isinstance(pl_module, Predicted) and isinstance(data, AsksQuestions)):
+            rank_zero_info(f"{type(pl_module).__name__} keeps no last_predictions, so no results are written.")
             return
         answered = pl_module.last_predictions
         result = RunResult(
             split=split,
-            n=len(answered) if answered or split != "val" else pl_module.validation_loss.records,
+            n=len(answered) if answered or split != "val" else _judged_by_loss(pl_module),
             metrics=pl_module.last_metrics,
-            model_id=pl_module.model_id,
-            global_step=_steps(pl_module),
+            model_id=str(getattr(pl_module, "model_id", type(pl_module).__name__)),
+            global_step=_steps(max(trainer.global_step, self._loaded_step), pl_module),
             versions=library_versions(),
             weights=_weights(trainer, pl_module),
-            judged_turns=pl_module.data.judged_turns if any(p.turn is not None for p in answered) else None,
+            judged_turns=data.judged_turns if any(p.turn is not None for p in answered) else None,
         )
         predictions, name = _FILES[split]
-        self._write_answers(trainer, pl_module, split, predictions)
+        self._write_answers(trainer, answered, data, split, predictions)
         results = run_folder(trainer) / name
         stated = {name: value for name, value in asdict(result).items() if value is not None}
         write_whole(results, json.dumps(stated, indent=2) + "\n")
@@ -101,21 +116,29 @@ def _keep_results(run: Path) -> None:
             rank_zero_info(f"The results of {verb} with the earlier weights are now in {moved}")
 
 
-def _steps(module: VisionLanguageModule) -> int:
+def _judged_by_loss(module: LightningModule) -> int:
+    """Records behind a validation by its loss alone."""
+    loss = getattr(module, "validation_loss", None)
+    return loss.records if isinstance(loss, ValidationLoss) else 0
+
+
+def _steps(trained: int, module: LightningModule) -> int:
     """Optimizer steps behind the weights that were evaluated, those of the adapter they began as among them."""
-    if module.trained_steps or module.adapter is None:
-        return module.trained_steps
-    fingerprint = Path(module.adapter) / FINGERPRINT
+    adapter = getattr(module, "adapter", None)
+    if trained or adapter is None:
+        return trained
+    fingerprint = Path(adapter) / FINGERPRINT
     return int(json.loads(fingerprint.read_text()).get("global_step", 0)) if fingerprint.is_file() else 0
 
 
-def _weights(trainer: LightningTrainer, module: VisionLanguageModule) -> dict[str, str]:
+def _weights(trainer: LightningTrainer, module: LightningModule) -> dict[str, str]:
     """Which weights were evaluated: a checkpoint's, an adapter's with its digest, or the base's."""
     if trainer.ckpt_path is not None:
         return {"checkpoint": str(trainer.ckpt_path)}
-    if module.adapter is not None:
-        return {"adapter": module.adapter, "sha256": file_sha256(Path(module.adapter) / WEIGHTS)}
-    return {"base": module.model_id}
+    adapter = getattr(module, "adapter", None)
+    if adapter is not None:
+        return {"adapter": adapter, "sha256": file_sha256(Path(adapter) / WEIGHTS)}
+    return {"base": str(getattr(module, "model_id", type(module).__name__))}
 
 
 def write_predictions(path: Path, predictions: Iterable[Prediction]) -> None:

@@ -1,9 +1,9 @@
-"""Base class of every way to train a model: loading, adapting, optimizers, checkpoints, answering."""
+"""Module of an adapted model: loaded, given its trained parts and optimizer, and kept in checkpoints."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,6 @@ import torch
 from lightning import LightningModule
 from lightning.pytorch import Callback
 from lightning.pytorch.cli import OptimizerCallable
-from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from peft import PeftModel
 from torch import Tensor, nn
@@ -22,24 +21,28 @@ from vlm_lit.data.checkpoint.processors import processor_identity
 from vlm_lit.data.datamodule import ConversationDataModule
 from vlm_lit.data.run_length import length_of
 from vlm_lit.errors import ConfigError
-from vlm_lit.metrics.catalogue import MetricSettings
 from vlm_lit.models.adapter_state import load_adapter, load_trainable_state, trainable_state
 from vlm_lit.models.adapters import LoraSettings, attach_adapters, recompute_activations
-from vlm_lit.models.attention import packed_inputs, unpackable
-from vlm_lit.models.families import LAYERED, Family, LayeredPart, owner_of
-from vlm_lit.models.head import head_logits
-from vlm_lit.models.loading import load_base, needs_autocast
-from vlm_lit.models.parts import PartRow, PartsSettings, parts_table
+from vlm_lit.models.attention import unpackable
+from vlm_lit.models.families import LAYERED, Family, LayeredPart, family_of, owner_of
+from vlm_lit.models.loading import load_base, load_config, needs_autocast
+from vlm_lit.models.parts import PartRow, PartsSettings
+from vlm_lit.models.parts import parts_table as rows_of_parts
 from vlm_lit.models.quantization import QuantizationSettings
-from vlm_lit.models.vision_features import with_features
-from vlm_lit.schema import EvaluationBatch, Prediction, PromptBatch, TokenBatch
+from vlm_lit.models.shortcuts import shortcuts_of
+from vlm_lit.schema import Shortcuts, TokenBatch
 from vlm_lit.settings import as_settings
-from vlm_lit.training import feature_cache
-from vlm_lit.training.answering import Answering, ClosedSet, Reply, Score
-from vlm_lit.training.evaluation import chosen_rules
+from vlm_lit.training.callbacks.brought import brought
 from vlm_lit.training.hyperparameters import arguments, plain
-from vlm_lit.training.identity import check_course, check_same, course, identity, library_versions
-from vlm_lit.training.optimization import DEFAULT_RATE, Schedule, check_numbers, check_used, parameter_groups, schedule
+from vlm_lit.training.identity import check_course, check_same, course_of, identity_of, library_versions
+from vlm_lit.training.optimization import (
+    DEFAULT_RATE,
+    Schedule,
+    check_numbers,
+    check_used,
+    learning_rates,
+    parameter_groups,
+)
 from vlm_lit.training.optimizer_choice import as_optimizer, check_rate, stored
 from vlm_lit.training.processor_change import check_adapter, check_checkpoint
 
@@ -62,16 +65,10 @@ class VisionLanguageModule(LightningModule):
         schedule: cosine, linear, constant or constant_with_warmup.
         warmup_ratio: share of the run's steps over which the learning rate rises from zero.
         gradient_clip: largest norm of the gradient; null does not clip.
-        max_new_tokens: longest answer in an evaluation, in tokens.
-        answer_from: the answers that an evaluation chooses from by log-likelihood, without generation; null generates.
-        answer_score: sum takes the likeliest of them, mean divides each log-likelihood by the answer's tokens.
         seed: what the LoRA matrices and dropout follow from; linked to seed_everything.
-        metrics: what answers are judged by, the leading one first; null takes vqa_accuracy and exact_match.
     """
 
     automatic_optimization: bool
-    takes_shared_rows = True
-    """Whether questions may share a row: they are kept apart in it. The data module asks."""
 
     def __init__(
         self,
@@ -88,19 +85,14 @@ class VisionLanguageModule(LightningModule):
         schedule: Schedule = "cosine",
         warmup_ratio: float = 0.03,
         gradient_clip: float | None = 1.0,
-        max_new_tokens: int = 16,
-        answer_from: list[str] | None = None,
-        answer_score: Score = "sum",
         seed: int = 42,
-        metrics: list[MetricSettings] | None = None,
     ) -> None:
         super().__init__()
         self._arguments = arguments(inspect.currentframe())
         parts = as_settings(PartsSettings, parts, "model.parts")
         quantization = as_settings(QuantizationSettings, quantization, "model.quantization")
         lora = as_settings(LoraSettings, lora, "model.lora")
-        metrics = _metrics(metrics)
-        check_numbers(learning_rate, warmup_ratio, gradient_clip, max_new_tokens)
+        check_numbers(learning_rate, warmup_ratio, gradient_clip)
         self.automatic_optimization = False
         self.strict_loading = False  # checkpoints hold trained weights only; `on_load_checkpoint` is the strict one
         self.model_id, self.revision = model_id, revision
@@ -110,13 +102,9 @@ class VisionLanguageModule(LightningModule):
         check_rate(self.optimizer, learning_rate)
         check_used(learning_rate, parts)
         self.schedule, self.warmup_ratio, self.gradient_clip = schedule, warmup_ratio, gradient_clip
-        self.max_new_tokens, self.seed = max_new_tokens, seed
-        self.answer_from = ClosedSet(answer_from, answer_score) if answer_from is not None else None
-        self.metrics = metrics
-        chosen_rules(metrics)  # refuses what cannot be, before anything is loaded or written
+        self.seed = seed
         self.model: PeftModel | None = None
         self.family: Family | None = None
-        self._answering: Answering | None = None
         self.loaded_step = 0
 
     # The model ---------------------------------------------------------------------------------------------------
@@ -125,10 +113,9 @@ class VisionLanguageModule(LightningModule):
         """Load and adapt the checkpoint. Not done in `__init__`, so that `--help` and `--print_config` are fast."""
         if self._trainer is not None:
             self.check_precision()
-            feature_cache.prepare(self)
         if self.model is None:
             self._load()
-        self._settle_packing()
+            self._check_packing()
 
     def _load(self) -> None:
         device = self.trainer.strategy.root_device if self._trainer is not None else torch.device("cpu")
@@ -154,16 +141,18 @@ class VisionLanguageModule(LightningModule):
         self.train(self.training)
         return self.model
 
-    def _settle_packing(self) -> None:
-        """Plain rows where this model cannot tell questions apart that share one, and word of it."""
-        if self._trainer is None:
-            return
+    def shortcuts(self) -> Shortcuts:
+        """What a run with this checkpoint may do the short way; its weights need not be loaded."""
+        config = load_config(self.model_id, self.revision)
+        return shortcuts_of(config, family_of(config.model_type), attention=self.attention)
+
+    def _check_packing(self) -> None:
+        """Refuse a model whose attention is not what its config promised when rows were to be shared."""
         assert self.family is not None
         assert isinstance(self.base, PreTrainedModel)
         reason = unpackable(self.base, self.family)
-        if reason is not None and self.data.packing:
-            self.data.packing = False
-            rank_zero_info(f"Questions about one image get rows of their own: {reason}.")
+        if self._trainer is not None and self.data.packs and reason is not None:
+            raise ConfigError(f"Questions about one image cannot share a row ({reason}). Set data.packing to false.")
 
     def check_precision(self) -> None:
         """Refuse a precision of the trainer that the parts' precisions cannot be multiplied in.
@@ -213,7 +202,7 @@ class VisionLanguageModule(LightningModule):
     def parts_table(self) -> list[PartRow]:
         """What each part holds and trains."""
         assert self.family is not None
-        return parts_table(self.base, self.family, self.parts, self.learning_rate)
+        return rows_of_parts(self.base, self.family, self.parts, self.learning_rate)
 
     @property
     def trained_steps(self) -> int:
@@ -223,21 +212,6 @@ class VisionLanguageModule(LightningModule):
     def trainable_parameters(self) -> list[nn.Parameter]:
         """The parameters that the optimizer changes."""
         return [p for p in self.parameters() if p.requires_grad]
-
-    def hidden_states(self, batch: TokenBatch) -> Tensor:
-        """The last hidden states [B, L, D] of a training batch; the head is not run."""
-        assert self.family is not None
-        backbone, inputs = self.base.get_submodule("model"), batch.inputs
-        if batch.features is not None:
-            inputs = with_features(self.base, self.family, inputs, batch.features)
-        if batch.segments is not None:
-            inputs = packed_inputs(backbone, inputs, batch.segments, self.family)
-        hidden: Tensor = backbone(**inputs, use_cache=False).last_hidden_state
-        return hidden
-
-    def logits(self, hidden: Tensor) -> Tensor:
-        """The logits [..., V] of hidden states [..., D], as the model's own forward pass makes them."""
-        return head_logits(self.base, hidden)
 
     # Optimization ------------------------------------------------------------------------------------------------
 
@@ -258,9 +232,6 @@ class VisionLanguageModule(LightningModule):
 
     def configure_callbacks(self) -> list[Callback]:
         """What a run needs that its trainer lacks; the command line's has it all. See `callbacks/brought.py`."""
-        # Here, since callbacks are written for modules.
-        from vlm_lit.training.callbacks.brought import brought
-
         return brought(self.trainer)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
@@ -274,48 +245,29 @@ class VisionLanguageModule(LightningModule):
             )
         groups: Any = parameter_groups(self.base, self.family, self.parts, self.learning_rate)
         optimizer = self.optimizer(groups)
-        course = schedule(optimizer, self.schedule, warmup_ratio=self.warmup_ratio, total_steps=self.data.total_steps)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": course, "interval": "step"}}
+        rates = learning_rates(
+            optimizer, self.schedule, warmup_ratio=self.warmup_ratio, total_steps=self.data.total_steps
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": rates, "interval": "step"}}
 
-    # Answering ---------------------------------------------------------------------------------------------------
-
-    def replies(self, batch: PromptBatch) -> list[Reply]:
-        """The model's answers to a batch of prompts, with their confidence where they are chosen from a list."""
-        if self._answering is None:
-            assert self.model is not None
-            assert self.family is not None
-            self._answering = Answering(self.model, self.family, self.data.encoder, self.answer_from)
-        return self._answering.replies(batch, self.max_new_tokens)
-
-    def predictions(self, prompts: EvaluationBatch) -> list[Prediction]:
-        """Answers to a batch of prompts with what they answer, not yet judged, in the order they were asked for."""
-        found = {p.id: p for batch in prompts.batches for p in self._batch_predictions(batch)}
-        return [found[name] for name in prompts.ids]
-
-    def _batch_predictions(self, batch: PromptBatch) -> list[Prediction]:
-        return [
-            Prediction(
-                id=c.id,
-                image=str(c.images[0]) if c.images else None,
-                image_id=c.image_id,
-                question=next((t.text.strip() for t in reversed(c.turns) if t.role == "user"), ""),
-                references=c.references,
-                prediction=reply.text,
-                score=None,
-                groups=c.groups,
-                choices=c.choices,
-                confidence=reply.confidence,
-                turn=c.turn,
-            )
-            for c, reply in zip(batch.conversations, self.replies(batch), strict=True)
-        ]
+    def loss(self, batch: TokenBatch) -> Tensor:
+        """The loss of a micro-batch, summed over what it is counted in (a scalar); each way to train has its own."""
+        raise NotImplementedError(f"{type(self).__name__} has no loss. Let it define loss(batch), a sum.")
 
     # Checkpoints -------------------------------------------------------------------------------------------------
 
     @cached_property
     def identity(self) -> dict[str, Any]:
         """What must be the same for trained weights to fit. Digests of a 7B model's files take seconds: made once."""
-        return identity(self)
+        return identity_of(
+            self.base,
+            self.model_id,
+            self.revision,
+            parts=self.parts,
+            lora=self.lora,
+            quantization=self.quantization,
+            seed=self.seed,
+        )
 
     def fingerprint(self) -> dict[str, Any]:
         """What is written beside an adapter, so that whoever loads it can see what it belongs to."""
@@ -332,9 +284,18 @@ class VisionLanguageModule(LightningModule):
         checkpoint["state_dict"] = state
         checkpoint["trainable_names"] = list(state)
         checkpoint["identity"] = self.identity
-        checkpoint["course"] = course(self)
+        checkpoint["course"] = self._course()
         checkpoint["processor"] = processor_identity(self.data.processor)
         checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY] = self._hyperparameters()
+
+    def _course(self) -> dict[str, Any]:
+        return course_of(
+            self.data,
+            learning_rate=self.learning_rate,
+            schedule=self.schedule,
+            warmup_ratio=self.warmup_ratio,
+            gradient_clip=self.gradient_clip,
+        )
 
     def _hyperparameters(self) -> dict[str, Any]:
         """The constructor's arguments, for `load_from_checkpoint`."""
@@ -359,22 +320,10 @@ class VisionLanguageModule(LightningModule):
         if self._trainer is not None:
             check_checkpoint(checkpoint, processor_identity(self.data.processor), resumes=resumes)
         if resumes:
-            check_course(checkpoint["course"], course(self))
+            check_course(checkpoint["course"], self._course())
         if checkpoint["trainable_names"] != list(trainable_state(self)):
             raise ConfigError(
                 "The checkpoint's parameters stand in another order, so optimizer states would be mixed up."
             )
         load_trainable_state(self, checkpoint["state_dict"])
         self.loaded_step = int(checkpoint["global_step"])
-
-
-def _metrics(given: Sequence[Any] | None) -> list[MetricSettings] | None:
-    """Metrics as they are given in Python: by name, as settings, or as a mapping of their fields."""
-    if given is None:
-        return None
-    return [
-        as_settings(MetricSettings, metric, f"model.metrics[{i}]")
-        if isinstance(metric, Mapping) and "class_path" not in metric
-        else metric
-        for i, metric in enumerate(given)
-    ]

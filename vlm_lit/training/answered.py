@@ -1,0 +1,59 @@
+"""Answers of a causal language model: generated, or chosen from a closed set by likelihood."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from vlm_lit.errors import ConfigError
+from vlm_lit.models.head import head_logits
+from vlm_lit.models.hidden_states import hidden_states
+from vlm_lit.schema import PromptBatch, Reply, TokenBatch
+from vlm_lit.training.answering import Answering, ClosedSet, Score
+from vlm_lit.training.evaluated import EvaluatedModule
+from vlm_lit.training.evaluation import ece_name
+
+
+class AnsweredModule(EvaluatedModule):
+    """A module whose model says its replies, token by token.
+
+    Args:
+        max_new_tokens: longest answer in an evaluation, in tokens.
+        answer_from: the answers that an evaluation chooses from by log-likelihood, without generation; null generates.
+        answer_score: sum takes the likeliest of them, mean divides each log-likelihood by the answer's tokens.
+    """
+
+    def __init__(
+        self,
+        model_id: str,
+        *,
+        max_new_tokens: int = 16,
+        answer_from: list[str] | None = None,
+        answer_score: Score = "sum",
+        **settings: Any,  # noqa: ANN401 - those of the classes above
+    ) -> None:
+        super().__init__(model_id, **settings)
+        if max_new_tokens < 1:
+            raise ConfigError(f"model.max_new_tokens is {max_new_tokens}; it must be at least 1.")
+        self.max_new_tokens = max_new_tokens
+        self.answer_from = ClosedSet(answer_from, answer_score) if answer_from is not None else None
+        self.calibration = ece_name(answer_score if answer_from is not None else "sum")
+        self._answering: Answering | None = None
+
+    def hidden_states(self, batch: TokenBatch) -> Tensor:
+        """The last hidden states [B, L, D] of a training batch; the head is not run."""
+        assert self.family is not None
+        return hidden_states(self.base, self.family, batch)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """The logits [..., V] of hidden states [..., D], as the model's own forward pass makes them."""
+        return head_logits(self.base, hidden)
+
+    def replies(self, batch: PromptBatch) -> list[Reply]:
+        """The model's answers to a batch of prompts, with their confidence where they are chosen from a list."""
+        if self._answering is None:
+            assert self.model is not None
+            assert self.family is not None
+            self._answering = Answering(self.model, self.family, self.data.encoder, self.answer_from)
+        return self._answering.replies(batch, self.max_new_tokens)

@@ -1,0 +1,129 @@
+"""Evaluation in Lightning's hooks: replies judged, logged and kept for callbacks, and the loss of the true answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+from vlm_lit.metrics.catalogue import MetricSettings
+from vlm_lit.metrics.rules import Rule
+from vlm_lit.schema import Conversation, EvaluationBatch, Prediction, PromptBatch, Reply
+from vlm_lit.settings import as_settings
+from vlm_lit.training.evaluation import Evaluation, chosen_rules, gathered
+from vlm_lit.training.module import VisionLanguageModule
+from vlm_lit.training.validation_loss import ValidationLoss
+
+
+class EvaluatedModule(VisionLanguageModule):
+    """A module that replies to prompts, and whose replies are judged.
+
+    Args:
+        metrics: what answers are judged by, the leading one first; null takes vqa_accuracy and exact_match.
+    """
+
+    evaluation: Evaluation
+    validation_loss: ValidationLoss
+    last_predictions: list[Prediction]
+    last_metrics: dict[str, float]
+
+    def __init__(self, model_id: str, *, metrics: list[MetricSettings] | None = None, **settings: Any) -> None:  # noqa: ANN401
+        super().__init__(model_id, **settings)
+        self.metrics = _metrics(metrics)
+        chosen_rules(self.metrics)  # refuses what cannot be, before anything is loaded or written
+
+    def judged_by(self) -> list[Rule]:
+        """The metrics that replies are judged by, the leading one first."""
+        return chosen_rules(self.metrics)
+
+    calibration = "ece"
+    """What the calibration error of replies is logged as, where they have a confidence."""
+
+    def replies(self, batch: PromptBatch) -> list[Reply]:
+        """The module's replies to a batch of prompts, one a conversation; each kind of module has its own."""
+        raise NotImplementedError(f"{type(self).__name__} does not reply. Let it define replies(batch).")
+
+    def predictions(self, prompts: EvaluationBatch) -> list[Prediction]:
+        """Replies to a batch of prompts with what they reply to, not yet judged, in the order they were asked for."""
+        found = {
+            conversation.id: _prediction(conversation, reply)
+            for batch in prompts.batches
+            for conversation, reply in zip(batch.conversations, self.replies(batch), strict=True)
+        }
+        return [found[name] for name in prompts.ids]
+
+    def on_validation_epoch_start(self) -> None:
+        """Begin with no answers and no loss."""
+        self.evaluation = Evaluation(self.metrics, self.calibration)
+        self.validation_loss = ValidationLoss(self.loss)
+
+    def validation_step(self, batch: EvaluationBatch, batch_idx: int) -> None:
+        """Answer a batch of prompts and judge the answers; add up the loss of the true ones."""
+        self.evaluation.add(self.predictions(batch))
+        self.validation_loss.add(batch)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log every metric under `val/`, and `val/loss`."""
+        self._finish("val", self.validation_loss.finish(self.device))
+
+    def on_test_epoch_start(self) -> None:
+        """Begin with no answers."""
+        self.evaluation = Evaluation(self.metrics, self.calibration)
+
+    def test_step(self, batch: EvaluationBatch, batch_idx: int) -> None:
+        """Answer a batch of prompts and judge the answers."""
+        self.evaluation.add(self.predictions(batch))
+
+    def on_test_epoch_end(self) -> None:
+        """Log every metric under `test/`."""
+        self._finish("test")
+
+    def on_predict_start(self) -> None:
+        """Begin with no answers; nothing judges them."""
+        self.last_predictions, self.last_metrics = [], {}
+
+    def predict_step(self, batch: EvaluationBatch, batch_idx: int) -> list[str]:
+        """Answer a batch of prompts; whose they are is returned: Lightning takes that apart, and answers are frozen."""
+        self.last_predictions += self.predictions(batch)
+        return batch.ids
+
+    def on_predict_epoch_end(self) -> None:
+        """Put all ranks' answers together, unjudged."""
+        self.last_predictions = gathered(self.last_predictions)
+
+    def _finish(self, split: str, more: Mapping[str, float] = MappingProxyType({})) -> None:
+        self.last_predictions, values = self.evaluation.finish()
+        self.last_metrics = {**values, **more}
+        shown = {self.evaluation.leading.name, "loss"}
+        for name, value in self.last_metrics.items():
+            # Every rank has computed the same value from all ranks' items.
+            self.log(f"{split}/{name}", value, prog_bar=name in shown, batch_size=1, sync_dist=False)
+
+
+def _prediction(conversation: Conversation, reply: Reply) -> Prediction:
+    questions = (turn.text.strip() for turn in reversed(conversation.turns) if turn.role == "user")
+    return Prediction(
+        id=conversation.id,
+        image=str(conversation.images[0]) if conversation.images else None,
+        image_id=conversation.image_id,
+        question=next(questions, ""),
+        references=conversation.references,
+        prediction=reply.text,
+        score=None,
+        groups=conversation.groups,
+        choices=conversation.choices,
+        confidence=reply.confidence,
+        turn=conversation.turn,
+    )
+
+
+def _metrics(given: Sequence[Any] | None) -> list[MetricSettings] | None:
+    """Metrics as they are given in Python: by name, as settings, or as a mapping of their fields."""
+    if given is None:
+        return None
+    return [
+        as_settings(MetricSettings, metric, f"model.metrics[{i}]")
+        if isinstance(metric, Mapping) and "class_path" not in metric
+        else metric
+        for i, metric in enumerate(given)
+    ]

@@ -1,0 +1,148 @@
+"""Training step: one batch is one optimizer step, whatever its loss; halved where memory runs out."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
+from torch import Tensor
+
+from vlm_lit.data.sampler import derive_seed
+from vlm_lit.errors import VlmLitError
+from vlm_lit.schema import StepBatch, TokenBatch
+from vlm_lit.training.memory import is_out_of_memory, most_rows
+from vlm_lit.training.module import VisionLanguageModule
+from vlm_lit.training.optimization import clip, sum_gradients_over_ranks, sum_over_ranks
+
+
+class StepModule(VisionLanguageModule):
+    """A module whose training step is one optimizer step.
+
+    The loss of each micro-batch is a sum; the step divides it by the weight of the whole step batch over all ranks, so
+    that neither the size of micro-batches nor the number of ranks shows in it. `weighed_in` is what the weight counts.
+    """
+
+    weighed_in = "supervised token"
+
+    def training_step(self, step_batch: StepBatch, batch_idx: int) -> Tensor:
+        """Forward and backward for each micro-batch, then clip, step and schedule, once; the step's loss (a scalar)."""
+        weight = int(sum_over_ranks(step_batch.weight, self.device))
+        if weight == 0:
+            raise VlmLitError(
+                f"Step {self.global_step} has no {self.weighed_in}, so it has no loss. Its conversations: "
+                f"{_listed(step_batch.ids + step_batch.dropped)}. Check their answers, max_length and over_length."
+            )
+        optimizer = self.optimizers()
+        assert not isinstance(optimizer, list)
+        optimizer.zero_grad()
+        step_batch, losses = self._accumulate(step_batch, weight)
+        parameters = self.trainable_parameters()
+        sum_gradients_over_ranks(parameters)
+        loss = sum_over_ranks(math.fsum(losses), self.device)
+        norm = float(clip(parameters, self.gradient_clip))
+        self._refuse_non_finite(step_batch, losses, loss, norm)
+        self.log("train/micro_batch", float(self.data.micro_batch.rows), batch_size=1)
+        self._log_step(loss, norm, optimizer.param_groups)
+        optimizer.step()
+        scheduler = self.lr_schedulers()
+        assert isinstance(scheduler, torch.optim.lr_scheduler.LRScheduler)
+        scheduler.step()
+        return torch.tensor(loss, dtype=torch.float64)
+
+    def _accumulate(self, step_batch: StepBatch, weight: int) -> tuple[StepBatch, list[float]]:
+        """Each micro-batch's share of the loss, its gradients added up; in smaller micro-batches if memory runs out."""
+        while True:
+            try:
+                return step_batch, [
+                    self._backward(b, micro, weight) for micro, b in enumerate(step_batch.micro_batches)
+                ]
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
+                reason = " ".join(str(error).split())[:200]
+            self._forget_gradients()
+            # A step batch that a worker had made before another step's halving is only made anew.
+            if step_batch.rows <= self.data.micro_batch.rows:
+                self._halve(reason)
+            step_batch = self._made_anew()
+
+    def _halve(self, reason: str) -> None:
+        """Let micro-batches have half as many rows from now on.
+
+        Raises:
+            VlmLitError: a single row does not fit.
+        """
+        rows = self.data.micro_batch.rows
+        if rows == 1:
+            raise VlmLitError(
+                f"Out of memory at step {self.global_step} with a single row ({reason}). Lower max_length, the images' "
+                "size or questions_per_row, or store the model in fewer bits."
+            )
+        self.data.micro_batch.rows = rows // 2
+        rank_zero_warn(f"Out of memory with {rows} rows at step {self.global_step}; micro_batch is now {rows // 2}.")
+
+    def _made_anew(self) -> StepBatch:
+        """This step's conversations in micro-batches as large as they may be now."""
+        step_batch = self.data.step_batch(self.global_step)
+        if step_batch is None:
+            raise VlmLitError(f"Out of memory at step {self.global_step} of a stream. Set micro_batch lower.")
+        moved: StepBatch = self.data.transfer_batch_to_device(step_batch, self.device, 0)  # type: ignore[assignment]
+        return moved
+
+    def _forget_gradients(self) -> None:
+        for parameter in self.trainable_parameters():
+            parameter.grad = None
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def on_train_start(self) -> None:
+        """Find the micro-batch that fits, if the config asks for that."""
+        if not self.data.probes_micro_batch:
+            return
+        share = -(-self.data.effective_batch // self.trainer.world_size)
+        rows = most_rows(self._try_rows, share, self.device)
+        self.data.micro_batch.rows = rows
+        rank_zero_info(f"micro_batch: {rows} rows fit in memory")
+
+    def _try_rows(self, rows: int) -> None:
+        self.data.micro_batch.rows = rows
+        step_batch = self.data.longest_step(rows)
+        if step_batch is None:
+            raise VlmLitError("micro_batch: auto cannot look at the longest rows of a stream. Set a number.")
+        self.data.transfer_batch_to_device(step_batch, self.device, 0)
+        try:
+            # Lightning puts autocast around training steps alone, and this is none.
+            with self.trainer.precision_plugin.train_step_context():
+                for batch in step_batch.micro_batches:
+                    self._backward(batch, 0, max(1, step_batch.weight))
+        finally:
+            self._forget_gradients()
+
+    def _backward(self, batch: TokenBatch, micro: int, weight: int) -> float:
+        # Dropout follows from where the micro-batch stands, not from what ran before, so a resumed run repeats it.
+        torch.manual_seed(derive_seed("dropout", self.seed, self.global_step, micro, self.global_rank))
+        loss = self.loss(batch) / weight
+        if loss.requires_grad:
+            loss.backward()  # type: ignore[no-untyped-call]
+        return float(loss.detach())
+
+    def _refuse_non_finite(self, step_batch: StepBatch, losses: list[float], loss: float, norm: float) -> None:
+        if math.isfinite(loss) and math.isfinite(norm):
+            return
+        bad = [b.ids for b, value in zip(step_batch.micro_batches, losses, strict=True) if not math.isfinite(value)]
+        names = [name for ids in bad for name in ids] or step_batch.ids
+        raise VlmLitError(
+            f"Step {self.global_step} has loss {loss} and gradient norm {norm}; nothing was stepped. Conversations: "
+            f"{_listed(names)}. Lower the learning rate, use bf16 rather than fp16, or look at these records."
+        )
+
+    def _log_step(self, loss: float, norm: float, groups: list[dict[str, object]]) -> None:
+        self.log("train/loss", loss, prog_bar=True, batch_size=1)
+        self.log("train/gradient_norm", norm, batch_size=1)
+        for group in groups:
+            self.log(f"train/learning_rate/{group['name']}", float(group["lr"]), batch_size=1)  # type: ignore[arg-type]
+
+
+def _listed(ids: list[str]) -> str:
+    return ", ".join(ids[:20]) + (f" and {len(ids) - 20} more" if len(ids) > 20 else "")
