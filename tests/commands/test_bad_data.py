@@ -80,7 +80,9 @@ def whole(folder: Path) -> None:
     """Nothing in a run directory is half a file, and nothing claims to be a result."""
     files = [file for file in folder.rglob("*") if file.is_file()]
     kept = {file.name for file in files if "tfevents" not in file.name}
-    assert kept == {"config.yaml", "hparams.yaml", "step-000006.ckpt"}, "the last step before the picture"
+    assert kept == {"config.yaml", "hparams.yaml", "shortcuts.json", "step-000006.ckpt"}, (
+        "the last step before the picture"
+    )
     assert yaml.safe_load((folder / "config.yaml").read_text())["model"]
     assert yaml.safe_load((folder / "hparams.yaml").read_text())
 
