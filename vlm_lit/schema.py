@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, Protocol, TypeAlias
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -128,6 +128,32 @@ class Conversation:
     turn: int | None = None
     continues: bool = False
     notes: tuple[Note, ...] = ()
+
+
+class DataItem(Protocol):
+    """What every item of a data set has, a `Conversation` or another frozen dataclass: what the data module goes by."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    @property
+    def id(self) -> str:
+        """What names it; no other item has it."""
+
+    @property
+    def images(self) -> tuple[ImageRef, ...]:
+        """Its images, not decoded."""
+
+    @property
+    def file(self) -> Path | str:
+        """The file it was read from."""
+
+    @property
+    def record(self) -> str:
+        """How an error message calls its record."""
+
+    @property
+    def notes(self) -> tuple[Note, ...]:
+        """What of the record was not used."""
 
 
 @dataclass(kw_only=True)

@@ -12,7 +12,8 @@ from tests.support import family_cases as cases
 from tests.support import small_data, stored
 from vlm_lit.data.distinct_images import distinct_images, looks
 from vlm_lit.data.features.feature_store import FeatureStore
-from vlm_lit.data.records.sources import ConversationDataset, SourceSettings, open_source
+from vlm_lit.data.records.conversation_dataset import ConversationDataset, open_source
+from vlm_lit.data.records.sources import SourceSettings
 from vlm_lit.errors import RecordError
 
 

@@ -15,8 +15,10 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from vlm_lit.data.images.images import load_images
+from vlm_lit.data.records.conversation_dataset import ConversationDataset, open_source
 from vlm_lit.data.records.image_tables import ImageTableSettings
-from vlm_lit.data.records.sources import ConversationDataset, SourceSettings, StreamedSteps, open_source
+from vlm_lit.data.records.sources import SourceSettings
+from vlm_lit.data.records.streamed_steps import StreamedSteps
 from vlm_lit.errors import RecordError
 from vlm_lit.schema import Conversation
 

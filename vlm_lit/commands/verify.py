@@ -48,7 +48,7 @@ def run(verb: str, arguments: Sequence[str]) -> int:
 def _equalities(count: int, of_fit: Sequence[str]) -> list[Equality]:
     from vlm_lit.commands.lightning import prepared
     from vlm_lit.data.datamodule import ConversationDataModule
-    from vlm_lit.data.records.sources import ConversationDataset
+    from vlm_lit.data.records.conversation_dataset import ConversationDataset
     from vlm_lit.models.loading import needs_autocast
     from vlm_lit.preflight.verification import Verification, chosen
     from vlm_lit.training.attached import attach

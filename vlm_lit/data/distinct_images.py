@@ -15,7 +15,7 @@ from transformers import ProcessorMixin
 from vlm_lit.data.features.feature_store import FeatureStore
 from vlm_lit.data.features.stored_images import Observed, StoredImage
 from vlm_lit.data.images.images import load_images
-from vlm_lit.data.records.sources import ConversationDataset
+from vlm_lit.data.records.conversation_dataset import ConversationDataset
 from vlm_lit.data.rows.encoding import processed
 from vlm_lit.errors import RecordError, raised
 from vlm_lit.schema import Conversation

@@ -20,7 +20,7 @@ from vlm_lit.data.datamodule import ConversationDataModule
 from vlm_lit.data.distinct_images import Look, distinct_images, looks
 from vlm_lit.data.features.feature_store import SHARD_BYTES, FeatureStore, check_room
 from vlm_lit.data.features.stored_images import StoredImage
-from vlm_lit.data.records.sources import ConversationDataset
+from vlm_lit.data.records.conversation_dataset import ConversationDataset
 from vlm_lit.errors import ConfigError
 from vlm_lit.models.families import Family, family_of
 from vlm_lit.models.loading import load_config

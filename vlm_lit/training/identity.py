@@ -7,7 +7,8 @@ from importlib.metadata import version
 from textwrap import shorten
 from typing import TYPE_CHECKING, Any, Final
 
-from vlm_lit.data.records.sources import ConversationDataset, SourceSettings
+from vlm_lit.data.records.conversation_dataset import ConversationDataset
+from vlm_lit.data.records.sources import SourceSettings
 from vlm_lit.errors import ConfigError
 from vlm_lit.models.adapter_state import base_identity
 from vlm_lit.models.families import PART_NAMES

@@ -20,7 +20,7 @@ from vlm_lit.data.conversations.slots import Draft, Placeholders
 from vlm_lit.data.conversations.turns import draft
 from vlm_lit.data.images.image_paths import resolved_folder
 from vlm_lit.errors import RecordError
-from vlm_lit.schema import IMAGE, Conversation, ImageRef, ImageSlot, Note, Record, Turn
+from vlm_lit.schema import IMAGE, Conversation, DataItem, ImageRef, ImageSlot, Note, Record, Turn
 
 _GROUP_KEYS: Final = ("answer_type", "question_type")
 
@@ -93,22 +93,22 @@ def _notes(record: Record, form: Formed, known: Collection[str]) -> Iterator[Not
     return unused_keys(record, {*form.used, *known, *answers})
 
 
-def check_unique_ids(conversations: Iterable[Conversation]) -> None:
-    """Refuse two conversations of one id: scores and exact resume go by it.
+def check_unique_ids(items: Iterable[DataItem]) -> None:
+    """Refuse two items of one id: scores and exact resume go by it.
 
     Raises:
         RecordError: naming both records.
     """
-    seen: dict[str, Conversation] = {}
-    for conversation in conversations:
-        first = seen.setdefault(conversation.id, conversation)
-        if first is not conversation:
+    seen: dict[str, DataItem] = {}
+    for item in items:
+        first = seen.setdefault(item.id, item)
+        if first is not item:
             raise RecordError(
-                f"the id {conversation.id!r} is also that of {first.file}, record {first.record}",
+                f"the id {item.id!r} is also that of {first.file}, record {first.record}",
                 remedy="Give each record an id of its own; or let its number name it: columns: {id_in_source: id}, or "
                 "{id_in_source: question_id}.",
-                file=conversation.file,
-                record=conversation.record,
+                file=item.file,
+                record=item.record,
                 code="conversation.duplicate_id",
             )
 

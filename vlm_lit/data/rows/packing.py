@@ -14,14 +14,14 @@ import torch
 from torch import Tensor
 
 from vlm_lit.data.rows.encoding import EncodedRow
-from vlm_lit.schema import Conversation, ImageRef
+from vlm_lit.schema import Conversation, DataItem, ImageRef
 
 Item = TypeVar("Item")
 
 
-def image_key(conversation: Conversation) -> str | None:
-    """What names a conversation's images by their place or content; None without images, or with loose pixels."""
-    names = [_name(image) for image in conversation.images]
+def image_key(item: DataItem) -> str | None:
+    """What names an item's images by their place or content; None without images, or with loose pixels."""
+    names = [_name(image) for image in item.images]
     return "|".join(str(name) for name in names) if names and None not in names else None
 
 
