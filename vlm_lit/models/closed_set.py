@@ -123,8 +123,8 @@ def _behind(reader: PrefixReader, tree: _Tree) -> Tensor:
     questions = range(len(reader.rows))
     tokens = torch.tensor(tree.tokens, device=hidden.device).expand(len(questions), -1)
     depths = torch.tensor([len(line) - 1 for line in tree.lines], device=hidden.device)
-    behind = reader.go_on(questions, tokens, depths, tree.sees().to(hidden.device))
-    reader.forget_behind(length)
+    behind = reader.append(questions, tokens, depths, tree.sees().to(hidden.device))
+    reader.crop(length)
     return torch.cat([behind, hidden], 1)
 
 

@@ -50,7 +50,7 @@ class PrefixReader:
     positions: Tensor
     hidden: Tensor
 
-    def go_on(self, questions: Sequence[int], tokens: Tensor, depths: Tensor, sees: Tensor) -> Tensor:
+    def append(self, questions: Sequence[int], tokens: Tensor, depths: Tensor, sees: Tensor) -> Tensor:
         """Append tokens to some questions and return their last hidden states [n, T, D].
 
         Args:
@@ -71,7 +71,7 @@ class PrefixReader:
         hidden = self._forward(said.flatten(1), owners.flatten(1), positions.flatten(-2), among)
         return hidden.view(B, S, T, -1)[row, slot]
 
-    def forget_behind(self, length: int) -> None:
+    def crop(self, length: int) -> None:
         """Forget what was appended behind the rows' first `length` tokens."""
         self.cache.crop(length - self.owners.shape[1])
         self.owners = self.owners[:, :length]
@@ -118,7 +118,7 @@ def read(base: PreTrainedModel, inputs: Mapping[str, Tensor], segments: Tensor, 
         segments: whose each token is [B, L]; a row without any segment asks one question.
         family: how positions are counted.
     """
-    backbone, cache = base.get_submodule("model"), DynamicCache()
+    backbone, cache = family.backbone_of(base), DynamicCache()
     packed = packed_inputs(backbone, inputs, segments, family)
     hidden = backbone(**packed, use_cache=True, **{cache_argument(backbone): cache}).last_hidden_state
     owners = torch.where(inputs["attention_mask"].bool(), segments, NOBODY)

@@ -16,13 +16,13 @@ import bitsandbytes as bnb
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
-from transformers import AutoModelForImageTextToText, PretrainedConfig, PreTrainedModel
+from transformers import PretrainedConfig, PreTrainedModel
 from transformers.integrations.bitsandbytes import replace_with_bnb_linear
 
 from vlm_lit.errors import ConfigError
 from vlm_lit.models.families import Family, family_of
 from vlm_lit.models.loading import cast_parts, load_dtype, refuse_tied_head
-from vlm_lit.models.parts import PartsSettings
+from vlm_lit.models.parts import PartsSettings, refuse_absent_parts
 from vlm_lit.models.quantization import (
     QuantizationSettings,
     check_quantized,
@@ -44,12 +44,13 @@ def shaped_base(
         ConfigError: unknown family, or precisions that loading would refuse.
     """
     family = family_of(config.model_type)
+    refuse_absent_parts(family, config.model_type, parts)
     refuse_tied_head(config, parts)
     bits = quantization_config(parts.precisions, family, quantization)
     options = {} if attention is None else {"attn_implementation": attention}
     try:
         with torch.device("meta"), _without_generation_notes():
-            model = AutoModelForImageTextToText.from_config(config, dtype=load_dtype(parts), **options)
+            model = family.auto().from_config(config, dtype=load_dtype(parts), **options)
     except (ValueError, ImportError) as error:
         raise ConfigError(f"No model can be made of the config: {str(error).splitlines()[0]}") from error
     if bits is not None:

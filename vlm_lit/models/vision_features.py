@@ -36,6 +36,11 @@ def check_cacheable(family: Family, model_type: str, parts: PartsSettings) -> No
         ConfigError: the reason, and what to do.
     """
     tower = parts.vision_tower
+    if not family.vision_tower:
+        raise ConfigError(
+            f"data.init_args.feature_cache keeps what a vision tower says of an image, and model type {model_type!r} "
+            "has none. Leave it out."
+        )
     if tower.training != "frozen":
         raise ConfigError(
             f"data.init_args.feature_cache keeps what the vision tower says of an image, but vision_tower.training is "
@@ -116,9 +121,8 @@ def tower_features(base: nn.Module, family: Family, inputs: Mapping[str, Tensor]
 
 
 def _run_tower(base: nn.Module, family: Family, inputs: Mapping[str, Tensor]) -> None:
-    model = base.get_submodule("model")
     if family.projected != "states":
-        model.get_image_features(**inputs)  # type: ignore[operator]
+        family.backbone_of(base).get_image_features(**inputs)
         return
     (tower,), (projector,) = family.vision_tower, family.projector
     base.get_submodule(projector)(base.get_submodule(tower)(**inputs).last_hidden_state)
@@ -189,7 +193,7 @@ def _encoder_output(
         return BaseModelOutputWithPooling(pooler_output=projected)
     if family.projected == "tiles":
         tiles = torch.split(projected, [len(tiles) for tiles, *_ in features])
-        pictures = _pictures(base, tiles, inputs["image_sizes"])
+        pictures = _pictures(base, family, tiles, inputs["image_sizes"])
         return BaseModelOutputWithPooling(pooler_output=pictures)
     found = BaseModelOutputWithPooling(pooler_output=(projected,))
     if family.projected == "deepstack":
@@ -197,8 +201,9 @@ def _encoder_output(
     return found
 
 
-def _pictures(base: nn.Module, tiles: Sequence[Tensor], sizes: Tensor) -> Sequence[Tensor]:
-    model: Any = base.get_submodule("model")
+def _pictures(base: nn.Module, family: Family, tiles: Sequence[Tensor], sizes: Tensor) -> Sequence[Tensor]:
+    """Each image's projected vectors [V, D] from its tiles' [tiles, patches, D]; `sizes` are the images' [n, 2]."""
+    model = family.backbone_of(base)
     strategy = model.config.vision_feature_select_strategy
     pictures: Sequence[Tensor]
     pictures, _ = model.pack_image_features(

@@ -227,7 +227,7 @@ class VisionLanguageModule(LightningModule):
     def hidden_states(self, batch: TokenBatch) -> Tensor:
         """The last hidden states [B, L, D] of a training batch; the head is not run."""
         assert self.family is not None
-        backbone, inputs = self.base.get_submodule("model"), batch.inputs
+        backbone, inputs = self.family.backbone_of(self.base), batch.inputs
         if batch.features is not None:
             inputs = with_features(self.base, self.family, inputs, batch.features)
         if batch.segments is not None:

@@ -47,8 +47,8 @@ def image_fit(module: VisionLanguageModule, inputs: Mapping[str, Tensor]) -> Ima
         return ImageFit(placeholders=placeholders, features=0, fits=placeholders == 0)
     if "cross_attention_mask" in inputs:
         return _cross_attended(module, inputs, placeholders)
-    backbone = module.base.get_submodule("model")
-    give: Callable[..., object] = backbone.get_image_features  # type: ignore[assignment]
+    assert module.family is not None
+    give: Callable[..., object] = module.family.backbone_of(module.base).get_image_features
     output = give(**_taken(give, inputs), return_dict=True)
     features = _vectors(getattr(output, "pooler_output", output))
     return ImageFit(placeholders=placeholders, features=features, fits=placeholders == features)
