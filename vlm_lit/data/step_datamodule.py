@@ -16,8 +16,8 @@ from vlm_lit.data.loaders import loader
 from vlm_lit.data.records.record_dataset import Item, RecordDataset
 from vlm_lit.data.records.sources import SourceSettings, as_source
 from vlm_lit.data.records.streamed_steps import StreamedSteps
-from vlm_lit.data.rows.collate import MicroBatch
 from vlm_lit.data.rows.device import to_device
+from vlm_lit.data.rows.micro_batch_size import MicroBatchSize
 from vlm_lit.data.rows.packing import likely_longest
 from vlm_lit.data.run_length import RunLength, length_of, lightning_length, searches_learning_rate
 from vlm_lit.data.sampler import EpochSampler, StepSampler, steps_per_epoch
@@ -54,7 +54,7 @@ class StepDataModule(LightningDataModule, ABC, Generic[Item]):
         check_sizes(effective_batch=effective_batch, micro_batch=rows, eval_batch=eval_batch)
         self.sources = {split: as_source(given, f"data.{split}") for split, given in sources.items()}
         self.effective_batch, self.eval_batch = effective_batch, eval_batch
-        self.probes_micro_batch, self.micro_batch = micro_batch == "auto", MicroBatch(rows)
+        self.probes_micro_batch, self.micro_batch = micro_batch == "auto", MicroBatchSize(rows)
         self.num_workers, self.seed = num_workers, seed
         self.datasets: dict[str, RecordDataset[Item] | StreamedSteps[Item]] = {}
         self._start = 0

@@ -60,6 +60,12 @@ def likely_longest(
     return [i for row in rows[:count] for i in row]
 
 
+def shared_length(rows: Sequence[EncodedRow]) -> int:
+    """Tokens of the row that `packed` makes of these."""
+    prefix = _common(rows) if len(rows) > 1 else 0
+    return prefix + sum(len(row) - prefix for row in rows)
+
+
 def packed(rows: Sequence[EncodedRow]) -> tuple[EncodedRow, Tensor]:
     """One row for several that begin alike, and the segment of each of its tokens [T].
 
