@@ -77,6 +77,10 @@ class PrefixReader:
         self.owners = self.owners[:, :length]
 
     def _forward(self, tokens: Tensor, owners: Tensor, positions: Tensor, among: Tensor) -> Tensor:
+        """Hidden states [B, S T, D] of tokens and their owners [B, S T], at positions [..., B, S T].
+
+        `among` [S T, S T] says which of the appended tokens see which.
+        """
         earlier = (self.owners[:, None] == 0) | (self.owners[:, None] == owners[:, :, None])
         mask = torch.cat([earlier, among.expand(len(tokens), -1, -1)], 2)[:, None]
         self.owners = torch.cat([self.owners, owners], 1)

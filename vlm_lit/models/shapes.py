@@ -104,6 +104,7 @@ def hollow(model: nn.Module, mode: FakeTensorMode) -> None:
 
 
 def _hollow(tensor: Tensor) -> Tensor:
+    """A tensor [...] of the same shape and dtype, under the mode that is on."""
     return torch.empty(tensor.shape, dtype=tensor.dtype, device="cpu")
 
 
@@ -117,7 +118,7 @@ def _hollow_parameter(module: nn.Module, name: str, old: nn.Parameter) -> nn.Par
 
 
 def _packed(module: bnb.nn.Linear4bit, old: bnb.nn.Params4bit, weight: Tensor) -> nn.Parameter:
-    """As `Params4bit` packs itself on its way to a device."""
+    """A weight [O, I] as `Params4bit` packs itself on its way to a device: [O I / 2, 1] bytes and their state."""
     packed, state = bnb.functional.quantize_4bit(
         weight,
         blocksize=old.blocksize,
@@ -131,7 +132,7 @@ def _packed(module: bnb.nn.Linear4bit, old: bnb.nn.Params4bit, weight: Tensor) -
 
 
 def _rounded(module: bnb.nn.Linear8bitLt, weight: Tensor) -> nn.Parameter:
-    """As `Int8Params` rounds itself on its way to a device, and the layer takes it over in its first pass."""
+    """A weight [O, I] as `Int8Params` rounds itself on its way to a device; the layer takes it over when it is used."""
     rounded, scales, _ = bnb.functional.int8_vectorwise_quant(weight.half())
     parameter = nn.Parameter(rounded, requires_grad=False)
     parameter.CB = parameter.SCB = None  # type: ignore[attr-defined]

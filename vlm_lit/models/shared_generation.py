@@ -58,6 +58,7 @@ def generate_shared(
 
 
 def _likeliest(logits: Tensor, stop: StopTokens) -> list[int]:
+    """The likeliest token that may be said, for each of the questions' logits [n, V]."""
     logits[:, list(stop.forbidden)] = -torch.inf
     tokens: list[int] = logits.argmax(-1).tolist()
     return tokens

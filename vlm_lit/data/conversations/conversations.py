@@ -78,7 +78,7 @@ def to_conversation(
         id=_id(record),
         turns=turns,
         images=tuple(found.images),
-        references=answers or _last_words(turns),
+        references=answers or ((turns[-1].text,) if turns[-1].role == "assistant" else ()),
         image_id=_image_id(record, found.images),
         groups=_groups(record, group_fields),
         choices=choices_of(record),
@@ -230,10 +230,6 @@ def _check_image_count(record: Record, turns: Sequence[Turn], images: Sequence[I
 
 def _slots(turns: Iterable[Turn]) -> int:
     return sum(isinstance(part, ImageSlot) for turn in turns for part in turn.content)
-
-
-def _last_words(turns: Sequence[Turn]) -> tuple[str, ...]:
-    return (turns[-1].text,) if turns[-1].role == "assistant" else ()
 
 
 def _id(record: Record) -> str:

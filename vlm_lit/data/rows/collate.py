@@ -16,9 +16,10 @@ from PIL import Image
 
 from vlm_lit.data.conversations.conversations import can_be_learned
 from vlm_lit.data.features.feature_store import FeatureStore
-from vlm_lit.data.features.stored_images import Picture, features_of
+from vlm_lit.data.features.stored_images import ImageInput, features_of
 from vlm_lit.data.images.images import load_images
-from vlm_lit.data.rows.encoding import ConversationEncoder, Encoder, Side, Written
+from vlm_lit.data.rows.encoded_rows import Side
+from vlm_lit.data.rows.encoding import ConversationEncoder, Encoder, Written
 from vlm_lit.data.rows.micro_batch_size import MicroBatchSize
 from vlm_lit.data.rows.over_length import OverLengthPolicy
 from vlm_lit.data.rows.packing import grouped
@@ -94,7 +95,7 @@ class StepCollator:
 
     def _batches(self, groups: Sequence[RowGroup], step_batch: StepBatch) -> Iterator[TokenBatch]:
         """One batch of these groups, or several where that would be longer than is allowed."""
-        images = _pictures([group.first for group in groups], self.store)
+        images = _images_of([group.first for group in groups], self.store)
         if self.micro_tokens is None and all(group.rows == 1 for group in groups):
             # No cut is likely: one call of the processor for all of them.
             batch = self._together(groups, images)
@@ -104,7 +105,7 @@ class StepCollator:
         encoded = [self._encoded(group, shown) for group, shown in zip(groups, images, strict=True)]
         yield from self._arranged(encoded, step_batch)
 
-    def _together(self, groups: Sequence[RowGroup], images: Sequence[Sequence[Picture]]) -> TokenBatch:
+    def _together(self, groups: Sequence[RowGroup], images: Sequence[Sequence[ImageInput]]) -> TokenBatch:
         if self.shared is not None:
             return self.shared.encode(groups, images)
         batch = self.encoder.encode_written([group.written[0] for group in groups], images, side="right")
@@ -114,7 +115,7 @@ class StepCollator:
         limit = self.policy.max_length
         return limit is None or (batch.labels.shape[1] <= limit and max(batch.lengths) <= limit)
 
-    def _encoded(self, group: RowGroup, images: Sequence[Picture]) -> EncodedGroup:
+    def _encoded(self, group: RowGroup, images: Sequence[ImageInput]) -> EncodedGroup:
         rows, fields = self.encoder.rows_alike(group.written, images)
         return encoded_group(group, rows, fields, features_of([images]) or ())
 
@@ -223,7 +224,7 @@ class PromptCollator:
         """A row a group; None where rows may not be shared, or a prompt is too long."""
         if self.shared is None:
             return None
-        batch = self.shared.encode(groups, _pictures([group.first for group in groups], self.store))
+        batch = self.shared.encode(groups, _images_of([group.first for group in groups], self.store))
         segments = torch.zeros_like(batch.inputs["input_ids"]) if batch.segments is None else batch.segments
         return replace(batch, segments=segments) if self._fits(batch) else None
 
@@ -247,7 +248,7 @@ class PromptCollator:
         return batch
 
 
-def _pictures(conversations: Sequence[Conversation], store: FeatureStore | None) -> Sequence[Sequence[Picture]]:
+def _images_of(conversations: Sequence[Conversation], store: FeatureStore | None) -> Sequence[Sequence[ImageInput]]:
     """The images of each, from the store if all are there, else decoded."""
     stored = store.found(conversations) if store is not None else None
     return stored if stored is not None else [load_images(c) for c in conversations]

@@ -10,43 +10,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Final, Protocol
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase, ProcessorMixin
 
-from vlm_lit.data.features.stored_images import Picture, standing_in
+from vlm_lit.data.features.stored_images import ImageInput, standing_in
+from vlm_lit.data.rows.encoded_rows import EncodedRow, Side, assembled
 from vlm_lit.data.rows.exact_tokens import ExactTokens, Tokens, keep_blanks_in_offsets, supervised_tokens
 from vlm_lit.data.rows.masking import Rendered, Transcript, shift_spans
 from vlm_lit.errors import RecordError
-from vlm_lit.schema import IGNORE_INDEX, Conversation, TokenBatch
-
-Side = Literal["left", "right"]
+from vlm_lit.schema import Conversation, TokenBatch
 
 _MADE_OF_TEXT: Final = {"input_ids", "attention_mask", "mm_token_type_ids"}
 """Fields of a row that follow from its text, once what stands for its images is known."""
 
 Replacements = Sequence[dict[str, Any]]
 """What a processor wrote for each image of a text: `span` before, `new_span` after, `replacement`."""
-
-
-@dataclass
-class EncodedRow:
-    """One conversation's T tokens before padding, each field [T, ...]."""
-
-    fields: dict[str, Tensor]
-    supervised: list[bool]
-
-    def __len__(self) -> int:
-        return len(self.supervised)
-
-    def of(self, tokens: Tokens, supervised: list[bool]) -> EncodedRow:
-        """The row with other tokens, each with the other fields of the token that it stands for."""
-        ids = torch.tensor(tokens.ids, dtype=self.fields["input_ids"].dtype)
-        return EncodedRow(
-            {name: value[tokens.source] for name, value in self.fields.items()} | {"input_ids": ids}, supervised
-        )
 
 
 @dataclass(frozen=True)
@@ -72,7 +53,7 @@ class ConversationEncoder(Protocol):
     def encode(
         self,
         conversations: Sequence[Conversation],
-        images: Sequence[Sequence[Picture]],
+        images: Sequence[Sequence[ImageInput]],
         *,
         side: Side,
         for_generation: bool = False,
@@ -97,14 +78,16 @@ class ConversationEncoder(Protocol):
         """
 
     def encode_written(
-        self, written: Sequence[Written], images: Sequence[Sequence[Picture]], *, side: Side
+        self, written: Sequence[Written], images: Sequence[Sequence[ImageInput]], *, side: Side
     ) -> TokenBatch:
         """What `encode` makes of conversations that are written already."""
 
     def rows_alike(
-        self, written: Sequence[Written], images: Sequence[Picture]
+        self, written: Sequence[Written], images: Sequence[ImageInput]
     ) -> tuple[list[EncodedRow], dict[str, Tensor]]:
         """The rows of conversations that all show these images, not padded, and the images' fields, once.
+
+        A row's fields are [T, ...] for its T tokens, an image's [N, ...] as the processor makes them for one row.
 
         Raises:
             RecordError: the processor refuses a conversation.
@@ -136,7 +119,7 @@ class Encoder:
     def encode(
         self,
         conversations: Sequence[Conversation],
-        images: Sequence[Sequence[Picture]],
+        images: Sequence[Sequence[ImageInput]],
         *,
         side: Side,
         for_generation: bool = False,
@@ -150,14 +133,14 @@ class Encoder:
         return WrittenTurns(conversation, self.transcript.render(conversation, for_generation=for_generation))
 
     def encode_written(
-        self, written: Sequence[Written], images: Sequence[Sequence[Picture]], *, side: Side
+        self, written: Sequence[Written], images: Sequence[Sequence[ImageInput]], *, side: Side
     ) -> TokenBatch:
         """Encode rows into one batch; see `ConversationEncoder`."""
         rows, _, rest = self.rows(written, images)
         return assembled(rows, rest, [w.conversation.id for w in written], self.tokenizer, side)
 
     def rows_alike(
-        self, written: Sequence[Written], images: Sequence[Picture]
+        self, written: Sequence[Written], images: Sequence[ImageInput]
     ) -> tuple[list[EncodedRow], dict[str, Tensor]]:
         """Rows that show the same images, which are processed once where the text alone makes the rest of a row."""
         (first,), (replacements,), rest = self.rows(written[:1], [images])
@@ -166,9 +149,11 @@ class Encoder:
         return [first, *(self.rows([other], [images])[0][0] for other in written[1:])], rest
 
     def rows(
-        self, written: Sequence[Written], images: Sequence[Sequence[Picture]]
+        self, written: Sequence[Written], images: Sequence[Sequence[ImageInput]]
     ) -> tuple[list[EncodedRow], list[Replacements], dict[str, Tensor]]:
         """Each conversation's row, what stands for each of its images, and the fields that do not run along tokens.
+
+        A row's fields are [T, ...] for its T tokens, the other fields [N, ...] for N images, tiles or patches.
 
         Args:
             written: B conversations.
@@ -229,6 +214,7 @@ class Encoder:
         replacements: Replacements,
         conversation: Conversation,
     ) -> EncodedRow:
+        """A row of exact tokens from a processor's fields, each [T, ...], and the T tokens' characters."""
         text = written_out(rendered.text, replacements)
         spans = [(int(start), int(end)) for start, end in offsets]
         tokens = Tokens(fields["input_ids"].tolist(), spans, list(range(len(spans))))
@@ -258,7 +244,7 @@ def written_out(text: str, replacements: Replacements) -> str:
 def processed(
     processor: ProcessorMixin,
     texts: Sequence[str],
-    images: Sequence[Sequence[Picture]],
+    images: Sequence[Sequence[ImageInput]],
     conversations: Sequence[Conversation],
     **options: object,
 ) -> dict[str, object]:
@@ -297,24 +283,3 @@ def split_fields(output: dict[str, object]) -> tuple[dict[str, Tensor], dict[str
     shape = tensors["input_ids"].shape
     along = {name: value for name, value in tensors.items() if value.shape[:2] == shape}
     return along, {name: value for name, value in tensors.items() if name not in along}
-
-
-def assembled(
-    rows: Sequence[EncodedRow], rest: dict[str, Tensor], ids: list[str], tokenizer: PreTrainedTokenizerBase, side: Side
-) -> TokenBatch:
-    """Rows padded into one batch, labels set where they are supervised; one conversation a row."""
-    labels = [torch.where(torch.tensor(row.supervised), row.fields["input_ids"], IGNORE_INDEX) for row in rows]
-    fills = dict.fromkeys(rows[0].fields, 0) | {"input_ids": int(tokenizer.pad_token_id)}
-    inputs = {name: padded([row.fields[name] for row in rows], fill, side) for name, fill in fills.items()}
-    labels_BL = padded(labels, IGNORE_INDEX, side)
-    return TokenBatch(inputs=inputs | rest, labels=labels_BL, ids=ids, lengths=[len(row) for row in rows])
-
-
-def padded(values: Sequence[Tensor], fill: int, side: Side) -> Tensor:
-    """Tensors [T_i, ...] as one [B, max T_i, ...], filled up on the other side."""
-    longest = max(len(value) for value in values)
-    filled = values[0].new_full((len(values), longest, *values[0].shape[1:]), fill)
-    for row, value in zip(filled, values, strict=True):
-        target = row[: len(value)] if side == "right" else row[longest - len(value) :]
-        target.copy_(value)
-    return filled

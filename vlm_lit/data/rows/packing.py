@@ -13,7 +13,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from vlm_lit.data.rows.encoding import EncodedRow
+from vlm_lit.data.rows.encoded_rows import EncodedRow
 from vlm_lit.schema import Conversation, DataItem, ImageRef
 
 Item = TypeVar("Item")

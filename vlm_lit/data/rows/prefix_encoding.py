@@ -15,8 +15,9 @@ from functools import cached_property
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase, ProcessorMixin
 
-from vlm_lit.data.features.stored_images import Picture
-from vlm_lit.data.rows.encoding import EncodedRow, Side, Written, assembled, processed, split_fields
+from vlm_lit.data.features.stored_images import ImageInput
+from vlm_lit.data.rows.encoded_rows import EncodedRow, Side, assembled
+from vlm_lit.data.rows.encoding import Written, processed, split_fields
 from vlm_lit.data.rows.escapes import any_of, escape
 from vlm_lit.data.rows.exact_tokens import ExactTokens, Tokens, keep_blanks_in_offsets
 from vlm_lit.errors import RecordError
@@ -59,7 +60,7 @@ class PrefixEncoder:
     def encode(
         self,
         conversations: Sequence[Conversation],
-        images: Sequence[Sequence[Picture]],
+        images: Sequence[Sequence[ImageInput]],
         *,
         side: Side,
         for_generation: bool = False,
@@ -69,23 +70,23 @@ class PrefixEncoder:
         return self.encode_written(written, images, side=side)
 
     def encode_written(
-        self, written: Sequence[Written], images: Sequence[Sequence[Picture]], *, side: Side
+        self, written: Sequence[Written], images: Sequence[Sequence[ImageInput]], *, side: Side
     ) -> TokenBatch:
         """Encode rows into one batch; see `ConversationEncoder`."""
         rows, rest = self._rows(written, images)
         return assembled(rows, rest, [w.conversation.id for w in written], self.tokenizer, side)
 
     def rows_alike(
-        self, written: Sequence[Written], images: Sequence[Picture]
+        self, written: Sequence[Written], images: Sequence[ImageInput]
     ) -> tuple[list[EncodedRow], dict[str, Tensor]]:
         """Rows that show the same images, which are processed with each; see `ConversationEncoder`."""
         each = [self._rows([one], [images]) for one in written]
         return [row for (row,), _ in each], each[0][1]
 
     def _rows(
-        self, written: Sequence[Written], images: Sequence[Sequence[Picture]]
+        self, written: Sequence[Written], images: Sequence[Sequence[ImageInput]]
     ) -> tuple[list[EncodedRow], dict[str, Tensor]]:
-        """Each conversation's row, and the fields that do not run along tokens."""
+        """Each conversation's row, its fields [T, ...], and those that do not run along its T tokens, [N, ...]."""
         exchanges = [w for w in written if isinstance(w, _Exchange)]
         assert len(exchanges) == len(written)
         texts = [

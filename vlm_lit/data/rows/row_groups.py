@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from vlm_lit.data.rows.encoding import EncodedRow, Written, assembled, padded
+from vlm_lit.data.rows.encoded_rows import EncodedRow, assembled, padded
+from vlm_lit.data.rows.encoding import Written
 from vlm_lit.data.rows.packing import packed, shared_length, size_of
 from vlm_lit.schema import Conversation, TokenBatch
 
@@ -119,7 +120,14 @@ def chunks(groups: Sequence[RowGroup], most: int) -> Iterator[list[RowGroup]]:
 def encoded_group(
     group: RowGroup, rows: Sequence[EncodedRow], images: dict[str, Tensor], features: Sequence[tuple[Tensor, ...]]
 ) -> EncodedGroup:
-    """A group with the rows of its conversations, in their order."""
+    """A group with the rows of its conversations.
+
+    Args:
+        group: what was encoded.
+        rows: a row for each of its conversations, in their order.
+        images: the processor's fields of its images, each [N, ...].
+        features: for each image what the tower hands to each of the projector's modules, [..., D].
+    """
     left = iter(rows)
     units = tuple(tuple(Encoded(one.conversation, next(left)) for one in unit) for unit in group.units)
     return EncodedGroup(units, group.shared, images, list(features))

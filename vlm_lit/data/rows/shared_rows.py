@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from vlm_lit.data.features.stored_images import Picture, features_of
+from vlm_lit.data.features.stored_images import ImageInput, features_of
 from vlm_lit.data.rows.encoding import Encoder, Written, WrittenTurns
 from vlm_lit.data.rows.packing import image_key
 from vlm_lit.data.rows.row_groups import RowGroup, encoded_group, padded_groups
@@ -30,7 +30,7 @@ class SharedRowEncoder:
         end = rendered.text.rfind(str(self.encoder.processor.image_token))
         return None if rendered.escapes or end < 0 else (images, rendered.text[:end])
 
-    def encode(self, groups: Sequence[RowGroup], images: Sequence[Sequence[Picture]]) -> TokenBatch:
+    def encode(self, groups: Sequence[RowGroup], images: Sequence[Sequence[ImageInput]]) -> TokenBatch:
         """Encode groups into one batch, a row each, by one call of the processor.
 
         Args:
