@@ -73,7 +73,7 @@ BORROWED: Final = (
     ),
     Borrowed("lightning.pytorch.trainer.connectors.checkpoint_connector", "fit_loop", (_POSITION,), words=True),
     Borrowed(_TRAINER, "_checkpoint_connector", (_STEPS,), words=True),
-    Borrowed(_TRAINER, "_accelerator_connector", (_STEPS, "vlm_lit/data/datamodule.py"), words=True),
+    Borrowed(_TRAINER, "_accelerator_connector", (_STEPS, "vlm_lit/data/step_datamodule.py"), words=True),
     Borrowed(
         "lightning.pytorch.trainer.setup",
         "_val_check_time_interval",
@@ -87,7 +87,7 @@ BORROWED: Final = (
     Borrowed("lightning.pytorch.callbacks.progress.rich_progress", "CustomBarColumn", (_BAR,)),
     Borrowed("lightning.pytorch.callbacks.progress.rich_progress", "BatchesProcessedColumn", (_BAR,)),
     Borrowed("lightning.pytorch.utilities.parsing", "collect_init_args", ("vlm_lit/training/hyperparameters.py",)),
-    Borrowed("lightning.fabric.utilities.seed", "pl_worker_init_function", ("vlm_lit/data/datamodule.py",)),
+    Borrowed("lightning.fabric.utilities.seed", "pl_worker_init_function", ("vlm_lit/data/loaders.py",)),
     Borrowed("lightning_utilities.core.imports", "Requirement ", ("vlm_lit/commands/logger_options.py",), words=True),
     # jsonargparse ------------------------------------------------------------------------------------------------
     Borrowed(f"{_CORE}:ArgumentParser", "_subcommands_action", (_PARSING,), words=True),
@@ -134,7 +134,7 @@ BORROWED: Final = (
     Borrowed(
         "transformers.models.auto.modeling_auto",
         "MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES",
-        ("vlm_lit/studies/run_files/adapter_anatomy.py",),
+        ("vlm_lit/models/families.py",),
     ),
     # PEFT, hub, TensorBoard, TRL ---------------------------------------------------------------------------------
     Borrowed("peft.utils.constants", "DUMMY_TARGET_MODULES", ("vlm_lit/models/adapters.py",)),

@@ -8,11 +8,14 @@ No heavy import lives here: torch and PIL appear in annotations only, so that `-
 from __future__ import annotations
 
 import hashlib
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, Literal, Protocol, TypeAlias
+
+from typing_extensions import TypeVar
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -142,9 +145,52 @@ class Shortcuts:
     answers_from_features: bool = True
 
 
+class DataItem(Protocol):
+    """What every item of a data set has, a `Conversation` or another frozen dataclass: what the data module goes by."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    @property
+    def id(self) -> str:
+        """What names it; no other item has it."""
+
+    @property
+    def images(self) -> tuple[ImageRef, ...]:
+        """Its images, not decoded."""
+
+    @property
+    def file(self) -> Path | str:
+        """The file it was read from."""
+
+    @property
+    def record(self) -> str:
+        """How an error message calls its record."""
+
+    @property
+    def notes(self) -> tuple[Note, ...]:
+        """What of the record was not used."""
+
+
 @dataclass(kw_only=True)
-class TokenBatch:
-    """One micro-batch, padded. B = rows, L = tokens.
+class MicroBatch(ABC):
+    """What every kind of micro-batch has: the model's inputs, and whose they are. B = rows.
+
+    `inputs` are the model's keyword arguments, each [B, ...] or as the family's processor makes it. `ids` name the
+    items, row by row. Its tensors, these and those of the kinds below, are moved by `data/rows/device.py`.
+    """
+
+    inputs: dict[str, Tensor]
+    ids: list[str]
+
+    @property
+    @abstractmethod
+    def weight(self) -> int:
+        """What a loss that is a sum over this micro-batch is divided by."""
+
+
+@dataclass(kw_only=True)
+class TokenBatch(MicroBatch):
+    """One micro-batch of conversations, padded. B = rows, L = tokens.
 
     `inputs` are the model's keyword arguments as the processor made them: `input_ids` [B, L] int64,
     `attention_mask` [B, L] int64, and the family's pixel tensors. `labels` [B, L] int64 hold IGNORE_INDEX
@@ -154,9 +200,7 @@ class TokenBatch:
     order of the rows, what the vision tower hands to each of the projector's modules.
     """
 
-    inputs: dict[str, Tensor]
     labels: Tensor
-    ids: list[str]
     lengths: list[int] = field(default_factory=list)
     segments: Tensor | None = None
     features: list[tuple[Tensor, ...]] | None = None
@@ -166,31 +210,39 @@ class TokenBatch:
         """Number of positions with a label that some earlier position can predict."""
         return int((self.labels[:, 1:] != IGNORE_INDEX).sum())
 
+    @property
+    def weight(self) -> int:
+        """The supervised tokens: a summed cross-entropy divided by them is a mean."""
+        return self.supervised_tokens
+
+
+Micro = TypeVar("Micro", bound=MicroBatch, default=TokenBatch)
+
 
 @dataclass(kw_only=True)
-class StepBatch:
-    """What one optimizer step sees on one rank.
+class StepBatch(Generic[Micro]):
+    """What one optimizer step sees on one rank: micro-batches of one kind, of conversations where none is named.
 
-    `supervised_tokens` counts the positions the loss looks at. `rows` is the most rows its micro-batches could have
-    had when it was made. `dropped` and `changed` name the conversations that
-    the over-length policy left out, or trimmed or shrank.
+    `weight` is that of its micro-batches together, which the step's loss is divided by. `rows` is the most rows its
+    micro-batches could have had when it was made. `dropped` and `changed` name the conversations that the over-length
+    policy left out, or trimmed or shrank.
     """
 
-    micro_batches: list[TokenBatch] = field(default_factory=list)
-    supervised_tokens: int = 0
+    micro_batches: list[Micro] = field(default_factory=list)
+    weight: int = 0
     rows: int = 0
     dropped: list[str] = field(default_factory=list)
     changed: list[str] = field(default_factory=list)
 
     @property
-    def weight(self) -> int:
-        """What the step's loss, a sum, is divided by: its supervised tokens."""
-        return self.supervised_tokens
-
-    @property
     def ids(self) -> list[str]:
         """The conversations of the step batch, in the order of its rows."""
         return [name for batch in self.micro_batches for name in batch.ids]
+
+    @property
+    def supervised_tokens(self) -> int:
+        """The weight of a step batch of conversations, which counts the positions that their loss looks at."""
+        return self.weight
 
 
 @dataclass(kw_only=True)

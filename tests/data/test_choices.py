@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from vlm_lit.data.conversations.conversations import to_conversation
-from vlm_lit.data.records.sources import ConversationDataset, SourceSettings, open_source
+from vlm_lit.data.records.conversation_dataset import ConversationDataset, open_source
+from vlm_lit.data.records.sources import SourceSettings
 from vlm_lit.errors import RecordError
 from vlm_lit.schema import Conversation, Record
 

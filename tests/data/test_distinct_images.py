@@ -10,9 +10,10 @@ import torch
 
 from tests.support import family_cases as cases
 from tests.support import small_data, stored
-from vlm_lit.data.distinct_images import distinct_images, looks
+from vlm_lit.data.distinct_images import distinct_images, processed_images
 from vlm_lit.data.features.feature_store import FeatureStore
-from vlm_lit.data.records.sources import ConversationDataset, SourceSettings, open_source
+from vlm_lit.data.records.conversation_dataset import ConversationDataset, open_source
+from vlm_lit.data.records.sources import SourceSettings
 from vlm_lit.errors import RecordError
 
 
@@ -42,7 +43,7 @@ def test_workers_look_at_images_as_this_process_does(
     dataset: ConversationDataset, tmp_path: Path, tiny_llava: Path, workers: int
 ) -> None:
     images = distinct_images([dataset], FeatureStore(tmp_path / "store", stored.IDENTITY))
-    batches = list(looks(cases.encoder(tiny_llava).processor, images, together=2, workers=workers))
+    batches = list(processed_images(cases.encoder(tiny_llava).processor, images, together=2, workers=workers))
     assert [len(batch) for batch in batches] == [2, 1]
     assert [look.key for batch in batches for look in batch] == list(images)
     encoder = cases.encoder(tiny_llava)
@@ -61,7 +62,7 @@ def test_an_image_that_cannot_be_used_is_named_with_its_record(
     picture.write_bytes(picture.read_bytes()[:-200])
     images = distinct_images([dataset], store)
     with pytest.raises(RecordError, match=r"data\.json, record 1 \(id '1'\).*1\.png: the file is"):
-        list(looks(cases.encoder(tiny_llava).processor, images, together=2, workers=workers))
+        list(processed_images(cases.encoder(tiny_llava).processor, images, together=2, workers=workers))
     picture.unlink()
     with pytest.raises(RecordError, match=r"data\.json, record 1 \(id '1'\).*1\.png: no such file"):
         distinct_images([dataset], FeatureStore(tmp_path / "store", stored.IDENTITY))

@@ -16,8 +16,9 @@ import pytest
 
 from tests.support import tiny_models
 from vlm_lit.data.conversations.conversations import to_conversation
+from vlm_lit.data.records.conversation_dataset import ConversationDataset, open_source
 from vlm_lit.data.records.records import read_records, stream_records
-from vlm_lit.data.records.sources import ConversationDataset, SourceSettings, open_source
+from vlm_lit.data.records.sources import SourceSettings
 from vlm_lit.errors import ConfigError, RecordError
 from vlm_lit.schema import Conversation, Record
 

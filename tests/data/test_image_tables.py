@@ -15,8 +15,10 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from vlm_lit.data.images.images import load_images
+from vlm_lit.data.records.conversation_dataset import ConversationDataset, open_source
 from vlm_lit.data.records.image_tables import ImageTableSettings
-from vlm_lit.data.records.sources import ConversationDataset, SourceSettings, StreamedSteps, open_source
+from vlm_lit.data.records.sources import SourceSettings
+from vlm_lit.data.records.streamed_steps import StreamedSteps
 from vlm_lit.errors import RecordError
 from vlm_lit.schema import Conversation
 
@@ -57,7 +59,9 @@ def write_questions(folder: Path, **changes: Any) -> Path:
     return path
 
 
-def opened(questions: Path, images: Path, *, checks: bool = True, **more: Any) -> ConversationDataset | StreamedSteps:
+def opened(
+    questions: Path, images: Path, *, checks: bool = True, **more: Any
+) -> ConversationDataset | StreamedSteps[Conversation]:
     table = {"path": str(images), "image_key": "imageId"} | {k: more.pop(k) for k in ("key", "column") if k in more}
     source = SourceSettings(path=str(questions), images_from=ImageTableSettings(**table), **more)
     return open_source(source, prompt=None, system=None, requires_answer=True, check_images=checks)

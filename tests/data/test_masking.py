@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from tests.support import tiny_models
 from vlm_lit.data.rows.encoding import Encoder
 from vlm_lit.data.rows.masking import Transcript
+from vlm_lit.data.rows.row_groups import RowGroup
 from vlm_lit.data.rows.shared_rows import SharedRowEncoder
 from vlm_lit.errors import ConfigError
 from vlm_lit.schema import IGNORE_INDEX, IMAGE, Conversation, ImageRef, Part, TokenBatch, Turn
@@ -197,6 +198,7 @@ def test_answers_that_are_not_to_be_learned_stay_so_in_a_shared_row() -> None:
         whole = conversation(*words, name=str(k))
         marked = tuple(replace(turn, supervised=i == (3 if k else 1)) for i, turn in enumerate(whole.turns))
         talks.append(replace(whole, turns=marked, images=(ImageRef(data=b"one"),)))
-    shared = SharedRowEncoder(made).encode([talks], [[tiny_models.picture(0)]])
+    units = tuple((made.write(talk),) for talk in talks)
+    shared = SharedRowEncoder(made).encode([RowGroup(units, shared=True)], [[tiny_models.picture(0)]])
     assert shared.segments is not None
     assert [run.strip() for run in runs(made, shared)] == ["blue<|im_end|>", "red<|im_end|>", "red<|im_end|>"]

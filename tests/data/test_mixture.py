@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vlm_lit.data.mixture import Mixture
-from vlm_lit.data.records.sources import ConversationDataset, SourceSettings, open_source
+from vlm_lit.data.records.conversation_dataset import ConversationDataset, open_source
+from vlm_lit.data.records.sources import SourceSettings
 from vlm_lit.data.sampler import StepSampler, epoch_order
 from vlm_lit.errors import ConfigError
 
@@ -84,8 +85,8 @@ def test_a_sources_weights_are_read_and_reported(tmp_path: Path) -> None:
     assert data.mixture is not None
     assert data.mixture.visits == (4, 4)
     assert [line.rpartition("/")[2] for line in data.mixture.lines()] == [
-        "few.json: 4 of 8 visits a pass (50.00%), 2 for each of its 2 records.",
-        "many.json: 4 of 8 visits a pass (50.00%), 0.667 for each of its 6 records.",
+        "few.json: 4 of 8 visits an epoch (50.00%), 2 for each of its 2 records.",
+        "many.json: 4 of 8 visits an epoch (50.00%), 0.667 for each of its 6 records.",
     ]
     assert opened(files(tmp_path)).mixture is None
 

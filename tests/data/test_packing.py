@@ -67,14 +67,18 @@ def test_no_segment_begins_with_a_supervised_token(encoder: Encoder) -> None:
 
 def test_only_the_same_images_after_the_same_words_share(encoder: Encoder) -> None:
     shared = SharedRowEncoder(encoder)
+
+    def key(talk: Conversation) -> tuple[str, str] | None:
+        return shared.key(encoder.write(talk))
+
     one, other = cases.about_one_picture(1)[:2]
-    assert shared.key(one) == shared.key(other) is not None
-    assert shared.key(cases.about_one_picture(1, seed=5)[0]) != shared.key(one)
+    assert key(one) == key(other) is not None
+    assert key(cases.about_one_picture(1, seed=5)[0]) != key(one)
     spoken = replace(one, turns=(Turn(role="system", content=("be short",)), *one.turns))
-    assert shared.key(spoken) != shared.key(one)
+    assert key(spoken) != key(one)
     typed = replace(one, turns=(replace(one.turns[0], content=(*one.turns[0].content, "</s>")), *one.turns[1:]))
-    assert shared.key(typed) is None
-    assert shared.key(cases.conversation(0, 1)) is None
+    assert key(typed) is None
+    assert key(cases.conversation(0, 1)) is None
     assert image_key(cases.conversation(1, 1)) is None  # pixels that no name tells apart
 
 

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from vlm_lit.data.conversations.conversations import to_conversation
 from vlm_lit.data.conversations.record_keys import HARMLESS
+from vlm_lit.data.records.conversation_dataset import ConversationDataset, open_source
 from vlm_lit.data.records.findings import Findings, numbered_repeats
-from vlm_lit.data.records.sources import ConversationDataset, SourceSettings, open_source
+from vlm_lit.data.records.sources import SourceSettings
 from vlm_lit.errors import RecordError
 from vlm_lit.schema import Conversation, ImageSlot, Record
 

@@ -75,7 +75,7 @@ def test_a_shared_row_holds_the_plain_rows(family: str, first: str) -> None:
     made = encoder(family)
     one = talk("line breaks")
     two = Conversation(id="two", turns=(one.turns[0], answer(first)), images=one.images)
-    rows = [made.rows([made.transcript.render(c)], [load_images(c)], [c])[0][0] for c in (one, two)]
+    rows = [made.rows([made.write(c)], [load_images(c)])[0][0] for c in (one, two)]
     shared, segments = packed(rows)
     for k, row in enumerate(rows, 1):
         own = (segments == 0) | (segments == k)

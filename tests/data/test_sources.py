@@ -12,7 +12,9 @@ from torch.utils.data import DataLoader
 
 from tests.support import tiny_models
 from vlm_lit.cli import main
-from vlm_lit.data.records.sources import ConversationDataset, SourceSettings, StreamedSteps, open_source
+from vlm_lit.data.records.conversation_dataset import ConversationDataset, open_source
+from vlm_lit.data.records.sources import SourceSettings
+from vlm_lit.data.records.streamed_steps import StreamedSteps
 from vlm_lit.errors import RecordError
 from vlm_lit.schema import Conversation
 
@@ -42,7 +44,7 @@ def settings(table: Path, **more: object) -> SourceSettings:
     return SourceSettings(path=str(table), columns=columns, group_fields=["kind"], **more)  # type: ignore[arg-type]
 
 
-def opened(source: SourceSettings) -> ConversationDataset | StreamedSteps:
+def opened(source: SourceSettings) -> ConversationDataset | StreamedSteps[Conversation]:
     return open_source(source, prompt=None, system="be short", requires_answer=True, check_images=True)
 
 

@@ -14,7 +14,7 @@ from tests.support import family_cases as cases
 from tests.support import tiny_models
 from tests.support.family_cases import TINY
 from vlm_lit.data.checkpoint.processors import ImageBackend
-from vlm_lit.data.distinct_images import look_at
+from vlm_lit.data.distinct_images import process_image
 from vlm_lit.data.features.stored_images import StoredImage, features_of
 from vlm_lit.data.images.images import load_images
 from vlm_lit.schema import IMAGE, Conversation, ImageRef, TokenBatch, Turn
@@ -28,7 +28,7 @@ def _stored(folder: Path, conversation: Conversation, backend: ImageBackend = "p
     """A conversation's images as a store would have them, features left out."""
     processor = cases.encoder(folder, backend).processor
     alone = [replace(conversation, images=(ref,)) for ref in conversation.images]
-    return [look_at(processor, "key", shown).image for shown in alone]
+    return [process_image(processor, "key", shown).image for shown in alone]
 
 
 def _pair(

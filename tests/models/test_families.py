@@ -31,7 +31,9 @@ def test_the_longest_path_owns() -> None:
 
 
 def test_an_unknown_family_says_what_to_add_and_where() -> None:
-    with pytest.raises(ConfigError, match=r"'gpt2' is not supported.*families\.py.*tests/tiny_families.*test_families"):
+    with pytest.raises(
+        ConfigError, match=r"'gpt2' is not supported.*families\.py.*tests/support/tiny_families.*test_families"
+    ):
         family_of("gpt2")
 
 

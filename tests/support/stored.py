@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from vlm_lit.data.distinct_images import look_at
+from vlm_lit.data.distinct_images import process_image
 from vlm_lit.data.features.feature_store import FeatureStore
 from vlm_lit.data.features.stored_images import StoredImage
 from vlm_lit.data.rows.encoding import ConversationEncoder
@@ -37,7 +37,7 @@ def filled(
     store = FeatureStore(root, tower_identity(base, family))
     made = {}
     for alone in (replace(c, images=(ref,)) for c in shown for ref in c.images):
-        look = look_at(encoder.processor, store.key(alone.images[0]), alone)
+        look = process_image(encoder.processor, store.key(alone.images[0]), alone)
         made[look.key] = replace(look.image, features=tower_features(base, family, look.inputs))
     store.write(made)
     return store

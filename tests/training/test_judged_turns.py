@@ -11,7 +11,8 @@ import pytest
 from tests.support import small_data
 from tests.support.runs import predictions, run_dir, verb
 from vlm_lit.data.answers.judged_turns import TurnItems, judged_turn
-from vlm_lit.data.records.sources import ConversationDataset, SourceSettings, open_source
+from vlm_lit.data.records.conversation_dataset import ConversationDataset, open_source
+from vlm_lit.data.records.sources import SourceSettings
 from vlm_lit.errors import RecordError
 from vlm_lit.schema import IMAGE, Conversation, ImageRef, Turn
 from vlm_lit.studies.run_files.predictions import read_predictions

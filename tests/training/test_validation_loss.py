@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from tests.support.runs import fit, run_dir, scalars, verb
-from vlm_lit.data.records.sources import ConversationDataset
+from vlm_lit.data.records.conversation_dataset import ConversationDataset
 from vlm_lit.errors import raised
 from vlm_lit.schema import IGNORE_INDEX
 from vlm_lit.training.supervised import SupervisedModule
@@ -35,7 +35,7 @@ def by_hand(config: Path) -> float:
     """Every conversation of the validation split in a row of its own, through the model's own forward pass."""
     module = fit(config, "--trainer.max_steps=1", "--model.init_args.learning_rate=1e-30").model
     assert isinstance(module, SupervisedModule)
-    dataset, collate = module.data.datasets["val"], module.data._collator()
+    dataset, collate = module.data.datasets["val"], module.data.collator()
     assert isinstance(dataset, ConversationDataset)
     collate.shared = None
     module.eval()

@@ -117,7 +117,7 @@ def first_words(found: Named) -> str:
 def bases(found: Named) -> list[Named]:
     """The classes that a class is made on, as far as their sources are found."""
     assert isinstance(found.node, ast.ClassDef)
-    named = [defined(found.module, base) for base in found.node.bases]
+    named = [defined(found.module, base) for base in _bases(found.node)]
     return [base for base in named if base is not None and isinstance(base.node, ast.ClassDef)]
 
 
@@ -139,7 +139,7 @@ def lineage(found: Named) -> Iterator[str]:
     """The names of a class and of all it is made on."""
     assert isinstance(found.node, ast.ClassDef)
     yield found.node.name
-    for base in found.node.bases:
+    for base in _bases(found.node):
         inner = defined(found.module, base)
         if inner is not None and isinstance(inner.node, ast.ClassDef):
             yield from lineage(inner)
@@ -148,7 +148,7 @@ def lineage(found: Named) -> Iterator[str]:
 
 
 def own_classes(package: str, base: str | None = None) -> dict[str, Named]:
-    """The public classes of a package by dotted name: all, or those made on a class called `base`."""
+    """The public classes of a package by dotted name: all, or those made on a class called `base` and not abstract."""
     root = folder_of(package)
     found = {}
     for file in sorted(root.rglob("*.py")) if root is not None else []:
@@ -160,7 +160,7 @@ def own_classes(package: str, base: str | None = None) -> dict[str, Named]:
         for node in tree_of(module).body if re.search(heads, text, re.MULTILINE) else []:
             if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
                 one = Named(module, node)
-                if base is None or base in list(lineage(one))[1:]:
+                if base is None or (base in list(lineage(one))[1:] and "ABC" not in map(last_word, node.bases)):
                     found[one.class_path] = one
     return found
 
@@ -170,6 +170,11 @@ def own_classes(package: str, base: str | None = None) -> dict[str, Named]:
 
 def _is_none(node: ast.expr) -> bool:
     return isinstance(node, ast.Constant) and node.value is None
+
+
+def _bases(node: ast.ClassDef) -> list[ast.expr]:
+    """What a class is made on; of `Base[Item]` the class `Base`."""
+    return [base.value if isinstance(base, ast.Subscript) else base for base in node.bases]
 
 
 def _function(made: ast.ClassDef, name: str) -> ast.FunctionDef | None:

@@ -48,7 +48,7 @@ def run(verb: str, arguments: Sequence[str]) -> int:
 def _equalities(count: int, of_fit: Sequence[str]) -> list[Equality]:
     from vlm_lit.commands.lightning import prepared
     from vlm_lit.data.datamodule import ConversationDataModule
-    from vlm_lit.data.records.sources import ConversationDataset
+    from vlm_lit.data.records.conversation_dataset import ConversationDataset
     from vlm_lit.preflight.attached import attach
     from vlm_lit.preflight.verification import Verification, chosen, in_bfloat16
     from vlm_lit.training.protocols import has_loss

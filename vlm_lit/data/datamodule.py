@@ -1,42 +1,34 @@
-"""The data module of a run: its sources, its batch sizes, and the data loaders over them."""
+"""The data module for conversations: what a config's `data` section says."""
 
 from __future__ import annotations
 
-import signal
-import warnings
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-import torch
-from lightning import LightningDataModule
-from lightning.fabric.utilities.seed import pl_worker_init_function
-from torch.utils.data import DataLoader
 from transformers import ProcessorMixin
 
 from vlm_lit.data.answers.blind import Blind, BlindPrompts, name_own_images
-from vlm_lit.data.answers.evaluation_batches import EvaluationBatches, evaluation_batches
+from vlm_lit.data.answers.evaluation_batches import EvaluatedItems
 from vlm_lit.data.answers.judged_turns import JudgedTurns, TurnItems
 from vlm_lit.data.checkpoint.processors import IMAGE_BACKEND, ImageBackend, check_image_backend, load_processor
 from vlm_lit.data.features.feature_store import FeatureStore
-from vlm_lit.data.records.sources import ConversationDataset, SourceSettings, StreamedSteps, open_source
-from vlm_lit.data.rows.collate import MicroBatch, PromptCollator, StepCollator
-from vlm_lit.data.rows.device import to_device
+from vlm_lit.data.records.conversation_dataset import ConversationDataset, open_source
+from vlm_lit.data.records.sources import SourceSettings
+from vlm_lit.data.records.streamed_steps import StreamedSteps
+from vlm_lit.data.rows.collate import PromptCollator, StepCollator
 from vlm_lit.data.rows.encoder_choice import encoder_of
 from vlm_lit.data.rows.encoding import ConversationEncoder
 from vlm_lit.data.rows.over_length import OverLength, OverLengthPolicy
-from vlm_lit.data.rows.packing import likely_longest, size_of
-from vlm_lit.data.run_length import RunLength, length_of, lightning_length, searches_learning_rate
+from vlm_lit.data.rows.packing import size_of
 from vlm_lit.data.run_shortcuts import shortcuts_of_module
-from vlm_lit.data.sampler import EpochSampler, StepSampler, steps_per_epoch
-from vlm_lit.errors import ConfigError, RecordError, raised
-from vlm_lit.schema import EvaluationBatch, Shortcuts, StepBatch
-from vlm_lit.settings import as_settings
+from vlm_lit.data.step_datamodule import StepDataModule, check_sizes
+from vlm_lit.errors import ConfigError, RecordError
+from vlm_lit.schema import Conversation, EvaluationBatch, Shortcuts, StepBatch
 
 ValidateBy = Literal["both", "answers", "loss"]
 
 
-class ConversationDataModule(LightningDataModule):
+class ConversationDataModule(StepDataModule[Conversation]):
     """Image conversations from JSON, JSONL, Parquet, Arrow or the hub.
 
     Args:
@@ -103,36 +95,28 @@ class ConversationDataModule(LightningDataModule):
         validate_by: ValidateBy = "both",
         judged_turns: JudgedTurns = "every",
     ) -> None:
-        super().__init__()
-        for name, value in (
-            ("effective_batch", effective_batch),
-            ("micro_batch", 1 if micro_batch == "auto" else micro_batch),
-            ("micro_tokens", 1 if micro_tokens is None else micro_tokens),
-            ("eval_batch", eval_batch),
-            ("questions_per_row", questions_per_row),
-        ):
-            if value < 1:
-                raise ConfigError(f"data.{name} is {value}; it must be at least 1.")
+        super().__init__(
+            sources={"train": train, "val": val, "test": test, "predict": predict},
+            effective_batch=effective_batch,
+            micro_batch=micro_batch,
+            eval_batch=eval_batch,
+            num_workers=num_workers,
+            seed=seed,
+        )
+        check_sizes(micro_tokens=micro_tokens, questions_per_row=questions_per_row)
         self.model_id, self.revision, self.image_backend = model_id, revision, image_backend
-        given: dict[str, object] = {"train": train, "val": val, "test": test, "predict": predict}
-        self.sources = {split: _source(source, f"data.{split}") for split, source in given.items()}
         self.prompt, self.system = prompt, system
-        self.effective_batch, self.eval_batch = effective_batch, eval_batch
-        self.probes_micro_batch, self.micro_tokens = micro_batch == "auto", micro_tokens
-        self.micro_batch = MicroBatch(1 if micro_batch == "auto" else micro_batch)
-        self.packing, self.questions_per_row = packing, questions_per_row
+        self.micro_tokens, self.packing, self.questions_per_row = micro_tokens, packing, questions_per_row
         self.max_length, self.over_length = max_length, over_length
-        self.num_workers, self.check_images, self.seed = num_workers, check_images, seed
+        self.check_images = check_images
         self.feature_cache, self.feature_cache_gb = feature_cache, feature_cache_gb
         self.blind: Blind | None = blind
         self.validate_by, self.judged_turns = validate_by, judged_turns
         self._open_store: Callable[[], FeatureStore] | None = None
         self._store: FeatureStore | None = None
         self._shortcuts: Shortcuts | None = None
-        self.datasets: dict[str, ConversationDataset | StreamedSteps] = {}
         self._asked: dict[str, TurnItems] = {}
         self._processor: ProcessorMixin | None = None
-        self._start = 0
 
     @property
     def processor(self) -> ProcessorMixin:
@@ -154,17 +138,9 @@ class ConversationDataModule(LightningDataModule):
                 f"data.blind is {self.blind}, which is for evaluations: a model trains on its images. Leave it out of "
                 "fit, and give it to test, validate or predict."
             )
-        self._start = 0  # an earlier run may have been a resumed one
         if self.trainer is not None:
-            # The data is shared out here; Lightning's sampler would repeat conversations to even the ranks out.
-            self.trainer._accelerator_connector.use_distributed_sampler = False
             self._shortcuts = None
-        needed = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",), "predict": ("predict",)}[stage]
-        for split in needed:
-            if split not in self.datasets and self.sources[split] is not None:
-                self.datasets[split] = self._open(split)
-        if needed[0] not in self.datasets:
-            raise ConfigError(f"There is nothing to {stage}: set data.init_args.{needed[0]} to a file or a hub id.")
+        super().setup(stage)
 
     @property
     def shortcuts(self) -> Shortcuts:
@@ -184,9 +160,8 @@ class ConversationDataModule(LightningDataModule):
         """Take vision features from a store, which is opened and filled when the first batch is to be made."""
         self._open_store, self._store = open_store, None
 
-    def _open(self, split: str) -> ConversationDataset | StreamedSteps:
-        source = self.sources[split]
-        assert source is not None
+    def open(self, split: str, source: SourceSettings) -> ConversationDataset | StreamedSteps[Conversation]:
+        """Open a split's source and check its records."""
         return open_source(
             source,
             prompt=self.prompt,
@@ -195,54 +170,21 @@ class ConversationDataModule(LightningDataModule):
             check_images=self.check_images == "header",
         )
 
-    # How long the run is -----------------------------------------------------------------------------------------
+    def size(self, item: Conversation) -> tuple[int, int]:
+        """A conversation's images, and the letters of all it says."""
+        return size_of(item)
 
     @property
-    def steps_per_epoch(self) -> int:
-        """Optimizer steps in one epoch, after `limit_train_batches`."""
-        train = self.datasets["train"]
-        if isinstance(train, StreamedSteps):
-            raise ConfigError(
-                "A streamed data set has no known length: set trainer.max_steps, and val_check_interval in steps."
-            )
-        return steps_per_epoch(len(train), self.effective_batch, self._length.epoch_limit)
+    def together(self) -> int | None:
+        """Most conversations of one image that training visits in a row, so that they can share a row."""
+        return self.questions_per_row if self.packs else None
 
-    @property
-    def total_steps(self) -> int:
-        """Optimizer steps of the whole run: `max_epochs` of data, or `max_steps` if that is fewer."""
-        assert self.trainer is not None
-        most, epochs = int(self.trainer.max_steps), self._length.epochs
-        if most > 0 and (epochs is None or isinstance(self.datasets["train"], StreamedSteps)):
-            return most
-        steps = (epochs or 1) * self.steps_per_epoch
-        return min(steps, most) if most > 0 else steps
-
-    @property
-    def _length(self) -> RunLength:
-        assert self.trainer is not None
-        return length_of(self.trainer) or lightning_length(self.trainer)
-
-    # Loaders -----------------------------------------------------------------------------------------------------
+    # Batches -----------------------------------------------------------------------------------------------------
 
     def fitting(self) -> tuple[ConversationEncoder, OverLengthPolicy]:
         """What makes batches, and what happens to conversations that are too long for one."""
         encoder = self.encoder
         return encoder, OverLengthPolicy(encoder, self.max_length, self.over_length)
-
-    def train_dataloader(self) -> DataLoader[StepBatch]:
-        """One item an optimizer step, from where a resumed run stopped."""
-        assert self.trainer is not None
-        collator, train = self._collator(), self.datasets["train"]
-        rank, world = self.trainer.global_rank, self.trainer.world_size
-        if isinstance(train, StreamedSteps):
-            step_batches = train.arranged(self.effective_batch, self.total_steps, self.seed, self._start, rank, world)
-            return self._loader(step_batches, collate_fn=collator, batch_size=None)
-        steps, trainer = self._sampler(train), self.trainer
-        if length_of(trainer) is not None:
-            return self._loader(train, collate_fn=collator, batch_sampler=steps)
-        # A module of the user's own under Lightning's Trainer: Lightning counts its epochs.
-        epochs = EpochSampler(steps, lambda: trainer.current_epoch, self._start)
-        return self._loader(train, collate_fn=collator, batch_sampler=epochs)
 
     def _stored(self) -> FeatureStore | None:
         """The feature store, filled when first asked for: the model is on its device by then."""
@@ -250,7 +192,8 @@ class ConversationDataModule(LightningDataModule):
             self._store = self._open_store()
         return self._store
 
-    def _collator(self) -> StepCollator:
+    def collator(self) -> StepCollator:
+        """What makes a step batch of conversations."""
         return StepCollator(
             *self.fitting(),
             self.micro_batch,
@@ -259,140 +202,33 @@ class ConversationDataModule(LightningDataModule):
             store=self._stored() if self.blind is None else None,
         )
 
-    def _sampler(self, train: ConversationDataset) -> StepSampler:
-        assert self.trainer is not None
-        steps = self.total_steps
-        if searches_learning_rate(self.trainer):  # as many as it asks for, however long the run
-            steps = max((self._length.epochs or 1) * self.steps_per_epoch, int(self.trainer.max_steps))
-        return StepSampler(
-            len(train),
-            effective_batch=self.effective_batch,
-            steps=steps,
-            seed=self.seed,
-            start=self._start,
-            rank=self.trainer.global_rank,
-            world=self.trainer.world_size,
-            limit=self.steps_per_epoch,
-            groups=train.image_keys if self.packs else None,
-            most=self.questions_per_row,
-            repeated=self._length.repeated,
-            mixture=train.mixture,
-        )
-
-    def step_batch(self, step: int) -> StepBatch | None:
-        """This rank's batch of optimizer step `step`, collated here and now; None for a stream, which has passed."""
-        train = self.datasets["train"]
-        if isinstance(train, StreamedSteps):
-            return None
-        return raised(self._collator()([train[i] for i in self._sampler(train).indices(step)]))
-
-    def longest_step(self, rows: int) -> StepBatch | None:
-        """The `rows` rows that are likely longest, as one step batch; None for a stream, whose rows nobody knows."""
-        train = self.datasets["train"]
-        if isinstance(train, StreamedSteps):
-            return None
-        # Their sizes alone are kept: a table's conversations hold their images' bytes.
-        sizes = [size_of(train[i]) for i in range(len(train))]
-        keys = (train.image_keys if self.packs else None) or [None] * len(train)
-        longest = likely_longest(sizes, keys, self.questions_per_row, rows)
-        return raised(self._collator()([train[i] for i in longest]))
-
     def asked(self, split: str) -> TurnItems:
-        """What an evaluation of a split asks, in the file's order."""
+        """What an evaluation of a split asks of its conversations, in the file's order."""
         if split not in self._asked:
-            dataset = self.datasets[split]
-            if isinstance(dataset, StreamedSteps):
-                raise ConfigError(
-                    f"data.{split} is streamed; an evaluation needs every question once, so set streaming to false."
-                )
+            dataset = self.indexed(split)
+            assert isinstance(dataset, ConversationDataset)
             self._asked[split] = TurnItems(dataset, "last" if split == "predict" else self.judged_turns)
         return self._asked[split]
 
-    def _prompts(self, split: str) -> DataLoader[EvaluationBatch] | list[DataLoader[EvaluationBatch]]:
-        if split not in self.datasets:
-            return []
-        assert self.trainer is not None
+    def evaluated(self, split: str) -> EvaluatedItems[Conversation]:
+        """What is asked, with other images or none where an evaluation is blind."""
         items = self.asked(split)
-        world, rank = self.trainer.world_size, self.trainer.global_rank
-        # None repeated to even the ranks out: answering needs no ranks in step.
-        shown = items if self.blind is None else BlindPrompts(items, self.blind, seed=self.seed)
-        keys = shown.image_keys if self.packs else None
-        batches = evaluation_batches(len(items), keys, self.eval_batch, rank=rank, world=world)
+        return items if self.blind is None else BlindPrompts(items, self.blind, seed=self.seed)
+
+    def evaluation_collator(self, split: str) -> PromptCollator:
+        """What makes batches of prompts, and of the true answers where a validation wants their loss."""
         validates = self.validate_by if split == "val" else "answers"
-        collator = PromptCollator(
+        return PromptCollator(
             *self.fitting(),
             packing=self.packs,
             store=self._stored() if self.shortcuts.answers_from_features and self.blind is None else None,
-            supervised=self._collator() if validates != "answers" else None,
+            supervised=self.collator() if validates != "answers" else None,
             asks=validates != "loss",
         )
-        return self._loader(EvaluationBatches(shown, batches), collate_fn=collator, batch_size=None)
-
-    def val_dataloader(self) -> DataLoader[EvaluationBatch] | list[DataLoader[EvaluationBatch]]:
-        """Prompts of the validation questions, in file order."""
-        return self._prompts("val")
-
-    def test_dataloader(self) -> DataLoader[EvaluationBatch] | list[DataLoader[EvaluationBatch]]:
-        """Prompts of the test questions, in file order."""
-        return self._prompts("test")
-
-    def predict_dataloader(self) -> DataLoader[EvaluationBatch] | list[DataLoader[EvaluationBatch]]:
-        """Prompts to answer without judging them."""
-        return self._prompts("predict")
-
-    def _loader(self, dataset: object, **options: object) -> DataLoader:  # type: ignore[type-arg]
-        return DataLoader(
-            dataset,  # type: ignore[arg-type]
-            num_workers=self.num_workers,
-            pin_memory=torch.cuda.is_available(),
-            persistent_workers=False,
-            worker_init_fn=_begin_worker,
-            **options,  # type: ignore[arg-type]
-        )
-
-    # Hooks -------------------------------------------------------------------------------------------------------
 
     def on_before_batch_transfer(
         self, batch: StepBatch | EvaluationBatch | RecordError, dataloader_idx: int
     ) -> StepBatch | EvaluationBatch:
-        """Raise here, in the training process, what a worker found wrong with a record."""
-        if isinstance(batch, RecordError):
-            raise batch
-        return name_own_images(batch) if isinstance(batch, EvaluationBatch) else batch
-
-    def transfer_batch_to_device(
-        self, batch: StepBatch | EvaluationBatch, device: torch.device, dataloader_idx: int
-    ) -> StepBatch | EvaluationBatch:
-        """Move the tensors, and nothing else, to `device`."""
-        if isinstance(batch, EvaluationBatch) and batch.supervised is not None:
-            self.transfer_batch_to_device(batch.supervised, device, dataloader_idx)
-        for part in batch.micro_batches if isinstance(batch, StepBatch) else batch.batches:
-            to_device(part, device)
-        return batch
-
-    def state_dict(self) -> dict[str, int]:
-        """How many optimizer steps are done: all that the data order needs to go on."""
-        assert self.trainer is not None
-        if length_of(self.trainer) is None:  # a module of the user's own may step when it likes
-            done: Any = self.trainer.fit_loop.epoch_loop.batch_progress.total
-            return {"step": done.processed}
-        return {"step": self.trainer.global_step}
-
-    def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        """Go on behind the steps that are done."""
-        self._start = state_dict["step"]
-        # Lightning looks at the loader alone, which begins at that step.
-        warnings.filterwarnings("ignore", message=".*your dataloader is not resumable")
-
-
-def _source(given: object, name: str) -> SourceSettings | None:
-    """A source as it is given in Python: settings, a mapping of them, or a path alone."""
-    if isinstance(given, (str, Path)):
-        return SourceSettings(path=str(given))
-    return as_settings(SourceSettings, given, name) if given is not None else None
-
-
-def _begin_worker(worker: int) -> None:
-    """Leave Ctrl-C, which a terminal sends to every process of a run, to the one that trains: it still needs data."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    pl_worker_init_function(worker)  # Lightning gives its own only where there is none
+        """Raise what a worker found wrong with a record; blind prompts name again the images they are about."""
+        found = super().on_before_batch_transfer(batch, dataloader_idx)
+        return name_own_images(found) if isinstance(found, EvaluationBatch) else found

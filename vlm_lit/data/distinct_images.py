@@ -15,7 +15,7 @@ from transformers import ProcessorMixin
 from vlm_lit.data.features.feature_store import FeatureStore
 from vlm_lit.data.features.stored_images import Observed, StoredImage
 from vlm_lit.data.images.images import load_images
-from vlm_lit.data.records.sources import ConversationDataset
+from vlm_lit.data.records.conversation_dataset import ConversationDataset
 from vlm_lit.data.rows.encoding import processed
 from vlm_lit.errors import RecordError, raised
 from vlm_lit.schema import Conversation
@@ -24,7 +24,7 @@ _READERS: Final = 8
 
 
 @dataclass(frozen=True, kw_only=True)
-class Look:
+class ProcessedImage:
     """One image as a processor sees it: its key, what is to be kept of it, and the fields that the tower takes."""
 
     key: str
@@ -60,35 +60,35 @@ def _key(shown: Conversation, store: FeatureStore) -> str:
         raise
 
 
-def looks(
+def processed_images(
     processor: ProcessorMixin, images: Mapping[str, Conversation], *, together: int, workers: int
-) -> Iterator[list[Look]]:
+) -> Iterator[list[ProcessedImage]]:
     """What the processor makes of each image, so many at a time.
 
     Raises:
         RecordError: an image cannot be used.
     """
-    seen = _Looks(processor, list(images.items()))
+    seen = _ProcessedImages(processor, list(images.items()))
     for batch in DataLoader(seen, batch_size=together, num_workers=workers, collate_fn=list):
-        yield [raised(look) for look in batch]
+        yield [raised(image) for image in batch]
 
 
-class _Looks(Dataset["Look | RecordError"]):
+class _ProcessedImages(Dataset["ProcessedImage | RecordError"]):
     def __init__(self, processor: ProcessorMixin, images: Sequence[tuple[str, Conversation]]) -> None:
         self.processor, self.images = processor, images
 
     def __len__(self) -> int:
         return len(self.images)
 
-    def __getitem__(self, index: int) -> Look | RecordError:
+    def __getitem__(self, index: int) -> ProcessedImage | RecordError:
         key, shown = self.images[index]
         try:
-            return look_at(self.processor, key, shown)
+            return process_image(self.processor, key, shown)
         except RecordError as error:
             return error
 
 
-def look_at(processor: ProcessorMixin, key: str, shown: Conversation) -> Look:
+def process_image(processor: ProcessorMixin, key: str, shown: Conversation) -> ProcessedImage:
     """What the processor makes of a conversation's one image.
 
     Raises:
@@ -96,4 +96,4 @@ def look_at(processor: ProcessorMixin, key: str, shown: Conversation) -> Look:
     """
     observed = Observed(processor)
     output = processed(observed.processor, [str(observed.processor.image_token)], [load_images(shown)], [shown])
-    return Look(key=key, image=observed.stored(), inputs=observed.inputs(output))
+    return ProcessedImage(key=key, image=observed.stored(), inputs=observed.inputs(output))

@@ -27,12 +27,12 @@ FINGERPRINT = "fingerprint.json"
 
 
 def trainable_state(model: nn.Module) -> dict[str, Tensor]:
-    """The trained parameters by name, detached. Nothing frozen is in it."""
+    """The trained parameters by name, detached. Nothing frozen is in it; shapes are the parameters' own, [...]."""
     return {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
 
 
 def load_trainable_state(model: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Copy `state` into the trainable parameters, each name and shape accounted for.
+    """Copy `state` into the trainable parameters, each name and shape [...] accounted for.
 
     Raises:
         ConfigError: a parameter is missing, left over or of another shape.

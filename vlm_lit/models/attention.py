@@ -61,7 +61,10 @@ def visible(segments: Tensor, valid: Tensor) -> Tensor:
 
 
 def addable(mask: Tensor, backbone: nn.Module) -> Tensor:
-    """A mask of who is seen, in the form that the model's attention takes: eager attention adds it to its scores."""
+    """A mask [B, 1, L, K] of who is seen, in the form that the model's attention takes.
+
+    Eager attention adds it to its scores: 0 where a key is seen, else the least float32.
+    """
     config = backbone.config
     assert isinstance(config, PreTrainedConfig)
     if mask.dtype != torch.bool or config.get_text_config()._attn_implementation != "eager":

@@ -102,6 +102,7 @@ def _trees(candidates: Sequence[Sequence[int]], most: int) -> Iterator[_Tree]:
 
 
 def _by_tree(base: PreTrainedModel, reader: PrefixReader, candidates: Sequence[Sequence[int]]) -> Tensor:
+    """Log-likelihoods [N, C] of the candidates behind each question, float32."""
     questions = range(len(reader.rows))
     scores = reader.hidden.new_zeros(len(questions), len(candidates), dtype=torch.float32)
     for tree in _trees(candidates, max(1, _AT_ONCE // len(questions))):
@@ -123,8 +124,8 @@ def _behind(reader: PrefixReader, tree: _Tree) -> Tensor:
     questions = range(len(reader.rows))
     tokens = torch.tensor(tree.tokens, device=hidden.device).expand(len(questions), -1)
     depths = torch.tensor([len(line) - 1 for line in tree.lines], device=hidden.device)
-    behind = reader.go_on(questions, tokens, depths, tree.sees().to(hidden.device))
-    reader.forget_behind(length)
+    behind = reader.append(questions, tokens, depths, tree.sees().to(hidden.device))
+    reader.crop(length)
     return torch.cat([behind, hidden], 1)
 
 
@@ -138,6 +139,7 @@ class _Forced(LogitsProcessor):  # type: ignore[misc]
         self.left, self.total = list(said), torch.zeros(())
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        """The scores [N, V] of the next token behind `input_ids` [N, L], with one token possible."""
         token = self.left.pop(0)
         self.total = self.total.to(scores.device) + scores.float().log_softmax(-1)[:, token]
         only = torch.full_like(scores, -torch.inf)

@@ -1,7 +1,7 @@
-"""Facts about each architecture: its parts and where they are. The only file that knows a module path.
+"""Facts about each architecture: its parts and where they are. The only file that knows a module path or an auto class.
 
-A fact sheet per `config.model_type`. Paths are those inside `AutoModelForImageTextToText.from_pretrained(...)` and
-name part roots only: what lies deeper moves between transformers versions. Where two paths match a parameter the
+A fact sheet per `config.model_type`. Paths are those inside what the family's auto class loads, and name part roots
+only: what lies deeper moves between transformers versions. Where two paths match a parameter the
 longest owns it. `tests/models/test_families.py` proves on a tiny model of each family that every path resolves
 and that every parameter has exactly one owner; a new family is one entry here and its tiny model there.
 """
@@ -10,9 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from vlm_lit.errors import ConfigError
+
+if TYPE_CHECKING:
+    from torch import nn
 
 PartName = Literal["vision_tower", "projector", "language_model", "head"]
 Projected = Literal["rows", "images", "tiles", "windows", "deepstack", "states"]
@@ -28,8 +31,10 @@ class Family:
     """The facts of one architecture.
 
     Args:
+        auto_class: name of the transformers class that loads its checkpoints.
+        backbone: path of the model without its head.
         vision_tower, projector, language_model, head: dotted paths of each part's roots: modules, lists of modules, or
-            single parameters.
+            single parameters; empty where the architecture has no such part.
         decoder_layers: path of the language model's list of layers.
         attention: names of the linear layers inside a decoder layer's attention.
         mlp: names of the linear layers inside a decoder layer's feed-forward block.
@@ -42,8 +47,10 @@ class Family:
             deeper layers; `states` for cross-attention. None where nobody has tried.
     """
 
-    vision_tower: tuple[str, ...]
-    projector: tuple[str, ...]
+    auto_class: str = "AutoModelForImageTextToText"
+    backbone: str = "model"
+    vision_tower: tuple[str, ...] = ()
+    projector: tuple[str, ...] = ()
     language_model: tuple[str, ...]
     decoder_layers: str
     head: tuple[str, ...] = ("lm_head",)
@@ -58,6 +65,20 @@ class Family:
         """The dotted paths of `part`'s roots."""
         found: tuple[str, ...] = getattr(self, part)
         return found
+
+    def auto(self) -> Any:  # noqa: ANN401 - transformers' auto classes have no common type that says from_pretrained
+        """The transformers class that loads its checkpoints."""
+        import transformers  # heavy, and the facts alone are asked for far more often
+
+        return getattr(transformers, self.auto_class)
+
+    def backbone_of(self, base: nn.Module) -> Any:  # noqa: ANN401 - each architecture's own class
+        """The model without its head: from the inputs to the last hidden states [B, L, D].
+
+        Args:
+            base: the model as its auto class gives it, without a PEFT shell.
+        """
+        return base.get_submodule(self.backbone)
 
 
 # LLaVA-1.5, and Pixtral, whose checkpoints say `llava` as well.
@@ -169,6 +190,13 @@ def family_of(model_type: str) -> Family:
         "vlm_lit/models/families.py and its tiny model in tests/support/tiny_families/; "
         "tests/models/test_families.py then proves the paths, and tests/families/ every promise made for a family."
     )
+
+
+def family_of_class(name: str) -> Family | None:
+    """The facts for a transformers model class such as LlavaForConditionalGeneration; None where no family has it."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES as CLASSES  # heavy
+
+    return next((family for model_type, family in FAMILIES.items() if CLASSES.get(model_type) == name), None)
 
 
 def asked_of_pictures(model_type: str, tower: str) -> str | None:

@@ -21,7 +21,7 @@ def hidden_states(base: nn.Module, family: Family, batch: TokenBatch) -> Tensor:
         family: its facts.
         batch: its features are used where it has them, its segments where questions share rows.
     """
-    backbone, inputs = base.get_submodule("model"), batch.inputs
+    backbone, inputs = family.backbone_of(base), batch.inputs
     if batch.features is not None:
         inputs = with_features(base, family, inputs, batch.features)
     if batch.segments is not None:

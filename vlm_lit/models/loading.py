@@ -7,13 +7,13 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError
 from torch import nn
-from transformers import AutoConfig, AutoModelForImageTextToText, PretrainedConfig, PreTrainedModel
+from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
 
 from vlm_lit.errors import ConfigError
 from vlm_lit.models.families import PART_NAMES, Family, family_of, owner_of
 from vlm_lit.models.load_errors import refuse_pointers, refuse_quantized, refuse_stored_weights, why
 from vlm_lit.models.loading_bar import without_loading_bar
-from vlm_lit.models.parts import PartsSettings
+from vlm_lit.models.parts import PartsSettings, refuse_absent_parts
 from vlm_lit.models.quantization import (
     DTYPES,
     QuantizationSettings,
@@ -66,17 +66,19 @@ def load_base(
         device: where quantized weights are made; null for the CPU.
 
     Raises:
-        ConfigError: unknown family or checkpoint, or a layer that did not get the asked precision.
+        ConfigError: unknown family or checkpoint, a part that it does not have, or a layer that did not get the asked
+            precision.
     """
     config = load_config(model_id, revision)
     family = family_of(config.model_type)
+    refuse_absent_parts(family, config.model_type, parts)
     refuse_quantized(config, model_id)
     refuse_stored_weights(Path(model_id))
     refuse_tied_head(config, parts)
     bits = quantization_config(parts.precisions, family, quantization)
     try:
         with without_loading_bar():
-            model = AutoModelForImageTextToText.from_pretrained(
+            model = family.auto().from_pretrained(
                 model_id,
                 revision=revision,
                 dtype=load_dtype(parts),

@@ -50,7 +50,7 @@ class PrefixReader:
     positions: Tensor
     hidden: Tensor
 
-    def go_on(self, questions: Sequence[int], tokens: Tensor, depths: Tensor, sees: Tensor) -> Tensor:
+    def append(self, questions: Sequence[int], tokens: Tensor, depths: Tensor, sees: Tensor) -> Tensor:
         """Append tokens to some questions and return their last hidden states [n, T, D].
 
         Args:
@@ -71,12 +71,16 @@ class PrefixReader:
         hidden = self._forward(said.flatten(1), owners.flatten(1), positions.flatten(-2), among)
         return hidden.view(B, S, T, -1)[row, slot]
 
-    def forget_behind(self, length: int) -> None:
+    def crop(self, length: int) -> None:
         """Forget what was appended behind the rows' first `length` tokens."""
         self.cache.crop(length - self.owners.shape[1])
         self.owners = self.owners[:, :length]
 
     def _forward(self, tokens: Tensor, owners: Tensor, positions: Tensor, among: Tensor) -> Tensor:
+        """Hidden states [B, S T, D] of tokens and their owners [B, S T], at positions [..., B, S T].
+
+        `among` [S T, S T] says which of the appended tokens see which.
+        """
         earlier = (self.owners[:, None] == 0) | (self.owners[:, None] == owners[:, :, None])
         mask = torch.cat([earlier, among.expand(len(tokens), -1, -1)], 2)[:, None]
         self.owners = torch.cat([self.owners, owners], 1)
@@ -118,7 +122,7 @@ def read(base: PreTrainedModel, inputs: Mapping[str, Tensor], segments: Tensor, 
         segments: whose each token is [B, L]; a row without any segment asks one question.
         family: how positions are counted.
     """
-    backbone, cache = base.get_submodule("model"), DynamicCache()
+    backbone, cache = family.backbone_of(base), DynamicCache()
     packed = packed_inputs(backbone, inputs, segments, family)
     hidden = backbone(**packed, use_cache=True, **{cache_argument(backbone): cache}).last_hidden_state
     owners = torch.where(inputs["attention_mask"].bool(), segments, NOBODY)

@@ -11,7 +11,7 @@ from torch import nn
 
 from vlm_lit.errors import ConfigError
 from vlm_lit.models.families import PART_NAMES, Family, PartName, owner_of
-from vlm_lit.models.quantization import Precision, count_precisions
+from vlm_lit.models.quantization import DTYPES, Precision, count_precisions
 
 Training = Literal["frozen", "lora", "full"]
 
@@ -90,7 +90,7 @@ def parts_table(model: nn.Module, family: Family, parts: PartsSettings, learning
     """Count what `model` (without the PEFT shell) holds, part by part."""
     precisions = count_precisions(model, family)
     rows = []
-    for part in PART_NAMES:
+    for part in filter(family.roots, PART_NAMES):
         named = [(n, p) for n, p in model.named_parameters() if owner_of(n, family) == part]
         trainable = sum(p.numel() for _, p in named if p.requires_grad)
         asked = parts.of(part)
@@ -106,6 +106,23 @@ def parts_table(model: nn.Module, family: Family, parts: PartsSettings, learning
             )
         )
     return rows
+
+
+def refuse_absent_parts(family: Family, model_type: str, parts: PartsSettings) -> None:
+    """Refuse settings of a part that the architecture does not have.
+
+    Raises:
+        ConfigError: naming the part, and what to write for it.
+    """
+    for part in PART_NAMES:
+        asked = parts.of(part)
+        if family.roots(part) or (asked.training == "frozen" and asked.precision in DTYPES):
+            continue
+        setting = f"training is {asked.training}" if asked.training != "frozen" else f"precision is {asked.precision}"
+        raise ConfigError(
+            f"{part}.{setting}, but model type {model_type!r} has no {part}. Set {part} to "
+            "{precision: bf16, training: frozen}."
+        )
 
 
 def trainable_percent(rows: Sequence[PartRow]) -> float:

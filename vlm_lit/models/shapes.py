@@ -16,13 +16,13 @@ import bitsandbytes as bnb
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
-from transformers import AutoModelForImageTextToText, PretrainedConfig, PreTrainedModel
+from transformers import PretrainedConfig, PreTrainedModel
 from transformers.integrations.bitsandbytes import replace_with_bnb_linear
 
 from vlm_lit.errors import ConfigError
 from vlm_lit.models.families import Family, family_of
 from vlm_lit.models.loading import cast_parts, load_dtype, refuse_tied_head
-from vlm_lit.models.parts import PartsSettings
+from vlm_lit.models.parts import PartsSettings, refuse_absent_parts
 from vlm_lit.models.quantization import (
     QuantizationSettings,
     check_quantized,
@@ -44,12 +44,13 @@ def shaped_base(
         ConfigError: unknown family, or precisions that loading would refuse.
     """
     family = family_of(config.model_type)
+    refuse_absent_parts(family, config.model_type, parts)
     refuse_tied_head(config, parts)
     bits = quantization_config(parts.precisions, family, quantization)
     options = {} if attention is None else {"attn_implementation": attention}
     try:
         with torch.device("meta"), _without_generation_notes():
-            model = AutoModelForImageTextToText.from_config(config, dtype=load_dtype(parts), **options)
+            model = family.auto().from_config(config, dtype=load_dtype(parts), **options)
     except (ValueError, ImportError) as error:
         raise ConfigError(f"No model can be made of the config: {str(error).splitlines()[0]}") from error
     if bits is not None:
@@ -103,6 +104,7 @@ def hollow(model: nn.Module, mode: FakeTensorMode) -> None:
 
 
 def _hollow(tensor: Tensor) -> Tensor:
+    """A tensor [...] of the same shape and dtype, under the mode that is on."""
     return torch.empty(tensor.shape, dtype=tensor.dtype, device="cpu")
 
 
@@ -116,7 +118,7 @@ def _hollow_parameter(module: nn.Module, name: str, old: nn.Parameter) -> nn.Par
 
 
 def _packed(module: bnb.nn.Linear4bit, old: bnb.nn.Params4bit, weight: Tensor) -> nn.Parameter:
-    """As `Params4bit` packs itself on its way to a device."""
+    """A weight [O, I] as `Params4bit` packs itself on its way to a device: [O I / 2, 1] bytes and their state."""
     packed, state = bnb.functional.quantize_4bit(
         weight,
         blocksize=old.blocksize,
@@ -130,7 +132,7 @@ def _packed(module: bnb.nn.Linear4bit, old: bnb.nn.Params4bit, weight: Tensor) -
 
 
 def _rounded(module: bnb.nn.Linear8bitLt, weight: Tensor) -> nn.Parameter:
-    """As `Int8Params` rounds itself on its way to a device, and the layer takes it over in its first pass."""
+    """A weight [O, I] as `Int8Params` rounds itself on its way to a device; the layer takes it over when it is used."""
     rounded, scales, _ = bnb.functional.int8_vectorwise_quant(weight.half())
     parameter = nn.Parameter(rounded, requires_grad=False)
     parameter.CB = parameter.SCB = None  # type: ignore[attr-defined]

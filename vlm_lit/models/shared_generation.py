@@ -53,11 +53,12 @@ def generate_shared(
             break
         last = torch.tensor([said[q][-1:] for q in unfinished], device=segments.device)
         depth = torch.tensor([length - 1], device=segments.device)
-        hidden = reader.go_on(unfinished, last, depth, itself)[:, 0]
+        hidden = reader.append(unfinished, last, depth, itself)[:, 0]
     return [cut_at_end(tokens, stop) for tokens in said]
 
 
 def _likeliest(logits: Tensor, stop: StopTokens) -> list[int]:
+    """The likeliest token that may be said, for each of the questions' logits [n, V]."""
     logits[:, list(stop.forbidden)] = -torch.inf
     tokens: list[int] = logits.argmax(-1).tolist()
     return tokens

@@ -76,11 +76,12 @@ def _word(dtype: torch.dtype) -> str:
 
 
 def _size(tensor: Tensor) -> int:
+    """Bytes of a tensor's numbers, of any shape [...]."""
     return tensor.numel() * tensor.element_size()
 
 
 def tensor_bytes(tensors: Iterable[Tensor]) -> int:
-    """Bytes of tensors, one that is named twice counted once."""
+    """Bytes of tensors of any shape [...], one that is named twice counted once."""
     return sum(map(_size, {id(tensor): tensor for tensor in tensors}.values()))
 
 

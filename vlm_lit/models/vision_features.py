@@ -36,6 +36,11 @@ def check_cacheable(family: Family, model_type: str, parts: PartsSettings) -> No
         ConfigError: the reason, and what to do.
     """
     tower = parts.vision_tower
+    if not family.vision_tower:
+        raise ConfigError(
+            f"data.init_args.feature_cache keeps what a vision tower says of an image, and model type {model_type!r} "
+            "has none. Leave it out."
+        )
     if tower.training != "frozen":
         raise ConfigError(
             f"data.init_args.feature_cache keeps what the vision tower says of an image, but vision_tower.training is "
@@ -98,7 +103,7 @@ def projector_modules(base: nn.Module, family: Family) -> list[nn.Module]:
 
 @torch.no_grad()
 def tower_features(base: nn.Module, family: Family, inputs: Mapping[str, Tensor]) -> Features:
-    """What the tower hands to the projector for one image.
+    """What the tower hands to the projector for one image: [..., D], D its width, for each module of the projector.
 
     One at a time: kernels sum in another order for another batch, and what is kept must follow from the image alone,
     whatever was computed beside it, in whichever order and by however many processes.
@@ -106,7 +111,7 @@ def tower_features(base: nn.Module, family: Family, inputs: Mapping[str, Tensor]
     Args:
         base: the model without its PEFT shell.
         family: its facts.
-        inputs: the processor's fields of the image.
+        inputs: the processor's fields of the image, each [N, ...] for its N tiles or patches.
     """
     modules = projector_modules(base, family)
     with _caught(modules) as caught:
@@ -116,9 +121,9 @@ def tower_features(base: nn.Module, family: Family, inputs: Mapping[str, Tensor]
 
 
 def _run_tower(base: nn.Module, family: Family, inputs: Mapping[str, Tensor]) -> None:
-    model = base.get_submodule("model")
+    """Let the model's own code take an image's fields, each [N, ...], from tower to projector."""
     if family.projected != "states":
-        model.get_image_features(**inputs)  # type: ignore[operator]
+        family.backbone_of(base).get_image_features(**inputs)
         return
     (tower,), (projector,) = family.vision_tower, family.projector
     base.get_submodule(projector)(base.get_submodule(tower)(**inputs).last_hidden_state)
@@ -126,7 +131,7 @@ def _run_tower(base: nn.Module, family: Family, inputs: Mapping[str, Tensor]) ->
 
 @contextmanager
 def _caught(modules: Sequence[nn.Module]) -> Iterator[dict[nn.Module, Tensor]]:
-    """What is passed to each of `modules` in the meantime."""
+    """What is passed to each of `modules` in the meantime, [..., D]."""
     found: dict[nn.Module, Tensor] = {}
 
     def catch(module: nn.Module, arguments: tuple[Any, ...]) -> None:
@@ -165,8 +170,8 @@ def with_features(
     Args:
         base: the model without its PEFT shell.
         family: its facts.
-        inputs: the batch's fields, without pixels.
-        features: each image's, in the order of the rows.
+        inputs: the batch's fields, without pixels; `input_ids` [B, L] among them.
+        features: each image's in the order of the rows, [..., D] for each of the projector's modules.
     """
     modules = projector_modules(base, family)
     parts = [[image[k] for image in features] for k in range(len(modules))]
@@ -183,13 +188,13 @@ def with_features(
 def _encoder_output(
     base: nn.Module, family: Family, inputs: Mapping[str, Tensor], features: Sequence[Features], outputs: list[Tensor]
 ) -> BaseModelOutputWithPooling:
-    """As `get_image_features` returns it."""
+    """As `get_image_features` returns it: `outputs` are the projector's, [..., W], W the language model's width."""
     projected, *deep = outputs
     if family.projected == "images":
         return BaseModelOutputWithPooling(pooler_output=projected)
     if family.projected == "tiles":
         tiles = torch.split(projected, [len(tiles) for tiles, *_ in features])
-        pictures = _pictures(base, tiles, inputs["image_sizes"])
+        pictures = _pictures(base, family, tiles, inputs["image_sizes"])
         return BaseModelOutputWithPooling(pooler_output=pictures)
     found = BaseModelOutputWithPooling(pooler_output=(projected,))
     if family.projected == "deepstack":
@@ -197,8 +202,9 @@ def _encoder_output(
     return found
 
 
-def _pictures(base: nn.Module, tiles: Sequence[Tensor], sizes: Tensor) -> Sequence[Tensor]:
-    model: Any = base.get_submodule("model")
+def _pictures(base: nn.Module, family: Family, tiles: Sequence[Tensor], sizes: Tensor) -> Sequence[Tensor]:
+    """Each image's projected vectors [V, D] from its tiles' [tiles, patches, D]; `sizes` are the images' [n, 2]."""
+    model = family.backbone_of(base)
     strategy = model.config.vision_feature_select_strategy
     pictures: Sequence[Tensor]
     pictures, _ = model.pack_image_features(
@@ -208,5 +214,6 @@ def _pictures(base: nn.Module, tiles: Sequence[Tensor], sizes: Tensor) -> Sequen
 
 
 def _with_states(inputs: Mapping[str, Tensor], projected: Tensor) -> dict[str, Any]:
+    """Arguments for a family that looks by cross-attention, from states [..., tiles, patches, W]."""
     rest = {name: value for name, value in inputs.items() if not name.startswith(_ASPECT)}
     return {**rest, "cross_attention_states": projected.flatten(0, -3)}

@@ -14,10 +14,10 @@ from torch import nn
 
 from vlm_lit.data.checkpoint.processors import processor_identity
 from vlm_lit.data.datamodule import ConversationDataModule
-from vlm_lit.data.distinct_images import Look, distinct_images, looks
+from vlm_lit.data.distinct_images import ProcessedImage, distinct_images, processed_images
 from vlm_lit.data.features.feature_store import SHARD_BYTES, FeatureStore, check_room
 from vlm_lit.data.features.stored_images import StoredImage
-from vlm_lit.data.records.sources import ConversationDataset
+from vlm_lit.data.records.conversation_dataset import ConversationDataset
 from vlm_lit.errors import ConfigError
 from vlm_lit.models.families import Family, family_of
 from vlm_lit.models.loading import load_config
@@ -131,7 +131,7 @@ class _Tower:
         self.base, self.family = base, family
         self.device = next(base.get_submodule(family.vision_tower[0]).parameters()).device
 
-    def __call__(self, look: Look) -> StoredImage:
+    def __call__(self, look: ProcessedImage) -> StoredImage:
         inputs = {name: tensor.to(self.device) for name, tensor in look.inputs.items()}
         features = tower_features(self.base, self.family, inputs)
         return replace(look.image, features=tuple(tensor.cpu().clone() for tensor in features))
@@ -149,7 +149,7 @@ def _compute(
     images = {key: missing[key] for key in _shuffled(list(missing))}
     made: dict[str, StoredImage] = {}
     fits, done = False, 0
-    for batch in looks(data.processor, images, together=_TOGETHER, workers=data.num_workers):
+    for batch in processed_images(data.processor, images, together=_TOGETHER, workers=data.num_workers):
         store.refresh()
         made |= {look.key: tower(look) for look in batch if look.key not in store}
         done += len(batch)

@@ -10,7 +10,8 @@ from typing import Any, Final
 from torch import nn
 
 from vlm_lit.data.datamodule import ConversationDataModule
-from vlm_lit.data.records.sources import ConversationDataset, SourceSettings
+from vlm_lit.data.records.conversation_dataset import ConversationDataset
+from vlm_lit.data.records.sources import SourceSettings
 from vlm_lit.errors import ConfigError
 from vlm_lit.models.adapter_state import base_identity
 from vlm_lit.models.adapters import LoraSettings

@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 
 from vlm_lit.data.answers.judged_turns import TurnItems
 from vlm_lit.data.images.images import load_images
-from vlm_lit.data.records.sources import ConversationDataset
+from vlm_lit.data.records.conversation_dataset import ConversationDataset
 from vlm_lit.data.rows.packing import image_key
 from vlm_lit.data.sampler import derive_seed
 from vlm_lit.errors import ConfigError

@@ -9,7 +9,7 @@ from typing import Literal
 from torch.utils.data import Dataset
 
 from vlm_lit.data.conversations.conversations import is_blank
-from vlm_lit.data.records.sources import ConversationDataset
+from vlm_lit.data.records.conversation_dataset import ConversationDataset
 from vlm_lit.errors import RecordError
 from vlm_lit.schema import Conversation, ImageSlot, Turn
 

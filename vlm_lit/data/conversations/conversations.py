@@ -20,7 +20,7 @@ from vlm_lit.data.conversations.slots import Draft, Placeholders
 from vlm_lit.data.conversations.turns import draft
 from vlm_lit.data.images.image_paths import resolved_folder
 from vlm_lit.errors import RecordError
-from vlm_lit.schema import IMAGE, Conversation, ImageRef, ImageSlot, Note, Record, Turn
+from vlm_lit.schema import IMAGE, Conversation, DataItem, ImageRef, ImageSlot, Note, Record, Turn
 
 _GROUP_KEYS: Final = ("answer_type", "question_type")
 
@@ -78,7 +78,7 @@ def to_conversation(
         id=_id(record),
         turns=turns,
         images=tuple(found.images),
-        references=answers or _last_words(turns),
+        references=answers or ((turns[-1].text,) if turns[-1].role == "assistant" else ()),
         image_id=_image_id(record, found.images),
         groups=_groups(record, group_fields),
         choices=choices_of(record),
@@ -93,22 +93,22 @@ def _notes(record: Record, form: Formed, known: Collection[str]) -> Iterator[Not
     return unused_keys(record, {*form.used, *known, *answers})
 
 
-def check_unique_ids(conversations: Iterable[Conversation]) -> None:
-    """Refuse two conversations of one id: scores and exact resume go by it.
+def check_unique_ids(items: Iterable[DataItem]) -> None:
+    """Refuse two items of one id: scores and exact resume go by it.
 
     Raises:
         RecordError: naming both records.
     """
-    seen: dict[str, Conversation] = {}
-    for conversation in conversations:
-        first = seen.setdefault(conversation.id, conversation)
-        if first is not conversation:
+    seen: dict[str, DataItem] = {}
+    for item in items:
+        first = seen.setdefault(item.id, item)
+        if first is not item:
             raise RecordError(
-                f"the id {conversation.id!r} is also that of {first.file}, record {first.record}",
+                f"the id {item.id!r} is also that of {first.file}, record {first.record}",
                 remedy="Give each record an id of its own; or let its number name it: columns: {id_in_source: id}, or "
                 "{id_in_source: question_id}.",
-                file=conversation.file,
-                record=conversation.record,
+                file=item.file,
+                record=item.record,
                 code="conversation.duplicate_id",
             )
 
@@ -230,10 +230,6 @@ def _check_image_count(record: Record, turns: Sequence[Turn], images: Sequence[I
 
 def _slots(turns: Iterable[Turn]) -> int:
     return sum(isinstance(part, ImageSlot) for turn in turns for part in turn.content)
-
-
-def _last_words(turns: Sequence[Turn]) -> tuple[str, ...]:
-    return (turns[-1].text,) if turns[-1].role == "assistant" else ()
 
 
 def _id(record: Record) -> str:

@@ -42,17 +42,17 @@ class StoredImage:
         return sum(tensor.nbytes for tensor in self.features)
 
 
-Picture: TypeAlias = Image.Image | StoredImage
+ImageInput: TypeAlias = Image.Image | StoredImage
 """An image to process, or what was kept of one."""
 
 
-def features_of(pictures: Sequence[Sequence[Picture]]) -> list[tuple[Tensor, ...]] | None:
-    """The features of stored images in the order of the rows; None where there are none."""
+def features_of(pictures: Sequence[Sequence[ImageInput]]) -> list[tuple[Tensor, ...]] | None:
+    """The features of stored images in the order of the rows, each [..., D]; None where there are none."""
     return [p.features for group in pictures for p in group if isinstance(p, StoredImage)] or None
 
 
 def standing_in(
-    processor: ProcessorMixin, pictures: Sequence[Sequence[Picture]]
+    processor: ProcessorMixin, pictures: Sequence[Sequence[ImageInput]]
 ) -> tuple[ProcessorMixin, list[list[Image.Image]] | None]:
     """The processor to call and the images to call it with; None for a batch without images."""
     stored = [[p for p in group if isinstance(p, StoredImage)] for group in pictures]
@@ -94,7 +94,7 @@ class Observed:
         return given, [replacement]
 
     def stored(self, features: tuple[Tensor, ...] = ()) -> StoredImage:
-        """What is to be kept of the image, its features still to come."""
+        """What is to be kept of the image, fields [1, ...]; its features [..., D] are still to come."""
         kept = {name: value for name, value in self._given.items() if not name.startswith("pixel")}
         return StoredImage(
             features=features,
@@ -104,5 +104,5 @@ class Observed:
         )
 
     def inputs(self, output: dict[str, object]) -> dict[str, Tensor]:
-        """Those of the processor's output that tell the vision tower of the image."""
+        """Those of the processor's output that tell the vision tower of the image, each [N, ...]."""
         return {name: value for name, value in output.items() if name in self._given and isinstance(value, Tensor)}

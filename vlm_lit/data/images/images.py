@@ -20,7 +20,7 @@ from vlm_lit.data.images.base64_images import bare_bytes, uri_bytes
 from vlm_lit.data.images.image_paths import ImageProblem, resolve_image_path
 from vlm_lit.errors import RecordError
 from vlm_lit.files.pointers import LFS_PROBLEM, LFS_REMEDY, is_pointer, is_web_page
-from vlm_lit.schema import Conversation, ImageRef
+from vlm_lit.schema import DataItem, ImageRef
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -111,43 +111,43 @@ def load_image(ref: ImageRef, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
             raise _broken(error) from None
 
 
-def load_images(conversation: Conversation, *, max_pixels: int = MAX_PIXELS) -> list[Image.Image]:
+def load_images(item: DataItem, *, max_pixels: int = MAX_PIXELS) -> list[Image.Image]:
     """Decode a conversation's images, in the order of its image slots.
 
     Raises:
         RecordError: naming the file, the record, which image it is and its path.
     """
     images = []
-    for position, ref in enumerate(conversation.images):
-        with _naming(conversation, position):
+    for position, ref in enumerate(item.images):
+        with _naming(item, position):
             images.append(load_image(ref, max_pixels=max_pixels))
     return images
 
 
-def check_images(conversation: Conversation, *, max_pixels: int = MAX_PIXELS) -> list[tuple[int, int]]:
+def check_images(item: DataItem, *, max_pixels: int = MAX_PIXELS) -> list[tuple[int, int]]:
     """Judge a conversation's images by their headers; each one's (width, height) as stored.
 
     Raises:
         RecordError: naming the file, the record, which image it is and its path.
     """
     sizes = []
-    for position, ref in enumerate(conversation.images):
-        with _naming(conversation, position):
+    for position, ref in enumerate(item.images):
+        with _naming(item, position):
             sizes.append(check_image(ref, max_pixels=max_pixels))
     return sizes
 
 
 @contextmanager
-def _naming(conversation: Conversation, position: int) -> Iterator[None]:
+def _naming(item: DataItem, position: int) -> Iterator[None]:
     try:
         yield
     except ImageProblem as found:
-        which = f"image {position + 1} of {len(conversation.images)}, {conversation.images[position]}"
+        which = f"image {position + 1} of {len(item.images)}, {item.images[position]}"
         raise RecordError(
             f"{which}: {found.problem}",
             remedy=found.remedy,
-            file=conversation.file,
-            record=conversation.record,
+            file=item.file,
+            record=item.record,
             code=found.code,
         ) from None
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from vlm_lit.schema import Conversation, Note
+from vlm_lit.schema import DataItem, Note
 
 _LISTED: Final = 12
 
@@ -25,10 +25,10 @@ class Findings:
     mixture: tuple[str, ...] = ()
     notes: Counter[Note] = field(default_factory=Counter)
 
-    def add(self, conversation: Conversation) -> None:
+    def add(self, item: DataItem) -> None:
         """Count what was noted of one record, each thing once."""
         self.records += 1
-        self.notes.update(set(conversation.notes))
+        self.notes.update(set(item.notes))
 
     def lines(self) -> Iterator[str]:
         """A sentence for each thing that was found."""

@@ -8,54 +8,40 @@ travels back as a value: raised inside a worker it would reach the user as a pag
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import replace
-from itertools import groupby
 
 import torch
 from PIL import Image
-from torch import Tensor
 
 from vlm_lit.data.conversations.conversations import can_be_learned
 from vlm_lit.data.features.feature_store import FeatureStore
-from vlm_lit.data.features.stored_images import Picture, features_of
+from vlm_lit.data.features.stored_images import ImageInput, features_of
 from vlm_lit.data.images.images import load_images
-from vlm_lit.data.rows.encoding import ConversationEncoder, Encoder, Side
+from vlm_lit.data.rows.encoded_rows import Side
+from vlm_lit.data.rows.encoding import ConversationEncoder, Encoder, Written
+from vlm_lit.data.rows.micro_batch_size import MicroBatchSize
 from vlm_lit.data.rows.over_length import OverLengthPolicy
-from vlm_lit.data.rows.packing import grouped, size_of
+from vlm_lit.data.rows.packing import grouped
+from vlm_lit.data.rows.row_groups import Encoded, EncodedGroup, RowGroup, chunks, encoded_group, padded_groups
 from vlm_lit.data.rows.shared_rows import SharedRowEncoder
 from vlm_lit.errors import RecordError, raised
 from vlm_lit.schema import Conversation, EvaluationBatch, PromptBatch, StepBatch, TokenBatch
 
 Decoded = tuple[Conversation, list[Image.Image]]
-
-
-Group = Sequence[Conversation]
-
-
-class MicroBatch:
-    """How many rows a forward pass takes: a number that the training process may lower while workers read it."""
-
-    def __init__(self, rows: int) -> None:
-        self._rows: Tensor = torch.tensor([rows]).share_memory_()  # type: ignore[no-untyped-call]
-
-    @property
-    def rows(self) -> int:
-        """Most rows of one forward pass."""
-        return int(self._rows)
-
-    @rows.setter
-    def rows(self, rows: int) -> None:
-        self._rows[0] = rows
+Unit = Sequence[Conversation]
 
 
 class StepCollator:
     """Makes a step batch of micro-batches, rows of alike length together.
 
+    Lengths are known before anything is padded: a conversation is rendered once and, where batches are cut by their
+    tokens, its images are processed once, whatever the batches come to be.
+
     Args:
         encoder: makes padded batches.
         policy: what happens to over-length conversations.
-        micro_batch: most rows of one forward pass; workers that share a `MicroBatch` see it shrink.
+        micro_batch: most rows of one forward pass; workers that share a `MicroBatchSize` see it shrink.
         packing: let conversations that show the same images share a row.
         micro_tokens: most tokens of one forward pass of several rows, padding included; null for no limit.
         store: where images may be found that need not be looked at again.
@@ -65,63 +51,114 @@ class StepCollator:
         self,
         encoder: ConversationEncoder,
         policy: OverLengthPolicy,
-        micro_batch: int | MicroBatch,
+        micro_batch: int | MicroBatchSize,
         *,
         packing: bool = False,
         micro_tokens: int | None = None,
         store: FeatureStore | None = None,
     ) -> None:
         self.encoder, self.policy, self.micro_tokens, self.store = encoder, policy, micro_tokens, store
-        self.micro_batch = micro_batch if isinstance(micro_batch, MicroBatch) else MicroBatch(micro_batch)
+        self.micro_batch = micro_batch if isinstance(micro_batch, MicroBatchSize) else MicroBatchSize(micro_batch)
         self.shared = SharedRowEncoder(encoder) if packing and isinstance(encoder, Encoder) else None
 
     def __call__(self, conversations: Sequence[Conversation]) -> StepBatch | RecordError:
         """Collate a step batch; the error of a bad record is returned, not raised."""
         try:
-            return self._collate(conversations)
+            return self.collate([(conversation,) for conversation in conversations])
         except RecordError as error:
             return error
 
-    def _collate(self, conversations: Sequence[Conversation]) -> StepBatch:
+    def collate(self, units: Sequence[Unit]) -> StepBatch:
+        """Collate units, none of which is parted. The conversations of one show the same images behind the same turns.
+
+        Raises:
+            RecordError: a record that cannot be used.
+        """
         step_batch = StepBatch(rows=self.micro_batch.rows)
-        keys = [self.shared.key(c) if self.shared is not None else None for c in conversations]
-        for chunk in _chunks(sorted(grouped(conversations, keys), key=_size), step_batch.rows):
+        written = [tuple(self.encoder.write(conversation) for conversation in unit) for unit in units]
+        keys = [self._key(unit) for unit in written]
+        groups = [
+            RowGroup(tuple(together), shared=len(together) > 1 or self._key(together[0]) is not None)
+            for together in grouped(written, keys)
+        ]
+        for chunk in chunks(sorted(groups, key=lambda group: group.size), step_batch.rows):
             step_batch.micro_batches += self._batches(chunk, step_batch)
-        step_batch.supervised_tokens = sum(batch.supervised_tokens for batch in step_batch.micro_batches)
+        step_batch.weight = sum(batch.weight for batch in step_batch.micro_batches)
         return step_batch
 
-    def _batches(self, groups: Sequence[Group], step_batch: StepBatch) -> Iterator[TokenBatch]:
-        """One batch of a row a group, or several where that would be longer than is allowed."""
-        batch, longest = self._encode(groups), self.policy.max_length
-        if self.micro_tokens is not None and len(groups) > 1 and batch.inputs["input_ids"].numel() > self.micro_tokens:
-            middle = len(groups) // 2
-            yield from self._batches(groups[:middle], step_batch)
-            yield from self._batches(groups[middle:], step_batch)
-            return
-        if longest is None or (batch.inputs["input_ids"].shape[1] <= longest and max(batch.lengths) <= longest):
-            yield batch
-            return
-        too_long = {name for name, length in zip(batch.ids, batch.lengths, strict=True) if length > longest}
-        if too_long:
-            for conversation in (c for group in groups for c in group if c.id in too_long):
-                decoded = [(conversation, load_images(conversation))]
-                fitted = encode_fitting(self.encoder, self.policy, decoded, step_batch, side="right")
-                yield from [fitted] if fitted is not None else []
-            rest: list[Group] = [[c for c in group if c.id not in too_long] for group in groups]
-        else:  # only because they share a row
-            rest = [group[: -(-len(group) // 2)] for group in groups]
-            second = [group[len(half) :] for group, half in zip(groups, rest, strict=True)]
-            yield from self._batches([group for group in second if group], step_batch)
-        if any(rest):
-            yield from self._batches([group for group in rest if group], step_batch)
+    def _key(self, unit: Sequence[Written]) -> Hashable | None:
+        """What units must have in common to share a row; None for a unit whose conversations cannot."""
+        if self.shared is None:
+            return None
+        keys = {self.shared.key(written) for written in unit}
+        return keys.pop() if len(keys) == 1 else None
 
-    def _encode(self, groups: Sequence[Group]) -> TokenBatch:
-        images = _pictures([group[0] for group in groups], self.store)
-        if self.shared is not None and any(len(group) > 1 for group in groups):
-            batch = self.shared.encode(groups, images)
-        else:
-            batch = self.encoder.encode([c for group in groups for c in group], images, side="right")
+    def _batches(self, groups: Sequence[RowGroup], step_batch: StepBatch) -> Iterator[TokenBatch]:
+        """One batch of these groups, or several where that would be longer than is allowed."""
+        images = _images_of([group.first for group in groups], self.store)
+        if self.micro_tokens is None and all(group.rows == 1 for group in groups):
+            # No cut is likely: one call of the processor for all of them.
+            batch = self._together(groups, images)
+            if self._fits(batch):
+                yield batch
+                return
+        encoded = [self._encoded(group, shown) for group, shown in zip(groups, images, strict=True)]
+        yield from self._arranged(encoded, step_batch)
+
+    def _together(self, groups: Sequence[RowGroup], images: Sequence[Sequence[ImageInput]]) -> TokenBatch:
+        if self.shared is not None:
+            return self.shared.encode(groups, images)
+        batch = self.encoder.encode_written([group.written[0] for group in groups], images, side="right")
         return replace(batch, features=features_of(images))
+
+    def _fits(self, batch: TokenBatch) -> bool:
+        limit = self.policy.max_length
+        return limit is None or (batch.labels.shape[1] <= limit and max(batch.lengths) <= limit)
+
+    def _encoded(self, group: RowGroup, images: Sequence[ImageInput]) -> EncodedGroup:
+        rows, fields = self.encoder.rows_alike(group.written, images)
+        return encoded_group(group, rows, fields, features_of([images]) or ())
+
+    def _arranged(self, groups: Sequence[EncodedGroup], step_batch: StepBatch) -> Iterator[TokenBatch]:
+        """Batches of encoded groups, none longer than is allowed."""
+        lengths, limit = [length for group in groups for length in group.lengths], self.policy.max_length
+        if self.micro_tokens is not None and len(groups) > 1 and len(lengths) * max(lengths) > self.micro_tokens:
+            middle = len(groups) // 2
+            yield from self._arranged(groups[:middle], step_batch)
+            yield from self._arranged(groups[middle:], step_batch)
+            return
+        too_long = [unit for group in groups for unit in group.units if limit is not None and _longest(unit) > limit]
+        if limit is None or (not too_long and max(lengths) <= limit):
+            yield padded_groups(groups, self.encoder.tokenizer)
+            return
+        if too_long:
+            for unit in too_long:
+                fitted = self._fitted(unit, step_batch)
+                yield from [] if fitted is None else [padded_groups([fitted], self.encoder.tokenizer)]
+            rest = [group.of([unit for unit in group.units if _longest(unit) <= limit]) for group in groups]
+        else:  # only because they share a row
+            rest = [group.of(group.units[: -(-len(group.units) // 2)]) for group in groups]
+            second = [group.of(group.units[len(half.units) :]) for group, half in zip(groups, rest, strict=True)]
+            yield from self._some(second, step_batch)
+            rest = [half if len(half.units) > 1 or max(half.lengths) <= limit else half.apart() for half in rest]
+        yield from self._some(rest, step_batch)
+
+    def _some(self, groups: Sequence[EncodedGroup], step_batch: StepBatch) -> Iterator[TokenBatch]:
+        left = [group for group in groups if group.units]
+        yield from self._arranged(left, step_batch) if left else ()
+
+    def _fitted(self, unit: Sequence[Encoded], step_batch: StepBatch) -> EncodedGroup | None:
+        """A unit after the over-length policy has been applied to it; None where it is dropped, all of it."""
+        conversations = [one.conversation for one in unit]
+        longest = max(range(len(unit)), key=lambda i: len(unit[i].row))
+        fitted = self.policy.apply_to_unit(conversations, longest, load_images(conversations[0]))
+        (step_batch.dropped if fitted is None else step_batch.changed).extend(one.id for one in conversations)
+        if fitted is None:
+            return None
+        written = tuple(self.encoder.write(conversation) for conversation in fitted[0])
+        shared = len(written) > 1 and self._key(written) is not None
+        made = self._encoded(RowGroup((written,), shared), fitted[1])
+        return made if not shared or max(made.lengths) <= (self.policy.max_length or 0) else made.apart()
 
 
 class PromptCollator:
@@ -164,14 +201,17 @@ class PromptCollator:
             return error
 
     def _asked(self, conversations: Sequence[Conversation]) -> EvaluationBatch:
-        keys = [self.shared.key(c, for_generation=True) if self.shared is not None else None for c in conversations]
-        groups = sorted(grouped(conversations, keys), key=_size)
-        batches = [self._batch(chunk) for chunk in _chunks(groups, len(groups))]
+        written = [self.encoder.write(c, for_generation=True) for c in conversations]
+        keys = [self.shared.key(one) if self.shared is not None else None for one in written]
+        groups = [RowGroup(tuple((one,) for one in alike), shared=True) for alike in grouped(written, keys)]
+        groups.sort(key=lambda group: group.size)
+        batches = [self._batch(chunk) for chunk in chunks(groups, len(groups))]
         return EvaluationBatch(batches=batches, ids=[c.id for c in conversations])
 
-    def _batch(self, groups: Sequence[Group]) -> PromptBatch:
-        conversations = [c for group in groups for c in group]
-        batch = self._shared(groups) or self._stored(conversations) or self._decoded(conversations)
+    def _batch(self, groups: Sequence[RowGroup]) -> PromptBatch:
+        written = [one for group in groups for one in group.written]
+        conversations = [one.conversation for one in written]
+        batch = self._shared(groups) or self._stored(written) or self._decoded(conversations)
         # Decoded pixels stay in the worker: the conversation travels with references to its images only.
         return PromptBatch(
             inputs=batch.inputs,
@@ -180,21 +220,20 @@ class PromptCollator:
             features=batch.features,
         )
 
-    def _shared(self, groups: Sequence[Group]) -> TokenBatch | None:
+    def _shared(self, groups: Sequence[RowGroup]) -> TokenBatch | None:
         """A row a group; None where rows may not be shared, or a prompt is too long."""
         if self.shared is None:
             return None
-        pictures = _pictures([group[0] for group in groups], self.store)
-        batch = self.shared.encode(groups, pictures, for_generation=True)
+        batch = self.shared.encode(groups, _images_of([group.first for group in groups], self.store))
         segments = torch.zeros_like(batch.inputs["input_ids"]) if batch.segments is None else batch.segments
-        return replace(batch, segments=segments, features=features_of(pictures)) if self._fits(batch) else None
+        return replace(batch, segments=segments) if self._fits(batch) else None
 
-    def _stored(self, conversations: Sequence[Conversation]) -> TokenBatch | None:
+    def _stored(self, written: Sequence[Written]) -> TokenBatch | None:
         """A row a prompt without its pixels; None where they are not stored, or a prompt is too long."""
-        stored = self.store.found(conversations) if self.store is not None else None
+        stored = self.store.found([one.conversation for one in written]) if self.store is not None else None
         if stored is None:
             return None
-        batch = self.encoder.encode(conversations, stored, side="left", for_generation=True)
+        batch = self.encoder.encode_written(written, stored, side="left")
         return replace(batch, features=features_of(stored)) if self._fits(batch) else None
 
     def _fits(self, batch: TokenBatch) -> bool:
@@ -209,17 +248,10 @@ class PromptCollator:
         return batch
 
 
-def _pictures(conversations: Sequence[Conversation], store: FeatureStore | None) -> Sequence[Sequence[Picture]]:
+def _images_of(conversations: Sequence[Conversation], store: FeatureStore | None) -> Sequence[Sequence[ImageInput]]:
     """The images of each, from the store if all are there, else decoded."""
     stored = store.found(conversations) if store is not None else None
     return stored if stored is not None else [load_images(c) for c in conversations]
-
-
-def _chunks(groups: Sequence[Group], most: int) -> Iterator[Sequence[Group]]:
-    """Neighbours with equally many images, at most `most` at a time."""
-    for _, alike in groupby(groups, key=lambda group: len(group[0].images)):
-        row = list(alike)
-        yield from (row[at : at + most] for at in range(0, len(row), most))
 
 
 def encode_fitting(
@@ -257,8 +289,8 @@ def _encode(encoder: ConversationEncoder, decoded: Sequence[Decoded], side: Side
     return encoder.encode(conversations, images, side=side, for_generation=for_generation)
 
 
-def _size(group: Group) -> tuple[int, int]:
-    return len(group[0].images), sum(size_of(conversation)[1] for conversation in group)
+def _longest(unit: Sequence[Encoded]) -> int:
+    return max(len(one.row) for one in unit)
 
 
 def _without_pixels(conversation: Conversation) -> Conversation:

@@ -10,43 +10,38 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Final, Protocol
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase, ProcessorMixin
 
-from vlm_lit.data.features.stored_images import Picture, standing_in
+from vlm_lit.data.features.stored_images import ImageInput, standing_in
+from vlm_lit.data.rows.encoded_rows import EncodedRow, Side, assembled
 from vlm_lit.data.rows.exact_tokens import ExactTokens, Tokens, keep_blanks_in_offsets, supervised_tokens
 from vlm_lit.data.rows.masking import Rendered, Transcript, shift_spans
 from vlm_lit.errors import RecordError
-from vlm_lit.schema import IGNORE_INDEX, Conversation, TokenBatch
+from vlm_lit.schema import Conversation, TokenBatch
 
-Side = Literal["left", "right"]
+_MADE_OF_TEXT: Final = {"input_ids", "attention_mask", "mm_token_type_ids"}
+"""Fields of a row that follow from its text, once what stands for its images is known."""
+
 Replacements = Sequence[dict[str, Any]]
 """What a processor wrote for each image of a text: `span` before, `new_span` after, `replacement`."""
 
 
-@dataclass
-class EncodedRow:
-    """One conversation's T tokens before padding, each field [T, ...]."""
+@dataclass(frozen=True)
+class Written:
+    """A conversation with the text that its rows are made from. An encoder's own kind has the text itself.
 
-    fields: dict[str, Tensor]
-    supervised: list[bool]
+    A chat template is rendered once a conversation: whatever is arranged later goes on from this.
+    """
 
-    def __len__(self) -> int:
-        return len(self.supervised)
-
-    def of(self, tokens: Tokens, supervised: list[bool]) -> EncodedRow:
-        """The row with other tokens, each with the other fields of the token that it stands for."""
-        ids = torch.tensor(tokens.ids, dtype=self.fields["input_ids"].dtype)
-        return EncodedRow(
-            {name: value[tokens.source] for name, value in self.fields.items()} | {"input_ids": ids}, supervised
-        )
+    conversation: Conversation
 
 
 class ConversationEncoder(Protocol):
-    """Whatever turns conversations with their decoded images into padded batches."""
+    """Whatever turns conversations with their decoded images into padded batches. B = rows, L = tokens."""
 
     processor: ProcessorMixin
     tokenizer: PreTrainedTokenizerBase
@@ -58,7 +53,7 @@ class ConversationEncoder(Protocol):
     def encode(
         self,
         conversations: Sequence[Conversation],
-        images: Sequence[Sequence[Picture]],
+        images: Sequence[Sequence[ImageInput]],
         *,
         side: Side,
         for_generation: bool = False,
@@ -74,6 +69,36 @@ class ConversationEncoder(Protocol):
         Raises:
             RecordError: the processor refuses a conversation, for example because image counts differ.
         """
+
+    def write(self, conversation: Conversation, *, for_generation: bool = False) -> Written:
+        """The text of a conversation; `for_generation` leaves out the last assistant turn and asks for it.
+
+        Raises:
+            RecordError: the checkpoint does not take the conversation, or no mask of its text could be exact.
+        """
+
+    def encode_written(
+        self, written: Sequence[Written], images: Sequence[Sequence[ImageInput]], *, side: Side
+    ) -> TokenBatch:
+        """What `encode` makes of conversations that are written already."""
+
+    def rows_alike(
+        self, written: Sequence[Written], images: Sequence[ImageInput]
+    ) -> tuple[list[EncodedRow], dict[str, Tensor]]:
+        """The rows of conversations that all show these images, not padded, and the images' fields, once.
+
+        A row's fields are [T, ...] for its T tokens, an image's [N, ...] as the processor makes them for one row.
+
+        Raises:
+            RecordError: the processor refuses a conversation.
+        """
+
+
+@dataclass(frozen=True)
+class WrittenTurns(Written):
+    """A conversation as its chat template renders it."""
+
+    rendered: Rendered
 
 
 class Encoder:
@@ -94,23 +119,47 @@ class Encoder:
     def encode(
         self,
         conversations: Sequence[Conversation],
-        images: Sequence[Sequence[Picture]],
+        images: Sequence[Sequence[ImageInput]],
         *,
         side: Side,
         for_generation: bool = False,
     ) -> TokenBatch:
         """Encode rows into one batch; see `ConversationEncoder`."""
-        rendered = [self.transcript.render(c, for_generation=for_generation) for c in conversations]
-        rows, _, rest = self.rows(rendered, images, conversations)
-        return assembled(rows, rest, [c.id for c in conversations], self.tokenizer, side)
+        written = [self.write(c, for_generation=for_generation) for c in conversations]
+        return self.encode_written(written, images, side=side)
+
+    def write(self, conversation: Conversation, *, for_generation: bool = False) -> WrittenTurns:
+        """The conversation as its chat template renders it; see `ConversationEncoder`."""
+        return WrittenTurns(conversation, self.transcript.render(conversation, for_generation=for_generation))
+
+    def encode_written(
+        self, written: Sequence[Written], images: Sequence[Sequence[ImageInput]], *, side: Side
+    ) -> TokenBatch:
+        """Encode rows into one batch; see `ConversationEncoder`."""
+        rows, _, rest = self.rows(written, images)
+        return assembled(rows, rest, [w.conversation.id for w in written], self.tokenizer, side)
+
+    def rows_alike(
+        self, written: Sequence[Written], images: Sequence[ImageInput]
+    ) -> tuple[list[EncodedRow], dict[str, Tensor]]:
+        """Rows that show the same images, which are processed once where the text alone makes the rest of a row."""
+        (first,), (replacements,), rest = self.rows(written[:1], [images])
+        if first.fields.keys() <= _MADE_OF_TEXT:
+            return [first, *(self.row_like(first, other, replacements) for other in written[1:])], rest
+        return [first, *(self.rows([other], [images])[0][0] for other in written[1:])], rest
 
     def rows(
-        self,
-        rendered: Sequence[Rendered],
-        images: Sequence[Sequence[Picture]],
-        conversations: Sequence[Conversation],
+        self, written: Sequence[Written], images: Sequence[Sequence[ImageInput]]
     ) -> tuple[list[EncodedRow], list[Replacements], dict[str, Tensor]]:
-        """Each conversation's row, what stands for each of its images, and the fields that do not run along tokens."""
+        """Each conversation's row, what stands for each of its images, and the fields that do not run along tokens.
+
+        A row's fields are [T, ...] for its T tokens, the other fields [N, ...] for N images, tiles or patches.
+
+        Args:
+            written: B conversations.
+            images: the images of each.
+        """
+        rendered, conversations = [_rendered(w) for w in written], [w.conversation for w in written]
         output = processed(
             self.processor,
             [r.text for r in rendered],
@@ -132,19 +181,17 @@ class Encoder:
             rows.append(self._row(fields, offsets[i, :length].tolist(), text, replacements[i], conversation))
         return rows, replacements, rest
 
-    def row_like(
-        self, first: EncodedRow, rendered: Rendered, replacements: Replacements, conversation: Conversation
-    ) -> EncodedRow:
+    def row_like(self, first: EncodedRow, written: Written, replacements: Replacements) -> EncodedRow:
         """The row of a conversation whose images were processed with another's, without processing them again.
 
         Args:
             first: the other conversation's row.
-            rendered: the conversation's text.
+            written: the conversation.
             replacements: what stands for each image, as the other conversation's row has it.
-            conversation: the conversation.
         """
-        written = [str(replacement["replacement"]) for replacement in replacements]
-        (text,), (moved,) = self.processor.get_text_with_replacements([rendered.text], written)
+        rendered = _rendered(written)
+        stand_ins = [str(replacement["replacement"]) for replacement in replacements]
+        (text,), (moved,) = self.processor.get_text_with_replacements([rendered.text], stand_ins)
         tokens = self.tokenizer(
             text, add_special_tokens=self._adds_special_tokens(rendered), return_offsets_mapping=True
         )
@@ -153,7 +200,7 @@ class Encoder:
             kinds = self.processor.create_mm_token_type_ids([tokens["input_ids"]])
             fields["mm_token_type_ids"] = torch.tensor(kinds[0])
         assert fields.keys() == first.fields.keys()
-        return self._row(fields, tokens["offset_mapping"], rendered, moved, conversation)
+        return self._row(fields, tokens["offset_mapping"], rendered, moved, written.conversation)
 
     def _adds_special_tokens(self, rendered: Rendered) -> bool:
         bos = self.tokenizer.bos_token
@@ -167,6 +214,7 @@ class Encoder:
         replacements: Replacements,
         conversation: Conversation,
     ) -> EncodedRow:
+        """A row of exact tokens from a processor's fields, each [T, ...], and the T tokens' characters."""
         text = written_out(rendered.text, replacements)
         spans = [(int(start), int(end)) for start, end in offsets]
         tokens = Tokens(fields["input_ids"].tolist(), spans, list(range(len(spans))))
@@ -176,6 +224,11 @@ class Encoder:
             tokens = self.exact.with_typed(tokens, text, rendered.escapes)
         mask = supervised_tokens(tokens.offsets, shift_spans(rendered.spans, replacements), text, conversation)
         return EncodedRow(fields, []).of(tokens, mask)
+
+
+def _rendered(written: Written) -> Rendered:
+    assert isinstance(written, WrittenTurns)
+    return written.rendered
 
 
 def written_out(text: str, replacements: Replacements) -> str:
@@ -191,7 +244,7 @@ def written_out(text: str, replacements: Replacements) -> str:
 def processed(
     processor: ProcessorMixin,
     texts: Sequence[str],
-    images: Sequence[Sequence[Picture]],
+    images: Sequence[Sequence[ImageInput]],
     conversations: Sequence[Conversation],
     **options: object,
 ) -> dict[str, object]:
@@ -230,24 +283,3 @@ def split_fields(output: dict[str, object]) -> tuple[dict[str, Tensor], dict[str
     shape = tensors["input_ids"].shape
     along = {name: value for name, value in tensors.items() if value.shape[:2] == shape}
     return along, {name: value for name, value in tensors.items() if name not in along}
-
-
-def assembled(
-    rows: Sequence[EncodedRow], rest: dict[str, Tensor], ids: list[str], tokenizer: PreTrainedTokenizerBase, side: Side
-) -> TokenBatch:
-    """Rows padded into one batch, labels set where they are supervised; one conversation a row."""
-    labels = [torch.where(torch.tensor(row.supervised), row.fields["input_ids"], IGNORE_INDEX) for row in rows]
-    fills = dict.fromkeys(rows[0].fields, 0) | {"input_ids": int(tokenizer.pad_token_id)}
-    inputs = {name: padded([row.fields[name] for row in rows], fill, side) for name, fill in fills.items()}
-    labels_BL = padded(labels, IGNORE_INDEX, side)
-    return TokenBatch(inputs=inputs | rest, labels=labels_BL, ids=ids, lengths=[len(row) for row in rows])
-
-
-def padded(values: Sequence[Tensor], fill: int, side: Side) -> Tensor:
-    """Tensors [T_i, ...] as one [B, max T_i, ...], filled up on the other side."""
-    longest = max(len(value) for value in values)
-    filled = values[0].new_full((len(values), longest, *values[0].shape[1:]), fill)
-    for row, value in zip(filled, values, strict=True):
-        target = row[: len(value)] if side == "right" else row[longest - len(value) :]
-        target.copy_(value)
-    return filled

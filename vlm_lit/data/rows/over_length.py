@@ -57,6 +57,27 @@ class OverLengthPolicy:
             conversation, images, for_generation, "Raise max_length, or set over_length to another policy"
         )
 
+    def apply_to_unit(
+        self, unit: Sequence[Conversation], longest: int, images: list[Image.Image]
+    ) -> tuple[list[Conversation], list[Image.Image]] | None:
+        """Conversations that are never parted, as they fit, or None where they are dropped: all of them or none.
+
+        The longest decides what the user's turns keep and how large the images are, and the others follow it.
+
+        Args:
+            unit: conversations that show the same images behind the same turns.
+            longest: which of them has most tokens.
+            images: their images.
+
+        Raises:
+            RecordError: the policy is `error`, or nothing is left to trim or shrink.
+        """
+        result = self.apply(unit[longest], images)
+        if result is None:
+            return None
+        fitted, kept = result
+        return [fitted if k == longest else _asked_as(fitted, one) for k, one in enumerate(unit)], kept
+
     def _trim(self, conversation: Conversation, images: list[Image.Image], for_generation: bool) -> Conversation:
         longest = max(
             (k for k, turn in enumerate(conversation.turns) if turn.role == "user"),
@@ -93,6 +114,14 @@ class OverLengthPolicy:
             file=conversation.file,
             record=conversation.record,
         )
+
+
+def _asked_as(fitted: Conversation, other: Conversation) -> Conversation:
+    """A conversation with the user's turns of another one."""
+    turns = tuple(
+        theirs if theirs.role == "user" else own for theirs, own in zip(fitted.turns, other.turns, strict=True)
+    )
+    return replace(other, turns=turns)
 
 
 def _keep_words(conversation: Conversation, k: int, words: int) -> Conversation:

@@ -13,15 +13,15 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from vlm_lit.data.rows.encoding import EncodedRow
-from vlm_lit.schema import Conversation, ImageRef
+from vlm_lit.data.rows.encoded_rows import EncodedRow
+from vlm_lit.schema import Conversation, DataItem, ImageRef
 
 Item = TypeVar("Item")
 
 
-def image_key(conversation: Conversation) -> str | None:
-    """What names a conversation's images by their place or content; None without images, or with loose pixels."""
-    names = [_name(image) for image in conversation.images]
+def image_key(item: DataItem) -> str | None:
+    """What names an item's images by their place or content; None without images, or with loose pixels."""
+    names = [_name(image) for image in item.images]
     return "|".join(str(name) for name in names) if names and None not in names else None
 
 
@@ -58,6 +58,12 @@ def likely_longest(
     rows = [group[at : at + most] for group in grouped(range(len(sizes)), keys) for at in range(0, len(group), most)]
     rows.sort(key=lambda row: (sizes[row[0]][0], sum(sizes[i][1] for i in row)), reverse=True)
     return [i for row in rows[:count] for i in row]
+
+
+def shared_length(rows: Sequence[EncodedRow]) -> int:
+    """Tokens of the row that `packed` makes of these."""
+    prefix = _common(rows) if len(rows) > 1 else 0
+    return prefix + sum(len(row) - prefix for row in rows)
 
 
 def packed(rows: Sequence[EncodedRow]) -> tuple[EncodedRow, Tensor]:

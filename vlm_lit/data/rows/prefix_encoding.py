@@ -15,8 +15,9 @@ from functools import cached_property
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase, ProcessorMixin
 
-from vlm_lit.data.features.stored_images import Picture
-from vlm_lit.data.rows.encoding import EncodedRow, Side, assembled, processed, split_fields
+from vlm_lit.data.features.stored_images import ImageInput
+from vlm_lit.data.rows.encoded_rows import EncodedRow, Side, assembled
+from vlm_lit.data.rows.encoding import Written, processed, split_fields
 from vlm_lit.data.rows.escapes import any_of, escape
 from vlm_lit.data.rows.exact_tokens import ExactTokens, Tokens, keep_blanks_in_offsets
 from vlm_lit.errors import RecordError
@@ -26,11 +27,11 @@ _ROLES = (["user"], ["user", "assistant"])
 
 
 @dataclass(frozen=True)
-class _Exchange:
+class _Exchange(Written):
     """A prompt and its answer with what was typed in place of their private characters."""
 
     prompt: str
-    answer: str
+    answer: str | None
     escapes: dict[str, str]
 
 
@@ -59,19 +60,42 @@ class PrefixEncoder:
     def encode(
         self,
         conversations: Sequence[Conversation],
-        images: Sequence[Sequence[Picture]],
+        images: Sequence[Sequence[ImageInput]],
         *,
         side: Side,
         for_generation: bool = False,
     ) -> TokenBatch:
         """Encode rows into one batch; see `ConversationEncoder`."""
-        exchanges = [self._exchange(c, for_generation) for c in conversations]
+        written = [self.write(c, for_generation=for_generation) for c in conversations]
+        return self.encode_written(written, images, side=side)
+
+    def encode_written(
+        self, written: Sequence[Written], images: Sequence[Sequence[ImageInput]], *, side: Side
+    ) -> TokenBatch:
+        """Encode rows into one batch; see `ConversationEncoder`."""
+        rows, rest = self._rows(written, images)
+        return assembled(rows, rest, [w.conversation.id for w in written], self.tokenizer, side)
+
+    def rows_alike(
+        self, written: Sequence[Written], images: Sequence[ImageInput]
+    ) -> tuple[list[EncodedRow], dict[str, Tensor]]:
+        """Rows that show the same images, which are processed with each; see `ConversationEncoder`."""
+        each = [self._rows([one], [images]) for one in written]
+        return [row for (row,), _ in each], each[0][1]
+
+    def _rows(
+        self, written: Sequence[Written], images: Sequence[Sequence[ImageInput]]
+    ) -> tuple[list[EncodedRow], dict[str, Tensor]]:
+        """Each conversation's row, its fields [T, ...], and those that do not run along its T tokens, [N, ...]."""
+        exchanges = [w for w in written if isinstance(w, _Exchange)]
+        assert len(exchanges) == len(written)
         texts = [
             str(self.processor.image_token) * len(group) + exchange.prompt
             for exchange, group in zip(exchanges, images, strict=True)
         ]
-        answers = {} if for_generation else {"suffix": [exchange.answer for exchange in exchanges]}
-        output = processed(self.processor, texts, images, conversations, **answers)
+        answers = [exchange.answer for exchange in exchanges if exchange.answer is not None]
+        suffix = {"suffix": answers} if answers else {}
+        output = processed(self.processor, texts, images, [w.conversation for w in written], **suffix)
         offsets = output.pop("offset_mapping")
         output.pop("labels", None)
         assert isinstance(offsets, Tensor)
@@ -82,9 +106,10 @@ class PrefixEncoder:
             fields = {name: value[i, :length] for name, value in along_tokens.items()}
             row = EncodedRow(fields, (fields["token_type_ids"] == 1).tolist())
             rows.append(self._restore(row, exchange, offsets[i, :length].tolist()) if exchange.escapes else row)
-        return assembled(rows, rest, [c.id for c in conversations], self.tokenizer, side)
+        return rows, rest
 
-    def _exchange(self, conversation: Conversation, for_generation: bool) -> _Exchange:
+    def write(self, conversation: Conversation, *, for_generation: bool = False) -> Written:
+        """The conversation's question and answer; see `ConversationEncoder`."""
         roles = [turn.role for turn in conversation.turns]
         if roles not in _ROLES or not conversation.images:
             found = f"{len(conversation.images)} images and the turns {', '.join(roles)}"
@@ -95,8 +120,8 @@ class PrefixEncoder:
                 record=conversation.record,
             )
         escaped, escapes = escape(conversation.turns, self.control_strings)
-        answer = "" if for_generation or len(escaped) == 1 else escaped[1].text
-        return _Exchange(escaped[0].text.strip(), answer, escapes)
+        answer = "" if len(escaped) == 1 else escaped[1].text
+        return _Exchange(conversation, escaped[0].text.strip(), None if for_generation else answer, escapes)
 
     def _restore(self, row: EncodedRow, exchange: _Exchange, offsets: Sequence[Sequence[int]]) -> EncodedRow:
         """Prompt and answer each count their characters from nought; here the answer's are put behind the prompt's."""
@@ -106,7 +131,8 @@ class PrefixEncoder:
             for (start, end), said in zip(offsets, row.supervised, strict=True)
         ]
         # The processor writes images and a beginning of sequence before the prompt, and a line break behind it.
-        text = f"{exchange.prompt}\n{exchange.answer}".rjust(prefix_end + len(exchange.answer), "\0")
+        answer = exchange.answer or ""
+        text = f"{exchange.prompt}\n{answer}".rjust(prefix_end + len(answer), "\0")
         tokens = Tokens(row.fields["input_ids"].tolist(), spans, list(range(len(row))))
         tokens = self.exact.with_typed(tokens, text, exchange.escapes)
         return row.of(tokens, [row.supervised[i] for i in tokens.source])

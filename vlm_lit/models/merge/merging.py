@@ -19,10 +19,12 @@ from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
 from peft.tuners.tuners_utils import BaseTunerLayer
 from safetensors import SafetensorError, safe_open
 from torch import nn
-from transformers import AutoModelForImageTextToText, GenerationConfig, PreTrainedModel
+from transformers import GenerationConfig, PreTrainedModel
 
 from vlm_lit.errors import ConfigError
 from vlm_lit.models.adapter_state import load_adapter
+from vlm_lit.models.families import family_of
+from vlm_lit.models.loading import load_config
 from vlm_lit.models.loading_bar import without_loading_bar
 
 # Named one by one: a folder of one's own may hold more, and what is copied may be published.
@@ -41,9 +43,10 @@ def load_model(folder: Path | str, dtype: torch.dtype | None = None) -> PreTrain
     Raises:
         ConfigError: it cannot be read, or its weights are not exactly those the architecture has.
     """
+    family = family_of(load_config(str(folder)).model_type)
     try:
         with without_loading_bar():
-            model, info = AutoModelForImageTextToText.from_pretrained(
+            model, info = family.auto().from_pretrained(
                 folder, dtype=dtype or "auto", use_safetensors=True, output_loading_info=True
             )
     except (OSError, ValueError, SafetensorError) as error:

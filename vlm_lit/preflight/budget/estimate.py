@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
 import lightning
 import torch
@@ -146,7 +146,7 @@ class Estimator:
         tower = PartsSettings(vision_tower=self.module.parts.vision_tower, language_model=PartSettings())
         base, family = shaped_base(self.config, parts=tower, quantization=self.module.quantization)
         hollow(base, self.mode)
-        model: Any = base.get_submodule("model")
+        model = family.backbone_of(base)
         with self.mode, self.autocast(), torch.no_grad():
             inputs = image_inputs(base, 1)
             words = model.get_image_features(**inputs).pooler_output

@@ -12,7 +12,8 @@ from itertools import islice
 
 from torch.utils.data import DataLoader
 
-from vlm_lit.data.records.sources import ConversationDataset, StreamedSteps
+from vlm_lit.data.records.conversation_dataset import ConversationDataset
+from vlm_lit.data.records.streamed_steps import StreamedSteps
 from vlm_lit.data.rows.collate import StepCollator
 from vlm_lit.data.sampler import StepSampler
 from vlm_lit.errors import VlmLitError

@@ -46,8 +46,7 @@ def image_fit(held: HeldModel, inputs: Mapping[str, Tensor]) -> ImageFit:
         return ImageFit(placeholders=placeholders, features=0, fits=placeholders == 0)
     if "cross_attention_mask" in inputs:
         return _cross_attended(held, inputs, placeholders)
-    backbone = held.base.get_submodule("model")
-    give: Callable[..., object] = backbone.get_image_features
+    give: Callable[..., object] = held.family.backbone_of(held.base).get_image_features
     output = give(**_taken(give, inputs), return_dict=True)
     features = _vectors(getattr(output, "pooler_output", output))
     return ImageFit(placeholders=placeholders, features=features, fits=placeholders == features)

@@ -11,8 +11,8 @@ from lightning import LightningModule
 from PIL import Image
 
 from vlm_lit.data.datamodule import ConversationDataModule
+from vlm_lit.data.records.conversation_dataset import ConversationDataset
 from vlm_lit.data.records.findings import Findings
-from vlm_lit.data.records.sources import ConversationDataset
 from vlm_lit.data.rows.collate import StepCollator
 from vlm_lit.data.rows.encoder_choice import template_notes
 from vlm_lit.errors import ConfigError, raised

@@ -19,11 +19,10 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
 from vlm_lit.errors import VlmLitError
 from vlm_lit.models.adapter_state import WEIGHTS
-from vlm_lit.models.families import FAMILIES, Family, PartName, owner_of
+from vlm_lit.models.families import Family, PartName, family_of_class, owner_of
 from vlm_lit.models.merge.base_source import adapter_folder
 
 Matrix = NDArray[np.float64]
@@ -127,9 +126,9 @@ def _settings(path: Path) -> dict[str, Any]:
 def _family(path: Path, settings: Mapping[str, Any]) -> Family:
     """The architecture, by the class of its model."""
     name = (settings.get("auto_mapping") or {}).get("base_model_class")
-    for model_type, family in FAMILIES.items():
-        if name is not None and MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES.get(model_type) == name:
-            return family
+    family = family_of_class(name) if name is not None else None
+    if family is not None:
+        return family
     raise VlmLitError(
         f"{path}: auto_mapping.base_model_class is {name}, which is no family known here, so its parts are not "
         "known. Name an adapter that this package wrote."

@@ -11,7 +11,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch.optim.lr_scheduler import LambdaLR
 
 from vlm_lit.data.datamodule import ConversationDataModule
-from vlm_lit.data.records.sources import StreamedSteps
+from vlm_lit.data.records.streamed_steps import StreamedSteps
 from vlm_lit.data.run_length import length_of, lightning_length
 from vlm_lit.models.parts import format_table
 from vlm_lit.schema import StepBatch

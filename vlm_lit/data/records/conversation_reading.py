@@ -1,0 +1,108 @@
+"""Reading of conversations: how one source's records become them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from vlm_lit.data.conversations.choices import choices_of, with_lettered_choices
+from vlm_lit.data.conversations.conversations import to_conversation
+from vlm_lit.data.conversations.record_images import image_key_of
+from vlm_lit.data.conversations.refusals import refusal
+from vlm_lit.data.records.annotations import Annotations
+from vlm_lit.data.records.image_names import image_name_fields, with_named_image
+from vlm_lit.data.records.image_tables import ImageTable
+from vlm_lit.data.records.sources import SourceSettings, name_of
+from vlm_lit.data.records.written_lists import with_lists
+from vlm_lit.schema import Conversation, Record
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConversationReading:
+    """How one source's records become conversations."""
+
+    source: SourceSettings
+    prompt: str | None
+    system: str | None
+    requires_answer: bool
+    images: ImageTable | None
+    answers: Annotations | None = None
+    image_name: str | None = None
+
+    def __call__(self, record: Record) -> Conversation:
+        """The conversation of a record.
+
+        Raises:
+            RecordError: the record cannot be used whole.
+        """
+        if self.answers is not None:
+            record = self.answers.with_answers(record)
+            _check_image_is_named(record, self)
+        if self.image_name is not None:
+            record = with_named_image(record, self.image_name)
+        record = with_lettered_choices(with_lists(record, self.source.lists or ()))
+        if self.images is not None:
+            record = self.images.with_image(record)
+        other = self.source.prompt_without_choices
+        return to_conversation(
+            record,
+            prompt=self.prompt if other is None or choices_of(record) else other,
+            system=self.system,
+            requires_answer=self.requires_answer,
+            group_fields=self.source.group_fields or (),
+            ignore_keys=self.source.ignore_keys or (),
+            known_keys=self.known_keys,
+            placeholders=self.source.placeholders,
+        )
+
+    @property
+    def known_keys(self) -> Sequence[str]:
+        """Keys that the settings name: they are as the user wants them."""
+        source = self.source
+        table = [source.images_from.image_key] if source.images_from is not None else []
+        named = image_name_fields(self.image_name) if self.image_name is not None else ()
+        return [*(source.columns or ()), *(source.lists or ()), *table, *named]
+
+
+def conversation_reading(
+    source: SourceSettings, *, prompt: str | None, system: str | None, requires_answer: bool
+) -> ConversationReading:
+    """The reading of one source, with the tables of images and of answers that it names.
+
+    Raises:
+        ConfigError, RecordError: one of these tables cannot be used.
+    """
+    images = ImageTable(source.images_from) if source.images_from is not None else None
+    answers, image_name = _joined(source)
+    return ConversationReading(
+        source=source,
+        prompt=prompt,
+        system=system,
+        requires_answer=requires_answer,
+        images=images,
+        answers=answers,
+        image_name=image_name,
+    )
+
+
+def _joined(source: SourceSettings) -> tuple[Annotations | None, str | None]:
+    """The answers that stand in another file, and how images are called."""
+    if source.image_name is not None:
+        image_name_fields(source.image_name)
+    if source.annotations is None:
+        return None, source.image_name
+    answers = Annotations(Path(source.annotations).expanduser())
+    first = Path(name_of(source)).parent
+    root = Path(source.image_root) if source.image_root is not None else first
+    return answers, source.image_name or answers.image_name(root)
+
+
+def _check_image_is_named(record: Record, reading: ConversationReading) -> None:
+    """A question whose image is known by its number alone is not to be asked without it."""
+    known = reading.image_name is not None or reading.images is not None or image_key_of(record) is not None
+    if not known and record.fields.get("image_id") is not None:
+        remedy = "Set image_name, for example image_name: COCO_train2014_{image_id:012d}.jpg."
+        raise refusal(
+            record, "its image_id names an image, and nothing says its file", remedy=remedy, code="image_name"
+        )

@@ -1,0 +1,56 @@
+"""Data set of items made from records, by index."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from typing import Generic, TypeVar
+
+from torch.utils.data import Dataset
+
+from vlm_lit.data.mixture import Mixture
+from vlm_lit.data.records.findings import Findings
+from vlm_lit.data.rows.packing import image_key
+from vlm_lit.schema import DataItem, Record
+
+Item = TypeVar("Item", bound=DataItem)
+
+
+class RecordDataset(Dataset[Item], Generic[Item]):
+    """Items by index, made from their records when asked for.
+
+    Args:
+        records: the rows.
+        read: makes a row's item.
+        name: how messages call the source.
+    """
+
+    def __init__(self, records: Sequence[Record], read: Callable[[Record], Item], *, name: str) -> None:
+        self.records, self.read, self.name = records, read, name
+        self.image_keys: list[str | None] | None = None
+        """What names each item's images, once every record has been looked at."""
+        self.ids: list[str] | None = None
+        """Each item's id, from then on."""
+        self.findings = Findings(source=name)
+        """What its records have that is not used, once they have been looked at."""
+        self.mixture: Mixture | None = None
+        """How often an epoch visits each of several sources, where that is not said by their sizes."""
+        self.renamed: dict[int, str] = {}
+        """New ids for records that repeat one."""
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, index: int) -> Item:
+        item = self.read(self.records[index])
+        new = self.renamed.get(index if index >= 0 else index + len(self))
+        return item if new is None else replace(item, id=new)
+
+    def looked_at(self, items: Iterable[Item]) -> Iterator[Item]:
+        """The same items, all of the data set's in order, noting what later stages ask for."""
+        keys, ids = list[str | None](), list[str]()
+        for item in items:
+            keys.append(image_key(item))
+            ids.append(item.id)
+            yield item
+        self.image_keys, self.ids = keys, ids
