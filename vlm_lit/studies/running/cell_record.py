@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Final, Literal
 
-from vlm_lit.errors import VlmLitError
+from vlm_lit.errors import VlmLitError, nearest
 from vlm_lit.files.whole import write_whole
 from vlm_lit.studies.running.cell import Cell
 
@@ -86,7 +85,7 @@ def measured(folder: Path, metric: str) -> float:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise VlmLitError(f"{path}: cannot be read ({type(error).__name__}: {error}).") from error
     if metric not in metrics:
-        near = get_close_matches(metric, metrics, n=1)
-        hint = f"Did you mean {near[0]}?" if near else f"There are: {', '.join(metrics)}."
+        near = nearest(metric, metrics)
+        hint = f"Did you mean {near}?" if near else f"There are: {', '.join(metrics)}."
         raise VlmLitError(f"{path}: has no metric {metric}. {hint}")
     return float(metrics[metric])
