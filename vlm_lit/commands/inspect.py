@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Final
 
 from vlm_lit.commands.early_check import check
 from vlm_lit.commands.options import OptionParser, whole_number
+from vlm_lit.commands.output_files import write_output
 from vlm_lit.errors import ConfigError, nearest
-from vlm_lit.files.whole import write_whole
 
 if TYPE_CHECKING:
     from vlm_lit.commands.lightning import PreparedRun
@@ -112,8 +112,5 @@ def _page(inspection: Inspection) -> str:
 
 
 def _write(path: Path, text: str) -> None:
-    try:
-        write_whole(path, text)
-    except OSError as error:
-        raise ConfigError(f"--output {path} cannot be written: {error.strerror}. Name another file.") from error
+    write_output(path, text)
     print(f"Written to {path}", file=sys.stderr)

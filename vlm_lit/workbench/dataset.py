@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
@@ -14,6 +11,7 @@ from typing import Final, Literal
 from PIL import Image
 
 from vlm_lit.errors import VlmLitError
+from vlm_lit.files.whole import write_folder_whole
 from vlm_lit.workbench.dialect import TEAM
 from vlm_lit.workbench.drawing import draw
 from vlm_lit.workbench.looks import Look, seen
@@ -72,23 +70,19 @@ def write(
     """
     if directory.exists() and any(directory.iterdir()):
         raise VlmLitError(f"{directory} is not empty. Give a new folder, or remove what is there.")
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
     sizes = {"train": train_images, "val": val_images, "test": test_images}
-    try:
-        unfinished.chmod(0o755)
-        rows = _draw_splits(unfinished, sizes, seed, dialect, look)
+
+    def fill(folder: Path) -> None:
+        rows = _draw_splits(folder, sizes, seed, dialect, look)
         note: dict[str, object] = {"look": look} if look != "plain" else {}
         if wrong_answers:
             note |= _spoil(rows["train"], wrong_answers, Random(f"workbench wrong answers {seed}/{dialect}"))
         for split, found in rows.items():
-            _write_json(unfinished / f"{split}.json", [_conversation(row) for row in found])
+            _write_json(folder / f"{split}.json", [_conversation(row) for row in found])
         if note:
-            _write_json(unfinished / NOTE, note)
-        os.replace(unfinished, directory)
-    except BaseException:
-        shutil.rmtree(unfinished, ignore_errors=True)
-        raise
+            _write_json(folder / NOTE, note)
+
+    write_folder_whole(directory, fill)
     return {split: directory / f"{split}.json" for split in ("train", "val", "test")}
 
 
