@@ -65,10 +65,10 @@ def test_a_score_file_in_a_run_directory_brings_its_answers(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("{", "is not JSON"),
+        ("{", "the text ends too early"),
         ("[]", "is not what the verb score writes.*found list"),
         ('{"metric": "x"}', "needs|has the keys"),
-        ('{"per_item": {"q1": 1, "q1": 0}}', "'q1' stands there twice"),
+        ('{"per_item": {"q1": 1, "q1": 0}}', "'q1' stands twice"),
     ],
 )
 def test_a_broken_score_file_is_named(tmp_path: Path, content: str, message: str) -> None:
@@ -104,7 +104,7 @@ def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
         open_systems([tmp_path])
     with pytest.raises(VlmLitError, match="nowhere: is not a run directory"):
         open_systems([tmp_path / "nowhere"])
-    with pytest.raises(VlmLitError, match=r"nowhere\.json: cannot be read"):
+    with pytest.raises(VlmLitError, match=r"nowhere\.json: there is no such file"):
         open_systems([tmp_path / "nowhere.json"])
 
 

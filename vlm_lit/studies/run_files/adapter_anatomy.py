@@ -8,7 +8,6 @@ Suffixes: O = outputs of a layer, I = its inputs, R = rank.
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Mapping
@@ -22,6 +21,7 @@ from safetensors import SafetensorError, safe_open
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
 from vlm_lit.errors import VlmLitError
+from vlm_lit.files.strict_json import read_json
 from vlm_lit.models.adapter_state import WEIGHTS
 from vlm_lit.models.families import FAMILIES, Family, PartName, owner_of
 from vlm_lit.models.merge.base_source import adapter_folder
@@ -108,10 +108,7 @@ def _place(update: LoraUpdate) -> tuple[str, int, str]:
 
 def _settings(path: Path) -> dict[str, Any]:
     """The adapter's settings, none of which may make the update another one than is reckoned here."""
-    try:
-        settings = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise VlmLitError(f"{path}: cannot be read ({error}). Save the adapter again.") from error
+    settings = read_json(path, remedy="Save the adapter again.", any_value=True)
     if not isinstance(settings, dict) or settings.get("peft_type") != "LORA":
         raise VlmLitError(f"{path}: is no LoRA adapter's. Name the directory of a run that trained with LoRA.")
     changed = [key for key in _CHANGES_THE_UPDATE if settings.get(key)]
