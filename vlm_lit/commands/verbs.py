@@ -31,6 +31,7 @@ VERBS: Final[dict[str, Verb]] = {
     "chat": Verb("talk with a run's model about pictures, in the terminal", "vlm_lit.commands.chat:run"),
     "score": Verb("judge the answers in a file by a benchmark's metric", "vlm_lit.commands.score:run"),
     "compare": Verb("compare runs item by item, with intervals and a page to read", "vlm_lit.commands.compare:run"),
+    "anatomy": Verb("show how large each LoRA update of a run is, and of which rank", "vlm_lit.commands.anatomy:run"),
     "study": Verb("run a grid of runs from one file, and report what it shows", "vlm_lit.commands.study:run"),
     "workbench": Verb(
         "write the built-in data set and its tiny base model to a folder", "vlm_lit.commands.workbench:run"
@@ -50,6 +51,7 @@ EXAMPLES: Final = {
     "chat": "chat runs/mine --image photo.jpg --compare",
     "score": "score --metric anls --records runs/mine/predictions.jsonl --output scores.json",
     "compare": "compare runs/before runs/after --output comparison",
+    "anatomy": "anatomy runs/mine --output anatomy",
     "study run": "study run configs/study/lora_rank.yaml --workers 2",
     "study status": "study status configs/study/lora_rank.yaml",
     "study report": "study report configs/study/lora_rank.yaml",
