@@ -37,7 +37,7 @@ def _parser(verb: str) -> argparse.ArgumentParser:
 
 
 def run(verb: str, arguments: Sequence[str]) -> int:
-    """Reckon and show; the exit status.
+    """Estimate and show; the exit status.
 
     Raises:
         VlmLitError: a config that `fit` would refuse, or data that are here and cannot be used.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -52,16 +52,13 @@ def trainer_arguments(
         given.append(progress_bar())
     present = {type(callback) for callback in given}
     refuse_lightnings_checkpoints(given, enabled=bool(asked.get("enable_checkpointing")))
+    # These decide before any other looks: what a checkpoint says of the best is then of its own step.
+    first = [StopAfterValidation(), *([best] if best is not None else [])]
     arguments: dict[str, Any] = {
-        "callbacks": [*_first(best), *given, *(made() for made in _OURS if made not in present)],
+        "callbacks": [*first, *given, *(made() for made in _OURS if made not in present)],
         "default_root_dir": str(run_dir),
         "plugins": [*(asked.get("plugins") or []), DurableCheckpointIO()],
     }
     if asked.get("logger") in (None, True):
         arguments["logger"] = RunLogger(run_dir, name="", version="", default_hp_metric=False, purge_step=purge_step)
     return arguments
-
-
-def _first(best: BestCheckpoint | None) -> Sequence[Callback]:
-    """Those that decide before any other looks: what a checkpoint says of the best is then of its own step."""
-    return [StopAfterValidation()] if best is None else [StopAfterValidation(), best]

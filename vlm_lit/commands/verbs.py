@@ -24,7 +24,7 @@ VERBS: Final[dict[str, Verb]] = {
     "test": Verb("answer the test questions and judge the answers", _LIGHTNING),
     "predict": Verb("answer questions without judging the answers", _LIGHTNING),
     "inspect": Verb("show what would be trained and supervised, before it is", "vlm_lit.commands.inspect:run"),
-    "budget": Verb("reckon what memory and disk a fit would need, before renting them", "vlm_lit.commands.budget:run"),
+    "budget": Verb("estimate what memory and disk a fit needs, before renting them", "vlm_lit.commands.budget:run"),
     "cache": Verb("compute the images' vision features ahead of a fit", "vlm_lit.commands.cache:run"),
     "verify": Verb("prove on this model and data that every shortcut changes nothing", "vlm_lit.commands.verify:run"),
     "merge": Verb("merge an adapter into its 16-bit base, as a model of its own", "vlm_lit.commands.merge:run"),

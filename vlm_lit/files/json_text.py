@@ -26,7 +26,7 @@ _SUSPECT_ESCAPE: Final = re.compile(r"\\u(?:[dD][89a-fA-F]|0000)")
 _WIDE_MARKS: Final = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE)
 
 
-class Refused(Exception):  # noqa: N818 - the readers make a RecordError of it, with file and record
+class NotStrict(Exception):  # noqa: N818 - the readers make a RecordError of it, with file and record
     """A text that is no strict JSON.
 
     Args:
@@ -45,17 +45,17 @@ def text_of(data: bytes) -> str:
     """A file's text: UTF-8, with or without a byte order mark, since that changes nothing.
 
     Raises:
-        Refused: it is in another encoding.
+        NotStrict: it is in another encoding.
     """
     # Text that JSON allows never holds a zero byte, so one at the start is half of a two-byte character.
     if data.startswith(_WIDE_MARKS) or b"\0" in data[:4]:
-        raise Refused("the file is UTF-16 or UTF-32", "Save it as UTF-8.", "json.utf16")
+        raise NotStrict("the file is UTF-16 or UTF-32", "Save it as UTF-8.", "json.utf16")
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         where = f" on line {data.count(10, 0, error.start) + 1}" if b"\n" in data.rstrip() else ""
         problem = f"byte {error.start}{where} (0x{data[error.start]:02x}) is not UTF-8"
-        raise Refused(problem, "Save the file as UTF-8.", "json.encoding") from None
+        raise NotStrict(problem, "Save the file as UTF-8.", "json.encoding") from None
 
 
 def after_space(text: str, position: int) -> int:
@@ -76,7 +76,7 @@ def decoded(
         of_object: makes something else of each object.
 
     Raises:
-        Refused: it is no strict JSON.
+        NotStrict: it is no strict JSON.
     """
     decoder = _decoder(any_value, of_object) if of_object else _ANY_VALUE if any_value else _STRICT
     try:
@@ -87,15 +87,15 @@ def decoded(
     except json.JSONDecodeError as error:
         if not text[error.pos :].strip() or error.msg.startswith("Unterminated string"):
             raise truncated(error.pos) from None
-        raise Refused(f"not JSON: {error.msg}", "Correct the JSON at this place.", "json.syntax", error.pos) from None
+        raise NotStrict(f"not JSON: {error.msg}", "Correct the JSON at this place.", "json.syntax", error.pos) from None
     except RecursionError:
-        raise Refused(*_TOO_DEEP) from None
+        raise NotStrict(*_TOO_DEEP) from None
     return value, end
 
 
-def truncated(offset: int) -> Refused:
+def truncated(offset: int) -> NotStrict:
     """What is wrong with a text that ends too early."""
-    return Refused(
+    return NotStrict(
         "the text ends too early", "The file was cut short: copy or write it again.", "json.truncated", offset
     )
 
@@ -117,7 +117,7 @@ def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
     if len(fields) != len(pairs):
         keys = [key for key, _ in pairs]
         twice = next(key for key in keys if keys.count(key) > 1)
-        raise Refused(
+        raise NotStrict(
             f"the key {twice!r} stands twice in one object",
             "Keep one of the two: a parser would drop the first without a word.",
             "json.duplicate_key",
@@ -126,19 +126,19 @@ def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 
 def _constant(word: str) -> NoReturn:
-    raise Refused(f"{word} is not JSON", "Write a number, or null for a missing value.", "json.not_a_number")
+    raise NotStrict(f"{word} is not JSON", "Write a number, or null for a missing value.", "json.not_a_number")
 
 
 def _integer(digits: str) -> int:
     if len(digits) > MAX_DIGITS:
-        raise Refused(f"an integer of {len(digits)} digits", "Write it as a string.", "json.huge_number")
+        raise NotStrict(f"an integer of {len(digits)} digits", "Write it as a string.", "json.huge_number")
     return int(digits)
 
 
 def _number(digits: str) -> float:
     value = float(digits)
     if value in (float("inf"), float("-inf")):
-        raise Refused(f"{digits[:20]} is too large for a number", "Write it as a string.", "json.huge_number")
+        raise NotStrict(f"{digits[:20]} is too large for a number", "Write it as a string.", "json.huge_number")
     return value
 
 
@@ -154,7 +154,7 @@ def _check_depth(text: str, start: int, end: int, value: object) -> None:
     for _ in range(MAX_DEPTH):
         level = [child for item in level for child in _children(item)]
     if any(isinstance(item, dict | list) for item in level):
-        raise Refused(*_TOO_DEEP)
+        raise NotStrict(*_TOO_DEEP)
 
 
 def _check_strings(text: str, start: int, end: int, value: object) -> None:
@@ -173,10 +173,10 @@ def _check_strings(text: str, start: int, end: int, value: object) -> None:
 
 def _check_string(words: str) -> None:
     if "\0" in words:
-        raise Refused("a string holds the zero character (\\u0000)", "Remove it.", "json.zero_character")
+        raise NotStrict("a string holds the zero character (\\u0000)", "Remove it.", "json.zero_character")
     if any("\ud800" <= letter <= "\udfff" for letter in words):
         remedy = "Write both halves of the pair, or remove it: no tokenizer can encode one alone."
-        raise Refused(f"half a surrogate pair in {words[:40]!r}", remedy, "json.lone_surrogate")
+        raise NotStrict(f"half a surrogate pair in {words[:40]!r}", remedy, "json.lone_surrogate")
 
 
 def _children(value: object) -> list[object]:

@@ -11,7 +11,7 @@ from types import EllipsisType
 from typing import NoReturn, TypeAlias
 
 from vlm_lit.errors import RecordError
-from vlm_lit.files.json_text import OfObject, Refused, after_space, decoded, text_of, truncated
+from vlm_lit.files.json_text import NotStrict, OfObject, after_space, decoded, text_of, truncated
 from vlm_lit.files.open_text import open_bytes, read_bytes
 
 _Place: TypeAlias = Callable[[int], str]  # offset in the text -> "3 (line 5, column 2)"
@@ -63,11 +63,11 @@ def parse_json(
         text = text_of(data)
         value, end = decoded(text, after_space(text, 0), any_value=any_value, of_object=of_object)
         if after_space(text, end) != len(text):
-            raise Refused("more text after the value", "Keep one value in the file.", "json.syntax", end)
-    except Refused as refused:
-        place = "" if refused.offset is None else f" ({_line_and_column(text, refused.offset)})"
+            raise NotStrict("more text after the value", "Keep one value in the file.", "json.syntax", end)
+    except NotStrict as error:
+        place = "" if error.offset is None else f" ({_line_and_column(text, error.offset)})"
         raise RecordError(
-            f"{refused.problem}{place}", remedy=remedy or refused.remedy, file=file, code=refused.code
+            f"{error.problem}{place}", remedy=remedy or error.remedy, file=file, code=error.code
         ) from None
     return value
 
@@ -183,8 +183,8 @@ def _parse_object(
 ) -> tuple[dict[str, object], int]:
     try:
         value, end = decoded(text, start)
-    except Refused as refused:
-        _refuse(refused, path, place(start if refused.offset is None else refused.offset))
+    except NotStrict as error:
+        _refuse(error, path, place(start if error.offset is None else error.offset))
     if chats and _is_chat(value):
         value = {"messages": value}
     if not isinstance(value, dict):
@@ -208,7 +208,7 @@ def _first_value(text: str, position: int) -> object:
     """The value that begins there; `...` where it is broken."""
     try:
         return decoded(text, position, any_value=True)[0]
-    except Refused:
+    except NotStrict:
         return ...
 
 
@@ -242,12 +242,12 @@ def _line_and_column(text: str, offset: int) -> str:
 def _text(data: bytes, path: Path, place: str | None = None) -> str:
     try:
         return text_of(data)
-    except Refused as refused:
-        _refuse(refused, path, place)
+    except NotStrict as error:
+        _refuse(error, path, place)
 
 
-def _refuse(refused: Refused, path: Path, place: str | None) -> NoReturn:
-    raise _error(path, place, refused.problem, refused.remedy, refused.code) from None
+def _refuse(error: NotStrict, path: Path, place: str | None) -> NoReturn:
+    raise _error(path, place, error.problem, error.remedy, error.code) from None
 
 
 def _empty(path: Path) -> RecordError:

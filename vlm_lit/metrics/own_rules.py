@@ -1,4 +1,4 @@
-'''Which class is a metric of the user's own, and is it whole?
+'''Metrics of the user's own: import of a class by its path, and the check that nothing is missing in it.
 
 It is named by its path wherever a metric is named: `metrics: [{name: my_package.WithinOne}]` in a config,
 `score --metric my_package.WithinOne`. A config may come from strangers, so its package is imported only if the

@@ -8,8 +8,6 @@ from pathlib import Path
 from random import Random
 from typing import Final, Literal
 
-from PIL import Image
-
 from vlm_lit.errors import VlmLitError
 from vlm_lit.files.whole import write_folder_whole
 from vlm_lit.workbench.dialect import TEAM
@@ -100,7 +98,7 @@ def _draw_splits(folder: Path, sizes: dict[str, int], seed: int, dialect: Dialec
         scenes = [scene(seed, index) for index in range(start, start + size)]
         start += size
         for shown in scenes:
-            _picture(shown, look).save(folder / _image(shown))
+            seen(draw(shown), look, shown.name).save(folder / _image(shown))
         count = TRAIN_QUESTIONS if split == "train" else EVALUATION_QUESTIONS
         rows[split] = [_Row(shown, n, qa) for shown in scenes for n, qa in enumerate(questions(shown, dialect, count))]
     return rows
@@ -112,10 +110,6 @@ def _spoil(rows: list[_Row], share: float, rng: Random) -> dict[str, object]:
     wrong = [row.id for row, said in zip(rows, spoiled, strict=True) if said != row.qa]
     rows[:] = [replace(row, qa=said) for row, said in zip(rows, spoiled, strict=True)]
     return {"wrong_answers": {"share": share, "wrong": len(wrong), "of": len(rows), "ids": wrong}}
-
-
-def _picture(shown: Scene, look: Look) -> Image.Image:
-    return seen(draw(shown), look, shown.name)
 
 
 def _write_json(path: Path, content: object) -> None:

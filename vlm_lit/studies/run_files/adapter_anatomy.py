@@ -107,7 +107,7 @@ def _place(update: LoraUpdate) -> tuple[str, int, str]:
 
 
 def _settings(path: Path) -> dict[str, Any]:
-    """The adapter's settings, none of which may make the update another one than is reckoned here."""
+    """The adapter's settings, none of which may make the update another one than is computed here."""
     settings = read_json(path, remedy="Save the adapter again.", any_value=True)
     if not isinstance(settings, dict) or settings.get("peft_type") != "LORA":
         raise VlmLitError(f"{path}: is no LoRA adapter's. Name the directory of a run that trained with LoRA.")
