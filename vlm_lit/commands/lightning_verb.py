@@ -26,7 +26,7 @@ def run(verb: str, arguments: Sequence[str]) -> int:
 
 def _run(verb: str, arguments: Sequence[str]) -> int:
     """The exit status, which is that of a shell's where a signal ended it."""
-    from lightning.pytorch.utilities.exceptions import SIGTERMException  # type: ignore[attr-defined]
+    from lightning.pytorch.utilities.exceptions import SIGTERMException
 
     from vlm_lit.commands.lightning import VlmLitCLI
     from vlm_lit.commands.process_rules import refusing

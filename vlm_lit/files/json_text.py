@@ -93,6 +93,18 @@ def decoded(
     return value, end
 
 
+def only_value(text: str, *, any_value: bool = False, of_object: OfObject | None = None) -> object:
+    """The one value that a text holds; arguments as those of `decoded`.
+
+    Raises:
+        NotStrict: it is no strict JSON, or more stands after it.
+    """
+    value, end = decoded(text, after_space(text, 0), any_value=any_value, of_object=of_object)
+    if after_space(text, end) != len(text):
+        raise NotStrict("more text after the value", "Keep one value there.", "json.syntax", end)
+    return value
+
+
 def truncated(offset: int) -> NotStrict:
     """What is wrong with a text that ends too early."""
     return NotStrict(

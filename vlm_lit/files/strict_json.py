@@ -11,7 +11,7 @@ from types import EllipsisType
 from typing import NoReturn, TypeAlias
 
 from vlm_lit.errors import RecordError
-from vlm_lit.files.json_text import NotStrict, OfObject, after_space, decoded, text_of, truncated
+from vlm_lit.files.json_text import NotStrict, OfObject, after_space, decoded, only_value, text_of, truncated
 from vlm_lit.files.open_text import open_bytes, read_bytes
 
 _Place: TypeAlias = Callable[[int], str]  # offset in the text -> "3 (line 5, column 2)"
@@ -61,15 +61,12 @@ def parse_json(
     text = ""
     try:
         text = text_of(data)
-        value, end = decoded(text, after_space(text, 0), any_value=any_value, of_object=of_object)
-        if after_space(text, end) != len(text):
-            raise NotStrict("more text after the value", "Keep one value in the file.", "json.syntax", end)
+        return only_value(text, any_value=any_value, of_object=of_object)
     except NotStrict as error:
         place = "" if error.offset is None else f" ({_line_and_column(text, error.offset)})"
         raise RecordError(
             f"{error.problem}{place}", remedy=remedy or error.remedy, file=file, code=error.code
         ) from None
-    return value
 
 
 def iter_json_list(path: Path, *, chats: bool = False) -> Iterator[dict[str, object]]:
