@@ -8,12 +8,11 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from difflib import get_close_matches
 
 from vlm_lit import __version__
 from vlm_lit.commands.quiet import quiet
 from vlm_lit.commands.verbs import VERBS, Verb, program
-from vlm_lit.errors import VlmLitError
+from vlm_lit.errors import VlmLitError, nearest
 
 __all__ = ["VERBS", "Verb", "main", "usage"]
 
@@ -46,8 +45,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(__version__)
         return 0
     if words[0] not in VERBS:
-        near = get_close_matches(words[0], VERBS, n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
+        near = nearest(words[0], VERBS)
+        hint = f" Did you mean {near!r}?" if near else ""
         print(f"error: {words[0]!r} is not a verb.{hint} Verbs are: {', '.join(VERBS)}.", file=sys.stderr)
         return 2
     return _run(words[0], words[1:])

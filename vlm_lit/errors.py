@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -51,3 +52,14 @@ def raised(found: Found | RecordError) -> Found:
     if isinstance(found, RecordError):
         raise found
     return found
+
+
+def nearest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
+    """The known name that looks most like a mistyped one; None where none is close.
+
+    Args:
+        name: what the user wrote.
+        known: what could have been meant.
+        cutoff: the least likeness, 0..1, as `difflib.get_close_matches` counts it.
+    """
+    return next(iter(get_close_matches(name, list(known), n=1, cutoff=cutoff)), None)

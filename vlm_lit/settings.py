@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, fields, is_dataclass
-from difflib import get_close_matches
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from vlm_lit.errors import ConfigError, VlmLitError
+from vlm_lit.errors import ConfigError, VlmLitError, nearest
 
 Settings = TypeVar("Settings")
 
@@ -46,8 +45,8 @@ def as_settings(kind: type[Settings], written: object, name: str) -> Settings:
 def meant(written: str, known: Iterable[str], prefix: str = "") -> str:
     """What an error says about a name that there is not: the one that was probably meant, or all there are."""
     known = list(known)
-    near = get_close_matches(written, known, n=1)
-    return f" Did you mean {prefix}{near[0]}?" if near else f" There are: {', '.join(known)}."
+    near = nearest(written, known)
+    return f" Did you mean {prefix}{near}?" if near else f" There are: {', '.join(known)}."
 
 
 def _value(hint: Any, value: object, name: str) -> object:  # noqa: ANN401 - a type of any form

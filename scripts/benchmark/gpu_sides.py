@@ -21,7 +21,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import nn
 from transformers import PreTrainedModel, TrainerCallback
 
-from vlm_lit.commands.lightning import VlmLitCLI, restrict_imports
+from vlm_lit.commands.lightning import VlmLitCLI
+from vlm_lit.commands.process_rules import restrict_imports
 from vlm_lit.models.families import Family, family_of, owner_of
 from vlm_lit.models.parts import parameter_count
 from vlm_lit.schema import StepBatch

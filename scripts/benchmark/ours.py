@@ -14,7 +14,8 @@ import yaml
 from lightning.pytorch import Callback, LightningModule, Trainer
 from measuring import Measured
 
-from vlm_lit.commands.lightning import VlmLitCLI, restrict_imports
+from vlm_lit.commands.lightning import VlmLitCLI
+from vlm_lit.commands.process_rules import restrict_imports
 from vlm_lit.schema import StepBatch
 
 

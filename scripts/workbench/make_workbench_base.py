@@ -42,6 +42,7 @@ from workbench_lessons import (
     visible,
 )
 
+from vlm_lit.files.whole import fill_whole
 from vlm_lit.workbench.base_model import IMAGE_TOKENS, build_model, build_processor, build_tokenizer
 from vlm_lit.workbench.world import GRID, scene
 
@@ -268,9 +269,7 @@ class Training:
             "step": self.step,
             "elapsed": self.elapsed,
         }
-        unfinished = self.checkpoint.with_suffix(".tmp")
-        torch.save(state, unfinished)
-        unfinished.replace(self.checkpoint)
+        fill_whole(self.checkpoint, lambda staging: torch.save(state, staging))
 
     def resume(self) -> None:
         """Go on from the checkpoint where there is one."""

@@ -11,7 +11,8 @@ import yaml
 from tests.support.refusals import edited, refusal
 from vlm_lit.commands.early_check import check
 from vlm_lit.commands.known_options import DEFAULT_CLASSES, dotted_names, section_class, top_level
-from vlm_lit.commands.lightning import VlmLitCLI, refusing
+from vlm_lit.commands.lightning import VlmLitCLI
+from vlm_lit.commands.process_rules import refusing
 from vlm_lit.errors import ConfigError
 
 Config = Callable[..., Path]

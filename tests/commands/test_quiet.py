@@ -86,7 +86,7 @@ def test_the_bar_works_with_and_without_rich(config: Callable[..., Path], monkey
 def test_the_plain_bar_counts_steps(
     config: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("vlm_lit.commands.lightning.progress_bar", PlainStepBar)
+    monkeypatch.setattr("vlm_lit.commands.trainer_arguments.progress_bar", PlainStepBar)
     from vlm_lit.cli import main
 
     assert main(["fit", "--config", str(config(trainer={"enable_progress_bar": True}))]) == 0

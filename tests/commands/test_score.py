@@ -262,7 +262,7 @@ def test_refused_records(row: object, problem: str, capsys: Capture, tmp_path: P
     ("content", "problem"),
     [
         (b"", "the file is empty."),
-        (b'{"id": 1, "prediction": "x"', "record 0 (line 1, column 28): the text ends before the record does."),
+        (b'{"id": 1, "prediction": "x"', "record 0 (line 1, column 28): the text ends too early."),
         (b'{"id": 1, "prediction": "\xff", "references": ["x"]}', "is not UTF-8. Save the file as UTF-8."),
         (b'{"id": 1, "id": 2}', "the key 'id' stands twice in one object."),
     ],

@@ -74,7 +74,7 @@ def test_refused_vqa_predictions(
         ('"annotations"', '"annotation"', "these are no annotations of VQA, TextVQA, DocVQA, VizWiz, GQA or A-OKVQA. "),
         ('"info": {}', '"info": {}, "info": {}', "the key 'info' stands twice in one object."),
         ('"info": {}', '"info": NaN', "NaN is not JSON."),
-        ('"info": {}', '"info": {', "not JSON in line 1, column "),
+        ('"info": {}', '"info": {', "(line 1, column "),
     ],
 )
 def test_refused_vqa_annotations(

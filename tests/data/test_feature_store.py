@@ -19,6 +19,7 @@ from tests.support import stored, tiny_models
 from vlm_lit.data.features import feature_store
 from vlm_lit.data.features.feature_store import FeatureStore, check_room
 from vlm_lit.errors import ConfigError
+from vlm_lit.files.whole import STAGED
 from vlm_lit.schema import Conversation, ImageRef
 
 _WRITER = """
@@ -108,7 +109,7 @@ def test_two_processes_fill_a_store_and_one_is_killed_while_it_writes(tmp_path: 
         assert killed.stdout is not None
         said = [int(killed.stdout.readline()) for _ in range(10)]
         deadline = time.monotonic() + 60
-        while not list(tmp_path.glob("*/*.part")) and time.monotonic() < deadline and killed.poll() is None:
+        while not list(tmp_path.glob(f"*/{STAGED}")) and time.monotonic() < deadline and killed.poll() is None:
             pass  # in the middle of a file
         killed.send_signal(signal.SIGKILL)
         said += [int(line) for line in killed.communicate()[0].split()]
@@ -132,12 +133,12 @@ def test_a_store_sees_what_another_process_adds(tmp_path: Path) -> None:
 def test_only_old_leftovers_are_swept(tmp_path: Path) -> None:
     store = FeatureStore(tmp_path, stored.IDENTITY)
     store.write({"image0": stored.image(0)})
-    old, new = store.folder / "old.part", store.folder / "new.part"
+    old, new = store.folder / ".old.safetensors.tmp-1", store.folder / ".new.safetensors.tmp-1"
     old.touch()
     new.touch()
     os.utime(old, (1, 1))
     store.sweep()
-    assert sorted(path.name for path in store.folder.glob("*.part")) == ["new.part"]
+    assert sorted(path.name for path in store.folder.glob(STAGED)) == [new.name]
     _same(store, 0)
 
 

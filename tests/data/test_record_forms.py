@@ -208,3 +208,9 @@ def test_turns_that_another_form_repeats_are_one_form() -> None:
         ("user", "What?"),
         ("assistant", "a box"),
     ]
+
+
+def test_turns_as_text_are_read_strictly() -> None:
+    twice = '[{"role": "user", "content": "What?", "content": "Where?"}, {"role": "assistant", "content": "a box"}]'
+    with pytest.raises(RecordError, match="the key 'content' stands twice in one object"):
+        read({"messages": twice, "image": "a.png"})

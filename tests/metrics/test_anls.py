@@ -1,6 +1,7 @@
 """Tests of ANLS: the worked examples, the length that blanks raise, and the edit distance itself."""
 
 from functools import cache
+from typing import Literal
 
 import pytest
 from hypothesis import given
@@ -10,6 +11,7 @@ from vlm_lit.errors import ConfigError, VlmLitError
 from vlm_lit.metrics.anls import ANLS, anls_score, levenshtein
 
 LETTERS = st.text(alphabet="ab ", max_size=7)
+LONGER = st.text(alphabet="abA \u00df", max_size=12)
 
 
 @pytest.mark.parametrize(
@@ -57,6 +59,26 @@ def test_the_distance_is_the_recursive_definitions(a: str, b: str) -> None:
         return min(distance(i - 1, j) + 1, distance(i, j - 1) + 1, replaced)
 
     assert levenshtein(a, b) == distance(len(a), len(b))
+
+
+@given(
+    prediction=LONGER, references=st.lists(LONGER, min_size=1, max_size=3), strict=st.booleans(), strip=st.booleans()
+)
+def test_no_score_is_changed_by_leaving_out_what_is_too_far(
+    prediction: str, references: list[str], strict: bool, strip: bool
+) -> None:
+    """`anls_score` against the definition, with the edits of every pair counted."""
+
+    def distance(text: str, target: str) -> float:
+        shown = (text.lower().strip(), target.lower().strip())
+        if strip:
+            return levenshtein(*shown) / (max(map(len, shown)) or 1)
+        return levenshtein(*(" ".join(t.split()) for t in shown)) / (max(len(text.upper()), len(target.upper())) or 1)
+
+    score = 1 - min(distance(prediction, reference) for reference in references)
+    expected = score if score > 0.5 or (score == 0.5 and not strict) else 0.0
+    whitespace: Literal["strip", "collapse"] = "strip" if strip else "collapse"
+    assert anls_score(prediction, references, strict_threshold=strict, whitespace=whitespace) == expected
 
 
 def test_options() -> None:

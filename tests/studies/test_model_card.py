@@ -12,7 +12,7 @@ from transformers import AutoProcessor
 from tests.support import tiny_models
 from tests.support.tiny_families.catalogue import save
 from vlm_lit.data.checkpoint.processors import load_processor, processor_identity
-from vlm_lit.errors import ConfigError
+from vlm_lit.errors import VlmLitError
 from vlm_lit.studies.reporting.model_card import RunFiles, model_card, read_run
 
 BASE = {"model_id": "/home/me/secret/base", "weights_sha256": {"model.safetensors": "ab" * 32}}
@@ -110,5 +110,9 @@ def test_a_damaged_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "adapter").mkdir()
     assert read_run(tmp_path / "adapter", {"base": BASE}).results == {}
     (tmp_path / "results.json").write_text("{")
-    with pytest.raises(ConfigError, match=re.escape(f"A file in {tmp_path} is damaged")):
+    with pytest.raises(VlmLitError, match=r"results\.json: the text ends too early .* merge from a copy of adapter/"):
+        read_run(tmp_path / "adapter", {"base": BASE})
+    (tmp_path / "results.json").unlink()
+    (tmp_path / "config.yaml").write_text("seed_everything: 1\nseed_everything: 2\n")
+    with pytest.raises(VlmLitError, match=r"config\.yaml, line 2: the key seed_everything stands there a second time"):
         read_run(tmp_path / "adapter", {"base": BASE})

@@ -82,8 +82,8 @@ def test_broken_files_are_named(study: Study) -> None:
     folder = write_cell(study, {"way": "a"}, 0, RIGHT)
     adapter = folder / "adapter" / "adapter_model.safetensors"
     for path, says in (
-        (folder / "cell.json", "cell.json: is not JSON"),
-        (folder / "predictions.jsonl", "predictions.jsonl, line 1: is not JSON"),
+        (folder / "cell.json", "cell.json: the text ends too early"),
+        (folder / "predictions.jsonl", "predictions.jsonl, line 1: the text ends too early"),
         (adapter, "adapter_model.safetensors: is damaged"),
     ):
         kept = path.read_bytes()

@@ -20,7 +20,6 @@ from tests.support.runs import scalars
 Config = Callable[..., Path]
 
 MODULE = "vlm_lit.training.supervised:SupervisedModule"
-IO = "vlm_lit.training.checkpoint_io"
 STEPS = 9
 
 
@@ -74,8 +73,8 @@ KILLS = {
     "gradients there, weights not yet": Kill(at="vlm_lit.training.step:clip", call=5),
     "weights there, schedule not yet": Kill(at="torch.optim.lr_scheduler:LambdaLR.step", call=6),
     "within validation": Kill(at=f"{MODULE}.validation_step", call=2),
-    "checkpoint written, not yet in place": Kill(at="os:fsync", call=7),
-    "checkpoint in place, at the border of a pass": Kill(at=f"{IO}:sync_folder", call=3),
+    "checkpoint written, not yet in place": Kill(at="os:fsync", call=9),
+    "checkpoint in place, at the border of a pass": Kill(at="vlm_lit.files.whole:sync_folder", call=5),
     "last checkpoint in place, adapter not yet": Kill(
         at="vlm_lit.training.callbacks.run_directory:save_adapter", call=1
     ),

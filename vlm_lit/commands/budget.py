@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from vlm_lit.commands.early_check import check
 from vlm_lit.commands.options import OptionParser, whole_number
+from vlm_lit.commands.output_files import write_output
 from vlm_lit.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def _parser(verb: str) -> argparse.ArgumentParser:
 
 
 def run(verb: str, arguments: Sequence[str]) -> int:
-    """Reckon and show; the exit status.
+    """Estimate and show; the exit status.
 
     Raises:
         VlmLitError: a config that `fit` would refuse, or data that are here and cannot be used.
@@ -88,7 +89,5 @@ def _text(budget: Budget, form: str) -> str:
 
 
 def _write(path: Path, text: str) -> None:
-    from vlm_lit.commands.output_files import write_files
-
-    write_files(path.parent, {path.name: text})
+    write_output(path, text)
     print(f"Written to {path}", file=sys.stderr)

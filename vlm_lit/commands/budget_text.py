@@ -104,15 +104,11 @@ def _micro_batches(budget: Budget) -> str:
 
 
 def _gpus(budget: Budget) -> str:
-    lines = [
-        (f"{gpu.gigabytes} GB: {gpu.names}", [_most(needs, gpu_index) for needs in budget.needs])
-        for gpu_index, gpu in enumerate(GPUS)
-    ]
+    lines = []
+    for index, gpu in enumerate(GPUS):
+        most = [[rows_said(fitting(n, index, checkpointing=on)) for on in (True, False)] for n in budget.needs]
+        lines.append((f"{gpu.gigabytes} GB: {gpu.names}", [" / ".join(pair) for pair in most]))
     return _table(budget, "", lines)
-
-
-def _most(needs: Needs, index: int) -> str:
-    return " / ".join(rows_said(fitting(needs, index, checkpointing=on)) for on in (True, False))
 
 
 def fitting(needs: Needs, index: int, *, checkpointing: bool) -> int:

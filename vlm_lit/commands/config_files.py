@@ -9,8 +9,7 @@ from typing import Final
 
 import yaml
 
-from vlm_lit.commands.option_errors import nearest
-from vlm_lit.errors import ConfigError
+from vlm_lit.errors import ConfigError, nearest
 from vlm_lit.files.strict_yaml import StrictLoader, loading_problem
 
 COMMAND_LINE: Final = "the command line"

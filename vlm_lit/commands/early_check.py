@@ -17,7 +17,6 @@ from vlm_lit.commands.option_errors import (
     OptionError,
     denied,
     importable_packages,
-    nearest,
     no_class,
     other_class,
     prefixes,
@@ -25,7 +24,7 @@ from vlm_lit.commands.option_errors import (
     wrong_choice,
 )
 from vlm_lit.commands.signatures import Named, Parameter, lineage
-from vlm_lit.errors import ConfigError
+from vlm_lit.errors import ConfigError, nearest
 
 _BARE: Final = ("print_config", "help", "overwrite")
 """Options that need no value."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final, NoReturn, cast
 
 from vlm_lit.errors import ConfigError, RecordError
-from vlm_lit.files.strict_json import iter_json_lines, iter_json_list
+from vlm_lit.files.strict_json import iter_json_lines, iter_json_list, read_json
 from vlm_lit.metrics.rules import Answer
 
 _LINES: Final = (".jsonl", ".ndjson")
@@ -155,35 +155,12 @@ def loaded(path: Path) -> object:
         ConfigError: there is no such file.
     """
     _must_exist(path)
-    try:
-        return json.loads(path.read_bytes().decode("utf-8-sig"), object_pairs_hook=_small, parse_constant=_no_constant)
-    except UnicodeDecodeError as error:
-        problem, remedy = f"byte {error.start} is not UTF-8", "Save the file as UTF-8."
-    except RecursionError:
-        problem, remedy = "it is nested too deep", "Give the file as it was published."
-    except json.JSONDecodeError as error:
-        problem = f"not JSON in line {error.lineno}, column {error.colno}: {error.msg}"
-        remedy = "The file may have been cut short: copy it again."
-    except _NotStrictError as error:
-        problem, remedy = str(error), "Correct it, or copy the file again."
-    raise RecordError(problem, remedy=remedy, file=path, code="json.syntax")
+    return read_json(path, of_object=_small)
 
 
-class _NotStrictError(Exception):
-    pass
-
-
-def _small(pairs: list[tuple[str, object]]) -> object:
+def _small(fields: dict[str, object]) -> object:
     """An object, or the text alone of one of a question's ten answers: there are two million of them."""
-    fields = dict(pairs)
-    if len(fields) != len(pairs):
-        keys = [key for key, _ in pairs]
-        raise _NotStrictError(f"the key {next(k for k in keys if keys.count(k) > 1)!r} stands twice in one object")
     if "answer" in fields and fields.keys() <= _OF_AN_ANSWER:
         answer = fields["answer"]
         return sys.intern(answer) if isinstance(answer, str) else answer
     return fields
-
-
-def _no_constant(word: str) -> NoReturn:
-    raise _NotStrictError(f"{word} is not JSON")

@@ -18,9 +18,10 @@ from vlm_lit.commands.known_options import (
     run_options,
     section_class,
 )
-from vlm_lit.commands.option_errors import NOT_AN_OPTION, OptionError, nearest, no_class, unknown
+from vlm_lit.commands.option_errors import NOT_AN_OPTION, OptionError, no_class, unknown
 from vlm_lit.commands.signatures import Named, Parameter, find_class, first_words, parameters
 from vlm_lit.commands.verbs import EXAMPLES, program
+from vlm_lit.errors import nearest
 
 _USUAL: Final = {
     "max_epochs": "",

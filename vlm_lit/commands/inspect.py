@@ -7,14 +7,13 @@ import os
 import sys
 from collections.abc import Sequence
 from contextlib import redirect_stdout
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from vlm_lit.commands.early_check import check
 from vlm_lit.commands.options import OptionParser, whole_number
-from vlm_lit.errors import ConfigError
-from vlm_lit.files.whole import write_whole
+from vlm_lit.commands.output_files import write_output
+from vlm_lit.errors import ConfigError, nearest
 
 if TYPE_CHECKING:
     from vlm_lit.commands.lightning import PreparedRun
@@ -47,9 +46,9 @@ def run(verb: str, arguments: Sequence[str]) -> int:
     parser = _parser(verb)
     options, of_fit = parser.parse_known_args(arguments)
     for word in of_fit:  # fit would name its own options only
-        near = get_close_matches(word.partition("=")[0], _OWN, n=1, cutoff=0.75) if word.startswith("--") else []
+        near = nearest(word.partition("=")[0], _OWN, cutoff=0.75) if word.startswith("--") else None
         if near:
-            parser.error(f"{word} is not an option. Did you mean {near[0]}?")
+            parser.error(f"{word} is not an option. Did you mean {near}?")
     check("fit", of_fit)
     # The libraries print where they like; standard output is for the report alone.
     with redirect_stdout(sys.stderr):
@@ -113,8 +112,5 @@ def _page(inspection: Inspection) -> str:
 
 
 def _write(path: Path, text: str) -> None:
-    try:
-        write_whole(path, text)
-    except OSError as error:
-        raise ConfigError(f"--output {path} cannot be written: {error.strerror}. Name another file.") from error
+    write_output(path, text)
     print(f"Written to {path}", file=sys.stderr)

@@ -3,74 +3,42 @@
 from __future__ import annotations
 
 import os
-import signal
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import lightning
 import yaml
-from jsonargparse import set_parsing_settings
-from lightning.pytorch import Callback, LightningDataModule, LightningModule
-from lightning.pytorch.callbacks import ProgressBar
+from lightning.pytorch import LightningDataModule, LightningModule
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities import rank_zero_info
-from lightning.pytorch.utilities.exceptions import (  # type: ignore[attr-defined]
-    MisconfigurationException,
-    SIGTERMException,
-)
-from transformers import PretrainedConfig
 
 from vlm_lit.commands.config_files import ConfigFiles
 from vlm_lit.commands.known_options import DEFAULT_CLASSES, RUN_HELP, TRAINER_DEFAULTS
 from vlm_lit.commands.logger_options import check_installed, in_run_directory
-from vlm_lit.commands.option_errors import OptionError, importable_packages
-from vlm_lit.commands.parsing import SuggestingParser, chain_of, check_empty, read_config
+from vlm_lit.commands.option_errors import OptionError
+from vlm_lit.commands.parsing import SuggestingParser, chain_of, check_empty
+from vlm_lit.commands.process_rules import refusing
 from vlm_lit.commands.run_place import TIME_VARIABLE, check_free, from_run, last_of, now, placed, resume_command
+from vlm_lit.commands.trainer_arguments import trainer_arguments
 from vlm_lit.commands.verbs import program
 from vlm_lit.data.datamodule import ConversationDataModule
 from vlm_lit.errors import ConfigError, VlmLitError
-from vlm_lit.models.families import family_of
-from vlm_lit.models.loading import load_config
-from vlm_lit.training.callbacks.answers_table import AnswersTable
+from vlm_lit.models.loading import check_family
 from vlm_lit.training.callbacks.best_checkpoint import BestCheckpoint, best_checkpoint
-from vlm_lit.training.callbacks.confusion import ConfusionMatrix
-from vlm_lit.training.callbacks.epoch_schedule import EpochSchedule, PartsTable
-from vlm_lit.training.callbacks.feature_cache import FeatureCache
 from vlm_lit.training.callbacks.kept_config import KeptConfig
-from vlm_lit.training.callbacks.monitored import StopAfterValidation, check_monitors, refuse_lightnings_checkpoints
-from vlm_lit.training.callbacks.panel import PredictionPanel
-from vlm_lit.training.callbacks.progress import progress_bar
-from vlm_lit.training.callbacks.reliability import ReliabilityDiagram
-from vlm_lit.training.callbacks.results_table import ResultsTable
-from vlm_lit.training.callbacks.run_directory import RunDirectory
-from vlm_lit.training.callbacks.shortcuts import KeptShortcuts
+from vlm_lit.training.callbacks.monitored import check_monitors
 from vlm_lit.training.callbacks.step_checkpoint import FOLDER, StepCheckpoint, checkpoints
-from vlm_lit.training.callbacks.throughput import Throughput
-from vlm_lit.training.checkpoint_io import DurableCheckpointIO, checked
+from vlm_lit.training.checkpoint_io import checked
 from vlm_lit.training.identity import check_data, data_files
 from vlm_lit.training.logged_names import Mode
 from vlm_lit.training.run_files import written_by_run
-from vlm_lit.training.run_logger import RunLogger
 from vlm_lit.training.run_settings import check_settings, number_settings
 from vlm_lit.training.stop_signals import requeued
 from vlm_lit.training.trainer import Trainer
 
 _TENSORS: Final = ("state_dict", "optimizer_states")  # of a checkpoint
-_OURS: Final[tuple[type[Callback], ...]] = (
-    FeatureCache, EpochSchedule, KeptShortcuts, PartsTable, Throughput, PredictionPanel, AnswersTable, ConfusionMatrix,
-    ReliabilityDiagram, ResultsTable, StepCheckpoint, RunDirectory,
-)  # fmt: skip
-
-
-def restrict_imports() -> None:
-    """Let a config name code of these packages only: a config is data, and data may come from strangers.
-
-    Packages of one's own are allowed by name in the environment variable VLM_LIT_ALLOW_IMPORTS, comma-separated.
-    """
-    set_parsing_settings(import_path_denylist=["*"], import_path_allowlist=importable_packages())
 
 
 class VlmLitCLI(LightningCLI):
@@ -188,24 +156,14 @@ class VlmLitCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> lightning.Trainer:  # noqa: ANN401 - Lightning's signature
         """A trainer that writes into the run directory, with our callbacks unless the config brings its own."""
         config = self._get(self.config_init, "trainer", default={})
-        if config.get("default_root_dir") is not None:
-            raise ConfigError("trainer.default_root_dir has no effect here; set run_dir, where a run writes.")
-        given = list(config.get("callbacks") or [])
-        if config.get("enable_progress_bar") is not False and not any(isinstance(c, ProgressBar) for c in given):
-            given.append(progress_bar())
-        present = {type(callback) for callback in given}
-        refuse_lightnings_checkpoints(given, enabled=bool(config.get("enable_checkpointing")))
-        ours: dict[str, Any] = {
-            "callbacks": [*self._first_callbacks(), *given, *(made() for made in _OURS if made not in present)],
-            "default_root_dir": str(self.run_dir),
-            "plugins": [*(config.get("plugins") or []), DurableCheckpointIO()],
-        }
-        if config.get("logger") in (None, True):
-            # What an earlier process logged from this step on was not kept, and is done again.
-            # A validation that was not finished logs at the step before it.
-            step = self.begins_at - bool(self.kept.get("validation_due"))
-            options: dict[str, Any] = {"purge_step": step} if self.verb == "fit" else {}
-            ours["logger"] = RunLogger(self.run_dir, name="", version="", default_hp_metric=False, **options)
+        settings = self.config[self.verb]
+        best = None
+        if self.verb == "fit" and settings["keep_best"] is not None:
+            best = BestCheckpoint(settings["keep_best"], settings["keep_best_mode"])
+        # What an earlier process logged from this step on was not kept, and is done again.
+        # A validation that was not finished logs at the step before it.
+        step = self.begins_at - bool(self.kept.get("validation_due"))
+        ours = trainer_arguments(config, self.run_dir, best=best, purge_step=step if self.verb == "fit" else None)
         try:
             trainer = super().instantiate_trainer(**ours, **kwargs)
         except VlmLitError:
@@ -218,18 +176,11 @@ class VlmLitCLI(LightningCLI):
                 callback.command = resume_command(self.arguments, self.run_dir, timed=timed)
         return trainer
 
-    def _first_callbacks(self) -> list[Callback]:
-        """Those that decide before any other looks: what a checkpoint says of the best is then of its own step."""
-        settings = self.config[self.verb]
-        if self.verb != "fit" or settings["keep_best"] is None:
-            return [StopAfterValidation()]
-        return [StopAfterValidation(), BestCheckpoint(settings["keep_best"], settings["keep_best_mode"])]
-
     def open_data(self) -> None:
         """Open whatever may be refused: the data and the checkpoint's processor."""
         self.datamodule.setup(self.verb)
         if isinstance(self.datamodule, ConversationDataModule):
-            _check_family(self.datamodule.model_id, self.datamodule.revision)
+            check_family(self.datamodule.model_id, self.datamodule.revision)
             _ = self.datamodule.processor
             if self.verb == "fit":
                 check_monitors(self.trainer, self.model, self.datamodule)
@@ -286,17 +237,6 @@ class PreparedRun(VlmLitCLI):
         self.open_data()
 
 
-def _check_family(model_id: str, revision: str | None) -> None:
-    """Refuse an unknown architecture, in a folder before transformers does: only we can say what to add where."""
-    if (Path(model_id) / "config.json").is_file():
-        settings: dict[str, Any] = {}
-        with suppress(OSError):  # a broken one is `load_config`'s to name
-            settings, _ = PretrainedConfig.get_config_dict(model_id)
-        if "model_type" in settings:
-            family_of(settings["model_type"])
-    family_of(load_config(model_id, revision).model_type)
-
-
 def _seed(value: bool | int) -> int:
     return int(os.environ.get("PL_GLOBAL_SEED", 42)) if isinstance(value, bool) else value
 
@@ -305,33 +245,3 @@ def prepared(arguments: Sequence[str]) -> PreparedRun:
     """The run that `fit` with these arguments would be, without running it."""
     with refusing():
         return PreparedRun(arguments)
-
-
-def run(verb: str, arguments: Sequence[str]) -> int:
-    """Run a Lightning verb; the exit status, which is that of a shell's where a signal ended it."""
-    try:
-        with refusing():
-            VlmLitCLI(verb, arguments)
-    except SIGTERMException as stop:
-        return stop.code if isinstance(stop.code, int) else 128 + signal.SIGTERM
-    except SystemExit as stop:
-        # What Lightning makes of a KeyboardInterrupt.
-        if isinstance(stop.__context__, KeyboardInterrupt):
-            return 128 + signal.SIGINT
-        raise
-    return 0
-
-
-@contextmanager
-def refusing() -> Iterator[None]:
-    """What holds for every run: which code a config may name, how YAML is read, what Lightning refuses."""
-    # Workers are forked: a tokenizer's own threads would warn about it and switch themselves off anyway.
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    # It cannot know: the data module starts its loader at the checkpoint's step.
-    warnings.filterwarnings("ignore", message=".*your dataloader is not resumable")
-    restrict_imports()
-    read_config()
-    try:
-        yield
-    except MisconfigurationException as error:
-        raise ConfigError(str(error)) from error

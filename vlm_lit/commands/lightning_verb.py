@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Sequence
 
 from vlm_lit.commands.early_check import check
@@ -20,6 +21,24 @@ def run(verb: str, arguments: Sequence[str]) -> int:
         print(page)
         return 0
     check(verb, arguments)
-    from vlm_lit.commands.lightning import run as run_lightning
+    return _run(verb, arguments)
 
-    return run_lightning(verb, arguments)
+
+def _run(verb: str, arguments: Sequence[str]) -> int:
+    """The exit status, which is that of a shell's where a signal ended it."""
+    from lightning.pytorch.utilities.exceptions import SIGTERMException
+
+    from vlm_lit.commands.lightning import VlmLitCLI
+    from vlm_lit.commands.process_rules import refusing
+
+    try:
+        with refusing():
+            VlmLitCLI(verb, arguments)
+    except SIGTERMException as stop:
+        return stop.code if isinstance(stop.code, int) else 128 + signal.SIGTERM
+    except SystemExit as stop:
+        # What Lightning makes of a KeyboardInterrupt.
+        if isinstance(stop.__context__, KeyboardInterrupt):
+            return 128 + signal.SIGINT
+        raise
+    return 0

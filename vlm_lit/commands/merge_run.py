@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from transformers import ProcessorMixin
 
 from vlm_lit.data.rows.encoder_choice import encoder_of
 from vlm_lit.errors import ConfigError
+from vlm_lit.files.whole import write_folder_whole
 from vlm_lit.models.merge.agreement import LogitAgreement, compare, text_logits
 from vlm_lit.models.merge.base_source import BaseSource, adapter_folder, find_base, read_fingerprint
 from vlm_lit.models.merge.merging import (
@@ -97,12 +97,11 @@ def merge_run(
     fingerprint = read_fingerprint(adapter)
     source = find_base(fingerprint, base)
     processor, notes = processor_of_run(source.folder, fingerprint)
-    output.absolute().parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{output.name}-", dir=output.absolute().parent) as scratch:
-        whole = Path(scratch) / "merged"
+
+    def fill(folder: Path) -> Merged:
         comparison = _Comparison(source.folder, adapter, DTYPES[dtype], probe(processor))
-        learned, rounded, exact = comparison.run(Path(scratch), whole)
-        warnings = (*notes, *_warnings(source, whole, learned, rounded))
+        learned, rounded, exact = comparison.run(folder)
+        warnings = (*notes, *_warnings(source, folder, learned, rounded))
         merged = Merged(folder=output, base=source, learned=learned, rounded=rounded, exact=exact, warnings=warnings)
         card = model_card(
             read_run(adapter, fingerprint),
@@ -111,11 +110,10 @@ def merge_run(
             merged=merged.sentences,
             chat_template=getattr(processor, "chat_template", None) is not None,
         )
-        (whole / "README.md").write_text(card, encoding="utf-8")
-        if output.exists():
-            output.rmdir()
-        os.replace(whole, output)
-    return merged
+        (folder / "README.md").write_text(card, encoding="utf-8")
+        return merged
+
+    return write_folder_whole(output, fill)
 
 
 @dataclass(frozen=True)
@@ -127,7 +125,7 @@ class _Comparison:
     dtype: torch.dtype
     inputs: Mapping[str, Tensor]
 
-    def run(self, scratch: Path, whole: Path) -> tuple[LogitAgreement, LogitAgreement, LogitAgreement | None]:
+    def run(self, whole: Path) -> tuple[LogitAgreement, LogitAgreement, LogitAgreement | None]:
         """Write the merged model to `whole`; what was learned, and what merging in this dtype and in float32 changed.
 
         Raises:
@@ -138,7 +136,8 @@ class _Comparison:
         exact = rounded if self.dtype == torch.float32 else None
         if exact is None and parameters < _FLOAT32_BELOW:
             _, tuned, _ = self._unmerged(torch.float32)
-            exact = compare(tuned, self._merged(torch.float32, scratch / "float32"))
+            with tempfile.TemporaryDirectory(prefix=f"{whole.name}-float32-", dir=whole.parent) as scratch:
+                exact = compare(tuned, self._merged(torch.float32, Path(scratch)))
         if exact is not None and exact.difference > _ROUNDING * exact.size:
             raise ConfigError(
                 f"The merged model is not the tuned one: in float32, {exact.words}. Nothing was written. Merge with "

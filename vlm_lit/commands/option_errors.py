@@ -5,11 +5,10 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterable
-from difflib import get_close_matches
 from typing import Final
 
 from vlm_lit.commands.signatures import own_classes
-from vlm_lit.errors import ConfigError
+from vlm_lit.errors import ConfigError, nearest
 from vlm_lit.metrics.own_rules import ALLOW_VARIABLE, allowed_packages
 
 IMPORTABLE: Final = ("vlm_lit", "torch.optim", "bitsandbytes.optim", "lightning.pytorch")
@@ -83,11 +82,6 @@ def other_class(key: str, path: str, base: str) -> OptionError:
 def _ours() -> list[str]:
     """The classes of ours that a config may name."""
     return [name for kind in _KINDS for name in own_classes("vlm_lit", kind)]
-
-
-def nearest(written: str, options: Iterable[str], cutoff: float = 0.6) -> str | None:
-    """The option that looks most like what was written."""
-    return next(iter(get_close_matches(written, list(options), n=1, cutoff=cutoff)), None)
 
 
 def prefixes(name: str) -> list[str]:

@@ -6,11 +6,10 @@ import argparse
 import re
 import textwrap
 from collections.abc import Callable
-from difflib import get_close_matches
 from typing import Any, NoReturn
 
 from vlm_lit.commands.verbs import EXAMPLES, program
-from vlm_lit.errors import ConfigError
+from vlm_lit.errors import ConfigError, nearest
 
 
 class HelpLayout(argparse.RawDescriptionHelpFormatter):
@@ -50,9 +49,9 @@ class OptionParser(argparse.ArgumentParser):
             ConfigError: always.
         """
         unknown = re.search(r"unrecognized arguments: (\S+)", message)
-        near = get_close_matches(unknown[1].partition("=")[0], self._option_string_actions, n=1) if unknown else []
+        near = nearest(unknown[1].partition("=")[0], self._option_string_actions) if unknown else None
         stop = "" if message.endswith("?") else "."
-        raise ConfigError(f"{self.prog}: {message}{stop}" + (f" Did you mean {near[0]}?" if near else ""))
+        raise ConfigError(f"{self.prog}: {message}{stop}" + (f" Did you mean {near}?" if near else ""))
 
 
 def whole_number(least: int) -> Callable[[str], int]:

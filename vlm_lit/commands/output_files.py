@@ -1,4 +1,4 @@
-"""Writing of a verb's files into its folder: each whole, an earlier one replaced, nothing else touched."""
+"""Writing of the files that --output names: each whole, an earlier one replaced, nothing else touched."""
 
 from __future__ import annotations
 
@@ -25,3 +25,15 @@ def write_files(folder: Path, files: Mapping[str, str | bytes], *, option: str =
             write_whole(folder / name, content)
         except OSError as error:
             raise ConfigError(f"{option} {folder} cannot be written: {error.strerror}.") from error
+
+
+def write_output(path: Path, text: str) -> None:
+    """Write the one file that --output names, whole.
+
+    Raises:
+        ConfigError: it cannot be written.
+    """
+    try:
+        write_whole(path, text)
+    except OSError as error:
+        raise ConfigError(f"--output {path} cannot be written: {error.strerror}. Name another file.") from error

@@ -16,8 +16,8 @@ from lightning.pytorch.cli import LightningArgumentParser
 
 from vlm_lit.commands.config_files import ConfigFiles
 from vlm_lit.commands.logger_options import run_defaults
-from vlm_lit.commands.option_errors import OptionError, denied, nearest, no_class, other_class, prefixes, unknown
-from vlm_lit.errors import ConfigError
+from vlm_lit.commands.option_errors import OptionError, denied, no_class, other_class, prefixes, unknown
+from vlm_lit.errors import ConfigError, nearest
 from vlm_lit.files.strict_yaml import StrictLoader
 
 _WORDS: Final[dict[object, str]] = {

@@ -14,8 +14,8 @@ from vlm_lit.commands.answer_files import read_records
 from vlm_lit.commands.filed_rows import FiledAnswer
 from vlm_lit.commands.official_files import read_official
 from vlm_lit.commands.options import OptionParser
+from vlm_lit.commands.output_files import write_output
 from vlm_lit.errors import ConfigError, VlmLitError
-from vlm_lit.files.whole import write_whole
 from vlm_lit.metrics.catalogue import RULES, rule
 from vlm_lit.metrics.rules import Counts, Rule, column_sums, counted, judged
 
@@ -34,7 +34,7 @@ def run(verb: str, arguments: Sequence[str]) -> int:
     chosen = rule(asked.metric, options)
     filed = _read(parser, asked, chosen)
     report = report_of(chosen, filed)
-    write_report(asked.output, report.as_json())
+    write_output(asked.output, json.dumps(report.as_json(), indent=1, allow_nan=False) + "\n")
     print(f"{report.as_text()}\nWritten to {asked.output}")
     return 0
 
@@ -220,15 +220,3 @@ def _counted(chosen: Rule, item: FiledAnswer) -> Counts | None:
         raise
     except VlmLitError as error:
         raise VlmLitError(f"{item.file}, record {item.record}: {error}") from error
-
-
-def write_report(path: Path, report: Mapping[str, object]) -> None:
-    """Write a JSON file that is either the old one or the whole new one.
-
-    Raises:
-        ConfigError: it cannot be written.
-    """
-    try:
-        write_whole(path, json.dumps(report, indent=1, allow_nan=False) + "\n")
-    except OSError as error:
-        raise ConfigError(f"--output {path} cannot be written: {error.strerror}.") from error

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Sequence
-from difflib import get_close_matches
 from typing import Final
 
 from vlm_lit.commands.verbs import program
-from vlm_lit.errors import ConfigError
+from vlm_lit.errors import ConfigError, nearest
 
 _ACTIONS: Final[dict[str, tuple[str, str]]] = {
     "run": ("run the cells that are not finished; the same command starts another worker", "study_run"),
@@ -41,8 +40,8 @@ def run(verb: str, arguments: Sequence[str]) -> int:
         return 0 if arguments else 2
     action, *rest = arguments
     if action not in _ACTIONS:
-        near = get_close_matches(action, _ACTIONS, n=1)
-        hint = f" Did you mean {near[0]}?" if near else ""
+        near = nearest(action, _ACTIONS)
+        hint = f" Did you mean {near}?" if near else ""
         raise ConfigError(f"{verb} {action}: is no action.{hint} There are: {', '.join(_ACTIONS)}.")
     module = importlib.import_module(f"vlm_lit.commands.{_ACTIONS[action][1]}")
     function: Callable[[str, Sequence[str]], int] = module.run

@@ -7,7 +7,8 @@ from typing import Any
 
 import lightning
 
-from vlm_lit.commands.lightning import VlmLitCLI, refusing
+from vlm_lit.commands.lightning import VlmLitCLI
+from vlm_lit.commands.process_rules import refusing
 
 
 class UnopenedRun(VlmLitCLI):

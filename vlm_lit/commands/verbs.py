@@ -24,13 +24,14 @@ VERBS: Final[dict[str, Verb]] = {
     "test": Verb("answer the test questions and judge the answers", _LIGHTNING),
     "predict": Verb("answer questions without judging the answers", _LIGHTNING),
     "inspect": Verb("show what would be trained and supervised, before it is", "vlm_lit.commands.inspect:run"),
-    "budget": Verb("reckon what memory and disk a fit would need, before renting them", "vlm_lit.commands.budget:run"),
+    "budget": Verb("estimate what memory and disk a fit needs, before renting them", "vlm_lit.commands.budget:run"),
     "cache": Verb("compute the images' vision features ahead of a fit", "vlm_lit.commands.cache:run"),
     "verify": Verb("prove on this model and data that every shortcut changes nothing", "vlm_lit.commands.verify:run"),
     "merge": Verb("merge an adapter into its 16-bit base, as a model of its own", "vlm_lit.commands.merge:run"),
     "chat": Verb("talk with a run's model about pictures, in the terminal", "vlm_lit.commands.chat:run"),
     "score": Verb("judge the answers in a file by a benchmark's metric", "vlm_lit.commands.score:run"),
     "compare": Verb("compare runs item by item, with intervals and a page to read", "vlm_lit.commands.compare:run"),
+    "anatomy": Verb("show how large each LoRA update of a run is, and of which rank", "vlm_lit.commands.anatomy:run"),
     "study": Verb("run a grid of runs from one file, and report what it shows", "vlm_lit.commands.study:run"),
     "workbench": Verb(
         "write the built-in data set and its tiny base model to a folder", "vlm_lit.commands.workbench:run"
@@ -50,6 +51,7 @@ EXAMPLES: Final = {
     "chat": "chat runs/mine --image photo.jpg --compare",
     "score": "score --metric anls --records runs/mine/predictions.jsonl --output scores.json",
     "compare": "compare runs/before runs/after --output comparison",
+    "anatomy": "anatomy runs/mine --output anatomy",
     "study run": "study run configs/study/lora_rank.yaml --workers 2",
     "study status": "study status configs/study/lora_rank.yaml",
     "study report": "study report configs/study/lora_rank.yaml",

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from vlm_lit.commands.early_check import check
 from vlm_lit.commands.options import OptionParser, whole_number
+from vlm_lit.commands.output_files import write_output
 from vlm_lit.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def run(verb: str, arguments: Sequence[str]) -> int:
     if options.output is None:
         print(text, end="")
     else:
-        options.output.write_text(text, encoding="utf-8")
+        write_output(options.output, text)
     return 1 if any(equality.verdict == "DIFFERENT" for equality in found) else 0
 
 

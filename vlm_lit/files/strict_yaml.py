@@ -73,7 +73,7 @@ StrictLoader.add_constructor("tag:yaml.org,2002:float", StrictLoader.construct_y
 
 def loading_problem(error: Exception) -> str:
     """Where a text is no YAML, and why, in the words of PyYAML: `, line 3: the key a stands there a second time`."""
-    mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None) or str(error)
+    mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None) or str(error).split("\n")[0]
     where = f", line {mark.line + 1}" if mark is not None else ""
     return f"{where}: {problem}"
 

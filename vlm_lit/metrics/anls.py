@@ -48,13 +48,17 @@ def anls_score(
 
 
 def _normalised_distance(prediction: str, target: str, whitespace: Whitespace) -> float:
+    """Edits over length; where that is surely too far for any score, a lower bound that is too far as well."""
     if whitespace == "strip":
         p, t = prediction.lower().strip(), target.lower().strip()
         longest = max(len(p), len(t))
     else:
         p, t = _collapsed(prediction), _collapsed(target)
         longest = max(len(prediction.upper()), len(target.upper()))
-    return levenshtein(p, t) / longest if longest else 0.0
+    if not longest:
+        return 0.0
+    surplus = abs(len(p) - len(t)) / longest  # no fewer edits than that, and most wrong answers end here
+    return surplus if surplus > 1 - THRESHOLD else levenshtein(p, t) / longest
 
 
 def _collapsed(text: str) -> str:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from difflib import get_close_matches
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
-from vlm_lit.errors import ConfigError
+from vlm_lit.errors import ConfigError, nearest
 from vlm_lit.metrics.anls import ANLS
 from vlm_lit.metrics.answer_length import AnswerLength
 from vlm_lit.metrics.aokvqa import AOKVQAAccuracy
@@ -105,5 +104,5 @@ def metric(name: str, options: Mapping[str, object] = _NO_OPTIONS) -> ItemMetric
 
 
 def _meant(written: str, known: Mapping[str, object] | list[str]) -> str:
-    near = get_close_matches(written, list(known), n=1)
-    return f" Did you mean {near[0]!r}?" if near else ""
+    near = nearest(written, known)
+    return f" Did you mean {near!r}?" if near else ""

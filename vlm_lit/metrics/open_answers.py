@@ -41,7 +41,8 @@ def open_answer_score(prediction: str, references: Sequence[str]) -> float:
     """
     need_references("MMMU accuracy", references)
     said = [value for text in _looked_at(prediction) for value in _values(text)]
-    return float(any(_meets(value, wanted) for wanted in _all_values(references) for value in said))
+    wanted = [value for reference in references for value in _values(reference)]
+    return float(any(_meets(value, right) for right in wanted for value in said))
 
 
 def _looked_at(reply: str) -> Iterator[str]:
@@ -62,10 +63,6 @@ def _conclusions(lines: Sequence[str]) -> Iterator[str]:
             if not shortest or len(end) < len(shortest):  # an empty end gives way to the next, as in the original
                 shortest = end
         yield "" if shortest in _MARKS else shortest
-
-
-def _all_values(texts: Sequence[str]) -> list[_Value]:
-    return [value for text in texts for value in _values(text)]
 
 
 def _values(text: str) -> list[_Value]:

@@ -1,4 +1,4 @@
-'''Which class is a metric of the user's own, and is it whole?
+'''Metrics of the user's own: import of a class by its path, and the check that nothing is missing in it.
 
 It is named by its path wherever a metric is named: `metrics: [{name: my_package.WithinOne}]` in a config,
 `score --metric my_package.WithinOne`. A config may come from strangers, so its package is imported only if the
@@ -27,10 +27,9 @@ import inspect
 import os
 import sys
 from dataclasses import MISSING, fields
-from difflib import get_close_matches
 from typing import Final, Literal, get_origin, get_type_hints
 
-from vlm_lit.errors import ConfigError
+from vlm_lit.errors import ConfigError, nearest
 from vlm_lit.metrics.rules import OPTION_KINDS, Rule
 
 ALLOW_VARIABLE: Final = "VLM_LIT_ALLOW_IMPORTS"
@@ -76,8 +75,8 @@ def _imported(path: str) -> object:
         raise ConfigError(f"The metric {path} cannot be imported: {error}. Is it on PYTHONPATH?") from error
     if not hasattr(module, name):
         there = [other for other, value in vars(module).items() if inspect.isclass(value)]
-        near = get_close_matches(name, there, n=1)
-        hint = f" Did you mean {module_name}.{near[0]}?" if near else ""
+        near = nearest(name, there)
+        hint = f" Did you mean {module_name}.{near}?" if near else ""
         raise ConfigError(f"The metric {path} does not exist: {module_name} has no {name}.{hint}")
     return getattr(module, name)
 

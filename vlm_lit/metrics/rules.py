@@ -11,11 +11,10 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from difflib import get_close_matches
 from functools import cache
 from typing import ClassVar, Final, Literal, TypeAlias, get_args, get_origin, get_type_hints
 
-from vlm_lit.errors import ConfigError, VlmLitError
+from vlm_lit.errors import ConfigError, VlmLitError, nearest
 
 Counts: TypeAlias = tuple[float, ...]
 """What one item adds to the sums. The first number is its score wherever the metric is a mean of scores."""
@@ -174,8 +173,8 @@ def check_choice(metric: str, option: str, value: object, kind: object) -> None:
     """
     allowed = get_args(kind)
     if value not in allowed:
-        near = get_close_matches(str(value), map(str, allowed), n=1)
-        hint = f" Did you mean {near[0]}?" if near else ""
+        near = nearest(str(value), map(str, allowed))
+        hint = f" Did you mean {near}?" if near else ""
         raise ConfigError(f"{metric}: {option} is {value!r}; it must be one of {', '.join(map(str, allowed))}.{hint}")
 
 

@@ -8,9 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -21,6 +18,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from vlm_lit.errors import ConfigError
+from vlm_lit.files.whole import write_folder_whole
 
 WEIGHTS = "adapter_model.safetensors"
 FINGERPRINT = "fingerprint.json"
@@ -60,30 +58,14 @@ def _same_keys(expected: set[str], found: set[str], what: str) -> None:
 
 def save_adapter(model: PeftModel, directory: Path, fingerprint: Mapping[str, object]) -> None:
     """Write the PEFT folder with its fingerprint; a folder of that name is replaced only once the new one is whole."""
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
-    try:
+
+    def fill(staging: Path) -> None:
         model.save_pretrained(str(staging), save_embedding_layers=False)
         keys = sorted(load_file(staging / WEIGHTS))
         text = json.dumps({**fingerprint, "keys": keys}, indent=2, sort_keys=True)
         (staging / FINGERPRINT).write_text(text + "\n", encoding="utf-8")
-        _replace(staging, directory)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
 
-
-def _replace(staging: Path, directory: Path) -> None:
-    staging.chmod(0o755)  # mkdtemp makes folders private
-    if directory.exists():
-        old = Path(tempfile.mkdtemp(prefix=f".{directory.name}-old-", dir=directory.parent))
-        os.replace(directory, old / "adapter")
-        os.replace(staging, directory)
-        for path in (old / "adapter").iterdir():
-            if not (directory / path.name).exists():  # somebody else's
-                os.replace(path, directory / path.name)
-        shutil.rmtree(old)
-    else:
-        os.replace(staging, directory)
+    write_folder_whole(directory, fill, replace=True)
 
 
 def load_adapter(model: PeftModel, directory: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -39,6 +41,21 @@ def load_config(model_id: str, revision: str | None = None) -> PretrainedConfig:
         raise ConfigError(
             f"model_id {model_id!r} cannot be loaded, neither as a folder nor from the hub: {why(error, model_id)}"
         ) from error
+
+
+def check_family(model_id: str, revision: str | None) -> None:
+    """Refuse an unknown architecture, in a folder before transformers does: only we can say what to add where.
+
+    Raises:
+        ConfigError: it is in no family, or there is no such checkpoint.
+    """
+    if (Path(model_id) / "config.json").is_file():
+        settings: dict[str, Any] = {}
+        with suppress(OSError):  # a broken one is `load_config`'s to name
+            settings, _ = PretrainedConfig.get_config_dict(model_id)
+        if "model_type" in settings:
+            family_of(settings["model_type"])
+    family_of(load_config(model_id, revision).model_type)
 
 
 def load_dtype(parts: PartsSettings) -> torch.dtype:

@@ -7,18 +7,16 @@ a refused permission passes silently. Here the bytes are written beside the targ
 from __future__ import annotations
 
 import os
-import re
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import torch
 from lightning.fabric.plugins import CheckpointIO
 
 from vlm_lit.errors import ConfigError
-
-_STAGING: Final = re.compile(r"\..+\.tmp-(\d+)")
+from vlm_lit.files.whole import STAGED, fill_whole, writer_of
 
 
 class DurableCheckpointIO(CheckpointIO):
@@ -31,18 +29,12 @@ class DurableCheckpointIO(CheckpointIO):
         storage_options: object | None = None,
     ) -> None:
         """Write `checkpoint` to `path`; a file of that name stays until the new one is on the disk."""
-        target = Path(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        staging = target.with_name(f".{target.name}.tmp-{os.getpid()}")
-        try:
-            with staging.open("wb") as file:
+
+        def fill(staging: Path) -> None:
+            with staging.open("wb") as file:  # given a path, torch would write that path's name into the file
                 torch.save(checkpoint, file)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(staging, target)
-        finally:
-            staging.unlink(missing_ok=True)
-        sync_folder(target.parent)
+
+        fill_whole(Path(path), fill)
 
     def load_checkpoint(
         self,
@@ -89,9 +81,9 @@ def checked_step(path: Path) -> int:
 
 def sweep_orphans(folder: Path) -> None:
     """Delete the staging files of writers that died."""
-    for path in folder.glob(".*.tmp-*"):
-        name = _STAGING.fullmatch(path.name)
-        if name is not None and not _alive(int(name.group(1))):
+    for path in folder.glob(STAGED):
+        writer = writer_of(path)
+        if writer is not None and not _alive(writer):
             path.unlink(missing_ok=True)
 
 
@@ -103,12 +95,3 @@ def _alive(process: int) -> bool:
     except (PermissionError, OverflowError):
         return True
     return True
-
-
-def sync_folder(folder: Path) -> None:
-    """Flush a folder's entries, so that a rename in it survives a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Final, Literal
 
 from lightning import LightningModule
 
+from vlm_lit.errors import nearest
 from vlm_lit.metrics.accumulators import ItemMetric
 from vlm_lit.metrics.rules import Rule
 from vlm_lit.models.families import PART_NAMES
@@ -40,8 +40,7 @@ class LoggedNames:
 
     def near(self, name: str) -> str | None:
         """The name that was probably meant."""
-        close = get_close_matches(name, self.modes, n=1) or get_close_matches(f"val/{name}", self.modes, n=1)
-        return next(iter(close), None)
+        return nearest(name, self.modes) or nearest(f"val/{name}", self.modes)
 
 
 def logged_names(module: LightningModule, data: ConversationDataModule, wanted: Iterable[str]) -> LoggedNames:

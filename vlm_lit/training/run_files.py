@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 from typing import Final
 
+from vlm_lit.files.whole import STAGED
+
 _PICTURES: Final = ("predictions.png", "confusion.png", "confusion.json", "reliability.png", "reliability.json")
 EVALUATIONS: Final = {
     "validate": ("val_predictions.jsonl", "val_results.json", "config.validate.yaml"),
@@ -25,7 +27,7 @@ _PATTERNS: Final = (
     "checkpoints/step-*.ckpt",
     "checkpoints/best.ckpt",
     "checkpoints/best.json",
-    "checkpoints/.*.tmp-*",
+    f"checkpoints/{STAGED}",
     "pictures/" + "[0-9a-f]" * 16 + ".jpg",
     *(f"adapter/{name}" for name in _ADAPTER),
     *(name for names in EVALUATIONS.values() for name in names),

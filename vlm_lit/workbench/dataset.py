@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
 from typing import Final, Literal
 
-from PIL import Image
-
 from vlm_lit.errors import VlmLitError
+from vlm_lit.files.whole import write_folder_whole
 from vlm_lit.workbench.dialect import TEAM
 from vlm_lit.workbench.drawing import draw
 from vlm_lit.workbench.looks import Look, seen
@@ -72,23 +68,19 @@ def write(
     """
     if directory.exists() and any(directory.iterdir()):
         raise VlmLitError(f"{directory} is not empty. Give a new folder, or remove what is there.")
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
     sizes = {"train": train_images, "val": val_images, "test": test_images}
-    try:
-        unfinished.chmod(0o755)
-        rows = _draw_splits(unfinished, sizes, seed, dialect, look)
+
+    def fill(folder: Path) -> None:
+        rows = _draw_splits(folder, sizes, seed, dialect, look)
         note: dict[str, object] = {"look": look} if look != "plain" else {}
         if wrong_answers:
             note |= _spoil(rows["train"], wrong_answers, Random(f"workbench wrong answers {seed}/{dialect}"))
         for split, found in rows.items():
-            _write_json(unfinished / f"{split}.json", [_conversation(row) for row in found])
+            _write_json(folder / f"{split}.json", [_conversation(row) for row in found])
         if note:
-            _write_json(unfinished / NOTE, note)
-        os.replace(unfinished, directory)
-    except BaseException:
-        shutil.rmtree(unfinished, ignore_errors=True)
-        raise
+            _write_json(folder / NOTE, note)
+
+    write_folder_whole(directory, fill)
     return {split: directory / f"{split}.json" for split in ("train", "val", "test")}
 
 
@@ -106,7 +98,7 @@ def _draw_splits(folder: Path, sizes: dict[str, int], seed: int, dialect: Dialec
         scenes = [scene(seed, index) for index in range(start, start + size)]
         start += size
         for shown in scenes:
-            _picture(shown, look).save(folder / _image(shown))
+            seen(draw(shown), look, shown.name).save(folder / _image(shown))
         count = TRAIN_QUESTIONS if split == "train" else EVALUATION_QUESTIONS
         rows[split] = [_Row(shown, n, qa) for shown in scenes for n, qa in enumerate(questions(shown, dialect, count))]
     return rows
@@ -118,10 +110,6 @@ def _spoil(rows: list[_Row], share: float, rng: Random) -> dict[str, object]:
     wrong = [row.id for row, said in zip(rows, spoiled, strict=True) if said != row.qa]
     rows[:] = [replace(row, qa=said) for row, said in zip(rows, spoiled, strict=True)]
     return {"wrong_answers": {"share": share, "wrong": len(wrong), "of": len(rows), "ids": wrong}}
-
-
-def _picture(shown: Scene, look: Look) -> Image.Image:
-    return seen(draw(shown), look, shown.name)
 
 
 def _write_json(path: Path, content: object) -> None:

@@ -104,7 +104,7 @@ def _color_noun(scene: Scene, rng: Random, *, present: bool) -> str:
 
 
 def _colored_kind(scene: Scene, rng: Random) -> QA | None:
-    """Is this item that colour? Binds a kind and a colour, which both may be in the scene apart."""
+    """Whether an item has a colour: binds a kind and a colour, which both may be in the scene apart."""
     item = one_unique(scene, rng, *TOOLS, *SHAPES)
     if item is None:
         return None
@@ -183,7 +183,7 @@ def _distance(scene: Scene, rng: Random) -> QA | None:
 
 
 def _which(scene: Scene, rng: Random) -> QA | None:
-    """Which item is that colour, or in that place?"""
+    """The item of a colour, or in a place."""
     if scene.layout == "card":
         return None
     item = pick(rng, scene.items)
@@ -213,7 +213,7 @@ def _position(scene: Scene, rng: Random) -> QA | None:
 
 
 def _relation(scene: Scene, rng: Random) -> QA | None:
-    """Is one item left of, right of, above or below another? Never asked about items in one row or column."""
+    """Whether one item is left of, right of, above or below another; never of items in one row or column."""
     pair = two_unique(scene, rng)
     if pair is None:
         return None

@@ -21,7 +21,8 @@ def with_wrong_answers(asked: Sequence[QA], share: float, rng: Random) -> list[Q
     Raises:
         VlmLitError: so many have no other valid answer, since all questions of their kind have the same one.
     """
-    others = [_others(qa, answers) for qa, answers in zip(asked, _answers_of_kind(asked), strict=True)]
+    of_kind = zip(asked, _answers_of_kind(asked), strict=True)
+    others = [[answer for answer in answers if answer != qa.answer] for qa, answers in of_kind]
     replaceable = [place for place, found in enumerate(others) if found]
     wanted = round(share * len(asked))
     if wanted > len(replaceable):
@@ -47,7 +48,3 @@ def _answers_of_kind(asked: Sequence[QA]) -> list[list[str]]:
 def _kind(qa: QA) -> tuple[str, str]:
     # The answer type as well: where something is has answers in words, in numbers, and yes or no.
     return qa.question_type, qa.answer_type
-
-
-def _others(qa: QA, answers: Sequence[str]) -> list[str]:
-    return [answer for answer in answers if answer != qa.answer]

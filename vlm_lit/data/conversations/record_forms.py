@@ -14,6 +14,7 @@ from typing import Final
 from vlm_lit.data.conversations.question_prompt import fields_of
 from vlm_lit.data.conversations.record_images import image_key_of
 from vlm_lit.data.conversations.refusals import empty, refusal, shown
+from vlm_lit.files.json_text import NotStrict, only_value
 from vlm_lit.schema import Record
 
 ACCEPTED_FORMS: Final = (
@@ -103,8 +104,8 @@ def _listed(record: Record, key: str, value: object) -> object:
     if not isinstance(value, str) or not value.lstrip().startswith("["):
         return value
     try:
-        return json.loads(value)
-    except ValueError as error:
+        return only_value(value)
+    except NotStrict as error:
         problem = f"{key} is text that begins as a JSON list and is none ({error})"
         raise refusal(record, problem, remedy="Write the turns as a list.", code="turns_type") from None
 

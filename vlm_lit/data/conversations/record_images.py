@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from typing import Final
 
 from vlm_lit.data.conversations.refusals import empty, refusal
 from vlm_lit.data.conversations.slots import image_ref
+from vlm_lit.files.json_text import NotStrict, only_value
 from vlm_lit.schema import ImageRef, Record
 
 IMAGE_KEYS: Final = ("image", "images")
@@ -63,8 +63,8 @@ def record_images(record: Record) -> list[ImageRef]:
 
 def _from_text(record: Record, key: str, text: str) -> object:
     try:
-        return json.loads(text.replace("'", '"') if '"' not in text else text)
-    except ValueError:
+        return only_value(text.replace("'", '"') if '"' not in text else text)
+    except NotStrict:
         remedy = 'Write it as a list of paths: ["a.png", "b.png"].'
         raise refusal(
             record, f"{key} begins as a list and is none: {text[:60]!r}", remedy=remedy, code="value"

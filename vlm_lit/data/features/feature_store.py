@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import time
 import zlib
@@ -28,6 +27,7 @@ from torch import Tensor
 from vlm_lit.data.features.stored_images import StoredImage
 from vlm_lit.data.images.images import load_image
 from vlm_lit.errors import ConfigError
+from vlm_lit.files.whole import STAGED, fill_whole, write_whole
 from vlm_lit.schema import Conversation, ImageRef
 
 SHARD_BYTES: Final = 256 * 2**20
@@ -37,6 +37,7 @@ LEFT_FREE: Final = 2**30
 """Bytes that filling never takes from a disk."""
 
 _FORMAT: Final = 1
+_IDENTITY: Final = "identity.json"
 _STALE_SECONDS: Final = 6 * 3600
 
 
@@ -146,37 +147,24 @@ class FeatureStore:
         for key, image in images.items():
             tensors |= {f"{key}/{name}": tensor.contiguous() for name, tensor in _named(image).items()}
         names = json.dumps(list(_named(next(iter(images.values())))))
-        whole = self.folder / f"{uuid4().hex}.safetensors"
-        part = whole.with_suffix(".part")
+        shard = self.folder / f"{uuid4().hex}.safetensors"
         try:
-            self._make_folder()
-            save_file(tensors, part, metadata={"names": names})
-            _to_disk(part)
-            part.replace(whole)
-            _to_disk(self.folder)
+            if not (self.folder / _IDENTITY).exists():
+                write_whole(self.folder / _IDENTITY, self._described)
+            fill_whole(shard, lambda staging: save_file(tensors, staging, metadata={"names": names}))
         except (OSError, SafetensorError) as error:
-            with suppress(OSError):
-                part.unlink()
             raise ConfigError(
                 f"Vision features cannot be written to {self.folder}: {error}. Free some space there, name another "
                 "folder as data.init_args.feature_cache, or leave it out."
             ) from error
         self.refresh()
 
-    def _make_folder(self) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        described = self.folder / "identity.json"
-        if not described.exists():
-            part = described.with_suffix(f".{uuid4().hex}.part")
-            part.write_text(self._described, encoding="utf-8")
-            part.replace(described)
-
     def sweep(self) -> None:
         """Delete what killed processes left unfinished hours ago."""
-        for part in self.folder.glob("*.part"):
+        for staged in self.folder.glob(STAGED):
             with suppress(FileNotFoundError):  # another process swept it, or finished it
-                if time.time() - part.stat().st_mtime > _STALE_SECONDS:
-                    part.unlink()
+                if time.time() - staged.stat().st_mtime > _STALE_SECONDS:
+                    staged.unlink()
 
 
 def _named(image: StoredImage) -> dict[str, Tensor]:
@@ -187,14 +175,6 @@ def _named(image: StoredImage) -> dict[str, Tensor]:
         **{f"field {name}": tensor for name, tensor in image.fields.items()},
         **{f"count {name}": torch.tensor(count) for name, count in image.counts.items()},
     }
-
-
-def _to_disk(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def check_room(root: Path, *, images: int, bytes_each: float, most: float | None) -> None:

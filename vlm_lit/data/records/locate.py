@@ -6,12 +6,11 @@ import glob
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
 from vlm_lit.data.records.splits import Split, files_of_split, read_split, wrong_split
-from vlm_lit.errors import RecordError
+from vlm_lit.errors import RecordError, nearest
 from vlm_lit.files.open_text import format_of
 
 FORMATS_HINT: Final = (
@@ -69,17 +68,17 @@ def locate(source: str | Path, split: str) -> Source:
 def _means_a_file(path: Path) -> bool:
     """Whether a name that may be a hub id is a mistyped path: its folder is there, or it ends as a file does."""
     ending = path.suffix.lower()
-    mistyped = ending[1:].isalpha() and bool(get_close_matches(ending, _FILE_ENDINGS, n=1, cutoff=0.7))
+    mistyped = ending[1:].isalpha() and nearest(ending, _FILE_ENDINGS, cutoff=0.7) is not None
     return path.parent.exists() or ending in _FILE_ENDINGS or mistyped
 
 
 def _nearest(path: Path) -> str:
     """What is there instead, if a name is close."""
     try:
-        near = get_close_matches(path.name, [entry.name for entry in path.parent.iterdir()], n=1, cutoff=0.7)
+        near = nearest(path.name, [entry.name for entry in path.parent.iterdir()], cutoff=0.7)
     except OSError:
         return ""
-    return f" (there is {path.parent / near[0]})" if near else ""
+    return f" (there is {path.parent / near})" if near else ""
 
 
 def _find_local(source: str | Path, path: Path, text: str) -> Source:

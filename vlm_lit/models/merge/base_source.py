@@ -11,7 +11,8 @@ from typing import Any
 
 from huggingface_hub import snapshot_download
 
-from vlm_lit.errors import ConfigError
+from vlm_lit.errors import ConfigError, RecordError
+from vlm_lit.files.strict_json import read_json
 from vlm_lit.models.adapter_state import FINGERPRINT, WEIGHTS, file_sha256
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -57,11 +58,9 @@ def read_fingerprint(adapter: Path) -> dict[str, Any]:
     """
     path = adapter / FINGERPRINT
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ConfigError(
-            f"{path} cannot be read, so the adapter's base is unknown. Use a folder fit wrote."
-        ) from error
+        found = read_json(path, remedy="Use a folder that fit wrote.", any_value=True)
+    except RecordError as error:
+        raise ConfigError(f"the adapter's base is unknown: {error}") from error
     if not isinstance(found, dict) or not isinstance(found.get("base"), dict):
         raise ConfigError(f"{path} does not name the adapter's base. Use a folder that fit wrote.")
     return found

@@ -115,7 +115,7 @@ class ImageShape:
 
 @dataclass
 class Estimator:
-    """Reckons with one module, config and trainer, on the trainer's precision.
+    """Estimates with one module, config and trainer, on the trainer's precision.
 
     Args:
         module: the run's, its model not loaded, its trainer attached.
@@ -160,7 +160,7 @@ class Estimator:
         return ImageShape(tokens=numbers // width, cached=sum(f.numel() * f.element_size() for f in features))
 
     def needs(self, recipe: Recipe, row: LongestRow) -> Needs | Refused:
-        """Reckon one recipe."""
+        """The needs of one recipe."""
         try:
             module = hollow_module(self.module, self.config, recipe.parts, self.mode)
             optimizer = optimizer_bytes(module)

@@ -76,7 +76,7 @@ def budget(
     images: int,
     say: Callable[[str], None],
 ) -> Budget:
-    """Reckon with a run whose model is not loaded and whose data are not open.
+    """The budget of a run whose model is not loaded and whose data are not open.
 
     Args:
         module, data, trainer: the run's.
@@ -93,7 +93,7 @@ def budget(
     row = longest_row(data, length=length, supervised=supervised, images=images, image_tokens=picture.tokens)
     found = []
     for recipe in recipes(module.parts):
-        say(f"Reckoning {recipe.name} ...")
+        say(f"Estimating {recipe.name} ...")
         with _without_collection():
             found.append(estimator.needs(recipe, row))
     return Budget(

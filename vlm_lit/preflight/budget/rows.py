@@ -30,7 +30,7 @@ class LongestRow:
 def longest_row(
     data: ConversationDataModule, *, length: int | None, supervised: int | None, images: int, image_tokens: int | None
 ) -> LongestRow:
-    """The row to reckon with: as asked, else the longest of the data where they are here, else `data.max_length`.
+    """The row to estimate with: as asked, else the longest of the data where they are here, else `data.max_length`.
 
     Args:
         data: the run's, not yet opened.

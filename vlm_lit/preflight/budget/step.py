@@ -172,7 +172,8 @@ def optimizer_bytes(module: AnsweredModule) -> OptimizerBytes:
     parameters = module.trainable_parameters()
     try:
         optimizer.step()  # makes the states
-        held = list(_states(optimizer))
+        # A table that all states share is one tensor, named often.
+        held = [value for state in optimizer.state.values() for value in state.values() if isinstance(value, Tensor)]
         with Ledger(1, [*resident(module), *held]) as ledger:
             clip(parameters, module.gradient_clip)
             optimizer.step()
@@ -189,8 +190,3 @@ def _as_on_a_gpu(optimizer: Optimizer) -> None:
     for group in optimizer.param_groups:
         if "foreach" in group and group["foreach"] is None and not group.get("fused"):
             group["foreach"] = True
-
-
-def _states(optimizer: Optimizer) -> list[Tensor]:
-    """A table that all states share is one tensor, named often."""
-    return [value for state in optimizer.state.values() for value in state.values() if isinstance(value, Tensor)]

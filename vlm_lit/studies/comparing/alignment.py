@@ -58,7 +58,8 @@ def align(systems: Sequence[System], *, intersect: bool = False, remedy: str = _
         for other in systems[1:]:
             _check_ids(systems[0], other, remedy)
     if not common:
-        raise VlmLitError(f"{_listed(systems)} have no id in common. Evaluate them on the same data.")
+        named = ", ".join(system.name for system in systems)
+        raise VlmLitError(f"{named} have no id in common. Evaluate them on the same data.")
     items = tuple(_item(key, systems) for key in systems[0].ids if key in common)
     return Alignment(items=items, dropped=len(everything) - len(common))
 
@@ -126,7 +127,3 @@ def _cluster(key: str, systems: Sequence[System], answers: Sequence[Prediction])
         return "image_id", image_id
     path = next((a.image for a in answers if a.image is not None and a.image != IN_RECORD), None)
     return ("image", path) if path is not None else ("id", key)
-
-
-def _listed(systems: Sequence[System]) -> str:
-    return ", ".join(system.name for system in systems)

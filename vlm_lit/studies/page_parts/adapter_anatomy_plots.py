@@ -50,7 +50,7 @@ def norms_map(updates: Sequence[LoraUpdate]) -> Figure:
     image = axes.imshow(values, cmap=_COLOURS, aspect="auto", vmin=0)
     if len(layers) <= _MOST_PRINTED:
         _print_values(axes, values)
-    axes.set_xticks(range(len(leaves)), [_in_lines(leaf) for leaf in leaves])
+    axes.set_xticks(range(len(leaves)), [short(leaf, 40).replace(".", ".\n") for leaf in leaves])
     axes.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=16))
     axes.yaxis.set_major_formatter(lambda row, _: layers[int(row)] if 0 <= row < len(layers) else "")
     axes.set_ylabel("layer")
@@ -124,7 +124,3 @@ def _leaves(updates: Sequence[LoraUpdate]) -> list[str]:
 
 def _title(updates: Sequence[LoraUpdate]) -> str:
     return short(f"{updates[0].part}: {updates[0].stack}", 80)
-
-
-def _in_lines(leaf: str) -> str:
-    return short(leaf, 40).replace(".", ".\n")

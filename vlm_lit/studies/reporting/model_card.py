@@ -5,7 +5,6 @@ Everything is read from the files a run leaves. No path of the machine it ran on
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PureWindowsPath
@@ -13,11 +12,13 @@ from typing import Any, Final
 
 import yaml
 
-from vlm_lit.errors import ConfigError
+from vlm_lit.files.strict_json import parse_json, read_json
+from vlm_lit.files.strict_yaml import read_strict
 from vlm_lit.studies.estimates.statistics import mean_interval
 
 _SPLITS: Final = ("train", "val", "test")
 _SAME_MEAN: Final = 1e-9
+_REMEDY: Final = "Restore it, or merge from a copy of adapter/."
 _LOCAL_ENDINGS: Final = (".json", ".jsonl", ".parquet", ".arrow")
 
 
@@ -42,24 +43,24 @@ def read_run(adapter: Path, fingerprint: Mapping[str, Any]) -> RunFiles:
     """The files beside an adapter in its run directory; an adapter that was moved has none.
 
     Raises:
-        ConfigError: one of them is damaged.
+        VlmLitError: one of them is damaged.
     """
-    run = adapter.parent
-    try:
-        return RunFiles(
-            fingerprint=fingerprint,
-            config=yaml.safe_load(_text(run / "config.yaml") or "{}") or {},
-            results=json.loads(_text(run / "results.json") or "{}"),
-            predictions=[json.loads(line) for line in _text(run / "predictions.jsonl").splitlines() if line.strip()],
-        )
-    except (ValueError, yaml.YAMLError) as error:
-        raise ConfigError(
-            f"A file in {run} is damaged: {error}. Restore it, or merge from a copy of adapter/."
-        ) from error
+    config, results, answers = (adapter.parent / name for name in ("config.yaml", "results.json", "predictions.jsonl"))
+    lines = enumerate(answers.read_bytes().splitlines() if answers.is_file() else [], 1)
+    return RunFiles(
+        fingerprint=fingerprint,
+        config=_mapping(read_strict(config, "config") if config.is_file() else {}),
+        results=_mapping(read_json(results, remedy=_REMEDY, any_value=True) if results.is_file() else {}),
+        predictions=[
+            _mapping(parse_json(line, f"{answers}, line {number}", remedy=_REMEDY, any_value=True))
+            for number, line in lines
+            if line.strip()
+        ],
+    )
 
 
-def _text(path: Path) -> str:
-    return path.read_text(encoding="utf-8") if path.is_file() else ""
+def _mapping(content: object) -> Mapping[str, Any]:
+    return content if isinstance(content, Mapping) else {}
 
 
 def model_card(run: RunFiles, *, name: str, dtype: str, merged: Sequence[str], chat_template: bool) -> str:

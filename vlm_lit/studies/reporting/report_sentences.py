@@ -179,8 +179,5 @@ def _listed(names: Sequence[str], between: str = ", ") -> str:
 
 def best_position(report: StudyReport) -> frozenset[int]:
     """Where the setting to be shown in bold stands among `report.settings`, if there is one."""
-    return frozenset(i for i, s in enumerate(report.settings) if _is_bold(s, report))
-
-
-def _is_bold(setting: Setting, report: StudyReport) -> bool:
-    return report.best.is_beyond_doubt and setting.name == report.best.name
+    best = report.best.name if report.best.is_beyond_doubt else None
+    return frozenset(place for place, setting in enumerate(report.settings) if setting.name == best)

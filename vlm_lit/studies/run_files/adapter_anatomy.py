@@ -8,7 +8,6 @@ Suffixes: O = outputs of a layer, I = its inputs, R = rank.
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Mapping
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from vlm_lit.errors import VlmLitError
+from vlm_lit.files.strict_json import read_json
 from vlm_lit.models.adapter_state import WEIGHTS
 from vlm_lit.models.families import Family, PartName, family_of_class, owner_of
 from vlm_lit.models.merge.base_source import adapter_folder
@@ -106,11 +106,8 @@ def _place(update: LoraUpdate) -> tuple[str, int, str]:
 
 
 def _settings(path: Path) -> dict[str, Any]:
-    """The adapter's settings, none of which may make the update another one than is reckoned here."""
-    try:
-        settings = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise VlmLitError(f"{path}: cannot be read ({error}). Save the adapter again.") from error
+    """The adapter's settings, none of which may make the update another one than is computed here."""
+    settings = read_json(path, remedy="Save the adapter again.", any_value=True)
     if not isinstance(settings, dict) or settings.get("peft_type") != "LORA":
         raise VlmLitError(f"{path}: is no LoRA adapter's. Name the directory of a run that trained with LoRA.")
     changed = [key for key in _CHANGES_THE_UPDATE if settings.get(key)]

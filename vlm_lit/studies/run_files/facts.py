@@ -9,9 +9,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-import yaml
-
-from vlm_lit.errors import VlmLitError
+from vlm_lit.files.strict_json import read_json
+from vlm_lit.files.strict_yaml import read_strict
 from vlm_lit.studies.run_files.weights import WEIGHTS, weights_of
 
 # In a config, from its root; a run's own classes may lack some of them.
@@ -75,18 +74,12 @@ def read_facts(predictions: Path) -> Facts:
 def _results(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
-    try:
-        content = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise VlmLitError(f"{path}: is not JSON ({error}). Evaluate the run again, or remove the file.") from error
+    content = read_json(path, remedy="Evaluate the run again, or remove the file.", any_value=True)
     return content if isinstance(content, dict) else {}
 
 
 def _config(path: Path) -> dict[str, Any]:
-    try:
-        content = yaml.safe_load(path.read_bytes())
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise VlmLitError(f"{path}: is not YAML ({error}). Evaluate the run again, or remove the file.") from error
+    content = read_strict(path, "config")
     return content if isinstance(content, dict) else {}
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
 from vlm_lit.errors import VlmLitError
+from vlm_lit.files.strict_json import parse_json
 from vlm_lit.schema import Prediction
 
 
@@ -37,10 +37,7 @@ def read_predictions(path: Path | str) -> list[Prediction]:
 
 
 def _parsed(line: bytes, *, where: str) -> Prediction:
-    try:
-        row = json.loads(line)
-    except ValueError as error:  # broken JSON, or bytes that are not UTF-8
-        raise VlmLitError(f"{where}: is not JSON ({error}). The file may be cut short; evaluate again.") from error
+    row = parse_json(line, where, remedy="Evaluate again.", any_value=True)
     if not isinstance(row, dict) or {*row, *_OPTIONAL} != _CHECKS.keys():
         found = ", ".join(row) if isinstance(row, dict) else type(row).__name__
         needed = ", ".join(name for name in _CHECKS if name not in _OPTIONAL)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from vlm_lit.errors import VlmLitError
+from vlm_lit.files.strict_json import read_json
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,34 +34,13 @@ def read_scores(path: Path) -> ScoresFile:
     Raises:
         VlmLitError: the file cannot be read, is not of that form, judges nothing, or names an item twice.
     """
-    try:
-        content = json.loads(path.read_bytes(), object_pairs_hook=_without_repeats)
-    except OSError as error:
-        raise VlmLitError(
-            f"{path}: cannot be read ({error.strerror}). Give a scores.json or a run directory."
-        ) from error
-    except _RepeatedKey as error:
-        raise VlmLitError(f"{path}: the id or key {error.args[0]!r} stands there twice. Score again.") from None
-    except (ValueError, RecursionError) as error:  # broken JSON, or bytes that are not UTF-8
-        raise VlmLitError(f"{path}: is not JSON ({error}). The file may be cut short; score again.") from error
-    _check(content, path)
+    if not path.is_file():
+        raise VlmLitError(f"{path}: there is no such file. Give a scores.json or a run directory.")
+    content = _checked(read_json(path, remedy="Score again.", any_value=True), path)
     return ScoresFile(**{name: content[name] for name in _CHECKS})
 
 
-class _RepeatedKey(Exception):  # noqa: N818 - it never leaves this file
-    pass
-
-
-def _without_repeats(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    """A parser would keep the last of two equal keys without a word."""
-    fields = dict(pairs)
-    if len(fields) != len(pairs):
-        keys = [key for key, _ in pairs]
-        raise _RepeatedKey(next(key for key in keys if keys.count(key) > 1))
-    return fields
-
-
-def _check(content: object, path: Path) -> None:
+def _checked(content: object, path: Path) -> Mapping[str, Any]:
     if not isinstance(content, dict) or not content.keys() >= _CHECKS.keys():
         found = ", ".join(content) if isinstance(content, dict) else type(content).__name__
         raise VlmLitError(
@@ -79,6 +58,7 @@ def _check(content: object, path: Path) -> None:
     strangers = content["image_ids"].keys() - content["per_item"].keys()
     if strangers:
         raise VlmLitError(f"{path}: image_ids names {min(strangers)!r}, which per_item does not judge. Score again.")
+    return content
 
 
 def _is_number(value: object) -> bool:

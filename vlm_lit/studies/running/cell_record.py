@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Final, Literal
 
-from vlm_lit.errors import VlmLitError
+from vlm_lit.errors import VlmLitError, nearest
+from vlm_lit.files.strict_json import parse_json, read_json
 from vlm_lit.files.whole import write_whole
 from vlm_lit.studies.running.cell import Cell
 
 FILE: Final = "cell.json"
+_REMEDY: Final = "Move the folder away; the cell will be run anew."
 
 Status = Literal["running", "done", "failed"]
 
@@ -57,15 +58,16 @@ def read_record(folder: Path) -> CellRecord | None:
     """
     path = folder / FILE
     try:
-        content = json.loads(path.read_bytes())
+        data = path.read_bytes()
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
-        raise VlmLitError(f"{path}: is not JSON ({error}). Move the folder away; the cell will be run anew.") from error
+    except OSError as error:
+        raise VlmLitError(f"{path}: cannot be read ({error.strerror}). {_REMEDY}") from error
+    content = parse_json(data, path, remedy=_REMEDY, any_value=True)
     known = {entry.name for entry in fields(CellRecord)}
     needed = ("study", "levels", "seed", "digest", "status", "started")
     if not isinstance(content, dict) or not known.issuperset(content) or any(name not in content for name in needed):
-        raise VlmLitError(f"{path}: is no record of a cell. Move the folder away; the cell will be run anew.")
+        raise VlmLitError(f"{path}: is no record of a cell. {_REMEDY}")
     return CellRecord(**content)
 
 
@@ -81,12 +83,12 @@ def measured(folder: Path, metric: str) -> float:
         VlmLitError: there are no results, or no such metric in them.
     """
     path = folder / "results.json"
-    try:
-        metrics = json.loads(path.read_bytes())["metrics"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise VlmLitError(f"{path}: cannot be read ({type(error).__name__}: {error}).") from error
+    content = read_json(path, remedy="Remove the file; the cell is then tested again.", any_value=True)
+    metrics = content.get("metrics") if isinstance(content, dict) else None
+    if not isinstance(metrics, dict):
+        raise VlmLitError(f"{path}: holds no metrics. Remove the file; the cell is then tested again.")
     if metric not in metrics:
-        near = get_close_matches(metric, metrics, n=1)
-        hint = f"Did you mean {near[0]}?" if near else f"There are: {', '.join(metrics)}."
+        near = nearest(metric, metrics)
+        hint = f"Did you mean {near}?" if near else f"There are: {', '.join(metrics)}."
         raise VlmLitError(f"{path}: has no metric {metric}. {hint}")
     return float(metrics[metric])

@@ -61,7 +61,8 @@ class CellRun:
         record = self._begun(record)
         try:
             if record.stage == "fit":
-                record = self._staged(record, "fit", ["--ckpt_path", "last"] if _checkpoints(self.folder) else [])
+                begun = any((self.folder / "checkpoints").glob("step-*.ckpt"))
+                record = self._staged(record, "fit", ["--ckpt_path", "last"] if begun else [])
             record = self._staged(record, "test", ["--ckpt_path", "last"])
             value = measured(self.folder, self.study.metric)
         except VlmLitError as error:
@@ -124,10 +125,6 @@ def set_aside(folder: Path) -> None:
     while (target := folder.with_name(f"{folder.name}.stale-{number}")).exists():
         number += 1
     folder.rename(target)
-
-
-def _checkpoints(folder: Path) -> bool:
-    return any((folder / "checkpoints").glob("step-*.ckpt"))
 
 
 def _how(status: int) -> str:

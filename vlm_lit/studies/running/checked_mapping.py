@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from difflib import get_close_matches
 from pathlib import Path
 from textwrap import shorten
 from typing import Final
 
-from vlm_lit.errors import ConfigError
+from vlm_lit.errors import ConfigError, nearest
 
 _DOTTED: Final = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*\+?")
 # Every cell has its own of these.
@@ -58,15 +57,15 @@ class Checked:
         """Refuse any key but these."""
         for key in self._content:
             if key not in names:
-                near = get_close_matches(key, names, n=1)
-                remedy = f"Did you mean {near[0]}?" if near else f"There are: {', '.join(names)}"
+                near = nearest(key, names)
+                remedy = f"Did you mean {near}?" if near else f"There are: {', '.join(names)}"
                 raise self.error(key, f"is no {what}", remedy)
 
     def one_of(self, key: str, name: str, names: Sequence[str], *, what: str) -> None:
         """Refuse a value that is none of these."""
         if name not in names:
-            near = get_close_matches(name, names, n=1)
-            hint = f"Did you mean {near[0]}? " if near else ""
+            near = nearest(name, names)
+            hint = f"Did you mean {near}? " if near else ""
             raise self.error(key, f"is {name}, which is no {what}", f"{hint}There are: {', '.join(names)}")
 
     def value(self, key: str) -> object:
@@ -145,8 +144,8 @@ class Checked:
     def _file(self, key: str, name: str) -> Path:
         path = self.file.parent / name
         if not path.is_file():
-            near = get_close_matches(path.name, [other.name for other in path.parent.glob("*.yaml")], n=1)
-            hint = f"Did you mean {near[0]}? " if near else ""
+            near = nearest(path.name, [other.name for other in path.parent.glob("*.yaml")])
+            hint = f"Did you mean {near}? " if near else ""
             raise self.error(key, f"names {name}, which is not there", f"{hint}Paths are relative to the study file")
         return path
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from vlm_lit.studies.running.cell import Cell
@@ -69,7 +69,8 @@ class StudyProgress:
     def as_text(self, name: str) -> str:
         """One line."""
         parts = [f"{name}: {self.done} of {self.done + self.failed + self.running + self.waiting} cells done"]
-        parts += [f"{count} {what}" for what, count in self._others() if count]
+        others = ("failed", self.failed), ("running", self.running), ("waiting", self.waiting)
+        parts += [f"{count} {what}" for what, count in others if count]
         if self.seconds_a_cell is not None:
             parts.append(f"{in_time(self.seconds_a_cell)} a cell")
         if self.seconds_left:
@@ -79,9 +80,6 @@ class StudyProgress:
     def counts(self) -> tuple[int, ...]:
         """What is worth a new line where lines stay."""
         return self.done, self.failed, self.running, self.waiting
-
-    def _others(self) -> Iterable[tuple[str, int]]:
-        return ("failed", self.failed), ("running", self.running), ("waiting", self.waiting)
 
 
 def standing(found: Collection[CellState], undrawn: int = 0) -> StudyProgress:

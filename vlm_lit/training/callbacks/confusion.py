@@ -20,7 +20,7 @@ from PIL import Image
 
 from vlm_lit.files.whole import write_whole
 from vlm_lit.metrics.confusion import MOST_ANSWERS, Confusion, confusions
-from vlm_lit.plot_style import FAINT, INK, STYLE
+from vlm_lit.plot_style import FAINT, INK, STYLE, short
 from vlm_lit.training.callbacks.pictures import (
     AnswerPicture,
     drawn,
@@ -186,15 +186,11 @@ def _height(heap: Sequence[Image.Image]) -> int:
 def distinct_labels(answers: Sequence[str]) -> list[str]:
     """A line for each answer, short ones whole; long ones cut where that leaves them different, else numbered."""
     lines = [" ".join(answer.split()) or "(empty)" for answer in answers]
-    labels = [_cut_end(line) for line in lines]
+    labels = [short(line, _LETTERS) for line in lines]
     if len(set(labels)) < len(labels):
         labels = [_cut_middle(line) for line in lines]
     again = {label for label in labels if labels.count(label) > 1}
     return [f"{label} #{place}" if label in again else label for place, label in enumerate(labels, 1)]
-
-
-def _cut_end(line: str) -> str:
-    return line if len(line) <= _LETTERS else f"{line[: _LETTERS - 1]}\N{HORIZONTAL ELLIPSIS}"
 
 
 def _cut_middle(line: str) -> str:
