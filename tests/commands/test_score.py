@@ -66,6 +66,8 @@ def test_vqa_v2_files(scored: Callable[..., dict[str, Any]], vqa: list[str]) -> 
         },
         "n": 3,
         "unparsed": 0,
+        "references": {"min": 10, "mean": 10.0, "max": 10},
+        "misses": {"n": 1, "case": 1, "full_stop": 0, "article": 0, "number_word": 0, "any_of_these": 1},
         "per_item": {"7": 0.0, "8": 1.0, "9": 0.3},
         "image_ids": {"7": "3", "8": "4", "9": "4"},
     }

@@ -6,7 +6,7 @@ import argparse
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import Final
 
@@ -14,10 +14,11 @@ from vlm_lit.commands.answer_files import read_records
 from vlm_lit.commands.filed_rows import FiledAnswer
 from vlm_lit.commands.official_files import read_official
 from vlm_lit.commands.options import OptionParser
-from vlm_lit.errors import ConfigError, VlmLitError
+from vlm_lit.commands.score_report import report_of
+from vlm_lit.errors import ConfigError
 from vlm_lit.files.whole import write_whole
 from vlm_lit.metrics.catalogue import RULES, rule
-from vlm_lit.metrics.rules import Counts, Rule, column_sums, counted, judged
+from vlm_lit.metrics.rules import Rule
 
 _OPTION: Final = "--options."
 _WORDS: Final = {"true": True, "false": False}
@@ -99,127 +100,6 @@ def _read(parser: OptionParser, asked: argparse.Namespace, chosen: Rule) -> list
     if asked.predictions is None or asked.annotations is None:
         parser.error("give either --records, or --predictions and --annotations")
     return read_official(asked.predictions, asked.annotations, asked.questions, metric=chosen.title)
-
-
-@dataclass(frozen=True)
-class ScorePart:
-    """Judged items: how many, and the rule's values over them, as fractions (words, where the rule is no score)."""
-
-    n: int
-    values: Mapping[str, float]
-
-
-@dataclass(frozen=True)
-class ScoreReport:
-    """What a metric says about a file of answers.
-
-    `groups` are by group, then value. `left_out` counts the items that the metric does not judge.
-    """
-
-    rule: Rule
-    whole: ScorePart
-    groups: Mapping[str, Mapping[str, ScorePart]]
-    unparsed: int
-    left_out: int
-    per_item: Mapping[str, float]
-    image_ids: Mapping[str, str]
-
-    def as_json(self) -> dict[str, object]:
-        """The report as it is written: overall, details and groups in percent, items as fractions."""
-        groups = {
-            group: {value: {"score": self._score(part), "n": part.n} for value, part in parts.items()}
-            for group, parts in self.groups.items()
-        }
-        return {
-            "metric": self.rule.name,
-            "options": self.rule.options,
-            "overall": self._score(self.whole),
-            "details": self._details(),
-            "groups": groups,
-            "n": self.whole.n,
-            "unparsed": self.unparsed,
-            "per_item": self.per_item,
-            "image_ids": self.image_ids,
-        }
-
-    def as_text(self) -> str:
-        """The report as a table."""
-        rows = [("overall", self.whole)]
-        rows += [(f"{group}/{value}", part) for group, parts in self.groups.items() for value, part in parts.items()]
-        if not self.rule.is_score:
-            rows = []
-        lines = [(name, f"{part.n:,}", f"{self._score(part):.2f}") for name, part in rows]
-        lines += [(name, "", f"{value:.2f}") for name, value in self._details().items()]
-        unit = "%" if self.rule.is_score else ""
-        width = max(len(name) for name, *_ in [(self.rule.name,), *lines])
-        table = [f"{name:<{width}}  {n:>9}  {value:>8}" for name, n, value in [(self.rule.name, "n", unit), *lines]]
-        notes = [f"{self.unparsed:,} unparsed"] if self.unparsed else []
-        notes += [f"{self.left_out:,} left out by this metric"] if self.left_out else []
-        return "\n".join(_printable(line.rstrip()) for line in [*table, *notes])
-
-    def _details(self) -> dict[str, float]:
-        parts = [("", self.whole)]
-        parts += [(f"{group}/{value}/", part) for group, found in self.groups.items() for value, part in found.items()]
-        return {
-            f"{prefix}{name}": self._shown(value)
-            for prefix, part in parts
-            for name, value in part.values.items()
-            if name != "overall"
-        }
-
-    def _score(self, part: ScorePart) -> float | None:
-        return self._shown(part.values["overall"]) if self.rule.is_score else None
-
-    def _shown(self, value: float) -> float:
-        # Ten digits after the point: 55.0 rather than 55.00000000000001.
-        return round(100 * value, 10) if self.rule.is_score else value
-
-
-def report_of(chosen: Rule, filed: Sequence[FiledAnswer]) -> ScoreReport:
-    """Judges a file's answers.
-
-    Raises:
-        VlmLitError: an item cannot be judged, or none is left; names it.
-    """
-    items = [(item, counts) for item in filed if (counts := _counted(chosen, item)) is not None]
-    if not items:
-        raise VlmLitError(f"{chosen.name} leaves out all {len(filed):,} items. Give others, or use another metric.")
-    members: dict[str, dict[str, list[Counts]]] = {}
-    for item, counts in items:
-        for group, value in chosen.groups(item.answer).items():
-            members.setdefault(group, {}).setdefault(value, []).append(counts)
-    groups = {group: {v: _part(chosen, parts[v]) for v in sorted(parts)} for group, parts in sorted(members.items())}
-    everything = [counts for _, counts in items]
-    whole = _part(chosen, everything)
-    across = chosen.across((group, part.values) for group, parts in groups.items() for part in parts.values())
-    scores = {item.answer.id: chosen.score_of(counts) for item, counts in items}
-    return ScoreReport(
-        rule=chosen,
-        whole=ScorePart(whole.n, {**whole.values, **across}),
-        groups=groups,
-        unparsed=chosen.unparsed(column_sums(everything)),
-        left_out=len(filed) - len(items),
-        per_item={id_: score for id_, score in scores.items() if score is not None},
-        image_ids={item.answer.id: item.image_id for item, _ in items if item.image_id is not None},
-    )
-
-
-def _printable(text: str) -> str:
-    """`text` with what would steer a terminal written out."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
-def _part(chosen: Rule, counts: Sequence[Counts]) -> ScorePart:
-    return ScorePart(len(counts), judged(chosen, counts))
-
-
-def _counted(chosen: Rule, item: FiledAnswer) -> Counts | None:
-    try:
-        return counted(chosen, item.answer)
-    except ConfigError:
-        raise
-    except VlmLitError as error:
-        raise VlmLitError(f"{item.file}, record {item.record}: {error}") from error
 
 
 def write_report(path: Path, report: Mapping[str, object]) -> None:

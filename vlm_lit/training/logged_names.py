@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Final, Literal
 
-from vlm_lit.metrics.accumulators import ItemMetric
-from vlm_lit.metrics.rules import Rule
+from vlm_lit.metrics.rules import Answer, Rule
+from vlm_lit.metrics.summary import judged_item, summarised
 from vlm_lit.models.families import PART_NAMES
 from vlm_lit.training.evaluation import chosen_rules, ece_name, logged_name
 
@@ -67,13 +67,16 @@ def logged_names(module: VisionLanguageModule, data: ConversationDataModule, wan
         missing["val/"] = "data.init_args.validate_by is loss, so nothing is answered: set it to both"
     else:
         rules = chosen_rules(module.metrics)
-        leading += [f"val/{rule.name}" for rule in rules if rule.is_score]
-        modes |= {f"val/{rule.name}": _mode(rule) for rule in rules if rule.is_score}
         if module.answer_from is not None:
             modes[f"val/{ece_name(module.answer_from.score)}"] = "min"
-        if any(name.startswith("val/") and name not in modes for name in wanted):
+        plain = {*modes, *(f"val/{rule.name}" for rule in rules if rule.is_score)}
+        if any(name.startswith("val/") and name not in plain for name in wanted):
             items = data.asked("val")
-            modes |= _of_records(rules, [replace(items[i], images=()) for i in range(len(items))])
+            asked = [replace(items[i], images=()) for i in range(len(items))]
+            rules = chosen_rules(module.metrics, one_reference=all(len(c.references) <= 1 for c in asked))
+            modes |= _of_records(rules, asked)
+        leading += [f"val/{rule.name}" for rule in rules if rule.is_score]
+        modes |= {f"val/{rule.name}": _mode(rule) for rule in rules if rule.is_score}
     return LoggedNames(modes, tuple(leading), missing)
 
 
@@ -86,11 +89,9 @@ def _of_records(rules: Sequence[Rule], asked: Sequence[Conversation]) -> dict[st
     found: dict[str, Mode | None] = {}
     judged = [c for c in asked if c.references]
     for rule in rules if judged else ():
-        metric = ItemMetric(rule)
-        metric.sync_on_compute = False
-        columns = ([c.references for c in judged], [c.id for c in judged], [c.groups for c in judged])
-        metric.update([c.references[0] for c in judged], *columns, [c.choices for c in judged])
-        values = metric.compute()
+        answers = [Answer(c.references[0], c.references, c.id, c.choices, c.groups) for c in judged]
+        items = [judged_item(rule, answer, f"Record {answer.id!r}") for answer in answers]
+        values = summarised(rule, items).by_name()
         details = {key for key in values if "/" not in key and key != "overall"}
         for key in values:
             whole = rule.is_score and key not in details and key.rpartition("/")[2] not in details

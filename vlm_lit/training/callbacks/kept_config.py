@@ -102,9 +102,11 @@ def _leading(module: LightningModule) -> list[str]:
 
     Each is there whether this run will have it or not: TensorBoard shows the columns of one run for all.
     """
-    rules = chosen_rules(module.metrics) if isinstance(module, VisionLanguageModule) else []
-    names = [rule.name for rule in rules]
-    return ["train/loss", "val/loss", *(f"val/{name}" for name in names), *(f"test/{name}" for name in names[:1])]
+    if not isinstance(module, VisionLanguageModule):
+        return ["train/loss", "val/loss"]
+    names = [rule.name for rule in chosen_rules(module.metrics, one_reference=True)]
+    tested = names[:2] if module.metrics is None else names[:1]  # which of the default ones leads, the questions decide
+    return ["train/loss", "val/loss", *(f"val/{name}" for name in names), *(f"test/{name}" for name in tested)]
 
 
 def flattened(settings: object, prefix: str = "") -> dict[str, object]:
