@@ -35,6 +35,7 @@ from vlm_lit.errors import ConfigError, VlmLitError
 from vlm_lit.models.families import family_of
 from vlm_lit.models.loading import load_config
 from vlm_lit.training.base import VisionLanguageModule
+from vlm_lit.training.callbacks.answer_limit import AnswerLimit
 from vlm_lit.training.callbacks.answers_table import AnswersTable
 from vlm_lit.training.callbacks.best_checkpoint import BestCheckpoint, best_checkpoint
 from vlm_lit.training.callbacks.confusion import ConfusionMatrix
@@ -60,7 +61,7 @@ from vlm_lit.training.trainer import Trainer
 _TENSORS: Final = ("state_dict", "optimizer_states")  # of a checkpoint
 _OURS: Final[tuple[type[Callback], ...]] = (
     EpochSchedule, PartsTable, Throughput, PredictionPanel, AnswersTable, ConfusionMatrix, ReliabilityDiagram,
-    ResultsTable, StepCheckpoint, RunDirectory,
+    ResultsTable, StepCheckpoint, RunDirectory, AnswerLimit,
 )  # fmt: skip
 
 

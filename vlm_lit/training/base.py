@@ -306,6 +306,7 @@ class VisionLanguageModule(LightningModule):
                 choices=c.choices,
                 confidence=reply.confidence,
                 turn=c.turn,
+                unfinished=reply.unfinished,
             )
             for c, reply in zip(batch.conversations, self.replies(batch), strict=True)
         ]

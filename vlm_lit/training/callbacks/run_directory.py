@@ -15,6 +15,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from vlm_lit.files.whole import write_whole
 from vlm_lit.models.adapter_state import FINGERPRINT, WEIGHTS, file_sha256, save_adapter
 from vlm_lit.schema import Prediction, RunResult
+from vlm_lit.training.answer_basis import basis_of, in_words
 from vlm_lit.training.base import VisionLanguageModule
 from vlm_lit.training.identity import library_versions
 from vlm_lit.training.kept_pictures import with_pictures
@@ -84,12 +85,15 @@ class RunDirectory(Callback):
             versions=library_versions(),
             weights=_weights(trainer, pl_module),
             judged_turns=pl_module.data.judged_turns if any(p.turn is not None for p in answered) else None,
+            **basis_of(answered, generated=pl_module.answer_from is None),
         )
         predictions, name = _FILES[split]
         self._write_answers(trainer, pl_module, split, predictions)
         results = run_folder(trainer) / name
         stated = {name: value for name, value in asdict(result).items() if value is not None}
         write_whole(results, json.dumps(stated, indent=2) + "\n")
+        for line in in_words(result, pl_module.max_new_tokens):
+            rank_zero_info(line)
         rank_zero_info(f"Results written to {results}")
 
 
@@ -125,5 +129,5 @@ def write_predictions(path: Path, predictions: Iterable[Prediction]) -> None:
 
 def _line(prediction: Prediction) -> dict[str, object]:
     """Its fields; those that few predictions have, only where there is something in them."""
-    nothing = {"choices": (), "confidence": None, "turn": None}
+    nothing = {"choices": (), "confidence": None, "turn": None, "unfinished": False}
     return {name: value for name, value in asdict(prediction).items() if name not in nothing or value != nothing[name]}
