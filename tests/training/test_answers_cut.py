@@ -22,6 +22,7 @@ from vlm_lit.schema import Prediction
 from vlm_lit.studies.run_files.predictions import read_predictions
 from vlm_lit.training.answer_basis import basis_of
 from vlm_lit.training.answering import Answering
+from vlm_lit.training.callbacks import answer_limit
 from vlm_lit.training.callbacks.answer_limit import too_long
 
 Config = Callable[..., Path]
@@ -85,6 +86,20 @@ def test_references_longer_than_an_answer_may_be_are_said_ahead_once(
     line = f"Warning: data.init_args.{split}: 1 of 4 references have more than the 4 tokens that an answer may have"
     assert shown.count(line) == 1
     assert shown.count("Warning: data.init_args") == 1
+
+
+def test_of_very_many_questions_some_in_even_distances_are_looked_at(
+    config: Config, long_answers: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(answer_limit, "MOST_QUESTIONS", 2)
+    rows = json.loads(long_answers.read_text())
+    long_answers.write_text(json.dumps([rows[0], rows[3], rows[3] | {"id": "q4"}, rows[1]]))
+    path = config(data={"test": {"path": str(long_answers)}})
+    to_stderr()
+    assert verb("test", path) == 0
+    shown = capsys.readouterr().err
+    assert "1 of 2 references have more than the 4 tokens" in shown
+    assert "(one question in 2 was looked at)" in shown
 
 
 @pytest.mark.parametrize("more", ["max_new_tokens=64", 'answer_from=["red","blue"]'])

@@ -48,14 +48,7 @@ FORMS: Final = (
     AnswerForm(name="a run's predictions", told_by=frozenset({"prediction", "references"})),
     AnswerForm(
         name="lmms-eval's samples",
-        told_by=frozenset({"doc_id", "resps"}),
-        id="doc_id",
-        prediction="resps",
-        references=("target",),
-    ),
-    AnswerForm(
-        name="lmms-eval's samples",
-        told_by=frozenset({"doc_id", "filtered_resps"}),
+        told_by=frozenset({"doc_id"}),
         id="doc_id",
         prediction="filtered_resps",
         references=("target",),
@@ -166,13 +159,9 @@ class _AnswerReading:
 
     def _prediction(self, row: FiledRow) -> str:
         key = self.columns.prediction or self.form.prediction
-        if key == "resps" and "filtered_resps" in row.fields:
-            key = "filtered_resps"
         if is_table(self.path) and row.fields.get(key, "") is None:
             return ""  # an empty cell, and an answer too
-        if not self.columns.prediction and self.form.id == "doc_id":
-            return _one_reply(row, key)
-        return row.text(key, column="prediction")
+        return _one_reply(row) if key == "filtered_resps" else row.text(key, column="prediction")
 
     def _references(self, row: FiledRow) -> tuple[str, ...]:
         keys = (self.columns.references,) if self.columns.references else self.form.references
@@ -201,8 +190,9 @@ class _AnswerReading:
         return {name: str(row.fields[name]) for name in names if row.fields.get(name) is not None}
 
 
-def _one_reply(row: FiledRow, key: str) -> str:
-    """lmms-eval's reply: one request, one reply, `[["red"]]`."""
+def _one_reply(row: FiledRow) -> str:
+    """lmms-eval's reply: one request, one reply, `[["red"]]`; a filtered one that is the same is left out."""
+    key = "filtered_resps" if "filtered_resps" in row.fields else "resps"
     reply = row.fields.get(key)
     while isinstance(reply, list) and len(reply) == 1:
         (reply,) = reply

@@ -66,7 +66,8 @@ class VisionLanguageModule(LightningModule):
         answer_from: the answers that an evaluation chooses from by log-likelihood, without generation; null generates.
         answer_score: sum takes the likeliest of them, mean divides each log-likelihood by the answer's tokens.
         seed: what the LoRA matrices and dropout follow from; linked to seed_everything.
-        metrics: what answers are judged by, the leading one first; null takes vqa_accuracy and exact_match.
+        metrics: what answers are judged by, the leading one first; null takes vqa_accuracy and exact_match, led by
+            vqa_accuracy[normalize=always] where no question has more than one reference.
     """
 
     automatic_optimization: bool
