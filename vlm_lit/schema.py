@@ -278,11 +278,13 @@ class Reply:
     """What a model replies to a prompt, stripped of blanks at both ends.
 
     `confidence` is the chosen answer's share in the softmax over the log-likelihoods (or, with `answer_score: mean`,
-    over their means per token) of all answers it was chosen from; None for what the model says by itself.
+    over their means per token) of all answers it was chosen from; None for what the model says by itself. `unfinished`
+    says that it was cut by the limit of tokens, before an end of turn.
     """
 
     text: str
     confidence: float | None = None
+    unfinished: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -291,7 +293,8 @@ class Prediction:
 
     `score` is a fraction in [0, 1]. `confidence`, which the line has only where there is one, is the share of the
     answer in the probabilities of all that could be chosen; None where the answer was generated. `turn`, which the line
-    has only where there is one, is which of its record's several answers this is, counted from 1.
+    has only where there is one, is which of its record's several answers this is, counted from 1. `unfinished`, which
+    the line has only where it is true, says that the answer was cut by `max_new_tokens`.
     """
 
     id: str
@@ -305,6 +308,7 @@ class Prediction:
     choices: tuple[str, ...] = ()
     confidence: float | None = None
     turn: int | None = None
+    unfinished: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -313,7 +317,10 @@ class RunResult:
 
     `global_step` counts the optimizer steps behind the weights; `weights` says which they are: a `checkpoint`, an
     `adapter` with the `sha256` of its weights, or the `base` as it is. `judged_turns`, which the file has only where a
-    record has several answers, is which of them were judged.
+    record has several answers, is which of them were judged. `unfinished` counts the answers that were cut by
+    `max_new_tokens`, `unfinished_share` is their share of `n`; None where answers are chosen from a list. `references`
+    are the fewest, the mean and the most references of a judged question. `misses` counts the answers that the leading
+    metric scores 0, and those of them that are a reference but for their spelling (see `metrics/basis.py`).
     """
 
     split: str
@@ -324,3 +331,7 @@ class RunResult:
     versions: Mapping[str, str]
     weights: Mapping[str, str] = field(default_factory=dict)
     judged_turns: str | None = None
+    unfinished: int | None = None
+    unfinished_share: float | None = None
+    references: Mapping[str, float] | None = None
+    misses: Mapping[str, int] | None = None

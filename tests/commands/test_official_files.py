@@ -139,8 +139,8 @@ def test_aokvqas_chosen_options_are_judged_by_their_words(tmp_path: Path, capsys
         ),
         (
             "vizwiz",
-            lambda f: f.predictions[0].update(answer=3),
-            "record 0 (image VizWiz_val_00000000.jpg): answer is 3.",
+            lambda f: f.predictions[0].update(answer=None),
+            "record 0 (image VizWiz_val_00000000.jpg): answer is null.",
         ),
         (
             "vizwiz",

@@ -35,7 +35,7 @@ def repeated(rows: Rows) -> None:
 
 
 def wrong_type(rows: Rows) -> None:
-    rows[1]["answer"] = 2
+    rows[1]["answer"] = None
 
 
 def without_id(rows: Rows) -> None:
@@ -48,7 +48,7 @@ def without_id(rows: Rows) -> None:
         (without_first, "record 9: 1 of the 3 questions in "),
         (one_more, "record 99: 1 question ids do not stand in "),
         (repeated, "record 3 (question_id 9): the question_id 9 stands there twice."),
-        (wrong_type, "record 1 (question_id 8): answer is 2. It must be text."),
+        (wrong_type, "record 1 (question_id 8): answer is null. It must be text."),
         (without_id, "record 1: it has no question_id; there is answer."),
         (list.clear, ": the list is empty."),
     ],
@@ -69,7 +69,7 @@ def test_refused_vqa_predictions(
     ("old", "new", "problem"),
     [
         ('"question_id": 8', '"question_id": 9', "record 2 (question_id 9): the id 9 stands there twice."),
-        ('"answer": "red"', '"answer": 5', "record 2 (question_id 9): answers is [5, "),
+        ('"answer": "red"', '"answer": null', "record 2 (question_id 9): answers is [null, "),
         ('"answers": [{"answer": "yes"', '"answer": [{"answer": "yes"', "it has no answers; there is question_id, "),
         ('"annotations"', '"annotation"', "these are no annotations of VQA, TextVQA, DocVQA, VizWiz, GQA or A-OKVQA. "),
         ('"info": {}', '"info": {}, "info": {}', "the key 'info' stands twice in one object."),

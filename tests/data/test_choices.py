@@ -77,10 +77,74 @@ def test_lists_of_anything_but_text_are_refused(field: str) -> None:
 
 def test_a_conversation_carries_the_options() -> None:
     assert read(answer_index=1).choices == ("red", "blue")
-    assert read(prompt="{question}", answer="B").choices == ("red", "blue")
+    assert read(prompt="{question} Red or blue?", answer="B").choices == ("red", "blue")
+    assert read(prompt="{question}", answer="blue").choices == ("red", "blue")
     assert read(prompt="{question}", choices=None).choices == ()
     assert read(prompt="{question}", choices=[1, 2]).choices == ()
     assert read(prompt="{question}", choices="red").choices == ()
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"answer_index": 1},
+        {"answer": "B"},
+        {"answer": "(B)"},
+        {"answers": ["B", "A"]},
+        {"answer": "B", "choices": None, "options": ["red", "blue"]},
+        {"answer": "B", "choices": None, "options": {"A": "red", "B": "blue"}},
+        {"answer": "B", "choices": None, "options": "['red', 'blue']"},
+        {"answer": "B", "question": "Which is not red?"},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("requires_answer", [True, False])
+def test_a_letter_whose_options_the_prompt_does_not_show_is_refused(
+    fields: dict[str, Any], requires_answer: bool
+) -> None:
+    whole = {"question": "Which?", "choices": ["red", "blue"], **fields}
+    record = Record(file=Path("data.json"), index=3, fields=whole, image_root=None)
+    with pytest.raises(RecordError, match="is the letter B, and the prompt does not show the 2 options") as caught:
+        to_conversation(record, requires_answer=requires_answer)
+    assert caught.value.code == "conversation.hidden_options"
+    assert str(caught.value).startswith("data.json, record 3")
+    assert 'prompt: "{question}\\n{choices}"' in caught.value.remedy
+    assert ("columns: {choices: options}" in caught.value.remedy) == ("options" in fields)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"answer": "B", "question": "Which? (A) Red (B)  BLUE"},
+        {"answer": "B", "question": "Which letter is on the sign?", "choices": None},
+        {"answer": "B", "choices": ["A", "B", "C"]},  # the letter is what is asked for
+        {"answer": "C"},  # no letter of two options
+        {"answer": "b"},
+        {"answers": ["B", "blue"]},
+        {"answer": "B", "choices": None, "ocr": ["STOP", "B"]},
+        {"answer": "B", "choices": None, "options": 4},
+        {"answer": "B", "choices": None, "options": "['red', 'blue'"},
+    ],
+    ids=str,
+)
+def test_a_letter_that_is_no_hidden_option_is_an_answer(fields: dict[str, Any]) -> None:
+    assert read("{question}", **fields).references
+
+
+def test_options_are_shown_by_a_template_or_in_a_records_own_turns() -> None:
+    assert read("{question} {options|none}", answer="B", choices=None, options=["red", "blue"]).references == ("B",)
+    pictured = {"question": "<image 1> or blue?", "choices": ["<image 1>", "blue"], "answer": "B", "image": "a.png"}
+    record = Record(file=Path("data.json"), index=3, fields=pictured, image_root=Path("/pictures"))
+    assert to_conversation(record, requires_answer=True).references == ("B",)
+    for asked, shown in (("Which?\nA. red\nB. blue", True), ("Which?", False)):
+        talk = [{"from": "human", "value": asked}, {"from": "gpt", "value": "B"}]
+        whole = {"conversations": talk, "choices": ["red", "blue"]}
+        record = Record(file=Path("data.json"), index=3, fields=whole, image_root=None)
+        if shown:
+            assert to_conversation(record, requires_answer=True).references == ("B",)
+        else:
+            with pytest.raises(RecordError, match="does not show"):
+                to_conversation(record, requires_answer=True)
 
 
 def test_a_source_may_ask_what_has_no_options_in_other_words(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ class Foreign(lightning.LightningModule):
             self.vlm = AutoModelForImageTextToText.from_pretrained(self.model_id, dtype=torch.float32)
             self.vlm.get_submodule("model.vision_tower").requires_grad_(False)
 
-    def judged_by(self) -> list[Rule]:
+    def judged_by(self, *, one_reference: bool = False) -> list[Rule]:
         return [rule("exact_match", {})]
 
     def loss(self, batch: TokenBatch) -> Tensor:

@@ -46,6 +46,7 @@ def write(
                 "lora": {"dropout": 0.0},
                 "learning_rate": 1e-3,
                 "max_new_tokens": 4,
+                "metrics": [{"name": "vqa_accuracy"}, {"name": "exact_match"}],
                 **(model or {}),
             },
         },

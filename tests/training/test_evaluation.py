@@ -47,8 +47,11 @@ def finished(
 
 
 def test_vqa_accuracy_leads_unless_asked_otherwise() -> None:
-    scores, values = finished(None, ("2", "2"), ("3", "2"))
-    assert scores == [1.0, 0.0]
+    evaluation = Evaluation()
+    evaluation.add([replace(answer, references=("2", "2.")) for answer in answers(("2", "2"), ("3", "2"))])
+    judged, values = evaluation.finish()
+    assert evaluation.leading.name == "vqa_accuracy"
+    assert [p.score for p in judged] == [1.0, 0.0]
     assert values == {
         "vqa_accuracy": 0.5,
         "vqa_accuracy/number": 0.5,
@@ -57,6 +60,31 @@ def test_vqa_accuracy_leads_unless_asked_otherwise() -> None:
         "exact_match/number": 0.5,
         "exact_match/category/popular": 0.5,
     }
+
+
+SPELLED = (("Blue.", "blue"), ("yes", "Yes"), ("two", "2"), ("left", "right"))
+
+
+def test_the_normalised_metric_leads_where_no_question_has_more_than_one_reference() -> None:
+    scores, values = finished(None, *SPELLED)
+    assert scores == [1.0, 1.0, 1.0, 0.0]
+    named = {name: value for name, value in values.items() if "/" not in name}
+    assert list(named) == ["vqa_accuracy[normalize=always]", "vqa_accuracy", "exact_match"]
+    assert named == {"vqa_accuracy[normalize=always]": 0.75, "vqa_accuracy": 0.0, "exact_match": 0.0}
+    scores, values = finished(["vqa_accuracy"], *SPELLED)
+    assert scores == [0.0] * 4
+    assert "vqa_accuracy[normalize=always]" not in values
+
+
+def test_one_question_of_several_references_keeps_the_official_metric_for_all() -> None:
+    evaluation = Evaluation()
+    first, *others = answers(*SPELLED)
+    evaluation.add(others)
+    evaluation.add([replace(first, references=("blue", "blue"))])
+    judged, values = evaluation.finish()
+    assert evaluation.leading.name == "vqa_accuracy"
+    assert [p.score for p in judged] == [0.0] * 4
+    assert "vqa_accuracy[normalize=always]" not in values
 
 
 def test_vqa_v2_is_logged_as_vqa_accuracy() -> None:
@@ -160,7 +188,7 @@ def test_the_calibration_error_is_of_the_judged_answers_that_have_a_confidence()
     _, values = evaluation.finish()
     # 0.55 right: 0.45 of one; 0.95 right and wrong: |0.5 - 0.95| of two.
     assert values["ece"] == pytest.approx(0.45)
-    assert list(values) == ["vqa_accuracy", "exact_match", "ece"]
+    assert list(values) == ["vqa_accuracy[normalize=always]", "vqa_accuracy", "exact_match", "ece"]
     assert [p.confidence for p in evaluation.predictions] == [0.55, 0.95, 0.95, 0.9, None]
 
 
@@ -176,24 +204,31 @@ def test_there_is_no_calibration_error_without_confidences() -> None:
 
 
 WORLD_SIZE = 2
+SEVERAL = replace(sure("6", 0.5), references=("a", "b"))
 SHARDS = {
     "repeated": ([CHOSEN[0], CHOSEN[2], CHOSEN[4]], [CHOSEN[1], CHOSEN[3], CHOSEN[0]]),
     "a rank without questions": (CHOSEN, []),
+    "several references on one rank": (CHOSEN, [SEVERAL]),
 }
 
 
-def on_each_rank(rank: int, store: str) -> dict[str, tuple[list[Prediction], dict[str, float], list[Confusion]]]:
+Found = tuple[list[Prediction], dict[str, float], list[Confusion]]
+
+
+def on_one_rank(mine: list[Prediction]) -> Found:
+    evaluation = Evaluation()
+    for prediction in mine:
+        evaluation.add([prediction])
+    predictions, values = evaluation.finish()
+    return predictions, values, confusions(evaluation.leading.rule, map(answer_of, predictions))
+
+
+def on_each_rank(rank: int, store: str) -> dict[str, Found]:
     warnings.simplefilter("error")
     dist.init_process_group(
         "gloo", init_method=f"file://{store}", rank=rank, world_size=WORLD_SIZE, timeout=timedelta(seconds=60)
     )
-    found = {}
-    for name, shards in SHARDS.items():
-        evaluation = Evaluation()
-        for prediction in shards[rank]:
-            evaluation.add([prediction])
-        predictions, values = evaluation.finish()
-        found[name] = (predictions, values, confusions(evaluation.leading.rule, map(answer_of, predictions)))
+    found = {name: on_one_rank(shards[rank]) for name, shards in SHARDS.items()}
     dist.destroy_process_group()
     return found
 
@@ -201,10 +236,9 @@ def on_each_rank(rank: int, store: str) -> dict[str, tuple[list[Prediction], dic
 def test_two_ranks_have_the_values_and_the_table_of_one(tmp_path: Path) -> None:
     with ProcessPoolExecutor(WORLD_SIZE, mp_context=get_context("spawn")) as pool:
         results = list(pool.map(on_each_rank, range(WORLD_SIZE), [str(tmp_path / "store")] * WORLD_SIZE))
-    evaluation = Evaluation()
-    evaluation.add(CHOSEN)
-    predictions, values = evaluation.finish()
-    expected = (predictions, values, confusions(evaluation.leading.rule, map(answer_of, predictions)))
+    expected = on_one_rank(CHOSEN)
     assert expected[2][0].counts == ((3, 1),)
+    official = on_one_rank([CHOSEN[0], SEVERAL, *CHOSEN[1:]])  # the ranks' questions were dealt out in turn
+    assert (next(iter(expected[1])), next(iter(official[1]))) == ("vqa_accuracy[normalize=always]", "vqa_accuracy")
     for found in results:
-        assert found == dict.fromkeys(SHARDS, expected)
+        assert found == {**dict.fromkeys(SHARDS, expected), "several references on one rank": official}

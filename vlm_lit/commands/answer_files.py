@@ -1,45 +1,218 @@
-"""Files of answers and references, read into one form: our own records and lmms-eval's samples."""
+"""Files of answers and references, read into one form: our own records and those that other programs write.
+
+Each program's file is told by the keys of its first record; `--columns` says otherwise. Known are a run's
+`predictions.jsonl`, lmms-eval's samples, LLaMA-Factory's `generated_predictions.jsonl`, ms-swift's results,
+VLMEvalKit's tables and LLaVA's answers; the last have no references and are read beside annotations.
+"""
 
 from __future__ import annotations
 
+import ast
+import string
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
+from typing import Final
 
-from vlm_lit.commands.filed_rows import FiledAnswer, FiledRow, again, rows, shown, with_unique_ids
+from vlm_lit.commands.answer_columns import AnswerColumns
+from vlm_lit.commands.filed_rows import FiledAnswer, FiledRow, again, is_table, rows, shown, with_unique_ids
+from vlm_lit.errors import RecordError
 from vlm_lit.metrics.rules import Answer
 
+_LONGEST_LIST: Final = 100_000
+_NO_COLUMNS: Final = AnswerColumns()
 
-def read_records(path: Path) -> list[FiledAnswer]:
-    """Reads one record an answer, from `.jsonl` or a list in `.json`; a run's `predictions.jsonl` is such a file.
+
+@dataclass(frozen=True, kw_only=True)
+class AnswerForm:
+    """How a program writes its answers: the keys it is told by, and what it calls ours.
+
+    `references` are the keys that may hold them, the first that a file has; a file of answers alone has none. A record
+    without the key `id` is named by its number.
+    """
+
+    name: str
+    told_by: frozenset[str]
+    id: str = "id"
+    prediction: str = "prediction"
+    references: tuple[str, ...] = ("references",)
+
+
+OURS: Final = AnswerForm(
+    name="records",
+    told_by=frozenset({"prediction"}),
+    references=("references", "answers", "answer", "label", "labels", "target"),
+)
+FORMS: Final = (
+    AnswerForm(name="a run's predictions", told_by=frozenset({"prediction", "references"})),
+    AnswerForm(
+        name="lmms-eval's samples",
+        told_by=frozenset({"doc_id"}),
+        id="doc_id",
+        prediction="filtered_resps",
+        references=("target",),
+    ),
+    AnswerForm(
+        name="VLMEvalKit's table",
+        told_by=frozenset({"index", "prediction"}),
+        id="index",
+        references=("answer",),
+    ),
+    AnswerForm(
+        name="LLaMA-Factory's predictions",
+        told_by=frozenset({"predict", "label"}),
+        prediction="predict",
+        references=("label",),
+    ),
+    AnswerForm(
+        name="ms-swift's results",
+        told_by=frozenset({"response", "messages"}),
+        prediction="response",
+        references=("labels",),
+    ),
+    AnswerForm(
+        name="ms-swift's results",
+        told_by=frozenset({"response", "labels"}),
+        prediction="response",
+        references=("labels",),
+    ),
+    OURS,
+    AnswerForm(
+        name="LLaVA's answers",
+        told_by=frozenset({"question_id", "text"}),
+        id="question_id",
+        prediction="text",
+        references=(),
+    ),
+    AnswerForm(
+        name="a result file",
+        told_by=frozenset({"question_id", "answer"}),
+        id="question_id",
+        prediction="answer",
+        references=(),
+    ),
+)
+
+
+def read_records(path: Path, columns: AnswerColumns = _NO_COLUMNS) -> list[FiledAnswer]:
+    """Reads one record an answer, from JSON lines, a JSON list or a table; a run's `predictions.jsonl` is such a file.
 
     A record has `id`, `prediction` and `references`, and may have `image_id` (or `image`), `choices` and `groups`.
-    lmms-eval's sample files are told by their `doc_id`; each of their records has its `target` as only reference.
+    Other programs' files are told by their keys: see `FORMS`.
+
+    Args:
+        path: the file.
+        columns: which of its keys hold what, where they are not told by their names.
 
     Raises:
-        RecordError: a record is broken or repeats an id; names file, record and remedy.
+        RecordError: a record is broken or repeats an id, or the file has no references; names file, record and remedy.
     """
     found = rows(path)
     first = next(found)
-    of_lmms_eval = "doc_id" in first and "id" not in first
-    read, id_key = (_sample, "doc_id") if of_lmms_eval else (_record, "id")
-    numbered = enumerate(again(first, found))
-    return list(with_unique_ids(read(FiledRow(path, index, row, id_key=id_key)) for index, row in numbered))
+    form = form_of(first)
+    numbered = columns.id is None and _id_key(form, first) is None
+    if not form.references and columns.references is None:
+        raise _without_references(path, form)
+    read = _AnswerReading(path, form, columns, numbered)
+    return list(with_unique_ids(read(index, row) for index, row in enumerate(again(first, found))))
 
 
-def _record(row: FiledRow) -> FiledAnswer:
-    answer = Answer(
-        row.text("prediction"), row.texts("references"), row.id, row.texts("choices", optional=True), row.groups()
+def form_of(first: Mapping[str, object]) -> AnswerForm:
+    """The form that a file's first record is told by; our own where it is none."""
+    return next((form for form in FORMS if first.keys() >= form.told_by), OURS)
+
+
+def _id_key(form: AnswerForm, fields: Mapping[str, object]) -> str | None:
+    keys = (form.id, "question_id") if form.id == "id" else (form.id,)
+    return next((key for key in keys if key in fields), None)
+
+
+def _without_references(path: Path, form: AnswerForm) -> RecordError:
+    return RecordError(
+        f"these are {form.name}, which hold no references",
+        remedy="Give them by --predictions, and the annotations by --annotations; or name the key that holds the "
+        "references: --columns references=NAME.",
+        file=path,
+        record="0",
+        code="record.field",
     )
-    return row.filed(answer)
 
 
-def _sample(row: FiledRow) -> FiledAnswer:
-    """A line of lmms-eval's `..._samples_<task>.jsonl`."""
+@dataclass(frozen=True)
+class _AnswerReading:
+    """Reads one record after the other in the form that the first was told by."""
+
+    path: Path
+    form: AnswerForm
+    columns: AnswerColumns
+    numbered: bool
+
+    def __call__(self, index: int, fields: dict[str, object]) -> FiledAnswer:
+        fields = self.columns.with_inner(fields)
+        id_key = None if self.numbered else self.columns.id or _id_key(self.form, fields) or self.form.id
+        row = FiledRow(self.path, index, fields, id_key=id_key)
+        prediction = self._prediction(row)
+        references = self._references(row)
+        answer = Answer(prediction, references, row.id, self._choices(row), self._groups(row))
+        return row.filed(answer, self.columns.image_id)
+
+    def _prediction(self, row: FiledRow) -> str:
+        key = self.columns.prediction or self.form.prediction
+        if is_table(self.path) and row.fields.get(key, "") is None:
+            return ""  # an empty cell, and an answer too
+        return _one_reply(row) if key == "filtered_resps" else row.text(key, column="prediction")
+
+    def _references(self, row: FiledRow) -> tuple[str, ...]:
+        keys = (self.columns.references,) if self.columns.references else self.form.references
+        key = next((key for key in keys if key in row.fields), keys[0])
+        value = row.fields.get(key)
+        if is_table(self.path) and isinstance(value, str):
+            return _written_list(value) or (value,)
+        return row.texts(key, column="references")
+
+    def _choices(self, row: FiledRow) -> tuple[str, ...]:
+        key = self.columns.choices or "choices"
+        value = row.fields.get(key)
+        if is_table(self.path) and isinstance(value, str):
+            return _written_list(value) or (value,)
+        if value is not None or self.form.id != "index":
+            return row.texts(key, optional=not self.columns.choices)
+        options = takewhile(lambda text: text is not None, map(row.fields.get, string.ascii_uppercase))
+        return tuple(map(str, options))
+
+    def _groups(self, row: FiledRow) -> Mapping[str, str]:
+        if self.columns.groups:
+            return {self.columns.groups: row.text(self.columns.groups)}
+        if self.form.id != "index":
+            return row.groups()
+        names = ("category", "l2-category")
+        return {name: str(row.fields[name]) for name in names if row.fields.get(name) is not None}
+
+
+def _one_reply(row: FiledRow) -> str:
+    """lmms-eval's reply: one request, one reply, `[["red"]]`; a filtered one that is the same is left out."""
     key = "filtered_resps" if "filtered_resps" in row.fields else "resps"
     reply = row.fields.get(key)
-    while isinstance(reply, list) and len(reply) == 1:  # one request, one reply: [["red"]]
+    while isinstance(reply, list) and len(reply) == 1:
         (reply,) = reply
     if not isinstance(reply, str):
         row.refuse(f"{key} is {shown(row.fields.get(key))}", "It must hold one reply.")
-    target = row.fields.get("target")
-    references = row.texts("target") if isinstance(target, list) else (row.text("target"),)
-    return row.filed(Answer(reply, references, row.id, row.texts("choices", optional=True)))
+    return reply
+
+
+def _written_list(text: str) -> tuple[str, ...]:
+    """The texts of a cell that writes a list, such as `['red', 'dark red']`; none of any other."""
+    if not text.lstrip().startswith("[") or len(text) > _LONGEST_LIST:
+        return ()
+    try:
+        found = ast.literal_eval(text.strip())
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return ()
+    return tuple(map(str, _texts_only(found)))
+
+
+def _texts_only(found: object) -> Iterator[object]:
+    """The entries of a list that holds texts and numbers and nothing else."""
+    if isinstance(found, list) and all(isinstance(t, str | int | float) and not isinstance(t, bool) for t in found):
+        yield from found

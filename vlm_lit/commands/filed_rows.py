@@ -9,11 +9,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NoReturn, cast
 
+from vlm_lit.commands.sheets import iter_sheet
+from vlm_lit.data.records.text_tables import iter_table
 from vlm_lit.errors import ConfigError, RecordError
+from vlm_lit.files.open_text import begins_with, format_of
 from vlm_lit.files.strict_json import iter_json_lines, iter_json_list, read_json
 from vlm_lit.metrics.rules import Answer
 
 _LINES: Final = (".jsonl", ".ndjson")
+_TABLES: Final = (".csv", ".tsv")
+_SHEET: Final = ".xlsx"
+_LONGEST_NAME: Final = 1024
+"""Letters of an image's name; what is longer is the picture itself, in base64."""
+
 _OF_AN_ANSWER: Final = {"answer", "answer_confidence", "answer_id"}
 
 
@@ -30,26 +38,29 @@ class FiledAnswer:
 class FiledRow:
     """One record whose fields are asked for by name and kind; what is wrong is said with file and record."""
 
-    def __init__(self, path: Path, index: int, fields: Mapping[str, object], *, id_key: str = "id") -> None:
+    def __init__(self, path: Path, index: int, fields: Mapping[str, object], *, id_key: str | None = "id") -> None:
         self.path, self.fields = path, fields
-        self.place = str(index)
-        self.id = self._id(id_key)
-        self.place = f"{index} ({id_key} {self.id})"
+        self.id = self.place = str(index)  # where the file has no ids
+        if id_key is not None:
+            self.id = self._id(id_key)
+            self.place = f"{index} ({id_key} {self.id})"
 
     def refuse(self, problem: str, remedy: str) -> NoReturn:
         """Raise what is wrong with this record."""
         raise RecordError(problem, remedy=remedy, file=self.path, record=self.place, code="record.field")
 
-    def text(self, name: str) -> str:
-        """A field that has to be text."""
-        return cast(str, self._checked(name, lambda value: isinstance(value, str), "text"))
+    def text(self, name: str, *, column: str | None = None) -> str:
+        """A field that has to be text; a number is its digits. `column` is what `--columns` calls it."""
+        value = self._checked(name, _is_text, "text", column)
+        return value if isinstance(value, str) else str(value)
 
-    def texts(self, name: str, *, optional: bool = False) -> tuple[str, ...]:
-        """A field that has to be a list of texts."""
+    def texts(self, name: str, *, optional: bool = False, column: str | None = None) -> tuple[str, ...]:
+        """A field that has to be a list of texts; one text is a list of one, an object with an `answer` that answer."""
         if optional and self.fields.get(name) is None:
             return ()
-        values = cast(list[str], self._checked(name, _is_texts, "a list of texts"))
-        return tuple(map(sys.intern, values))  # answers repeat, and one copy of `yes` serves a data set
+        value = self._checked(name, _is_texts, "a list of texts", column)
+        entries = [_answer(entry) for entry in value] if isinstance(value, list) else [value]
+        return tuple(sys.intern(str(text)) for text in entries)  # answers repeat: one copy of `yes` serves a data set
 
     def groups(self) -> Mapping[str, str]:
         """The breakdowns, if there are any."""
@@ -57,15 +68,18 @@ class FiledRow:
             return {}
         return cast(Mapping[str, str], self._checked("groups", _is_text_by_text, "a mapping of names to texts"))
 
-    def filed(self, answer: Answer) -> FiledAnswer:
-        """This record's answer, with its image and its place."""
-        return FiledAnswer(answer, self._image_id(), self.path, self.place)
+    def filed(self, answer: Answer, image_key: str | None = None) -> FiledAnswer:
+        """This record's answer, with its image and its place; `image_key` names the image where `image_id` does not."""
+        return FiledAnswer(answer, self._image_id(image_key), self.path, self.place)
 
-    def _image_id(self) -> str | None:
-        """The image's id, or else its path, or None."""
-        value = next((v for v in map(self.fields.get, ("image_id", "image")) if v is not None), None)
+    def _image_id(self, key: str | None) -> str | None:
+        """The image's id, or else its path, or None; a picture that stands in the record has no name."""
+        keys = (key,) if key is not None else ("image_id", "image")
+        value = next((v for v in map(self.fields.get, keys) if v is not None), None)
+        if isinstance(value, str) and len(value) > _LONGEST_NAME:
+            return None
         if value is not None and not _is_id(value):
-            self.refuse(f"image_id is {shown(value)}", "Write a text or a whole number.")
+            self.refuse(f"{key or 'image_id'} is {shown(value)}", "Write a text or a whole number.")
         return None if value is None else str(value)
 
     def _id(self, key: str) -> str:
@@ -77,10 +91,11 @@ class FiledRow:
             self.refuse(f"{key} is {shown(value)}", "Write a text or a whole number.")
         return str(value)
 
-    def _checked(self, name: str, fits: Callable[[object], bool], wanted: str) -> object:
+    def _checked(self, name: str, fits: Callable[[object], bool], wanted: str, column: str | None = None) -> object:
         if name not in self.fields:
             there = ", ".join(self.fields)
-            self.refuse(f"it has no {name}; there is {there}", f"Give it {name}, which is {wanted}.")
+            named = f", or say which one it is: --columns {column}=NAME" if column is not None else ""
+            self.refuse(f"it has no {name}; there is {there}", f"Give it {name}, which is {wanted}{named}.")
         value = self.fields[name]
         if not fits(value):
             self.refuse(f"{name} is {shown(value)}", f"It must be {wanted}.")
@@ -107,12 +122,21 @@ def _is_id(value: object) -> bool:
     return isinstance(value, str | int) and not isinstance(value, bool) and value != ""
 
 
+def _is_text(value: object) -> bool:
+    return isinstance(value, str | int | float) and not isinstance(value, bool)
+
+
 def _is_texts(value: object) -> bool:
-    return isinstance(value, list) and all(isinstance(text, str) for text in value)
+    return _is_text(value) or (isinstance(value, list) and all(_is_text(_answer(entry)) for entry in value))
+
+
+def _answer(entry: object) -> object:
+    """The answer of `{"answer", "answer_id", "answer_confidence", ...}`: whose it is changes nothing."""
+    return entry.get("answer") if isinstance(entry, dict) else entry
 
 
 def _is_text_by_text(value: object) -> bool:
-    return isinstance(value, dict) and _is_texts(list(value.values()))
+    return isinstance(value, dict) and all(isinstance(text, str) for text in value.values())
 
 
 def shown(value: object) -> str:
@@ -128,18 +152,34 @@ def again(first: dict[str, object], rest: Iterator[dict[str, object]]) -> Iterat
 
 
 def rows(path: Path) -> Iterator[dict[str, object]]:
-    """The objects of a `.jsonl`, or of a list in `.json`; one at least.
+    """The records of a file: JSON lines, a list in `.json`, or a table in `.csv`, `.tsv` or `.xlsx`; one at least.
 
     Raises:
         RecordError: the file is broken or empty.
-        ConfigError: there is no such file.
+        ConfigError: there is no such file, or what reads it is not installed.
     """
     _must_exist(path)
-    found = iter_json_lines(path) if path.suffix in _LINES else iter_json_list(path)
+    found = _reader(path)(path)
     first = next(found, None)
     if first is None:
-        raise RecordError("the list is empty", remedy="Write at least one record.", file=path, code="json.empty")
+        problem, remedy = ("the table has no rows", "Write") if is_table(path) else ("the list is empty", "Write")
+        raise RecordError(problem, remedy=f"{remedy} at least one record.", file=path, code="json.empty")
     return again(first, found)
+
+
+def is_table(path: Path) -> bool:
+    """Whether a file holds cells, which are text, and where an empty one is nothing."""
+    return format_of(path) in (*_TABLES, _SHEET)
+
+
+def _reader(path: Path) -> Callable[[Path], Iterator[dict[str, object]]]:
+    ending = format_of(path)
+    if ending == _SHEET:
+        return iter_sheet
+    if ending in _TABLES:
+        return iter_table
+    lines = ending in _LINES or begins_with(path, b"{")  # JSON lines in a `.json`
+    return iter_json_lines if lines else iter_json_list
 
 
 def _must_exist(path: Path) -> None:
@@ -160,7 +200,7 @@ def loaded(path: Path) -> object:
 
 def _small(fields: dict[str, object]) -> object:
     """An object, or the text alone of one of a question's ten answers: there are two million of them."""
-    if "answer" in fields and fields.keys() <= _OF_AN_ANSWER:
+    if "answer" in fields and (fields.keys() <= _OF_AN_ANSWER or "answer_confidence" in fields):
         answer = fields["answer"]
         return sys.intern(answer) if isinstance(answer, str) else answer
     return fields

@@ -1,6 +1,7 @@
 """A benchmark's official annotations, and the result files that its server reads, as answers to judge.
 
-The benchmark is told by the annotations: VQA (v1, v2, OK-VQA), TextVQA, DocVQA, VizWiz, GQA and A-OKVQA.
+The benchmark is told by the annotations: VQA (v1, v2, OK-VQA), TextVQA, DocVQA, VizWiz, GQA and A-OKVQA; or they are
+one's own records with ids and answers. The answers may also be written as LLaVA or a run of ours writes them.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
-from vlm_lit.commands.filed_rows import FiledAnswer, FiledRow, loaded, rows, with_unique_ids
+from vlm_lit.commands.answer_columns import AnswerColumns
+from vlm_lit.commands.filed_rows import FiledAnswer, FiledRow, again, is_table, loaded, rows, with_unique_ids
 from vlm_lit.errors import ConfigError, RecordError
 from vlm_lit.metrics.aokvqa import DIFFICULT
 from vlm_lit.metrics.rules import Answer
@@ -19,7 +21,12 @@ _Members: TypeAlias = Sequence[Mapping[str, object]]
 
 _VQA_GROUPS: Final = ("answer_type", "question_type")
 _GQA_GROUPS: Final = ("structural", "semantic", "detailed")
+_OF_AOKVQA: Final = ("direct_answers", "correct_choice_idx", DIFFICULT)
 _AOKVQA_SETTINGS: Final = {"aokvqa": "direct_answer", "exact_match": "multiple_choice"}
+_OWN_ANSWERS: Final = ("references", "answers", "answer", "label")
+_OTHER_RESULTS: Final = (("question_id", "text"), ("id", "prediction"), ("question_id", "prediction"))
+"""What LLaVA and a run of ours name a question and its answer by, where a server's names are not there."""
+
 _REMEDY: Final = "Give one of these as it was published, or answers and references in one file by --records."
 
 
@@ -38,7 +45,12 @@ class _Form:
 
 
 def read_official(
-    predictions: Path, annotations: Path, questions: Path | None = None, *, metric: str
+    predictions: Path,
+    annotations: Path,
+    questions: Path | None = None,
+    *,
+    metric: str,
+    columns: AnswerColumns = AnswerColumns(),  # noqa: B008 - frozen
 ) -> list[FiledAnswer]:
     """Reads a result file and the annotations it answers, in the order of the annotations.
 
@@ -50,15 +62,18 @@ def read_official(
         annotations: what was published.
         questions: VQA's questions, to check that they are the same; the others' stand in the annotations.
         metric: the metric's name, by which A-OKVQA's direct answers or chosen options are meant.
+        columns: the keys that hold id and prediction in the result file, where they are not told by their names.
 
     Raises:
         RecordError: a file is broken, of no known form, repeats an id, or the files are not about the same questions.
         ConfigError: there is no such file, or the metric judges neither of A-OKVQA's settings.
     """
-    form, members = _recognised(annotations, loaded(annotations))
+    lines = is_table(annotations) or annotations.suffix in (".jsonl", ".ndjson")
+    form, members = _recognised(annotations, list(rows(annotations)) if lines else loaded(annotations))
     if questions is not None and form is not _VQA:
         raise ConfigError(f"--questions is for VQA; {annotations} holds {form.name}'s questions itself. Leave it out.")
-    found = _chosen_or_direct(predictions, metric) if form is _AOKVQA else _results(predictions, form)
+    direct = form is _AOKVQA and predictions.suffix == ".json"  # both settings by question; else one answer a line
+    found = _chosen_or_direct(predictions, metric) if direct else _results(predictions, form, columns)
     numbered = (FiledRow(annotations, index, member, id_key=form.id_key) for index, member in enumerate(members))
     # One that is missing is named with all the others, once they are known.
     filed = list(with_unique_ids(row.filed(form.asked(row, found.get(row.id, ""), metric)) for row in numbered))
@@ -91,8 +106,11 @@ def _candidates(whole: object) -> Iterator[tuple[_Form, _Members]]:
         if _has(list(whole.values()), "imageId"):
             yield _GQA, [_gqa_member(key, entry) for key, entry in whole.items()]
     if isinstance(whole, list):
-        if _has(whole, "question_id", "choices"):
+        if any(_has(whole, "question_id", "choices", key) for key in _OF_AOKVQA):
             yield _AOKVQA, whole
+        for id_key, form in _OWN.items():
+            if any(_has(whole, id_key, key) for key in _OWN_ANSWERS):
+                yield form, whole
         if _has(whole, "image", "answers"):
             yield _VIZWIZ, whole
 
@@ -106,13 +124,18 @@ def _has(members: Sequence[object], *keys: str) -> bool:
     return any(isinstance(member, dict) and member.keys() >= set(keys) for member in members[:2])
 
 
-def _results(path: Path, form: _Form) -> Mapping[str, str]:
+def _results(path: Path, form: _Form, columns: AnswerColumns) -> Mapping[str, str]:
     found: dict[str, str] = {}
-    for index, entry in enumerate(rows(path)):
-        row = FiledRow(path, index, entry, id_key=form.result_key)
+    entries = rows(path)
+    first = next(entries)
+    told = ((form.result_key, form.answer_key), *_OTHER_RESULTS)
+    id_key, answer_key = next((keys for keys in told if first.keys() >= set(keys)), told[0])
+    id_key, answer_key = columns.id or id_key, columns.prediction or answer_key
+    for index, entry in enumerate(again(first, entries)):
+        row = FiledRow(path, index, columns.with_inner(entry), id_key=id_key)
         if row.id in found:
-            row.refuse(f"the {form.result_key} {row.id} stands there twice", "Keep one answer a question.")
-        found[row.id] = row.text(form.answer_key)
+            row.refuse(f"the {id_key} {row.id} stands there twice", "Keep one answer a question.")
+        found[row.id] = row.text(answer_key, column="prediction")
     return found
 
 
@@ -180,9 +203,19 @@ def _aokvqa(row: FiledRow, prediction: str, metric: str) -> Answer:
     return Answer(prediction, (choices[right],), row.id)
 
 
+def _own(row: FiledRow, prediction: str, _: str) -> Answer:
+    """A record of one's own, as `fit` reads it: with an id and its accepted answers."""
+    key = next((key for key in _OWN_ANSWERS if key in row.fields), _OWN_ANSWERS[0])
+    groups = {name: row.text(name) for name in _VQA_GROUPS if name in row.fields}
+    return Answer(prediction, row.texts(key), row.id, row.texts("choices", optional=True), {**groups, **row.groups()})
+
+
 _VQA: Final = _Form(name="VQA", id_key="question_id", result_key="question_id", asked=_people)
 _TEXTVQA: Final = _Form(name="TextVQA", id_key="question_id", result_key="question_id", asked=_people)
 _DOCVQA: Final = _Form(name="DocVQA", id_key="questionId", result_key="questionId", asked=_people)
 _VIZWIZ: Final = _Form(name="VizWiz", id_key="image", result_key="image", asked=_people)
 _GQA: Final = _Form(name="GQA", id_key="id", result_key="questionId", answer_key="prediction", asked=_gqa)
 _AOKVQA: Final = _Form(name="A-OKVQA", id_key="question_id", result_key="question_id", asked=_aokvqa)
+_OWN: Final = {
+    key: _Form(name="your own records", id_key=key, result_key=key, asked=_own) for key in ("question_id", "id")
+}

@@ -10,6 +10,7 @@ from lightning.pytorch import Callback
 from lightning.pytorch.callbacks import ProgressBar
 
 from vlm_lit.errors import ConfigError
+from vlm_lit.training.callbacks.answer_limit import AnswerLimit
 from vlm_lit.training.callbacks.answers_table import AnswersTable
 from vlm_lit.training.callbacks.best_checkpoint import BestCheckpoint
 from vlm_lit.training.callbacks.confusion import ConfusionMatrix
@@ -29,7 +30,7 @@ from vlm_lit.training.run_logger import RunLogger
 
 _OURS: Final[tuple[type[Callback], ...]] = (
     FeatureCache, EpochSchedule, KeptShortcuts, PartsTable, Throughput, PredictionPanel, AnswersTable, ConfusionMatrix,
-    ReliabilityDiagram, ResultsTable, StepCheckpoint, RunDirectory,
+    ReliabilityDiagram, ResultsTable, StepCheckpoint, RunDirectory, AnswerLimit,
 )  # fmt: skip
 
 

@@ -10,7 +10,7 @@ themselves as a stream of bytes from which every rank rebuilds the table of name
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence, Sized
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from hashlib import blake2b
 from itertools import chain, starmap
 from typing import cast
@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from vlm_lit.errors import ConfigError, VlmLitError
-from vlm_lit.metrics.rules import Answer, Counts, Rule, counted, judged
+from vlm_lit.metrics.rules import Answer, Counts, Rule
+from vlm_lit.metrics.summary import JudgedItem, judged_item, summarised
 
 
 def stable_code(name: str) -> int:
@@ -101,17 +101,7 @@ class ItemMetric(Metric):
         Raises:
             VlmLitError: there are no items, or one id came with two judgements.
         """
-        counts = self._counts_by_code()
-        if not counts:
-            raise VlmLitError(f"{self.name} has no items to average. Check that the evaluated split is not empty.")
-        members: dict[int, list[Counts]] = {}
-        for item, group in {(item, group) for item, group in _joined(self.memberships).tolist()}:
-            members.setdefault(group, []).append(counts[item])
-        names = self._names_by_code()
-        groups = sorted((names[group], judged(self.rule, inside)) for group, inside in members.items())
-        values = judged(self.rule, counts.values())
-        values |= self.rule.across((key.partition("/")[0], inside) for key, inside in groups)
-        return values | {_key(group, name): value for group, inside in groups for name, value in inside.items()}
+        return summarised(self.rule, self._items()).by_name()
 
     def per_item(self) -> dict[str, float]:
         """Returns the score of every item that has one by id, in the order of first sight.
@@ -122,25 +112,17 @@ class ItemMetric(Metric):
         Raises:
             VlmLitError: one id came with two judgements.
         """
-        names = self._names_by_code()
-        scores = {names[code]: self.rule.score_of(counts) for code, counts in self._counts_by_code().items()}
-        return {id_: score for id_, score in scores.items() if score is not None}
+        items = list(self._items())
+        return dict(summarised(self.rule, items).scores) if items else {}
 
     def _judge(self, answers: Sequence[Answer]) -> None:
-        counted = [(answer, counts) for answer in answers if (counts := self._counted(answer)) is not None]
-        keys = [[f"{group}/{value}" for group, value in self.rule.groups(answer).items()] for answer, _ in counted]
-        codes = [stable_code(answer.id) for answer, _ in counted]
-        members = [(code, stable_code(key)) for code, item in zip(codes, keys, strict=True) for key in item]
-        names = {answer.id for answer, _ in counted}.union(chain.from_iterable(keys))
-        self._append(codes, [counts for _, counts in counted], members, _packed(names))
-
-    def _counted(self, answer: Answer) -> Counts | None:
-        try:
-            return counted(self.rule, answer)
-        except ConfigError:
-            raise
-        except VlmLitError as error:
-            raise VlmLitError(f"Record {answer.id!r}: {error}") from error
+        items = [judged_item(self.rule, answer, f"Record {answer.id!r}") for answer in answers]
+        kept = [(item, item.counts) for item in items if item.counts is not None]
+        keys = [[f"{group}/{value}" for group, value in item.groups] for item, _ in kept]
+        codes = [stable_code(item.id) for item, _ in kept]
+        members = [(code, stable_code(key)) for code, inside in zip(codes, keys, strict=True) for key in inside]
+        names = {item.id for item, _ in kept}.union(chain.from_iterable(keys))
+        self._append(codes, [counts for _, counts in kept], members, _packed(names))
 
     def _append(
         self, codes: list[int], counts: Sequence[Counts], members: list[tuple[int, int]], packed_names: bytes
@@ -154,19 +136,15 @@ class ItemMetric(Metric):
         for state, entry in entries.items():
             cast("list[Tensor]", getattr(self, state)).append(entry.to(self.device))
 
-    def _counts_by_code(self) -> dict[int, Counts]:
-        """Each item once: repeats are dropped here, after the ranks have met."""
-        kept: dict[int, Counts] = {}
+    def _items(self) -> Iterator[JudgedItem]:
+        """Every item met, repeats among them: they are dropped after the ranks have met."""
+        names = self._names_by_code()
+        groups: dict[int, list[tuple[str, str]]] = {}
+        for item, group in dict.fromkeys(map(tuple, _joined(self.memberships).tolist())):
+            name, _, value = names[group].partition("/")
+            groups.setdefault(item, []).append((name, value))
         for code, row in zip(_joined(self.codes).tolist(), _joined(self.counts).tolist(), strict=True):
-            counts = tuple(row)
-            first = kept.setdefault(code, counts)
-            if counts != first:
-                raise VlmLitError(
-                    f"{self.name}: the id {self._names_by_code()[code]!r} came twice, judged {_shown(first)} and then "
-                    f"{_shown(counts)}. Give every record an id of its own; if they are one record, its answer was "
-                    "not reproducible."
-                )
-        return kept
+            yield JudgedItem(names[code], tuple(row), tuple(groups.get(code, ())))
 
     def _names_by_code(self) -> dict[int, str]:
         lines = _joined(self.names).cpu().numpy().tobytes().splitlines()
@@ -181,14 +159,6 @@ def _packed(names: Iterable[str]) -> bytes:
 def _joined(state: list[Tensor] | Tensor) -> Tensor:
     """The whole state: torchmetrics keeps a list before the ranks meet and one tensor after."""
     return state if isinstance(state, Tensor) else torch.cat(state)
-
-
-def _key(group: str, value: str) -> str:
-    return group if value == "overall" else f"{group}/{value}"
-
-
-def _shown(counts: Counts) -> str:
-    return ", ".join(map(str, counts))
 
 
 def _refuse_unequal_lengths(**arguments: Sized) -> None:

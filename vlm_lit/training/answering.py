@@ -86,17 +86,23 @@ class Answering:
             inputs = with_features(without_adapter_shell(self.model), self.family, inputs, batch.features)
         if self.answer_from is not None:
             return self._chosen(inputs, batch.segments, self.answer_from)
-        return [Reply(text.strip()) for text in self._said(inputs, batch.segments, max_new_tokens)]
+        return self._said(inputs, batch.segments, max_new_tokens)
 
-    def _said(self, inputs: Mapping[str, Any], segments: Tensor | None, longest: int) -> list[str]:
-        tokens = (
-            generate(self.model, inputs, max_new_tokens=longest, stop=self.stop)
-            if segments is None
-            else generate_shared(
-                self.model, inputs, segments, family=self.family, max_new_tokens=longest, stop=self.stop
-            )
+    def tokens(self, inputs: Mapping[str, Any], segments: Tensor | None, max_new_tokens: int) -> list[list[int]]:
+        """What the model says to each prompt, as token ids before the end of turn."""
+        if segments is None:
+            return generate(self.model, inputs, max_new_tokens=max_new_tokens, stop=self.stop)
+        return generate_shared(
+            self.model, inputs, segments, family=self.family, max_new_tokens=max_new_tokens, stop=self.stop
         )
-        return [str(text) for text in self.encoder.tokenizer.batch_decode(tokens, skip_special_tokens=True)]
+
+    def _said(self, inputs: Mapping[str, Any], segments: Tensor | None, longest: int) -> list[Reply]:
+        tokens = self.tokens(inputs, segments, longest)
+        texts = self.encoder.tokenizer.batch_decode(tokens, skip_special_tokens=True)
+        # The end of turn counts among the limit's tokens and is taken off, so a finished answer has fewer.
+        return [
+            Reply(str(text).strip(), unfinished=len(said) == longest) for text, said in zip(texts, tokens, strict=True)
+        ]
 
     def _chosen(self, inputs: Mapping[str, Any], segments: Tensor | None, given: ClosedSet) -> list[Reply]:
         scores = closed_set_scores(

@@ -19,7 +19,8 @@ class EvaluatedModule(VisionLanguageModule):
     """A module that replies to prompts, and whose replies are judged.
 
     Args:
-        metrics: what answers are judged by, the leading one first; null takes vqa_accuracy and exact_match.
+        metrics: what answers are judged by, the leading one first; null takes vqa_accuracy and exact_match, led by
+            vqa_accuracy[normalize=always] where no question has more than one reference.
     """
 
     evaluation: Evaluation
@@ -32,9 +33,9 @@ class EvaluatedModule(VisionLanguageModule):
         self.metrics = _metrics(metrics)
         chosen_rules(self.metrics)  # refuses what cannot be, before anything is loaded or written
 
-    def judged_by(self) -> list[Rule]:
+    def judged_by(self, *, one_reference: bool = False) -> list[Rule]:
         """The metrics that replies are judged by, the leading one first."""
-        return chosen_rules(self.metrics)
+        return chosen_rules(self.metrics, one_reference=one_reference)
 
     calibration = "ece"
     """What the calibration error of replies is logged as, where they have a confidence."""
@@ -114,6 +115,7 @@ def _prediction(conversation: Conversation, reply: Reply) -> Prediction:
         choices=conversation.choices,
         confidence=reply.confidence,
         turn=conversation.turn,
+        unfinished=reply.unfinished,
     )
 
 

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
-from typing import Final
+from dataclasses import dataclass, replace
+from typing import Final, TypeAlias, TypeVar
 
 import torch.distributed as dist
 
 from vlm_lit.errors import ConfigError
-from vlm_lit.metrics.accumulators import ItemMetric
 from vlm_lit.metrics.calibration import Bin, expected_calibration_error, reliability
 from vlm_lit.metrics.catalogue import MetricSettings, rule
 from vlm_lit.metrics.rules import Answer, Rule
+from vlm_lit.metrics.summary import JudgedItem, judged_item, summarised
 from vlm_lit.schema import Prediction
 from vlm_lit.training.answering import Score
 
+_Met = TypeVar("_Met")
+_JudgedPrediction: TypeAlias = tuple[Prediction, tuple[JudgedItem, ...]]
+
 DEFAULT_METRICS: Final = (MetricSettings("vqa_accuracy"), MetricSettings("exact_match"))
+ONE_REFERENCE: Final = MetricSettings("vqa_accuracy", {"normalize": "always"})
+"""What leads by default where no question has more than one reference: vqa_accuracy compares those letter by letter."""
 
 
 class Evaluation:
@@ -25,7 +30,8 @@ class Evaluation:
     The first metric is the leading one: its score stands in `predictions.jsonl`.
 
     Args:
-        metrics: the metrics by name, or by name and options; None takes VQA accuracy and exact match.
+        metrics: the metrics by name, or by name and options; None takes VQA accuracy and exact match, led by VQA
+            accuracy with normalize=always where no question has more than one reference.
         calibration: what the calibration error is called.
 
     Raises:
@@ -34,27 +40,33 @@ class Evaluation:
 
     def __init__(self, metrics: Sequence[MetricSettings | str] | None = None, calibration: str = "ece") -> None:
         self.ece_name = calibration
-        self.metrics = [ItemMetric(rule) for rule in chosen_rules(metrics)]
-        self.predictions: list[Prediction] = []
+        self._metrics, self._rules = metrics, chosen_rules(metrics, one_reference=True)
+        self._judged: list[_JudgedPrediction] = []
 
     @property
-    def leading(self) -> ItemMetric:
-        """The metric whose score a prediction carries."""
-        return self.metrics[0]
+    def leading(self) -> Leading:
+        """The metric whose score a prediction carries; the default's is known once `finish` has seen all references."""
+        return Leading(self._rules[self._first])
+
+    @property
+    def _first(self) -> int:
+        """Which of the rules leads: of the default ones the normalised one is left out if a question has several."""
+        several = any(len(prediction.references) > 1 for prediction, _ in self._judged)
+        return 1 if self._metrics is None and several else 0
+
+    @property
+    def predictions(self) -> list[Prediction]:
+        """This rank's predictions, without their scores."""
+        return [prediction for prediction, _ in self._judged]
 
     def add(self, predictions: Sequence[Prediction]) -> None:
         """Judge one batch; a prediction without references is kept unjudged."""
-        judged = [p for p in predictions if p.references]
-        if judged:
-            for metric in self.metrics:
-                metric.update(
-                    [p.prediction for p in judged],
-                    [p.references for p in judged],
-                    [p.id for p in judged],
-                    [p.groups for p in judged],
-                    [p.choices for p in judged],
-                )
-        self.predictions += [replace(p, score=self._score(p)) if p.references else p for p in predictions]
+        self._judged += [(p, self._items(p) if p.references else ()) for p in predictions]
+
+    def _items(self, prediction: Prediction) -> tuple[JudgedItem, ...]:
+        """A prediction as each rule judges it."""
+        answer = answer_of(prediction)
+        return tuple(judged_item(rule, answer, f"Record {answer.id!r}") for rule in self._rules)
 
     def finish(self) -> tuple[list[Prediction], dict[str, float]]:
         """All ranks' predictions, once each in order of first sight, and every metric's values as fractions.
@@ -62,18 +74,33 @@ class Evaluation:
         The values of `answer_length` are words and ratios. The calibration error of the leading metric's scores comes
         last, where answers have a confidence.
         """
-        predictions, values = gathered(self.predictions), dict[str, float]()
-        # Asked of all ranks' answers: computing is a meeting, which a rank without a question may not miss.
-        if any(p.references for p in predictions):
-            for metric in self.metrics:
-                if not metric.update_called:
-                    metric.update([], [], [])  # torchmetrics would warn
-                values |= {logged_name(metric.name, group): value for group, value in metric.compute().items()}
+        self._judged = _of_all_ranks(self._judged)
+        first, values = self._first, dict[str, float]()
+        predictions = _unique(
+            [replace(p, score=_score(self._rules[first], items[first])) if items else p for p, items in self._judged]
+        )
+        judged = [items for _, items in self._judged if items]
+        for place in range(first, len(self._rules)) if judged else ():
+            found = summarised(self._rules[place], (items[place] for items in judged))
+            values |= {logged_name(found.rule.name, group): value for group, value in found.by_name().items()}
         bins = reliability_of(predictions)
         return predictions, values | ({self.ece_name: expected_calibration_error(bins)} if bins else {})
 
-    def _score(self, prediction: Prediction) -> float | None:
-        return self.leading.rule.score(answer_of(prediction))
+
+@dataclass(frozen=True)
+class Leading:
+    """The metric by which answers and runs are told apart."""
+
+    rule: Rule
+
+    @property
+    def name(self) -> str:
+        """What reports call it."""
+        return self.rule.name
+
+
+def _score(rule: Rule, item: JudgedItem) -> float | None:
+    return None if item.counts is None else rule.score_of(item.counts)
 
 
 def answer_of(prediction: Prediction) -> Answer:
@@ -93,15 +120,19 @@ def reliability_of(predictions: Iterable[Prediction]) -> list[Bin]:
     return reliability(judged) if judged else []
 
 
-def chosen_rules(metrics: Sequence[MetricSettings | str] | None) -> list[Rule]:
+def chosen_rules(metrics: Sequence[MetricSettings | str] | None, *, one_reference: bool = False) -> list[Rule]:
     """The definitions that settings name, the leading one first.
+
+    Args:
+        metrics: as `Evaluation`.
+        one_reference: whether no question has more than one reference, by which the default is led.
 
     Raises:
         ConfigError: as `Evaluation`.
     """
-    settings = [
-        MetricSettings(m) if isinstance(m, str) else m for m in (DEFAULT_METRICS if metrics is None else metrics)
-    ]
+    if metrics is None:
+        metrics = (ONE_REFERENCE, *DEFAULT_METRICS) if one_reference else DEFAULT_METRICS
+    settings = [MetricSettings(m) if isinstance(m, str) else m for m in metrics]
     rules = [rule(m.name, m.options) for m in settings]
     names = [r.name for r in rules]
     if not rules:
@@ -126,11 +157,11 @@ def gathered(predictions: list[Prediction]) -> list[Prediction]:
     return _unique(_of_all_ranks(predictions))
 
 
-def _of_all_ranks(predictions: list[Prediction]) -> list[Prediction]:
+def _of_all_ranks(mine: list[_Met]) -> list[_Met]:
     if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
-        return predictions
-    gathered: list[list[Prediction]] = [[] for _ in range(dist.get_world_size())]
-    dist.all_gather_object(gathered, predictions)
+        return mine
+    gathered: list[list[_Met]] = [[] for _ in range(dist.get_world_size())]
+    dist.all_gather_object(gathered, mine)
     # Questions are dealt out to the ranks in turn; taking them in turn restores the file's order.
     longest = max(map(len, gathered))
     return [part[i] for i in range(longest) for part in gathered if i < len(part)]

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Final, Literal
 from lightning import LightningModule
 
 from vlm_lit.errors import nearest
-from vlm_lit.metrics.accumulators import ItemMetric
-from vlm_lit.metrics.rules import Rule
+from vlm_lit.metrics.rules import Answer, Rule
+from vlm_lit.metrics.summary import judged_item, summarised
 from vlm_lit.models.families import PART_NAMES
 from vlm_lit.training.evaluation import logged_name
 from vlm_lit.training.protocols import Judged, Towered
@@ -69,13 +69,17 @@ def logged_names(module: LightningModule, data: ConversationDataModule, wanted: 
         missing["val/"] = "data.init_args.validate_by is loss, so nothing is answered: set it to both"
     else:
         rules = module.judged_by() if isinstance(module, Judged) else []
-        leading += [f"val/{rule.name}" for rule in rules if rule.is_score]
-        modes |= {f"val/{rule.name}": _mode(rule) for rule in rules if rule.is_score}
         if getattr(module, "answer_from", None) is not None:
             modes[f"val/{module.calibration}"] = "min"
-        if any(name.startswith("val/") and name not in modes for name in wanted):
+        plain = {*modes, *(f"val/{rule.name}" for rule in rules if rule.is_score)}
+        if any(name.startswith("val/") and name not in plain for name in wanted):
             items = data.asked("val")
-            modes |= _of_records(rules, [replace(items[i], images=()) for i in range(len(items))])
+            asked = [replace(items[i], images=()) for i in range(len(items))]
+            if isinstance(module, Judged):
+                rules = module.judged_by(one_reference=all(len(c.references) <= 1 for c in asked))
+            modes |= _of_records(rules, asked)
+        leading += [f"val/{rule.name}" for rule in rules if rule.is_score]
+        modes |= {f"val/{rule.name}": _mode(rule) for rule in rules if rule.is_score}
     return LoggedNames(modes, tuple(leading), missing)
 
 
@@ -88,11 +92,9 @@ def _of_records(rules: Sequence[Rule], asked: Sequence[Conversation]) -> dict[st
     found: dict[str, Mode | None] = {}
     judged = [c for c in asked if c.references]
     for rule in rules if judged else ():
-        metric = ItemMetric(rule)
-        metric.sync_on_compute = False
-        columns = ([c.references for c in judged], [c.id for c in judged], [c.groups for c in judged])
-        metric.update([c.references[0] for c in judged], *columns, [c.choices for c in judged])
-        values = metric.compute()
+        answers = [Answer(c.references[0], c.references, c.id, c.choices, c.groups) for c in judged]
+        items = [judged_item(rule, answer, f"Record {answer.id!r}") for answer in answers]
+        values = summarised(rule, items).by_name()
         details = {key for key in values if "/" not in key and key != "overall"}
         for key in values:
             whole = rule.is_score and key not in details and key.rpartition("/")[2] not in details

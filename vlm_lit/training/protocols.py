@@ -64,8 +64,8 @@ class AsksQuestions(Protocol):
 class Judged(Protocol):
     """A module that says by which metrics its answers are judged, the leading one first."""
 
-    def judged_by(self) -> list[Rule]:
-        """The metrics' rules."""
+    def judged_by(self, *, one_reference: bool = False) -> list[Rule]:
+        """The metrics' rules, where no question has more than one reference or where some may have."""
 
 
 @runtime_checkable

@@ -16,6 +16,7 @@ from vlm_lit.data.conversations.choices import choices_of, right_letter
 from vlm_lit.data.conversations.record_forms import ANSWER_KEYS, Formed, formed
 from vlm_lit.data.conversations.record_keys import refuse_carried, unused_keys, without_ignored
 from vlm_lit.data.conversations.refusals import digits_or_words, refusal, words
+from vlm_lit.data.conversations.shown_options import refuse_hidden_options
 from vlm_lit.data.conversations.slots import Draft, Placeholders
 from vlm_lit.data.conversations.turns import draft
 from vlm_lit.data.images.image_paths import resolved_folder
@@ -72,13 +73,15 @@ def to_conversation(
     refuse_carried(given, form.used)
     _check_turns(record, turns, requires_answer)
     _check_image_count(record, turns, found.images)
+    references = answers or ((turns[-1].text,) if turns[-1].role == "assistant" else ())
+    refuse_hidden_options(record, prompt if form.turns is None else None, turns, references)
     if system and turns[0].role != "system":
         turns = (Turn(role="system", content=(system,)), *turns)
     return Conversation(
         id=_id(record),
         turns=turns,
         images=tuple(found.images),
-        references=answers or ((turns[-1].text,) if turns[-1].role == "assistant" else ()),
+        references=references,
         image_id=_image_id(record, found.images),
         groups=_groups(record, group_fields),
         choices=choices_of(record),

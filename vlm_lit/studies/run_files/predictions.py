@@ -14,8 +14,8 @@ from vlm_lit.schema import Prediction
 def read_predictions(path: Path | str) -> list[Prediction]:
     """Reads a run's `predictions.jsonl`: one JSON object a line, with exactly the fields of `Prediction`.
 
-    `choices` may be left out: only multiple choice questions have them. So may `confidence`: only an answer chosen from
-    a list has one.
+    `choices` may be left out: only multiple choice questions have them. So may `confidence`, which only an answer
+    chosen from a list has, `turn` and `unfinished`.
 
     Raises:
         VlmLitError: the file cannot be read, is empty, or a line is broken or repeats an id; names file and line.
@@ -89,5 +89,6 @@ _CHECKS: Final[Mapping[str, Callable[[object], bool]]] = {
     "choices": _is_texts,
     "confidence": _is_fraction_or_none,
     "turn": _is_place_or_none,
+    "unfinished": lambda value: isinstance(value, bool),
 }
-_OPTIONAL: Final[Mapping[str, object]] = {"choices": [], "confidence": None, "turn": None}
+_OPTIONAL: Final[Mapping[str, object]] = {"choices": [], "confidence": None, "turn": None, "unfinished": False}

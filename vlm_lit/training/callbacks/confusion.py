@@ -24,13 +24,14 @@ from vlm_lit.plot_style import FAINT, INK, STYLE, short
 from vlm_lit.training.callbacks.pictures import (
     AnswerPicture,
     drawn,
+    leading_rule,
     logged,
     shown_instead,
     titled,
     without_font_warnings,
 )
 from vlm_lit.training.evaluation import answer_of, logged_name
-from vlm_lit.training.protocols import Judged, Predicted
+from vlm_lit.training.protocols import Predicted
 
 OTHER: Final = "(other)"
 """The column of the answers that are none of the true ones."""
@@ -59,9 +60,9 @@ class ConfusionMatrix(AnswerPicture):
 
     def draw(self, trainer: LightningTrainer, module: Predicted, split: str) -> None:
         """Draw the largest tables; after a test, keep them all."""
-        if not isinstance(module, Judged):
+        rule, blind = leading_rule(module), shown_instead(trainer)
+        if rule is None:
             return
-        rule, blind = module.judged_by()[0], shown_instead(trainer)
         # Gathered from all ranks, each question once.
         found = confusions(rule, map(answer_of, module.last_predictions), self.most_answers)
         pictures = []

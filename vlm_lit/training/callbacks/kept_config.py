@@ -101,9 +101,12 @@ def _leading(module: LightningModule) -> list[str]:
 
     Each is there whether this run will have it or not: TensorBoard shows the columns of one run for all.
     """
-    rules = module.judged_by() if isinstance(module, Judged) else []
-    names = [rule.name for rule in rules]
-    return ["train/loss", "val/loss", *(f"val/{name}" for name in names), *(f"test/{name}" for name in names[:1])]
+    if not isinstance(module, Judged):
+        return ["train/loss", "val/loss"]
+    names = [rule.name for rule in module.judged_by(one_reference=True)]
+    # Which of the default ones leads, the questions decide.
+    tested = names[:2] if getattr(module, "metrics", None) is None else names[:1]
+    return ["train/loss", "val/loss", *(f"val/{name}" for name in names), *(f"test/{name}" for name in tested)]
 
 
 def flattened(settings: object, prefix: str = "") -> dict[str, object]:

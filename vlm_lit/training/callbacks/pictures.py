@@ -16,8 +16,10 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from vlm_lit.data.answers.blind import Blind
+from vlm_lit.metrics.rules import Rule
+from vlm_lit.training.evaluation import Evaluation
 from vlm_lit.training.logged_media import log_picture
-from vlm_lit.training.protocols import AsksQuestions, Predicted
+from vlm_lit.training.protocols import AsksQuestions, Judged, Predicted
 
 _DOTS_PER_INCH: Final = 120
 _SHOWN: Final[Mapping[Blind | None, str]] = {
@@ -61,6 +63,14 @@ def shown_instead(trainer: LightningTrainer) -> Blind | None:
     """What an evaluation showed in the images' place; None for the images."""
     data = asking(trainer)
     return data.blind if data is not None else None
+
+
+def leading_rule(module: object) -> Rule | None:
+    """The metric whose scores a module's predictions carry, where it says so."""
+    evaluation = getattr(module, "evaluation", None)
+    if isinstance(evaluation, Evaluation):
+        return evaluation.leading.rule
+    return module.judged_by()[0] if isinstance(module, Judged) else None
 
 
 def what_was_shown(blind: Blind | None) -> str:

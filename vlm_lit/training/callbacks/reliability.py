@@ -16,9 +16,9 @@ from PIL import Image
 from vlm_lit.files.whole import write_whole
 from vlm_lit.metrics.calibration import Bin, expected_calibration_error
 from vlm_lit.plot_style import FAINT, INK, STYLE
-from vlm_lit.training.callbacks.pictures import AnswerPicture, drawn, logged, shown_instead, titled
+from vlm_lit.training.callbacks.pictures import AnswerPicture, drawn, leading_rule, logged, shown_instead, titled
 from vlm_lit.training.evaluation import reliability_of
-from vlm_lit.training.protocols import Judged, Predicted
+from vlm_lit.training.protocols import Predicted
 
 _COLOUR, _GAP = "#0b61a4", "#c2500a"
 
@@ -38,7 +38,8 @@ class ReliabilityDiagram(AnswerPicture):
                 for name in ("reliability.png", "reliability.json"):
                     (run / name).unlink(missing_ok=True)
             return
-        metric = module.judged_by()[0].name if isinstance(module, Judged) else "score"
+        rule = leading_rule(module)
+        metric = rule.name if rule is not None else "score"
         name, error = str(getattr(module, "calibration", "ece")), expected_calibration_error(bins)
         title = f"{split}: {name} = {error:.3f}, {len(bins)} bins, n = {sum(b.n for b in bins)}"
         picture = draw_reliability(bins, titled(title, shown_instead(trainer)), metric)

@@ -15,6 +15,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from vlm_lit.files.whole import write_whole
 from vlm_lit.models.adapter_state import FINGERPRINT, WEIGHTS, file_sha256, save_adapter
 from vlm_lit.schema import Prediction, RunResult
+from vlm_lit.training.answer_basis import basis_of, in_words
 from vlm_lit.training.identity import library_versions
 from vlm_lit.training.kept_pictures import with_pictures
 from vlm_lit.training.protocols import Adapted, AsksQuestions, Predicted
@@ -89,7 +90,7 @@ class RunDirectory(Callback):
         if not (isinstance(pl_module, Predicted) and isinstance(data, AsksQuestions)):
             rank_zero_info(f"{type(pl_module).__name__} keeps no last_predictions, so no results are written.")
             return
-        answered = pl_module.last_predictions
+        answered, longest = pl_module.last_predictions, _longest_answer(pl_module)
         result = RunResult(
             split=split,
             n=len(answered) if answered or split != "val" else _judged_by_loss(pl_module),
@@ -99,12 +100,15 @@ class RunDirectory(Callback):
             versions=library_versions(),
             weights=_weights(trainer, pl_module),
             judged_turns=data.judged_turns if any(p.turn is not None for p in answered) else None,
+            **basis_of(answered, generated=longest is not None and getattr(pl_module, "answer_from", None) is None),
         )
         predictions, name = _FILES[split]
         self._write_answers(trainer, answered, data, split, predictions)
         results = run_folder(trainer) / name
         stated = {name: value for name, value in asdict(result).items() if value is not None}
         write_whole(results, json.dumps(stated, indent=2) + "\n")
+        for line in in_words(result, longest or 0):
+            rank_zero_info(line)
         rank_zero_info(f"Results written to {results}")
 
 
@@ -114,6 +118,12 @@ def _keep_results(run: Path) -> None:
         moved = set_aside(run, verb)
         if moved is not None:
             rank_zero_info(f"The results of {verb} with the earlier weights are now in {moved}")
+
+
+def _longest_answer(module: LightningModule) -> int | None:
+    """Most tokens of an answer, where the module generates them within such a limit."""
+    limit = getattr(module, "max_new_tokens", None)
+    return limit if isinstance(limit, int) else None
 
 
 def _judged_by_loss(module: LightningModule) -> int:
@@ -148,5 +158,5 @@ def write_predictions(path: Path, predictions: Iterable[Prediction]) -> None:
 
 def _line(prediction: Prediction) -> dict[str, object]:
     """Its fields; those that few predictions have, only where there is something in them."""
-    nothing = {"choices": (), "confidence": None, "turn": None}
+    nothing = {"choices": (), "confidence": None, "turn": None, "unfinished": False}
     return {name: value for name, value in asdict(prediction).items() if name not in nothing or value != nothing[name]}

@@ -1,0 +1,287 @@
+"""Tests of other programs' files of answers: told by their keys, each as that program writes it, and `--columns`."""
+
+from __future__ import annotations
+
+import csv
+import importlib.util
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.refusals import refusal
+from tests.support.vqa_files import write_vqa
+from vlm_lit.cli import main
+
+Capture = pytest.CaptureFixture[str]
+Scored = Callable[..., dict[str, Any]]
+
+
+def lines(path: Path, rows: Sequence[object]) -> str:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return str(path)
+
+
+def table(path: Path, rows: Sequence[dict[str, object]]) -> str:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]), delimiter="\t" if path.suffix == ".tsv" else ",")
+        writer.writeheader()
+        writer.writerows(rows)
+    return str(path)
+
+
+@pytest.fixture
+def scored(tmp_path: Path) -> Scored:
+    def run(metric: str, *arguments: str) -> dict[str, Any]:
+        output = tmp_path / "scores.json"
+        assert main(["score", "--metric", metric, "--output", str(output), *arguments]) == 0
+        found: dict[str, Any] = json.loads(output.read_text())
+        return found
+
+    return run
+
+
+LLAMA_FACTORY = [
+    {"prompt": "<|im_start|>user\nColour?<|im_end|>", "predict": "blue", "label": "blue"},
+    {"prompt": "<|im_start|>user\nHow many?<|im_end|>", "predict": "3", "label": "2"},
+]
+MS_SWIFT = [
+    {
+        "response": answer,
+        "labels": label,
+        "logprobs": None,
+        "messages": [{"role": "user", "content": "<image>?"}, {"role": "assistant", "content": answer}],
+        "images": [{"bytes": None, "path": "a.png"}],
+    }
+    for answer, label in (("blue", "blue"), ("3", "2"))
+]
+LMMS_EVAL = [
+    {
+        "doc_id": 0, "doc": {"question": "Colour?", "answer": "blue"}, "target": "blue", "arguments": [["Colour?", {}]],
+        "resps": [["blue\n"]], "filtered_resps": ["blue"], "doc_hash": "x", "exact_match": 1.0,
+    },
+    {"doc_id": 1, "target": 2, "resps": [["3"]], "doc_hash": "y", "exact_match": 0.0},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("rows", [LLAMA_FACTORY, MS_SWIFT, LMMS_EVAL], ids=["llama_factory", "ms_swift", "lmms_eval"])
+@pytest.mark.parametrize("name", ["answers.jsonl", "answers.json"])
+def test_another_programs_answers_are_read_as_they_are(
+    rows: list[object], name: str, scored: Scored, tmp_path: Path
+) -> None:
+    found = scored("exact_match", "--records", lines(tmp_path / name, rows))
+    assert found["per_item"] == {"0": 1.0, "1": 0.0}
+
+
+VLMEVALKIT: list[dict[str, object]] = [
+    {"index": 7, "question": "Which?", "A": "red", "B": "dark green", "C": "", "answer": "B", "category": "colour",
+     "prediction": "I am sure that it is dark green"},
+    {"index": 9, "question": "Which?", "A": "red", "B": "green", "C": "two", "answer": "C", "category": "number",
+     "prediction": ""},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("ending", ["tsv", "csv"])
+def test_vlmevalkits_tables_have_options_and_categories(ending: str, scored: Scored, tmp_path: Path) -> None:
+    found = scored("multiple_choice", "--records", table(tmp_path / f"MMBench.{ending}", VLMEVALKIT))
+    assert found["per_item"] == {"7": 1.0, "9": 0.0}
+    assert found["unparsed"] == 1
+    assert list(found["groups"]["category"]) == ["colour", "number"]
+
+
+def test_a_cell_that_writes_a_list_holds_several_references(scored: Scored, tmp_path: Path) -> None:
+    rows: list[dict[str, object]] = [
+        {"index": 1, "question": "?", "answer": "['two', '2']", "prediction": "2"},
+        {"index": 2, "question": "?", "answer": "[0, 1)", "prediction": "[0, 1)"},
+    ]
+    assert scored("exact_match", "--records", table(tmp_path / "t.tsv", rows))["per_item"] == {"1": 1.0, "2": 1.0}
+
+
+def test_a_sheet_is_refused_where_nothing_reads_it(
+    tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "openpyxl", None)  # as where it is not installed
+    (tmp_path / "a.xlsx").write_bytes(b"PK")
+    error = refusal(capsys, "score", "--metric", "anls", "--output", "o.json", "--records", str(tmp_path / "a.xlsx"))
+    assert "read by openpyxl, which is not installed: pip install openpyxl. Or save the sheet as .tsv." in error
+
+
+@pytest.mark.skipif(importlib.util.find_spec("openpyxl") is None, reason="openpyxl reads sheets, and is optional")
+def test_vlmevalkits_sheets_are_read_like_its_tables(scored: Scored, tmp_path: Path, capsys: Capture) -> None:
+    openpyxl = importlib.import_module("openpyxl")
+    book = openpyxl.Workbook()
+    book.active.append(list(VLMEVALKIT[0]))
+    for row in VLMEVALKIT:
+        book.active.append([value if value != "" else None for value in row.values()])
+    book.save(tmp_path / "MMBench.xlsx")
+    found = scored("multiple_choice", "--records", str(tmp_path / "MMBench.xlsx"))
+    assert found == scored("multiple_choice", "--records", table(tmp_path / "MMBench.tsv", VLMEVALKIT))
+    (tmp_path / "cut.xlsx").write_bytes((tmp_path / "MMBench.xlsx").read_bytes()[:500])
+    error = refusal(capsys, "score", "--metric", "anls", "--output", "o", "--records", str(tmp_path / "cut.xlsx"))
+    assert f"{tmp_path / 'cut.xlsx'}: no sheet" in error
+
+
+# Answers beside annotations -------------------------------------------------------------------------------------------
+
+LLAVA = [
+    {"question_id": id_, "prompt": "?", "text": text, "answer_id": "x", "model_id": "m", "metadata": {}}
+    for id_, text in ((7, "Yes"), (8, "two"), (9, "red"))
+]
+
+
+def test_llavas_answers_are_judged_by_the_annotations(scored: Scored, tmp_path: Path) -> None:
+    official = write_vqa(tmp_path)
+    expected = scored("vqa_v2", *official)
+    llava = lines(tmp_path / "answers.jsonl", LLAVA)
+    assert scored("vqa_v2", "--predictions", llava, *official[2:]) == expected
+    own = lines(tmp_path / "own.jsonl", [{"id": str(row["question_id"]), "prediction": row["text"]} for row in LLAVA])
+    assert scored("vqa_v2", "--predictions", own, *official[2:]) == expected
+    other = lines(tmp_path / "other.jsonl", [{"qid": row["question_id"], "said": {"it": row["text"]}} for row in LLAVA])
+    columns = ["--columns", "id=qid,prediction=said.it"]
+    assert scored("vqa_v2", "--predictions", other, *official[2:], *columns) == expected
+
+
+def test_llavas_answers_alone_are_sent_to_annotations(tmp_path: Path, capsys: Capture) -> None:
+    for rows, name in ((LLAVA, "LLaVA's answers"), ([{"question_id": 1, "answer": "x"}], "a result file")):
+        path = lines(tmp_path / "a.jsonl", rows)
+        error = refusal(capsys, "score", "--metric", "anls", "--output", "o.json", "--records", path)
+        assert f"{path}, record 0: these are {name}, which hold no references. Give them by --predictions" in error
+
+
+@pytest.mark.parametrize("key", ["answer", "answers", "references", "label"])
+def test_annotations_may_be_ones_own_records(key: str, scored: Scored, tmp_path: Path) -> None:
+    known = lines(tmp_path / "test.jsonl", [{"question_id": 7, "question": "?", "image": "a.png", key: "yes"}])
+    found = scored("exact_match", "--predictions", lines(tmp_path / "a.jsonl", LLAVA[:1]), "--annotations", known)
+    assert (found["per_item"], found["image_ids"]) == ({"7": 0.0}, {"7": "a.png"})
+
+
+def test_okvqas_annotations_are_read_as_published(scored: Scored, tmp_path: Path) -> None:
+    people = ["race", "race", "race", "race", "motocross", "ride", "ride", "ride", "ride", "race"]
+    answers = [
+        {"answer_id": i, "raw_answer": f"{text}ing", "answer_confidence": "yes", "answer": text}
+        for i, text in enumerate(people, 1)
+    ]
+    annotation = {
+        "image_id": 297147, "answer_type": "other", "question_type": "one", "question_id": 2971475, "answers": answers,
+        "confidence": 3,
+    }  # fmt: skip
+    published = {
+        "info": {}, "license": {}, "data_subtype": "val2014", "data_type": "mscoco", "annotations": [annotation],
+    }  # fmt: skip
+    asked = {
+        "questions": [{"image_id": 297147, "question": "What?", "question_id": 2971475}],
+        "task_type": "Open-Ended",
+    }
+    for name, content in (("mscoco_val2014_annotations", published), ("questions", asked)):
+        (tmp_path / f"{name}.json").write_text(json.dumps(content))
+    (tmp_path / "results.json").write_text(json.dumps([{"question_id": 2971475, "answer": "racing"}]))
+    files = ["--predictions", str(tmp_path / "results.json")]
+    files += ["--annotations", str(tmp_path / "mscoco_val2014_annotations.json")]
+    files += ["--questions", str(tmp_path / "questions.json")]
+    found = scored("vqa_v2", *files)
+    assert found["per_item"] == {"2971475": 0.0}  # `racing` is nobody's answer, although it is a raw one
+    assert found["references"] == {"min": 10, "mean": 10.0, "max": 10}
+    (tmp_path / "results.json").write_text(json.dumps([{"question_id": 2971475, "answer": "race"}]))
+    assert scored("vqa_v2", *files)["per_item"] == {"2971475": 1.0}
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"answer": "race"},
+        {"answer": "race", "answer_id": 1},
+        {"answer": "race", "answer_confidence": "yes"},
+        {"answer": "race", "raw_answer": "racing", "worker": 3},
+        "race",
+    ],
+    ids=str,
+)
+def test_an_entry_with_an_answer_is_its_answer(entry: object, scored: Scored, tmp_path: Path) -> None:
+    annotations = {"annotations": [{"question_id": 1, "image_id": 2, "answers": [entry] * 4}]}
+    (tmp_path / "annotations.json").write_text(json.dumps(annotations))
+    (tmp_path / "results.json").write_text(json.dumps([{"question_id": 1, "answer": "race"}]))
+    files = ["--predictions", str(tmp_path / "results.json"), "--annotations", str(tmp_path / "annotations.json")]
+    assert scored("vqa_v2", *files)["per_item"] == {"1": 1.0}
+
+
+# Columns --------------------------------------------------------------------------------------------------------------
+
+ANY = [
+    {"qid": 4, "out": "red", "gold": {"texts": ["red", "Red"]}, "pic": "a", "kind": "x", "opts": ["red", "blue"]},
+    {"qid": 5, "out": 2, "gold": {"texts": 3}, "pic": "b", "kind": "y", "opts": ["2", "3"]},
+]
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        "prediction=out,id=qid,references=gold.texts,image_id=pic,groups=kind,choices=opts",
+        "{prediction: out, id: qid, references: gold.texts, image_id: pic, groups: kind, choices: opts}",
+    ],
+)
+def test_columns_name_the_keys_of_any_file(columns: str, scored: Scored, tmp_path: Path) -> None:
+    found = scored("exact_match", "--records", lines(tmp_path / "a.jsonl", ANY), "--columns", columns)
+    assert found["per_item"] == {"4": 1.0, "5": 0.0}
+    assert found["image_ids"] == {"4": "a", "5": "b"}
+    assert list(found["groups"]["kind"]) == ["x", "y"]
+
+
+def test_records_without_an_id_are_named_by_their_number(scored: Scored, tmp_path: Path) -> None:
+    path = lines(tmp_path / "a.jsonl", ANY)
+    found = scored("exact_match", "--records", path, "--columns", "prediction=out,references=gold.texts")
+    assert found["per_item"] == {"0": 1.0, "1": 0.0}
+    path = lines(tmp_path / "b.jsonl", [{"prediction": "red", "answer": "red"}])
+    assert scored("exact_match", "--records", path)["per_item"] == {"0": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("columns", "says"),
+    [
+        ("prediction", "--columns: 'prediction' is no pair."),
+        ("predicton=out", "an answer has no 'predicton'. Did you mean prediction?"),
+        ("id=qid,id=out", "--columns names id twice."),
+        ("prediction=said,references=gold", "it has no said; there is qid, out, gold, pic, kind, opts."),
+        ("references=gold.texts", "or say which one it is: --columns prediction=NAME."),
+    ],
+)
+def test_columns_that_are_not_there_are_refused(columns: str, says: str, tmp_path: Path, capsys: Capture) -> None:
+    path, output = lines(tmp_path / "a.jsonl", ANY), tmp_path / "o.json"
+    arguments = ("--metric", "anls", "--output", str(output), "--records", path, "--columns", columns)
+    assert says in refusal(capsys, "score", *arguments)
+    assert not output.exists()
+
+
+# One reference each ---------------------------------------------------------------------------------------------------
+
+ONE_EACH = [
+    {"id": str(i), "prediction": said, "references": [right]}
+    for i, (said, right) in enumerate([("yes", "Yes"), ("Blue.", "blue"), ("two", "2"), ("left", "left")])
+]
+
+
+def test_vqa_accuracy_normalises_where_no_question_has_more_than_one_reference(
+    scored: Scored, tmp_path: Path, capsys: Capture
+) -> None:
+    path = lines(tmp_path / "a.jsonl", ONE_EACH)
+    found = scored("vqa_accuracy", "--records", path)
+    assert (found["metric"], found["options"]["normalize"]) == ("vqa_accuracy[normalize=always]", "always")
+    assert (found["overall"], found["misses"]["n"]) == (100.0, 0)
+    assert "No question has more than one reference" in capsys.readouterr().out
+    for name, *options in (("vqa_v2",), ("vqa_accuracy", "--options.normalize", "official")):
+        found = scored(name, "--records", path, *options)
+        assert (found["metric"], found["overall"]) == ("vqa_accuracy", 25.0)
+        assert found["misses"] == {
+            "n": 3, "case": 1, "full_stop": 0, "article": 0, "number_word": 1, "any_of_these": 3,
+        }  # fmt: skip
+        shown = capsys.readouterr().out
+        assert "3 of the 3 answers that vqa_accuracy scores 0 are a reference but for case" in shown
+        assert "No question has more" not in shown
+
+
+def test_vqa_accuracy_is_official_where_one_question_has_several(scored: Scored, tmp_path: Path) -> None:
+    several = {"id": "x", "prediction": "a", "references": ["b", "b"]}
+    found = scored("vqa_accuracy", "--records", lines(tmp_path / "a.jsonl", [*ONE_EACH, several]))
+    assert (found["metric"], found["overall"]) == ("vqa_accuracy", 20.0)

@@ -1,0 +1,57 @@
+"""Reading of the first sheet of an `.xlsx` file, its cells as text. openpyxl does it, where it is installed."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+from vlm_lit.errors import ConfigError, RecordError
+
+
+def iter_sheet(path: Path) -> Iterator[dict[str, object]]:
+    """Yield the rows below the header, in order. A whole number is its digits, an empty cell is nothing.
+
+    Raises:
+        ConfigError: openpyxl is not installed.
+        RecordError: the file is no sheet, is empty, or a cell is neither text nor a number.
+    """
+    try:
+        openpyxl = importlib.import_module("openpyxl")
+    except ImportError:
+        raise ConfigError(
+            f"{path}: a sheet is read by openpyxl, which is not installed: pip install openpyxl. Or save the sheet as "
+            ".tsv."
+        ) from None
+    try:
+        book = openpyxl.load_workbook(path, read_only=True)  # formulas as they are written: an answer may begin with =
+    except (BadZipFile, KeyError, ValueError, OSError, openpyxl.utils.exceptions.InvalidFileException) as error:
+        raise _error(path, None, f"no sheet: {error}", "Save it as .xlsx again, or as .tsv.") from error
+    try:
+        sheet = iter(book.worksheets[0].iter_rows(values_only=True))
+        header = [_cell(path, "header", value) for value in next(sheet, ())]
+        if not any(header):
+            raise _error(path, None, "the first sheet is empty", "Write a header and a row at least.")
+        for index, cells in enumerate(sheet):
+            row = {name: _cell(path, str(index), cell) for name, cell in zip(header, cells, strict=False) if name}
+            if any(value is not None for value in row.values()):
+                yield {name: value for name, value in row.items() if name is not None}
+    finally:
+        book.close()
+
+
+def _cell(path: Path, record: str, value: Any) -> str | None:  # noqa: ANN401 - whatever a cell holds
+    if value is None or isinstance(value, str):
+        return value or None
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    if isinstance(value, bool | int | float):
+        return str(value)
+    problem = f"a cell is a {type(value).__name__}, {value}"
+    raise _error(path, record, problem, "Format the column as text, and write what was meant.")
+
+
+def _error(path: Path, record: str | None, problem: str, remedy: str) -> RecordError:
+    return RecordError(problem, remedy=remedy, file=path, record=record, code="table.syntax")
