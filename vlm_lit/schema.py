@@ -232,7 +232,8 @@ class RunResult:
 
     `global_step` counts the optimizer steps behind the weights; `weights` says which they are: a `checkpoint`, an
     `adapter` with the `sha256` of its weights, or the `base` as it is. `judged_turns`, which the file has only where a
-    record has several answers, is which of them were judged.
+    record has several answers, is which of them were judged. `skipped_records`, likewise, are the records of the
+    split that cannot be used and were left out.
     """
 
     split: str
@@ -243,3 +244,4 @@ class RunResult:
     versions: Mapping[str, str]
     weights: Mapping[str, str] = field(default_factory=dict)
     judged_turns: str | None = None
+    skipped_records: int | None = None

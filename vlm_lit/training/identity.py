@@ -12,6 +12,7 @@ from vlm_lit.errors import ConfigError
 from vlm_lit.models.adapter_state import base_identity
 from vlm_lit.models.families import PART_NAMES
 from vlm_lit.training.data_content import content
+from vlm_lit.training.skipped_records import skipped_identity
 
 if TYPE_CHECKING:
     from vlm_lit.training.base import VisionLanguageModule
@@ -44,6 +45,7 @@ def course(module: VisionLanguageModule) -> dict[str, Any]:
     data, train = module.data, module.data.datasets["train"]
     return {
         "conversations": len(train) if isinstance(train, ConversationDataset) else None,
+        "skipped_records": skipped_identity(train),
         **data_files(data.sources),
         "prompt": data.prompt,
         "system": data.system,

@@ -16,6 +16,7 @@ EVALUATIONS: Final = {
 _ADAPTER: Final = ("adapter_model.safetensors", "adapter_config.json", "fingerprint.json", "README.md")
 _PATTERNS: Final = (
     "config.yaml",
+    "bad_records.jsonl",
     "hparams.yaml",
     "events.out.tfevents.*",
     # Those of the CSV logger and of W&B. MLflow's database holds other runs too.

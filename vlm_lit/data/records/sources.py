@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from vlm_lit.data.conversations.slots import Placeholders
 from vlm_lit.data.images.images import check_images
 from vlm_lit.data.mixture import Mixture
 from vlm_lit.data.records.annotations import Annotations
+from vlm_lit.data.records.bad_records import BadRecord
 from vlm_lit.data.records.findings import Findings, numbered_repeats
 from vlm_lit.data.records.image_names import image_name_fields, with_named_image
 from vlm_lit.data.records.image_tables import ImageTable, ImageTableSettings
@@ -151,6 +152,8 @@ class ConversationDataset(Dataset[Conversation]):
         """How often an epoch visits each of several sources, where that is not said by their sizes."""
         self.renamed: dict[int, str] = {}
         """New ids for records that repeat one."""
+        self.skipped: Sequence[BadRecord] = ()
+        """Records of the source that cannot be used and were left out."""
 
     def __len__(self) -> int:
         return len(self.records)
@@ -168,6 +171,10 @@ class ConversationDataset(Dataset[Conversation]):
             several = len(self) > 0 and has_own_turns(self.records[0], self.reading.prompt)
             self._answers = [_answers(self[i]) if several else 1 for i in range(len(self))]
         return self._answers
+
+    @answers.setter
+    def answers(self, known: list[int]) -> None:
+        self._answers = known
 
     def looked_at(self, conversations: Iterable[Conversation]) -> Iterator[Conversation]:
         """The same conversations, all of the data set's in order, noting what later stages ask for."""
@@ -255,9 +262,15 @@ def _shuffled(records: Iterator[Record], seed: int) -> Iterator[Record]:
 
 
 def open_source(
-    source: SourceSettings, *, prompt: str | None, system: str | None, requires_answer: bool, check_images: bool
+    source: SourceSettings,
+    *,
+    prompt: str | None,
+    system: str | None,
+    requires_answer: bool,
+    check_images: bool,
+    check: Callable[[ConversationDataset], None] | None = None,
 ) -> ConversationDataset | StreamedSteps:
-    """Open a source and check every record of it that is at hand before training starts.
+    """Open a source and check every record of it that is at hand before training starts, by `check` where it is given.
 
     Raises:
         RecordError: a record or image that cannot be used, named with its file and a remedy.
@@ -281,7 +294,7 @@ def open_source(
     dataset.mixture = _mixture(source, records)
     # Checking a table means reading all of its image bytes, so it is skipped together with the images.
     if check_images or not isinstance(records, ArrowRecords):
-        _check(dataset, images=check_images)
+        _check(dataset, images=check_images) if check is None else check(dataset)
     elif len(dataset):
         dataset.findings.add(dataset[0])
     mixed = dataset.mixture.lines() if dataset.mixture is not None else ()

@@ -21,7 +21,7 @@ from vlm_lit.data.features.feature_store import FeatureStore
 from vlm_lit.data.features.stored_images import Picture, features_of
 from vlm_lit.data.images.images import load_images
 from vlm_lit.data.rows.encoding import ConversationEncoder, Encoder, Side
-from vlm_lit.data.rows.over_length import OverLengthPolicy
+from vlm_lit.data.rows.over_length import TOO_LONG, OverLengthPolicy
 from vlm_lit.data.rows.packing import grouped, size_of
 from vlm_lit.data.rows.shared_rows import SharedRowEncoder
 from vlm_lit.errors import RecordError, raised
@@ -273,4 +273,5 @@ def _dropped_in_evaluation(conversations: Sequence[Conversation], step_batch: St
         remedy="An evaluation may not leave questions out: raise max_length, or set over_length to trim_text.",
         file=first.file,
         record=first.record,
+        code=TOO_LONG,
     )

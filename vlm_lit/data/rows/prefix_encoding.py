@@ -84,6 +84,20 @@ class PrefixEncoder:
             rows.append(self._restore(row, exchange, offsets[i, :length].tolist()) if exchange.escapes else row)
         return assembled(rows, rest, [c.id for c in conversations], self.tokenizer, side)
 
+    def text_lengths(
+        self, conversations: Sequence[Conversation], *, for_generation: bool = False
+    ) -> list[int | RecordError]:
+        """Tokens of each prompt and answer; see `ConversationEncoder`."""
+        return [self._text_length(conversation, for_generation) for conversation in conversations]
+
+    def _text_length(self, conversation: Conversation, for_generation: bool) -> int | RecordError:
+        try:
+            exchange = self._exchange(conversation, for_generation)
+        except RecordError as error:
+            return error
+        said = self.tokenizer([f"{exchange.prompt}\n", exchange.answer], add_special_tokens=False)["input_ids"]
+        return sum(map(len, said))
+
     def _exchange(self, conversation: Conversation, for_generation: bool) -> _Exchange:
         roles = [turn.role for turn in conversation.turns]
         if roles not in _ROLES or not conversation.images:
@@ -93,6 +107,7 @@ class PrefixEncoder:
                 remedy="Split it into questions with an image each and leave out the system message.",
                 file=conversation.file,
                 record=conversation.record,
+                code="conversation.form",
             )
         escaped, escapes = escape(conversation.turns, self.control_strings)
         answer = "" if for_generation or len(escaped) == 1 else escaped[1].text

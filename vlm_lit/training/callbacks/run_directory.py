@@ -19,6 +19,7 @@ from vlm_lit.training.base import VisionLanguageModule
 from vlm_lit.training.identity import library_versions
 from vlm_lit.training.kept_pictures import with_pictures
 from vlm_lit.training.run_files import EVALUATIONS, set_aside
+from vlm_lit.training.skipped_records import skipped
 from vlm_lit.training.supervised import SupervisedModule
 from vlm_lit.training.trainer import run_folder
 
@@ -83,6 +84,7 @@ class RunDirectory(Callback):
             global_step=_steps(pl_module),
             versions=library_versions(),
             weights=_weights(trainer, pl_module),
+            skipped_records=len(skipped(pl_module.data.datasets[split])) or None,
             judged_turns=pl_module.data.judged_turns if any(p.turn is not None for p in answered) else None,
         )
         predictions, name = _FILES[split]
