@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from vlm_lit.studies.running.child_process import run_child, run_children
 from vlm_lit.files.file_lock import FileLock
+from vlm_lit.studies.running.child_process import run_child, run_children
 
 PYTHON = [sys.executable, "-S", "-c"]
 

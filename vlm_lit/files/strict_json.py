@@ -48,18 +48,18 @@ def iter_json_list(path: Path, *, chats: bool = False) -> Iterator[dict[str, obj
     Raises:
         RecordError: with a `json.*` code, at the first thing that is wrong.
     """
-    text = _decode(read_bytes(path), path, None)
-    position = _list_start(text, path)
+    text = decode(read_bytes(path), path, None)
+    position = list_start(text, path)
     index = 0
     if text[position : position + 1] != "]":
         while True:
-            value, position = _parse_object(text, position, path, _list_place(text, index), chats=chats)
+            value, position = parse_object(text, position, path, list_place(text, index), chats=chats)
             yield value
-            index, position = index + 1, _skip(text, position)
+            index, position = index + 1, skip(text, position)
             if text[position : position + 1] != ",":
                 break
-            position = _skip(text, position + 1)
-    _expect_list_end(text, position, path, _list_place(text, index))
+            position = skip(text, position + 1)
+    expect_list_end(text, position, path, list_place(text, index))
 
 
 def iter_json_lines(path: Path, *, chats: bool = False) -> Iterator[dict[str, object]]:
@@ -76,7 +76,7 @@ def iter_json_lines(path: Path, *, chats: bool = False) -> Iterator[dict[str, ob
     with open_bytes(path) as lines:
         for number, line in enumerate(lines, start=1):
             if line.strip():
-                yield _parse_line(line, number, path, index, chats=chats)
+                yield parse_line(line, number, path, index, chats=chats)
                 index += 1
     if index == 0:
         raise _empty(path)
@@ -88,27 +88,28 @@ def whole_object(path: Path) -> dict[str, object] | EllipsisType | None:
     Raises:
         RecordError: with a `json.*` code, where the file begins as neither.
     """
-    text = _decode(read_bytes(path), path, None)
-    start = _skip(text, 0)
+    text = decode(read_bytes(path), path, None)
+    start = skip(text, 0)
     if not text.startswith("{", start):
         return None
-    value, end = _parse_object(text, start, path, _list_place(text, 0))
-    after = _skip(text, end)
+    value, end = parse_object(text, start, path, list_place(text, 0))
+    after = skip(text, end)
     if after == len(text):
         return value
     if text[after] != "{" or "\n" not in text[end:after]:
         remedy = "Write one object a line, or all of them in one list: [{...}, {...}]."
-        raise _error(path, _list_place(text, 1)(after), "more text after the object", remedy, "json.syntax")
+        raise _error(path, list_place(text, 1)(after), "more text after the object", remedy, "json.syntax")
     return ...
 
 
-def _parse_line(line: bytes, number: int, path: Path, index: int, *, chats: bool) -> dict[str, object]:
-    text = _decode(line, path, f"{index} (line {number})")
+def parse_line(line: bytes, number: int, path: Path, index: int, *, chats: bool) -> dict[str, object]:
+    """The object of record `index`, which stands on line `number`."""
+    text = decode(line, path, f"{index} (line {number})")
 
     def place(offset: int) -> str:
         return f"{index} (line {number}, column {offset + 1})"
 
-    start = _skip(text, 0)
+    start = skip(text, 0)
     if index == 0 and text.startswith("[", start) and not (chats and _is_chat_line(text, start)):
         raise _error(
             path,
@@ -117,8 +118,8 @@ def _parse_line(line: bytes, number: int, path: Path, index: int, *, chats: bool
             "Rename the file to .json, or write one object a line.",
             "json.not_an_object",
         )
-    value, end = _parse_object(text, start, path, place, chats=chats)
-    if _skip(text, end) != len(text):
+    value, end = parse_object(text, start, path, place, chats=chats)
+    if skip(text, end) != len(text):
         raise _error(
             path, place(end), "more text after the object", "Write exactly one object on each line.", "json.syntax"
         )
@@ -139,9 +140,10 @@ def _is_chat(value: object) -> bool:
     return all(entry.keys() & {"role", "from"} and entry.keys() & {"content", "value"} for entry in value)
 
 
-def _parse_object(
+def parse_object(
     text: str, start: int, path: Path, place: _Place, *, chats: bool = False
 ) -> tuple[dict[str, object], int]:
+    """The object that begins at `start`, and where it ends."""
     try:
         value, end = _DECODER.raw_decode(text, start)
         if chats and _is_chat(value):
@@ -163,15 +165,15 @@ def _parse_object(
     return value, end
 
 
-def _list_start(text: str, path: Path) -> int:
+def list_start(text: str, path: Path) -> int:
     """The offset of the first element (or of the closing bracket)."""
-    position = _skip(text, 0)
+    position = skip(text, 0)
     if position == len(text):
         raise _empty(path)
     if text[position] != "[":
         remedy = "Write a list of objects: [{...}, {...}]. A file with one object a line is named .jsonl."
         raise _error(path, None, f"expected a list, found {_found(text, position)}", remedy, "json.not_a_list")
-    return _skip(text, position + 1)
+    return skip(text, position + 1)
 
 
 def _found(text: str, position: int) -> str:
@@ -182,19 +184,22 @@ def _found(text: str, position: int) -> str:
     return f"one object with the keys {', '.join(map(repr, value))}" if isinstance(value, dict) else "a single value"
 
 
-def _expect_list_end(text: str, position: int, path: Path, place: _Place) -> None:
+def expect_list_end(text: str, position: int, path: Path, place: _Place) -> None:
+    """Refuse whatever follows a list's last element but the list's end."""
     if position == len(text):
         raise _truncated(path, place(position))
     if text[position] != "]":
         problem = f"expected a comma or a closing bracket, found {text[position]!r}"
         raise _error(path, place(position), problem, "Correct the JSON at this place.", "json.syntax")
-    after = _skip(text, position + 1)
+    after = skip(text, position + 1)
     if after != len(text):
         remedy = "Keep one list in the file and nothing after it."
         raise _error(path, place(after), "more text after the list", remedy, "json.syntax")
 
 
-def _list_place(text: str, index: int) -> _Place:
+def list_place(text: str, index: int) -> _Place:
+    """What names a place in a list's record `index`, for errors."""
+
     def place(offset: int) -> str:
         line = text.count("\n", 0, offset) + 1
         return f"{index} (line {line}, column {offset - text.rfind(chr(10), 0, offset)})"
@@ -202,12 +207,14 @@ def _list_place(text: str, index: int) -> _Place:
     return place
 
 
-def _skip(text: str, position: int) -> int:
+def skip(text: str, position: int) -> int:
+    """The offset behind the blanks at `position`."""
     match = _SPACE.match(text, position)
     return match.end() if match else position
 
 
-def _decode(data: bytes, path: Path, place: str | None) -> str:
+def decode(data: bytes, path: Path, place: str | None) -> str:
+    """The bytes as UTF-8, a byte order mark left out."""
     # Text that JSON allows never holds a zero byte, so one at the start is half of a two-byte character.
     if data.startswith(_WIDE_MARKS) or b"\0" in data[:4]:
         raise _error(path, None, "the file is UTF-16 or UTF-32", "Save it as UTF-8.", "json.utf16")

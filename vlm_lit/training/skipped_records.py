@@ -46,7 +46,7 @@ def skipped_identity(dataset: ConversationDataset | StreamedSteps) -> str | None
     if not left_out:
         return None
     digest = hashlib.sha256(",".join(str(one.index) for one in left_out).encode()).hexdigest()
-    return f"{len(left_out)} records, sha256 {digest[:16]}"
+    return f"{len(left_out)} record{'s' * (len(left_out) > 1)}, sha256 {digest[:16]}"
 
 
 def _line(split: str, one: BadRecord) -> str:

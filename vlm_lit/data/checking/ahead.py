@@ -12,7 +12,6 @@ from contextlib import nullcontext
 from dataclasses import asdict
 from typing import Any
 
-from vlm_lit.data.checking.cache import Cached
 from vlm_lit.data.checking.examined import Examiner, Seen, Uses
 from vlm_lit.data.checking.in_processes import FEW, mapped
 from vlm_lit.data.checking.pictures import bad_pictures
@@ -22,6 +21,7 @@ from vlm_lit.data.records.bad_records import BadRecord
 from vlm_lit.data.records.sources import ConversationDataset
 from vlm_lit.data.rows.encoding import ConversationEncoder
 from vlm_lit.errors import RecordError
+from vlm_lit.files.user_cache import Cached
 from vlm_lit.schema import Note
 
 

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from vlm_lit.data.checking.cache import Cached
 from vlm_lit.data.checking.in_processes import FEW, mapped
 from vlm_lit.data.images.image_paths import ImageProblem
 from vlm_lit.data.images.whole_pictures import Depth, examine
+from vlm_lit.files.user_cache import Cached
 from vlm_lit.schema import ImageRef
 
 _DEPTHS: Final[tuple[Depth, ...]] = ("header", "full")

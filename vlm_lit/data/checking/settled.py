@@ -74,13 +74,13 @@ def settle(dataset: ConversationDataset, seen: Seen, settings: BadRecordSettings
         if settings.most is not None:
             rank_zero_info(
                 f"{name_of(dataset.reading.source)}: {len(seen.bad):,} of {n:,} records are left out (bad_records: "
-                f"skip; bad_records.jsonl lists them). {firsts(seen.bad)}"
+                f"skip; bad_records.jsonl lists them). {firsts(seen.bad, name_of(dataset.reading.source))}"
             )
     _know(dataset, seen)
 
 
 def _refusal(dataset: ConversationDataset, seen: Seen, settings: BadRecordSettings) -> RecordError:
-    n, bad = len(dataset), seen.bad
+    n, bad, source = len(dataset), seen.bad, name_of(dataset.reading.source)
     if settings.policy == "error" and len(bad) == 1:
         return bad[0].error
     remedy = "python -m vlm_lit check --config ... lists all of them"
@@ -92,9 +92,9 @@ def _refusal(dataset: ConversationDataset, seen: Seen, settings: BadRecordSettin
             f"bad_records_most: {settings.most})."
         )
     return RecordError(
-        f"{len(bad):,} of {n:,} records cannot be used. {firsts(bad).rstrip('.')}",
+        f"{len(bad):,} of {n:,} records cannot be used. {firsts(bad, source).rstrip('.')}",
         remedy=remedy,
-        file=name_of(dataset.reading.source),
+        file=source,
         code=bad[0].code,
     )
 

@@ -10,7 +10,8 @@ A file that was cut keeps its header, so the header says nothing of it. Its end 
 
 Such a file is taken for whole, without decoding a pixel. Any other is decoded once: TIFF, whose strips lie anywhere; a
 JPEG with a film or a second picture behind it; a file that was cut. What the decoder says then counts, so that nothing
-is refused here which could be trained on. Damage in the middle of a file that keeps its end is found by decoding alone.
+is refused here which could be trained on. Damage in the middle of a file that keeps its end is found by decoding alone,
+and not even so in a JPEG: its decoder takes zeros, as a broken download leaves them, for grey.
 """
 
 from __future__ import annotations

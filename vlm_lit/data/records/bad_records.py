@@ -54,7 +54,15 @@ def of_each_kind(bad: Sequence[BadRecord]) -> dict[str, list[BadRecord]]:
     return dict(sorted(kinds.items(), key=lambda item: -len(item[1])))
 
 
-def firsts(bad: Sequence[BadRecord]) -> str:
-    """Each kind with its count and the first record of it: `image.missing (10), the first: ....`."""
+def firsts(bad: Sequence[BadRecord], source: str) -> str:
+    """Each kind with its count and its first record: `image.missing (10), the first: record 3: ... .`.
+
+    Args:
+        bad: the records.
+        source: the file that need not be named.
+    """
     kinds = of_each_kind(bad).items()
-    return " ".join(f"{code} ({len(found):,}), the first: {str(found[0].error).rstrip('.')}." for code, found in kinds)
+    return " ".join(
+        f"{code} ({len(found):,}), the first: {str(found[0].error).removeprefix(f'{source}, ').rstrip('.')}."
+        for code, found in kinds
+    )

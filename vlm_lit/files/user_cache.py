@@ -14,8 +14,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from lightning.pytorch.utilities import rank_zero_info
-
 from vlm_lit.files.file_lock import FileLock
 from vlm_lit.files.whole import write_whole
 
@@ -58,6 +56,8 @@ class Cached:
         try:
             write_whole(self.path, json.dumps(value, ensure_ascii=False, separators=(",", ":")))
         except OSError as error:
+            from lightning.pytorch.utilities import rank_zero_info
+
             rank_zero_info(
                 f"What the check found is not kept for the next start: {self.path.parent} cannot be written "
                 f"({error.strerror}). The environment variable VLM_LIT_CACHE names another folder."
