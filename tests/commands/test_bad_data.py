@@ -63,11 +63,37 @@ def test_an_image_with_a_broken_header_is_found_before_training(
     assert error.endswith("Convert it to PNG or JPEG.")
 
 
+def test_an_image_cut_short_is_found_before_training(
+    broken: Callable[..., Path], capsys: Capture, tmp_path: Path
+) -> None:
+    path = broken(as_it_is)
+    cut(tmp_path / "data/images/bad3.png", 0.6)
+    error = refused(capsys, path)
+    assert "record 3 (id 'bad3'): image 1 of 1" in error
+    assert "the file is cut short" in error
+
+
+def test_all_bad_records_are_counted_and_the_first_of_each_kind_is_named(
+    broken: Callable[..., Path], capsys: Capture
+) -> None:
+    def change(rows: Rows) -> None:
+        robot(rows)
+        for k in (2, 7):
+            rows[k]["conversations"][0]["value"] = "<image><image> what?"
+
+    error = refused(capsys, broken(change))
+    assert "bad.json: 3 of 10 records cannot be used. " in error
+    assert "conversation.image_count (2), the first: record 2 (id 'bad2'): 2 places for images" in error
+    assert "(1), the first: record 4 (id 'bad4'): unknown role 'robot'" in error
+    assert "check --config" in error
+
+
 @pytest.mark.parametrize("workers", [0, 2])
-def test_an_image_cut_short_is_found_while_training(
+def test_an_image_cut_short_is_found_while_training_where_images_are_not_looked_at(
     workers: int, broken: Callable[..., Path], capsys: Capture, tmp_path: Path
 ) -> None:
-    path = edited(broken(as_it_is), {"data.init_args.num_workers": workers, "data.init_args.effective_batch": 1})
+    few = {"data.init_args.num_workers": workers, "data.init_args.effective_batch": 1}
+    path = edited(broken(as_it_is), {**few, "data.init_args.check_images": "none"})
     cut(tmp_path / "data/images/bad3.png", 0.6)
     error = refusal(capsys, "fit", "--config", str(path))
     assert "record 3 (id 'bad3'): image 1 of 1" in error

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from vlm_lit.files.file_lock import FileLock
 from vlm_lit.studies.running.child_process import run_child, run_children
-from vlm_lit.studies.running.file_lock import FileLock
 
 PYTHON = [sys.executable, "-S", "-c"]
 
@@ -75,7 +75,7 @@ PARENT = """
 import sys
 from pathlib import Path
 from vlm_lit.studies.running.child_process import run_child
-from vlm_lit.studies.running.file_lock import FileLock
+from vlm_lit.files.file_lock import FileLock
 lock = FileLock(Path(sys.argv[2]))
 lock.acquire(wait=True)
 run_child(sys.argv[3:], Path(sys.argv[1]), on_tick=lambda: None, keep=[lock.descriptor])

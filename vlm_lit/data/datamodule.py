@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Literal
 
 from transformers import ProcessorMixin
@@ -10,6 +11,9 @@ from transformers import ProcessorMixin
 from vlm_lit.data.answers.blind import Blind, BlindPrompts, name_own_images
 from vlm_lit.data.answers.evaluation_batches import EvaluatedItems
 from vlm_lit.data.answers.judged_turns import JudgedTurns, TurnItems
+from vlm_lit.data.checking.ahead import checked_ahead
+from vlm_lit.data.checking.examined import Uses
+from vlm_lit.data.checking.settled import BadRecordSettings, OnBadRecords, refuse_skipping, settle
 from vlm_lit.data.checkpoint.processors import IMAGE_BACKEND, ImageBackend, check_image_backend, load_processor
 from vlm_lit.data.features.feature_store import FeatureStore
 from vlm_lit.data.records.conversation_dataset import ConversationDataset, open_source
@@ -54,7 +58,13 @@ class ConversationDataModule(StepDataModule[Conversation]):
         num_workers: processes that decode and tokenize; 0 does it in the training process.
         image_backend: the library that resizes and normalizes images, pil or torchvision, on every machine alike; their
             pixels differ a little. torchvision must be installed where it is asked for.
-        check_images: `header` opens every image before training starts, `none` leaves bad ones to be met later.
+        check_images: how every image is looked at before the run starts: `header` at its header and its end, which
+            shows files that were cut; `full` decodes it, and not again while its file stays as it is; `none` leaves bad
+            ones to be met later.
+        bad_records: what happens where records cannot be used: `error` refuses the run, naming the first of each kind;
+            `skip` leaves them out, lists them in the run's bad_records.jsonl and counts them in its results.
+        bad_records_most: the most that `skip` may leave out of a split: below 1 a share of its records, rounded up;
+            from 1 up their number. More of them refuse the run.
         feature_cache: folder to keep the frozen vision tower's features in, so that an image passes the tower once and
             never again, in this run and in later ones; null for none.
         feature_cache_gb: most gigabytes to add to that folder; null for as many as the disk has.
@@ -87,7 +97,9 @@ class ConversationDataModule(StepDataModule[Conversation]):
         over_length: OverLength = "error",
         num_workers: int = 2,
         image_backend: ImageBackend = IMAGE_BACKEND,
-        check_images: Literal["header", "none"] = "header",
+        check_images: Literal["header", "full", "none"] = "header",
+        bad_records: OnBadRecords = "error",
+        bad_records_most: float = 0.05,
         feature_cache: str | None = None,
         feature_cache_gb: float | None = None,
         seed: int = 42,
@@ -109,6 +121,7 @@ class ConversationDataModule(StepDataModule[Conversation]):
         self.micro_tokens, self.packing, self.questions_per_row = micro_tokens, packing, questions_per_row
         self.max_length, self.over_length = max_length, over_length
         self.check_images = check_images
+        self.bad_records = BadRecordSettings(policy=bad_records, most=bad_records_most)
         self.feature_cache, self.feature_cache_gb = feature_cache, feature_cache_gb
         self.blind: Blind | None = blind
         self.validate_by, self.judged_turns = validate_by, judged_turns
@@ -162,17 +175,50 @@ class ConversationDataModule(StepDataModule[Conversation]):
 
     def open(self, split: str, source: SourceSettings) -> ConversationDataset | StreamedSteps[Conversation]:
         """Open a split's source and check its records."""
+        refuse_skipping(self.bad_records, streamed=source.streaming)
         return open_source(
             source,
             prompt=self.prompt,
             system=self.system,
             requires_answer=split == "train",
-            check_images=self.check_images == "header",
+            check_images=self.check_images != "none",
+            check=partial(self._check_ahead, split),
         )
 
     def size(self, item: Conversation) -> tuple[int, int]:
         """A conversation's images, and the letters of all it says."""
         return size_of(item)
+
+    def examined(self, split: str) -> ConversationDataset:
+        """A split without the records that cannot be used, however many; its `skipped` are these.
+
+        Raises:
+            ConfigError: it is a stream.
+        """
+        source, as_set = self.sources[split], self.bad_records
+        assert source is not None
+        if source.streaming:
+            raise ConfigError(f"data.{split} is streamed, so nobody knows its records ahead. Set streaming to false.")
+        self.bad_records = BadRecordSettings(policy="skip", most=None)
+        try:
+            opened = self.open(split, source)
+        finally:
+            self.bad_records = as_set
+        assert isinstance(opened, ConversationDataset)
+        return opened
+
+    def _check_ahead(self, split: str, dataset: ConversationDataset) -> None:
+        """Go through all records as the run will use them."""
+        loss = split == "val" and self.validate_by != "answers"
+        uses = Uses(
+            learns=split == "train" or loss,
+            asks=split != "train" and (split != "val" or self.validate_by != "loss"),
+            judged="last" if split == "predict" else self.judged_turns,
+            max_length=self.max_length,
+            over_length=self.over_length,
+            images=None if self.check_images == "none" else self.check_images,
+        )
+        settle(dataset, checked_ahead(dataset, self.encoder, uses), self.bad_records)
 
     @property
     def together(self) -> int | None:

@@ -79,18 +79,18 @@ def iter_json_list(path: Path, *, chats: bool = False) -> Iterator[dict[str, obj
     Raises:
         RecordError: with a `json.*` code, at the first thing that is wrong.
     """
-    text = _text(read_bytes(path), path)
-    position = _list_start(text, path)
+    text = decode(read_bytes(path), path)
+    position = list_start(text, path)
     index = 0
     if text[position : position + 1] != "]":
         while True:
-            value, position = _parse_object(text, position, path, _list_place(text, index), chats=chats)
+            value, position = parse_object(text, position, path, list_place(text, index), chats=chats)
             yield value
             index, position = index + 1, after_space(text, position)
             if text[position : position + 1] != ",":
                 break
             position = after_space(text, position + 1)
-    _expect_list_end(text, position, path, _list_place(text, index))
+    expect_list_end(text, position, path, list_place(text, index))
 
 
 def iter_json_lines(path: Path, *, chats: bool = False) -> Iterator[dict[str, object]]:
@@ -119,17 +119,17 @@ def whole_object(path: Path) -> dict[str, object] | EllipsisType | None:
     Raises:
         RecordError: with a `json.*` code, where the file begins as neither.
     """
-    text = _text(read_bytes(path), path)
+    text = decode(read_bytes(path), path)
     start = after_space(text, 0)
     if not text.startswith("{", start):
         return None
-    value, end = _parse_object(text, start, path, _list_place(text, 0))
+    value, end = parse_object(text, start, path, list_place(text, 0))
     after = after_space(text, end)
     if after == len(text):
         return value
     if text[after] != "{" or "\n" not in text[end:after]:
         remedy = "Write one object a line, or all of them in one list: [{...}, {...}]."
-        raise _error(path, _list_place(text, 1)(after), "more text after the object", remedy, "json.syntax")
+        raise _error(path, list_place(text, 1)(after), "more text after the object", remedy, "json.syntax")
     return ...
 
 
@@ -146,7 +146,7 @@ def parse_line(line: bytes, number: int, path: Path, index: int, *, chats: bool)
     Raises:
         RecordError: with a `json.*` code.
     """
-    text = _text(line, path, f"{index} (line {number})")
+    text = decode(line, path, f"{index} (line {number})")
 
     def place(offset: int) -> str:
         return f"{index} (line {number}, column {offset + 1})"
@@ -160,7 +160,7 @@ def parse_line(line: bytes, number: int, path: Path, index: int, *, chats: bool)
             "Rename the file to .json, or write one object a line.",
             "json.not_an_object",
         )
-    value, end = _parse_object(text, start, path, place, chats=chats)
+    value, end = parse_object(text, start, path, place, chats=chats)
     if after_space(text, end) != len(text):
         raise _error(
             path, place(end), "more text after the object", "Write exactly one object on each line.", "json.syntax"
@@ -175,9 +175,10 @@ def _is_chat(value: object) -> bool:
     return all(entry.keys() & {"role", "from"} and entry.keys() & {"content", "value"} for entry in value)
 
 
-def _parse_object(
+def parse_object(
     text: str, start: int, path: Path, place: _Place, *, chats: bool = False
 ) -> tuple[dict[str, object], int]:
+    """The object that begins at `start`, and where it ends."""
     try:
         value, end = decoded(text, start)
     except NotStrict as error:
@@ -190,7 +191,7 @@ def _parse_object(
     return value, end
 
 
-def _list_start(text: str, path: Path) -> int:
+def list_start(text: str, path: Path) -> int:
     """The offset of the first element (or of the closing bracket)."""
     position = after_space(text, 0)
     if position == len(text):
@@ -216,7 +217,8 @@ def _found(text: str, position: int) -> str:
     return f"one object with the keys {', '.join(map(repr, value))}" if isinstance(value, dict) else "a single value"
 
 
-def _expect_list_end(text: str, position: int, path: Path, place: _Place) -> None:
+def expect_list_end(text: str, position: int, path: Path, place: _Place) -> None:
+    """Refuse whatever follows a list's last element but the list's end."""
     if position == len(text):
         _refuse(truncated(position), path, place(position))
     if text[position] != "]":
@@ -228,7 +230,8 @@ def _expect_list_end(text: str, position: int, path: Path, place: _Place) -> Non
         raise _error(path, place(after), "more text after the list", remedy, "json.syntax")
 
 
-def _list_place(text: str, index: int) -> _Place:
+def list_place(text: str, index: int) -> _Place:
+    """What names a place in a list's record `index`, for errors."""
     return lambda offset: f"{index} ({_line_and_column(text, offset)})"
 
 
@@ -236,7 +239,8 @@ def _line_and_column(text: str, offset: int) -> str:
     return f"line {text.count(chr(10), 0, offset) + 1}, column {offset - text.rfind(chr(10), 0, offset)}"
 
 
-def _text(data: bytes, path: Path, place: str | None = None) -> str:
+def decode(data: bytes, path: Path, place: str | None = None) -> str:
+    """The bytes as UTF-8, a byte order mark left out."""
     try:
         return text_of(data)
     except NotStrict as error:

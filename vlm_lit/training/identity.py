@@ -19,6 +19,7 @@ from vlm_lit.models.families import PART_NAMES
 from vlm_lit.models.parts import PartsSettings
 from vlm_lit.models.quantization import QuantizationSettings
 from vlm_lit.training.data_content import content
+from vlm_lit.training.skipped_records import skipped_identity
 
 _LIBRARIES: Final = ("torch", "lightning", "transformers", "peft", "bitsandbytes")
 _MOST: Final = 6  # settings that a refusal names
@@ -64,6 +65,7 @@ def course_of(
     train = data.datasets["train"]
     return {
         "conversations": len(train) if isinstance(train, ConversationDataset) else None,
+        "skipped_records": skipped_identity(train),
         **data_files(data.sources),
         "prompt": data.prompt,
         "system": data.system,

@@ -6,6 +6,7 @@ Each names only what its asker uses. Attributes whose value needs a loaded model
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Protocol, runtime_checkable
 
 from lightning.pytorch.cli import OptimizerCallable
@@ -55,6 +56,7 @@ class AsksQuestions(Protocol):
 
     blind: Blind | None
     judged_turns: JudgedTurns
+    datasets: Mapping[str, object]
 
     def asked(self, split: str) -> TurnItems:
         """The conversations that an evaluation of a split asks for, in the file's order."""

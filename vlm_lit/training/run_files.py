@@ -18,6 +18,7 @@ EVALUATIONS: Final = {
 _ADAPTER: Final = ("adapter_model.safetensors", "adapter_config.json", "fingerprint.json", "README.md")
 _PATTERNS: Final = (
     "config.yaml",
+    "bad_records.jsonl",
     "hparams.yaml",
     "shortcuts.json",
     "events.out.tfevents.*",

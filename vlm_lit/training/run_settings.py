@@ -55,6 +55,9 @@ _HARMLESS: Final = (
     # How data is read and looked at, not what is read.
     "data.init_args.num_workers",
     "data.init_args.check_images",
+    # What was left out is compared by itself.
+    "data.init_args.bad_records",
+    "data.init_args.bad_records_most",
 )
 _UNREAD_IN_FIT: Final = ("data.init_args.test", "data.init_args.predict")
 _CALLBACKS: Final = "trainer.callbacks"

@@ -80,7 +80,8 @@ def check_image(ref: ImageRef, *, max_pixels: int = MAX_PIXELS) -> tuple[int, in
         (width, height) in pixels as stored, before any rotation its EXIF data asks for.
 
     Raises:
-        ImageProblem: missing, not a regular file, not an allowed format, too large, too long, animated.
+        ImageProblem: missing, not a regular file, not an allowed format, too large, too long, animated, of a mode with
+            no fixed range.
     """
     with _opened(ref, max_pixels) as image:
         return image.size
@@ -93,16 +94,13 @@ def load_image(ref: ImageRef, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
     cannot be told from content.
 
     Raises:
-        ImageProblem: everything `check_image` refuses, broken pixel data, and modes with no fixed range.
+        ImageProblem: everything `check_image` refuses, and broken pixel data.
     """
     from PIL import ImageFile
 
     # Some libraries turn this on for the whole process; half an image, grey below, would then pass for a whole one.
     ImageFile.LOAD_TRUNCATED_IMAGES = False
     with _opened(ref, max_pixels) as image:
-        if image.mode not in _PLAIN_MODES + _ALPHA_MODES + _SIXTEEN_BIT:
-            remedy = "Nothing says which value is white: save it with 8 or 16 bits a channel."
-            raise ImageProblem(f"pixels of mode {image.mode!r}", remedy=remedy, code="image.mode")
         try:
             return _to_rgb(_upright(image))
         except MemoryError:
@@ -119,7 +117,7 @@ def load_images(item: DataItem, *, max_pixels: int = MAX_PIXELS) -> list[Image.I
     """
     images = []
     for position, ref in enumerate(item.images):
-        with _naming(item, position):
+        with naming(item, position):
             images.append(load_image(ref, max_pixels=max_pixels))
     return images
 
@@ -132,13 +130,18 @@ def check_images(item: DataItem, *, max_pixels: int = MAX_PIXELS) -> list[tuple[
     """
     sizes = []
     for position, ref in enumerate(item.images):
-        with _naming(item, position):
+        with naming(item, position):
             sizes.append(check_image(ref, max_pixels=max_pixels))
     return sizes
 
 
 @contextmanager
-def _naming(item: DataItem, position: int) -> Iterator[None]:
+def naming(item: DataItem, position: int) -> Iterator[None]:
+    """What makes the record's error of a problem of its image `position`.
+
+    Raises:
+        RecordError: naming the file, the record, which image it is and its path.
+    """
     try:
         yield
     except ImageProblem as found:
@@ -224,6 +227,9 @@ def _check_header(image: Image.Image, max_pixels: int) -> None:
     if max(width, height) > MAX_ASPECT * min(width, height):
         problem = f"{width} x {height} is longer than {MAX_ASPECT} times its width"
         raise ImageProblem(problem, remedy="Crop or pad it.", code="image.aspect")
+    if image.mode not in _PLAIN_MODES + _ALPHA_MODES + _SIXTEEN_BIT:
+        remedy = "Nothing says which value is white: save it with 8 or 16 bits a channel."
+        raise ImageProblem(f"pixels of mode {image.mode!r}", remedy=remedy, code="image.mode")
     # MPO is a JPEG with a second picture for depth or brightness: phones write it, the first is the photograph.
     if image.format != "MPO" and _is_animated(image):
         remedy = "Save the frame or page that is meant as an image of its own."

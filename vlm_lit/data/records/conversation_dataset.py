@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 
 from vlm_lit.data.conversations.conversations import has_own_turns
@@ -19,7 +19,7 @@ class ConversationDataset(RecordDataset[Conversation]):
 
     def __init__(self, records: Sequence[Record], reading: ConversationReading) -> None:
         super().__init__(records, reading, name=name_of(reading.source))
-        self.prompt = reading.prompt
+        self.reading = reading
         self._answers: list[int] | None = None
 
     @property
@@ -27,9 +27,13 @@ class ConversationDataset(RecordDataset[Conversation]):
         """How many answers each conversation has or asks for."""
         if self._answers is None:
             # Reading a table means reading its images' bytes; a row without turns of its own has one answer.
-            several = len(self) > 0 and has_own_turns(self.records[0], self.prompt)
+            several = len(self) > 0 and has_own_turns(self.records[0], self.reading.prompt)
             self._answers = [_answers(self[i]) if several else 1 for i in range(len(self))]
         return self._answers
+
+    @answers.setter
+    def answers(self, known: list[int]) -> None:
+        self._answers = known
 
     def looked_at(self, items: Iterable[Conversation]) -> Iterator[Conversation]:
         """See `RecordDataset`; answers are counted as well."""
@@ -45,9 +49,15 @@ def _answers(conversation: Conversation) -> int:
 
 
 def open_source(
-    source: SourceSettings, *, prompt: str | None, system: str | None, requires_answer: bool, check_images: bool
+    source: SourceSettings,
+    *,
+    prompt: str | None,
+    system: str | None,
+    requires_answer: bool,
+    check_images: bool,
+    check: Callable[[ConversationDataset], None] | None = None,
 ) -> ConversationDataset | StreamedSteps[Conversation]:
-    """Open a source and check every record of it that is at hand before training starts.
+    """Open a source and check every record of it that is at hand before training starts, by `check` where it is given.
 
     Raises:
         RecordError: a record or image that cannot be used, named with its file and a remedy.
@@ -57,5 +67,6 @@ def open_source(
     if source.streaming:
         return StreamedSteps(partial(stream_source, source), reading, name=name_of(source))
     dataset = ConversationDataset(read_source(source), reading)
-    examine(dataset, source, training=requires_answer, images=check_images)
+    asked = partial(check, dataset) if check is not None else None
+    examine(dataset, source, training=requires_answer, images=check_images, check=asked)
     return dataset

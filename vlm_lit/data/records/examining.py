@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from lightning.pytorch.utilities import rank_zero_info
@@ -18,7 +18,14 @@ from vlm_lit.errors import ConfigError
 from vlm_lit.schema import Record
 
 
-def examine(dataset: RecordDataset[Item], source: SourceSettings, *, training: bool, images: bool) -> None:
+def examine(
+    dataset: RecordDataset[Item],
+    source: SourceSettings,
+    *,
+    training: bool,
+    images: bool,
+    check: Callable[[], None] | None = None,
+) -> None:
     """Check every record that is at hand, note what is found, and say it.
 
     Args:
@@ -26,6 +33,7 @@ def examine(dataset: RecordDataset[Item], source: SourceSettings, *, training: b
         source: its settings.
         training: whether it is trained on. An evaluation needs ids of which no two are the same.
         images: whether images are opened as well.
+        check: looks at all records; None looks at each, and at its images, one at a time.
 
     Raises:
         RecordError: a record or image that cannot be used, named with its file and a remedy.
@@ -33,7 +41,10 @@ def examine(dataset: RecordDataset[Item], source: SourceSettings, *, training: b
     dataset.mixture = _mixture(source, dataset.records)
     # Checking a table means reading all of its image bytes, so it is skipped together with the images.
     if images or not isinstance(dataset.records, ArrowRecords):
-        _check(dataset, training=training, images=images)
+        if check is not None:
+            check()
+        else:
+            _check(dataset, training=training, images=images)
     elif len(dataset):
         dataset.findings.add(dataset[0])
     mixed = dataset.mixture.lines() if dataset.mixture is not None else ()

@@ -51,8 +51,8 @@ class ImageTable:
 
     def __init__(self, settings: ImageTableSettings) -> None:
         self.settings = settings
-        self._images = read_records(settings.path, split=settings.split, name=settings.name, revision=settings.revision)
-        self._rows = self._by_key(_column(self._images, settings.key))
+        self.records = read_records(settings.path, split=settings.split, name=settings.name, revision=settings.revision)
+        self._rows = self._by_key(_column(self.records, settings.key))
 
     def with_image(self, record: Record) -> Record:
         """The record with its image; a path in the table starts from the table's folder.
@@ -64,7 +64,7 @@ class ImageTable:
         key = record.fields[self.settings.image_key]
         if not _is_key(key) or (row := self._rows.get(str(key))) is None:
             self._refuse(record, f"{self.settings.image_key} is {key!r}, which is no {self.settings.key} in", "missing")
-        found = self._images[row]
+        found = self.records[row]
         image = found.fields.get(self.settings.column)
         if image is None:
             self._refuse(record, f"its image {key!r} has no {self.settings.column!r} in", "empty")
@@ -95,7 +95,7 @@ class ImageTable:
 
     def _refuse_key(self, row: int, problem: str) -> NoReturn:
         remedy = "Give every image a key of its own, or correct images_from.key."
-        raise _refusal(self._images[row], problem, remedy, "key")
+        raise _refusal(self.records[row], problem, remedy, "key")
 
 
 def _column(images: Sequence[Record], name: str) -> Sequence[object]:

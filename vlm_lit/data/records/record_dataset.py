@@ -9,6 +9,7 @@ from typing import Generic, TypeVar
 from torch.utils.data import Dataset
 
 from vlm_lit.data.mixture import Mixture
+from vlm_lit.data.records.bad_records import BadRecord
 from vlm_lit.data.records.findings import Findings
 from vlm_lit.data.rows.packing import image_key
 from vlm_lit.schema import DataItem, Record
@@ -37,6 +38,8 @@ class RecordDataset(Dataset[Item], Generic[Item]):
         """How often an epoch visits each of several sources, where that is not said by their sizes."""
         self.renamed: dict[int, str] = {}
         """New ids for records that repeat one."""
+        self.skipped: Sequence[BadRecord] = ()
+        """Records of the source that cannot be used and were left out."""
 
     def __len__(self) -> int:
         return len(self.records)

@@ -37,6 +37,11 @@ class ArrowRecords(Sequence[Record]):
         row = self._rows[index]
         return self._naming.record(row, self._table[row].to_pylist()[0])
 
+    @property
+    def fingerprint(self) -> str:
+        """What names the table's contents and what was done to it, as `datasets` knows it."""
+        return f"{self._table._fingerprint} {self._rows}"
+
     def column(self, name: str) -> list[object]:
         """One column of every record, under the name the table has for it, without reading the others.
 
@@ -82,3 +87,34 @@ class ChainedRecords(Sequence[Record]):
         at = range(len(self))[index]
         k = bisect_right(self._ends, at) - 1
         return self.parts[k][at - self._ends[k]]
+
+
+class ChosenRecords(Sequence[Record]):
+    """Some of the records of a sequence.
+
+    Args:
+        records: the sequence.
+        chosen: which of them, by index.
+    """
+
+    def __init__(self, records: Sequence[Record], chosen: Sequence[int]) -> None:
+        self._records, self._chosen = records, chosen
+
+    def __len__(self) -> int:
+        return len(self._chosen)
+
+    @overload
+    def __getitem__(self, index: int) -> Record: ...
+    @overload
+    def __getitem__(self, index: slice) -> ChosenRecords: ...
+    def __getitem__(self, index: int | slice) -> Record | ChosenRecords:
+        if isinstance(index, slice):
+            return ChosenRecords(self._records, self._chosen[index])
+        return self._records[self._chosen[index]]
+
+
+def table_fingerprints(records: Sequence[Record]) -> list[str]:
+    """What names the contents of each Arrow table that records come from, as `datasets` knows it."""
+    if isinstance(records, ChainedRecords):
+        return [name for part in records.parts for name in table_fingerprints(part)]
+    return [records.fingerprint] if isinstance(records, ArrowRecords) else []

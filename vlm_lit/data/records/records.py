@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from vlm_lit.data.records.class_labels import label_names
+from vlm_lit.data.records.json_rows import LARGE, JsonRecords, open_rows
 from vlm_lit.data.records.locate import Source, locate
 from vlm_lit.data.records.naming import Naming
 from vlm_lit.data.records.record_sequences import ArrowRecords, ChainedRecords
@@ -59,7 +60,7 @@ def read_records(
     revision: str | None = None,
     key: str | None = None,
 ) -> Sequence[Record]:
-    """Open a data set for access by index: a list for text files, `ArrowRecords` for everything else.
+    """Open a data set for access by index: a list or `JsonRecords` for text files, `ArrowRecords` for everything else.
 
     Args:
         source: a path, a pattern of paths, a hub id `owner/name`, or a list of these, which follow one another.
@@ -88,7 +89,10 @@ def _read(source: str | Path, given: _Options, limit: int | None) -> Sequence[Re
     found, naming = _opened(source, given)
     with _unreadable(found):
         if found.kind == "text":
-            records = list(islice(_text_records(found, naming, given), limit if found.split.is_whole else None))
+            some = limit if found.split.is_whole else None
+            records = _large(found, naming, given) if some is None else None
+            if records is None:
+                records = list(islice(_text_records(found, naming, given), some))
             rows = rows_of(found.split, len(records), found.name)
             return records[rows.start : rows.stop][:limit]
         table = _open_table(found, given)
@@ -147,16 +151,39 @@ def _streamed(found: Source, naming: Naming, given: _Options) -> Iterator[Record
 def _text_records(found: Source, naming: Naming, given: _Options) -> Iterator[Record]:
     """The records of JSON, CSV and TSV files; each of several files names its records and roots its images."""
     for path in found.files:
-        own = naming
-        if len(found.files) > 1:
-            root = given.image_root if given.image_root is not None else path.parent
-            part = f"{naming.part}{path.relative_to(found.folder or path.parent).as_posix()}:"
-            own = replace(naming, file=path, image_root=root, part=part)
+        own = _named(path, found, naming, given)
         index = -1
         for index, row in enumerate(iter_rows(path, given.key)):
             yield own.record(index, row)
         if index < 0:
             raise RecordError("no records", remedy="Write at least one.", file=path, code="records.none")
+
+
+def _large(found: Source, naming: Naming, given: _Options) -> Sequence[Record] | None:
+    """The records of large JSON files, parsed one by one when asked for; None where a file is small, or of other form.
+
+    A parsed record takes five times its bytes, and parsing a few hundred thousand takes seconds at each start.
+    """
+    if given.key is not None or sum(path.stat().st_size for path in found.files) < LARGE:
+        return None
+    texts = [open_rows(path) for path in found.files]
+    parts = [
+        JsonRecords(rows, _named(path, found, naming, given))
+        for path, rows in zip(found.files, texts, strict=True)
+        if rows is not None
+    ]
+    if len(parts) < len(texts):
+        return None
+    return parts[0] if len(parts) == 1 else ChainedRecords(parts)
+
+
+def _named(path: Path, found: Source, naming: Naming, given: _Options) -> Naming:
+    """What makes records of a file's rows: of several files each names its records and roots its images."""
+    if len(found.files) == 1:
+        return naming
+    root = given.image_root if given.image_root is not None else path.parent
+    part = f"{naming.part}{path.relative_to(found.folder or path.parent).as_posix()}:"
+    return replace(naming, file=path, image_root=root, part=part)
 
 
 def _several(sources: Sequence[str]) -> Sequence[str]:

@@ -21,7 +21,7 @@ from vlm_lit.data.images.images import load_images
 from vlm_lit.data.rows.encoded_rows import Side
 from vlm_lit.data.rows.encoding import ConversationEncoder, Encoder, Written
 from vlm_lit.data.rows.micro_batch_size import MicroBatchSize
-from vlm_lit.data.rows.over_length import OverLengthPolicy
+from vlm_lit.data.rows.over_length import TOO_LONG, OverLengthPolicy
 from vlm_lit.data.rows.packing import grouped
 from vlm_lit.data.rows.row_groups import Encoded, EncodedGroup, RowGroup, chunks, encoded_group, padded_groups
 from vlm_lit.data.rows.shared_rows import SharedRowEncoder
@@ -305,4 +305,5 @@ def _dropped_in_evaluation(conversations: Sequence[Conversation], step_batch: St
         remedy="An evaluation may not leave questions out: raise max_length, or set over_length to trim_text.",
         file=first.file,
         record=first.record,
+        code=TOO_LONG,
     )

@@ -18,6 +18,7 @@ from transformers import PreTrainedTokenizerBase, ProcessorMixin
 
 from vlm_lit.data.features.stored_images import ImageInput, standing_in
 from vlm_lit.data.rows.encoded_rows import EncodedRow, Side, assembled
+from vlm_lit.data.rows.escapes import Span
 from vlm_lit.data.rows.exact_tokens import ExactTokens, Tokens, keep_blanks_in_offsets, supervised_tokens
 from vlm_lit.data.rows.masking import Rendered, Transcript, shift_spans
 from vlm_lit.errors import RecordError
@@ -91,6 +92,18 @@ class ConversationEncoder(Protocol):
 
         Raises:
             RecordError: the processor refuses a conversation.
+        """
+
+    def text_lengths(
+        self, conversations: Sequence[Conversation], *, for_generation: bool = False
+    ) -> list[int | RecordError]:
+        """Tokens of each conversation without what stands for its images, or what is wrong with its text.
+
+        No image is needed, and a row of the conversation has as many tokens at least.
+
+        Args:
+            conversations: some conversations.
+            for_generation: as for `encode`.
         """
 
 
@@ -202,6 +215,35 @@ class Encoder:
         assert fields.keys() == first.fields.keys()
         return self._row(fields, tokens["offset_mapping"], rendered, moved, written.conversation)
 
+    def text_lengths(
+        self, conversations: Sequence[Conversation], *, for_generation: bool = False
+    ) -> list[int | RecordError]:
+        """Tokens of each conversation's text; see `ConversationEncoder`."""
+        found: list[Rendered | RecordError] = []
+        for conversation in conversations:
+            try:
+                found.append(self.transcript.render(conversation, for_generation=for_generation))
+            except RecordError as error:
+                found.append(error)
+        texts = [item.text for item in found if isinstance(item, Rendered)]
+        whole = [item for item in found if isinstance(item, Rendered)]
+        special = bool(whole) and self._adds_special_tokens(whole[0])
+        output = self.tokenizer(texts, add_special_tokens=special, return_offsets_mapping=True) if texts else {}
+        rows = iter(zip(output.get("input_ids", ()), output.get("offset_mapping", ()), strict=True))
+        return [
+            item if isinstance(item, RecordError) else self._text_length(item, *next(rows), conversation)
+            for item, conversation in zip(found, conversations, strict=True)
+        ]
+
+    def _text_length(
+        self, rendered: Rendered, ids: list[int], offsets: list[Span], conversation: Conversation
+    ) -> int | RecordError:
+        try:
+            tokens, _ = self._masked(ids, offsets, rendered, [], conversation)
+        except RecordError as error:
+            return error
+        return len(tokens) - len(conversation.images)
+
     def _adds_special_tokens(self, rendered: Rendered) -> bool:
         bos = self.tokenizer.bos_token
         return not (bos and rendered.text.startswith(bos))
@@ -215,15 +257,26 @@ class Encoder:
         conversation: Conversation,
     ) -> EncodedRow:
         """A row of exact tokens from a processor's fields, each [T, ...], and the T tokens' characters."""
-        text = written_out(rendered.text, replacements)
         spans = [(int(start), int(end)) for start, end in offsets]
-        tokens = Tokens(fields["input_ids"].tolist(), spans, list(range(len(spans))))
+        tokens, mask = self._masked(fields["input_ids"].tolist(), spans, rendered, replacements, conversation)
+        return EncodedRow(fields, []).of(tokens, mask)
+
+    def _masked(
+        self,
+        ids: list[int],
+        offsets: list[Span],
+        rendered: Rendered,
+        replacements: Replacements,
+        conversation: Conversation,
+    ) -> tuple[Tokens, list[bool]]:
+        """The exact tokens of a text in which images are written out, and which of them are supervised."""
+        text = written_out(rendered.text, replacements)
+        tokens = Tokens(ids, offsets, list(range(len(ids))))
         asked = [begin for begin, _ in shift_spans([(at, at) for at in rendered.asked], replacements)]
         tokens = self.exact.divided(tokens, text, asked, special=self._adds_special_tokens(rendered))
         if rendered.escapes:
             tokens = self.exact.with_typed(tokens, text, rendered.escapes)
-        mask = supervised_tokens(tokens.offsets, shift_spans(rendered.spans, replacements), text, conversation)
-        return EncodedRow(fields, []).of(tokens, mask)
+        return tokens, supervised_tokens(tokens.offsets, shift_spans(rendered.spans, replacements), text, conversation)
 
 
 def _rendered(written: Written) -> Rendered:
@@ -274,6 +327,7 @@ def processed(
             remedy="Check its images and image placeholders.",
             file=conversations[0].file,
             record=conversations[0].record if len(conversations) == 1 else f"one of the ids {names}",
+            code="processor.refused",
         ) from error
 
 

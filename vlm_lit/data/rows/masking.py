@@ -115,7 +115,7 @@ class _Rendering:
 
     def __init__(self, transcript: Transcript, conversation: Conversation, turns: Sequence[Turn]) -> None:
         self.transcript, self.conversation, self.turns = transcript, conversation, turns
-        self.full = ""
+        self.full, self.asks = "", False
 
     def check_system(self) -> None:
         """Refuse a system message that the template would not write once, as it is."""
@@ -130,7 +130,7 @@ class _Rendering:
 
     def whole(self, *, for_generation: bool) -> tuple[str, list[Span]]:
         """The text, each assistant turn closed, and the spans to supervise in it."""
-        self.full = self.transcript.template.text(self.turns, for_generation=for_generation)
+        self.full, self.asks = self.transcript.template.text(self.turns, for_generation=for_generation), for_generation
         pieces, spans, done = [], [], 0
         for k, turn in enumerate(self.turns):
             if turn.role != "assistant":
@@ -169,6 +169,8 @@ class _Rendering:
         return full[start:words_end] + str(self.transcript.tokenizer.eos_token), end if blank else words_end
 
     def _prefix_length(self, turns: int, *, for_generation: bool) -> int:
+        if turns == len(self.turns) and not for_generation and not self.asks:
+            return len(self.full)  # the very rendering that is there already
         prefix = self.transcript.template.text(self.turns[:turns], for_generation=for_generation)
         if not self.full.startswith(prefix):
             problem, remedy = self._unnested(turns, prefix)

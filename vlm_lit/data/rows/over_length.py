@@ -14,6 +14,9 @@ from vlm_lit.schema import Conversation, Part
 
 OverLength = Literal["error", "drop", "trim_text", "shrink_image"]
 
+TOO_LONG = "conversation.too_long"
+"""Reason of a record that has more than `max_length` tokens."""
+
 _SHRINK = 0.8
 _SMALLEST_SIDE = 16
 
@@ -113,6 +116,7 @@ class OverLengthPolicy:
             remedy=f"{remedy} (over_length: error, drop, trim_text or shrink_image).",
             file=conversation.file,
             record=conversation.record,
+            code=TOO_LONG,
         )
 
 

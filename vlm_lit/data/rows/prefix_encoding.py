@@ -108,6 +108,21 @@ class PrefixEncoder:
             rows.append(self._restore(row, exchange, offsets[i, :length].tolist()) if exchange.escapes else row)
         return rows, rest
 
+    def text_lengths(
+        self, conversations: Sequence[Conversation], *, for_generation: bool = False
+    ) -> list[int | RecordError]:
+        """Tokens of each prompt and answer; see `ConversationEncoder`."""
+        return [self._text_length(conversation, for_generation) for conversation in conversations]
+
+    def _text_length(self, conversation: Conversation, for_generation: bool) -> int | RecordError:
+        try:
+            exchange = self.write(conversation, for_generation=for_generation)
+        except RecordError as error:
+            return error
+        assert isinstance(exchange, _Exchange)
+        texts = [f"{exchange.prompt}\n", exchange.answer or ""]
+        return sum(map(len, self.tokenizer(texts, add_special_tokens=False)["input_ids"]))
+
     def write(self, conversation: Conversation, *, for_generation: bool = False) -> Written:
         """The conversation's question and answer; see `ConversationEncoder`."""
         roles = [turn.role for turn in conversation.turns]
@@ -118,6 +133,7 @@ class PrefixEncoder:
                 remedy="Split it into questions with an image each and leave out the system message.",
                 file=conversation.file,
                 record=conversation.record,
+                code="conversation.form",
             )
         escaped, escapes = escape(conversation.turns, self.control_strings)
         answer = "" if len(escaped) == 1 else escaped[1].text

@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from vlm_lit.studies.running.file_lock import FileLock
+from vlm_lit.files.file_lock import FileLock
 from vlm_lit.studies.running.job import Job
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from vlm_lit.errors import ConfigError
+from vlm_lit.files.file_lock import FileLock
 from vlm_lit.studies.running.cell_record import measured
-from vlm_lit.studies.running.file_lock import FileLock
 from vlm_lit.studies.running.job import Job, distributions, drawn_job, grid_jobs, version
 from vlm_lit.studies.running.lease import ERROR, Lease
 from vlm_lit.studies.running.storage import (

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from vlm_lit.errors import ConfigError
-from vlm_lit.studies.running.file_lock import FileLock
+from vlm_lit.files.file_lock import FileLock
 
 if TYPE_CHECKING:
     from optuna.storages import RDBStorage

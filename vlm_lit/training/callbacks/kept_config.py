@@ -13,6 +13,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_info
 
 from vlm_lit.curve_tags import scalar_tag
+from vlm_lit.data.datamodule import ConversationDataModule
 from vlm_lit.files.whole import write_whole
 from vlm_lit.training.callbacks.chosen_settings import COLUMNS, chosen_settings
 from vlm_lit.training.callbacks.hparams_file import write_hparams
@@ -20,6 +21,7 @@ from vlm_lit.training.protocols import Judged
 from vlm_lit.training.run_files import remove, set_aside
 from vlm_lit.training.run_logger import RunLogger
 from vlm_lit.training.run_settings import changed, number_settings
+from vlm_lit.training.skipped_records import write_skipped
 
 
 class KeptConfig(Callback):
@@ -83,6 +85,8 @@ class KeptConfig(Callback):
             if self.verb != "fit":
                 self._keep_earlier()
             write_whole(self.path, self.text)
+            if isinstance(data := getattr(trainer, "datamodule", None), ConversationDataModule):
+                write_skipped(self.run_dir, data.datasets)
 
     def _keep_earlier(self) -> None:
         """Move an earlier evaluation out of the way, unless this is the same one once more."""

@@ -20,6 +20,7 @@ from vlm_lit.training.identity import library_versions
 from vlm_lit.training.kept_pictures import with_pictures
 from vlm_lit.training.protocols import Adapted, AsksQuestions, Predicted
 from vlm_lit.training.run_files import EVALUATIONS, set_aside
+from vlm_lit.training.skipped_records import skipped
 from vlm_lit.training.trainer import run_folder
 from vlm_lit.training.validation_loss import ValidationLoss
 
@@ -101,6 +102,7 @@ class RunDirectory(Callback):
             weights=_weights(trainer, pl_module),
             judged_turns=data.judged_turns if any(p.turn is not None for p in answered) else None,
             **basis_of(answered, generated=longest is not None and getattr(pl_module, "answer_from", None) is None),
+            skipped_records=len(skipped(data.datasets[split])) or None,
         )
         predictions, name = _FILES[split]
         self._write_answers(trainer, answered, data, split, predictions)

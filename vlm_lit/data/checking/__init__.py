@@ -1,0 +1,1 @@
+"""Check of all records of a run ahead of its first step."""

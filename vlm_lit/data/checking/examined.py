@@ -1,0 +1,143 @@
+"""Examination of records: each is read, turned into a conversation, rendered and tokenized, without its images."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from vlm_lit.data.answers.judged_turns import JudgedTurns, asked_turns, judged_turn
+from vlm_lit.data.conversations.conversations import can_be_learned
+from vlm_lit.data.images.images import naming
+from vlm_lit.data.images.whole_pictures import Depth, examine
+from vlm_lit.data.records.bad_records import BadRecord
+from vlm_lit.data.records.conversation_dataset import ConversationDataset
+from vlm_lit.data.rows.encoding import ConversationEncoder
+from vlm_lit.data.rows.over_length import TOO_LONG, OverLength
+from vlm_lit.data.rows.packing import image_key
+from vlm_lit.errors import RecordError
+from vlm_lit.schema import Conversation, Note
+
+
+@dataclass(frozen=True, kw_only=True)
+class Uses:
+    """What a run makes of the records of a split.
+
+    Args:
+        learns: whether they are trained on, or their loss is measured.
+        asks: whether they are answered.
+        judged: which of a record's several answers are asked for.
+        max_length: most tokens of a conversation; None for no limit.
+        over_length: what happens to a longer one.
+        images: how images are looked at; None for not at all.
+    """
+
+    learns: bool
+    asks: bool
+    judged: JudgedTurns = "every"
+    max_length: int | None = None
+    over_length: OverLength = "error"
+    images: Depth | None = "header"
+
+
+@dataclass
+class Seen:
+    """What is kept of neighbouring records once they were examined, item by item.
+
+    `keys` and `files` are of the images: what names them all, and the file of each (None for one that a record holds).
+    A record that cannot be used has an empty id, and its reason in `bad`.
+    """
+
+    ids: list[str] = field(default_factory=list)
+    answers: list[int] = field(default_factory=list)
+    keys: list[str | None] = field(default_factory=list)
+    files: list[tuple[str | None, ...]] = field(default_factory=list)
+    notes: Counter[Note] = field(default_factory=Counter)
+    bad: list[BadRecord] = field(default_factory=list)
+
+    def add(self, conversation: Conversation | None) -> None:
+        """Keep what later stages ask for; of a record that is no conversation, that it is there."""
+        self.ids.append(conversation.id if conversation is not None else "")
+        self.answers.append(sum(t.role == "user" for t in conversation.turns) if conversation is not None else 0)
+        self.keys.append(image_key(conversation) if conversation is not None else None)
+        images = conversation.images if conversation is not None else ()
+        self.files.append(tuple(None if ref.path is None else str(ref.path) for ref in images))
+        self.notes.update(set(conversation.notes) if conversation is not None else ())
+
+
+class Examiner:
+    """Examines a data set's records.
+
+    Args:
+        dataset: the data set.
+        encoder: makes rows of its conversations.
+        uses: what is made of them.
+    """
+
+    def __init__(self, dataset: ConversationDataset, encoder: ConversationEncoder, uses: Uses) -> None:
+        self.dataset, self.encoder, self.uses = dataset, encoder, uses
+
+    def __call__(self, rows: range) -> Seen:
+        """Examine some neighbouring records."""
+        seen, conversations = Seen(), dict[int, Conversation]()
+        for index in rows:
+            try:
+                conversation = self.dataset.reading(self.dataset.records[index])
+                self._examine_held_images(conversation)
+            except RecordError as error:
+                seen.add(None)
+                seen.bad.append(BadRecord.of(index, error))
+                continue
+            seen.add(conversation)
+            conversations[index] = conversation
+        errors = dict(self._errors(conversations))
+        seen.bad += [BadRecord.of(index, error) for index, error in errors.items()]
+        return seen
+
+    def _examine_held_images(self, conversation: Conversation) -> None:
+        """Look at the images that the record itself holds; many records may name one file, which is looked at once."""
+        for position, ref in enumerate(conversation.images if self.uses.images is not None else ()):
+            if ref.path is None and self.uses.images is not None:
+                with naming(conversation, position):
+                    examine(ref, self.uses.images)
+
+    def _errors(self, conversations: dict[int, Conversation]) -> Iterator[tuple[int, RecordError]]:
+        """What is wrong with the text of conversations, the first thing of each."""
+        found: set[int] = set()
+        for for_generation in (False, True):
+            views = [
+                (index, view)
+                for index, conversation in conversations.items()
+                if index not in found
+                for view in self._views(conversation, for_generation=for_generation)
+            ]
+            lengths = self.encoder.text_lengths([view for _, view in views], for_generation=for_generation)
+            for (index, view), length in zip(views, lengths, strict=True):
+                error = self._error(view, length, for_generation)
+                if error is not None and index not in found:
+                    found.add(index)
+                    yield index, error
+
+    def _views(self, conversation: Conversation, *, for_generation: bool) -> Iterator[Conversation]:
+        if not for_generation:
+            yield from [conversation] if self.uses.learns and can_be_learned(conversation) else []
+        elif self.uses.asks:
+            last = len(asked_turns(conversation.turns))
+            for number in range(1 if self.uses.judged == "every" else last, last + 1):
+                yield judged_turn(conversation, number, self.uses.judged)
+
+    def _error(self, view: Conversation, length: int | RecordError, for_generation: bool) -> RecordError | None:
+        if isinstance(length, RecordError):
+            return length
+        most, policy = self.uses.max_length, self.uses.over_length
+        # An evaluation leaves no question out.
+        if most is None or length <= most or policy not in (("error", "drop") if for_generation else ("error",)):
+            return None
+        pictured = " and its images" if view.images else ""
+        return RecordError(
+            f"the conversation has {length:,} tokens{pictured}, and max_length is {most:,}",
+            remedy="Raise max_length, or set over_length to another policy (drop, trim_text or shrink_image).",
+            file=view.file,
+            record=view.record,
+            code=TOO_LONG,
+        )
