@@ -14,6 +14,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 from transformers import ProcessorMixin
 
+from vlm_lit.data.checkpoint.settings_files import write_image_settings
 from vlm_lit.data.rows.encoder_choice import encoder_of
 from vlm_lit.errors import ConfigError
 from vlm_lit.models.merge.agreement import LogitAgreement, compare, text_logits
@@ -102,6 +103,7 @@ def merge_run(
         whole = Path(scratch) / "merged"
         comparison = _Comparison(source.folder, adapter, DTYPES[dtype], probe(processor))
         learned, rounded, exact = comparison.run(Path(scratch), whole)
+        notes += write_image_settings(processor, whole)
         warnings = (*notes, *_warnings(source, whole, learned, rounded))
         merged = Merged(folder=output, base=source, learned=learned, rounded=rounded, exact=exact, warnings=warnings)
         card = model_card(

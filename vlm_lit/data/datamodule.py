@@ -18,13 +18,15 @@ from transformers import ProcessorMixin
 from vlm_lit.data.answers.blind import Blind, BlindPrompts, name_own_images
 from vlm_lit.data.answers.evaluation_batches import EvaluationBatches, evaluation_batches
 from vlm_lit.data.answers.judged_turns import JudgedTurns, TurnItems
+from vlm_lit.data.checkpoint.image_settings import ImageSettings
 from vlm_lit.data.checkpoint.processors import IMAGE_BACKEND, ImageBackend, check_image_backend, load_processor
 from vlm_lit.data.features.feature_store import FeatureStore
-from vlm_lit.data.records.sources import ConversationDataset, SourceSettings, StreamedSteps, open_source
+from vlm_lit.data.records.sources import ConversationDataset, SourceSettings, StreamedSteps, most_images, open_source
 from vlm_lit.data.rows.collate import MicroBatch, PromptCollator, StepCollator
 from vlm_lit.data.rows.device import to_device
 from vlm_lit.data.rows.encoder_choice import encoder_of
 from vlm_lit.data.rows.encoding import ConversationEncoder
+from vlm_lit.data.rows.length_limit import TEXT, AutoLength, MaxLength, auto_length
 from vlm_lit.data.rows.over_length import OverLength, OverLengthPolicy
 from vlm_lit.data.rows.packing import likely_longest, size_of
 from vlm_lit.data.run_length import RunLength, length_of, lightning_length, searches_learning_rate
@@ -57,11 +59,15 @@ class ConversationDataModule(LightningDataModule):
             conversations, and the same answers in an evaluation. Plain rows are used where the model does not allow it.
         questions_per_row: most questions that share a row. A step sees fewer different images the more there are.
         eval_batch: most prompts answered together; neighbours in the file that show the same images are not parted.
-        max_length: most tokens of a conversation, image tokens included; null for no limit.
+        max_length: most tokens of a conversation, image tokens included; `auto` for what its images may need at most
+            and 2048 for its words, null for no limit.
         over_length: what happens to a longer one: error, drop, trim_text or shrink_image.
         num_workers: processes that decode and tokenize; 0 does it in the training process.
         image_backend: the library that resizes and normalizes images, pil or torchvision, on every machine alike; their
             pixels differ a little. torchvision must be installed where it is asked for.
+        image_processor: settings of the checkpoint's image processor, by their names there, instead of those in its
+            files, for example {max_pixels: 1003520} for Qwen-VL or {do_image_splitting: false} for Idefics3.
+        pad_to_square: pad a picture to a square with the mean colour before it is resized, as LLaVA-1.5 was trained.
         check_images: `header` opens every image before training starts, `none` leaves bad ones to be met later.
         feature_cache: folder to keep the frozen vision tower's features in, so that an image passes the tower once and
             never again, in this run and in later ones; null for none.
@@ -91,10 +97,12 @@ class ConversationDataModule(LightningDataModule):
         packing: bool = True,
         questions_per_row: int = 8,
         eval_batch: int = 8,
-        max_length: int | None = 2048,
+        max_length: MaxLength = "auto",
         over_length: OverLength = "error",
         num_workers: int = 2,
         image_backend: ImageBackend = IMAGE_BACKEND,
+        image_processor: dict[str, Any] | None = None,
+        pad_to_square: bool = False,
         check_images: Literal["header", "none"] = "header",
         feature_cache: str | None = None,
         feature_cache_gb: float | None = None,
@@ -114,6 +122,7 @@ class ConversationDataModule(LightningDataModule):
             if value < 1:
                 raise ConfigError(f"data.{name} is {value}; it must be at least 1.")
         self.model_id, self.revision, self.image_backend = model_id, revision, image_backend
+        self.image_settings = ImageSettings(image_processor=image_processor or {}, pad_to_square=pad_to_square)
         given: dict[str, object] = {"train": train, "val": val, "test": test, "predict": predict}
         self.sources = {split: _source(source, f"data.{split}") for split, source in given.items()}
         self.prompt, self.system = prompt, system
@@ -134,13 +143,14 @@ class ConversationDataModule(LightningDataModule):
         self.datasets: dict[str, ConversationDataset | StreamedSteps] = {}
         self._asked: dict[str, TurnItems] = {}
         self._processor: ProcessorMixin | None = None
+        self._auto: dict[int, AutoLength] = {}
         self._start = 0
 
     @property
     def processor(self) -> ProcessorMixin:
         """The checkpoint's processor, loaded when first asked for."""
         if self._processor is None:
-            self._processor = load_processor(self.model_id, self.revision, self.image_backend)
+            self._processor = load_processor(self.model_id, self.revision, self.image_backend, self.image_settings)
         return self._processor
 
     @property
@@ -217,10 +227,21 @@ class ConversationDataModule(LightningDataModule):
 
     # Loaders -----------------------------------------------------------------------------------------------------
 
-    def fitting(self) -> tuple[ConversationEncoder, OverLengthPolicy]:
-        """What makes batches, and what happens to conversations that are too long for one."""
-        encoder = self.encoder
-        return encoder, OverLengthPolicy(encoder, self.max_length, self.over_length)
+    def fitting(self, *splits: str) -> tuple[ConversationEncoder, OverLengthPolicy]:
+        """What makes batches of these splits (training's by default), and what happens to conversations too long."""
+        encoder, shared = self.encoder, TEXT if self.max_length == "auto" else None
+        return encoder, OverLengthPolicy(encoder, self.length_limit(*splits), self.over_length, shared)
+
+    def length_limit(self, *splits: str) -> int | None:
+        """Most tokens of a conversation of these open splits, by default of those that `fit` reads; None for any."""
+        if self.max_length != "auto":
+            return self.max_length
+        shown = [most_images(self.datasets[name]) for name in splits or ("train", "val") if name in self.datasets]
+        images = max(shown, default=1)
+        if images not in self._auto:
+            self._auto[images] = auto_length(self.processor, images)
+            rank_zero_info(self._auto[images].words)
+        return self._auto[images].limit
 
     def train_dataloader(self) -> DataLoader[StepBatch]:
         """One item an optimizer step, from where a resumed run stopped."""
@@ -313,7 +334,7 @@ class ConversationDataModule(LightningDataModule):
         batches = evaluation_batches(len(items), keys, self.eval_batch, rank=rank, world=world)
         validates = self.validate_by if split == "val" else "answers"
         collator = PromptCollator(
-            *self.fitting(),
+            *self.fitting(*(() if split == "val" else (split,))),
             packing=self.packing,
             store=self._stored() if self.prompts_from_store and self.blind is None else None,
             supervised=self._collator() if validates != "answers" else None,

@@ -51,36 +51,36 @@ class ImageSettings:
     pad_to_square: bool = False
 
     @property
-    def written(self) -> dict[str, Any]:
-        """What is set, for a fingerprint; empty where nothing is."""
-        given = {key: value for key, value in self.image_processor.items() if value is not None}
-        found: dict[str, Any] = {"image_processor": given} if given else {}
-        return {**found, "pad_to_square": True} if self.pad_to_square else found
+    def given(self) -> dict[str, Any]:
+        """The settings with a value; null leaves one as the checkpoint has it."""
+        return {key: value for key, value in self.image_processor.items() if value is not None}
 
 
 def apply(processor: ProcessorMixin, settings: ImageSettings) -> None:
-    """Put the settings into a processor, in place.
+    """Put the settings into a processor, in place; those that change something stand in its `image_settings` then.
 
     Raises:
         ConfigError: its image processor does not have one, cannot work with it, or would ignore it.
     """
-    written = settings.written
-    given = written.get("image_processor", {})
+    given = settings.given
     if settings.pad_to_square:
         if "do_pad" in given:
             raise ConfigError(f"{_SETTING}.do_pad and {_PADDING} both say how pictures are padded. Leave one out.")
         processor.image_processor = _padding_to_square(processor.image_processor)
+    effective = {}
     if given:
         _check_names(processor.image_processor, given)
         whole = _configured(processor, given)
-        for key in given:
-            others = {name: value for name, value in given.items() if name != key}
-            _check_effect(whole, key, given, _configured(processor, others))
+        for key, value in given.items():
+            others = {name: kept for name, kept in given.items() if name != key}
+            if _changes(whole, key, given, _configured(processor, others)):
+                effective[key] = value
         processor.image_processor = whole.image_processor
         if _called_with(whole) != _called_with(processor):
             processor.images_kwargs = whole.images_kwargs
-    if written:
-        processor.image_settings = written
+    if effective or settings.pad_to_square:
+        padded = {"pad_to_square": True} if settings.pad_to_square else {}
+        processor.image_settings = {**({"image_processor": effective} if effective else {}), **padded}
 
 
 def _configured(processor: ProcessorMixin, given: Mapping[str, Any]) -> ProcessorMixin:
@@ -157,27 +157,30 @@ def _check_names(images: Any, given: Mapping[str, Any]) -> None:  # noqa: ANN401
             )
 
 
-def _check_effect(
-    processor: ProcessorMixin, key: str, given: Mapping[str, Any], without: ProcessorMixin
-) -> None:
-    """Refuse a setting that changes nothing, unless it says what is so already.
+def _changes(processor: ProcessorMixin, key: str, given: Mapping[str, Any], without: ProcessorMixin) -> bool:
+    """Whether a setting changes something; False where it says what is so already.
 
     Args:
         processor: has all settings.
         key: which one is judged.
         given: all settings.
         without: the processor with all settings but this one.
+
+    Raises:
+        ConfigError: it would be ignored.
     """
-    images, others = processor.image_processor, without.image_processor
-    if _same_settings(images, others) and _called_with(processor) == _called_with(without):
-        changes = key in _called_with(processor) or _says_what_is_so(images, key, given)
+    images = processor.image_processor
+    said_already = _called_with(processor) == _called_with(without)
+    if said_already and _same_settings(images, without.image_processor):
+        changes, fine = False, key in _called_with(processor) or _says_what_is_so(images, key, given)
     else:
-        changes = _makes_something_else(processor, without)
-    if not changes:
+        changes = fine = _makes_something_else(processor, without)
+    if not fine:
         raise ConfigError(
             f"{_SETTING}.{key}: {given[key]} would be ignored: {_name(images)} makes the same of every picture without "
             "it. Leave it out, or set what it depends on as well."
         )
+    return changes
 
 
 def _same_settings(images: Any, others: Any) -> bool:  # noqa: ANN401 - any family's image processor

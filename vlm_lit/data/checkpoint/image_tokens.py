@@ -74,10 +74,18 @@ def processed_tokens(processor: ProcessorMixin, size: Size) -> int:
 
     observed = copy.copy(processor)
     observed.replace_image_token = noted
+    observed.image_processor = _quick(processor.image_processor)
     picture = Image.new("RGB", size, "grey")
     observed(text=[str(processor.image_token)], images=[[picture]], return_tensors="pt")
     # Mllama's writes nothing in the place of its one token.
     return _tokens(processor, written[0]) if written else 1
+
+
+def _quick(images: Any) -> Any:  # noqa: ANN401 - any family's image processor
+    """An image processor that makes as many tokens in less time: what becomes of the pixels is not looked at."""
+    return type(images).from_dict(
+        images.to_dict(), do_rescale=False, do_normalize=False, resample=Image.Resampling.NEAREST
+    )
 
 
 def shapes() -> Iterator[Size]:

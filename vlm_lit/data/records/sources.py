@@ -144,6 +144,8 @@ class ConversationDataset(Dataset[Conversation]):
         """What names each conversation's images, once every record has been looked at."""
         self.ids: list[str] | None = None
         """Each conversation's id, from then on."""
+        self.most_images: int | None = None
+        """How many images the conversation has that has most of them, from then on."""
         self._answers: list[int] | None = None
         self.findings = Findings(source=name_of(reading.source))
         """What its records have that is not used, once they have been looked at."""
@@ -171,13 +173,14 @@ class ConversationDataset(Dataset[Conversation]):
 
     def looked_at(self, conversations: Iterable[Conversation]) -> Iterator[Conversation]:
         """The same conversations, all of the data set's in order, noting what later stages ask for."""
-        keys, ids, answers = list[str | None](), list[str](), list[int]()
+        keys, ids, answers, most = list[str | None](), list[str](), list[int](), 0
         for conversation in conversations:
             keys.append(image_key(conversation))
             ids.append(conversation.id)
             answers.append(_answers(conversation))
+            most = max(most, len(conversation.images))
             yield conversation
-        self.image_keys, self.ids, self._answers = keys, ids, answers
+        self.image_keys, self.ids, self._answers, self.most_images = keys, ids, answers, most
 
 
 def _answers(conversation: Conversation) -> int:
@@ -239,6 +242,15 @@ class StreamedSteps(IterableDataset[list[Conversation]]):
 
     def _records(self) -> Iterator[Record]:
         return iter(stream_records(self.reading.source.path, **self.reading.options()))  # type: ignore[arg-type]
+
+
+def most_images(source: ConversationDataset | StreamedSteps) -> int:
+    """How many images a conversation of a source has at most, as far as that is known; else as many as its first."""
+    if isinstance(source, StreamedSteps):
+        return 1
+    if source.most_images is None:
+        return len(source[0].images) if len(source) else 1
+    return source.most_images
 
 
 def _shuffled(records: Iterator[Record], seed: int) -> Iterator[Record]:

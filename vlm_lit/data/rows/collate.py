@@ -92,7 +92,8 @@ class StepCollator:
 
     def _batches(self, groups: Sequence[Group], step_batch: StepBatch) -> Iterator[TokenBatch]:
         """One batch of a row a group, or several where that would be longer than is allowed."""
-        batch, longest = self._encode(groups), self.policy.max_length
+        batch = self._encode(groups)
+        longest = self.policy.longest_row(batch.lengths)
         if self.micro_tokens is not None and len(groups) > 1 and batch.inputs["input_ids"].numel() > self.micro_tokens:
             middle = len(groups) // 2
             yield from self._batches(groups[:middle], step_batch)
@@ -101,11 +102,13 @@ class StepCollator:
         if longest is None or (batch.inputs["input_ids"].shape[1] <= longest and max(batch.lengths) <= longest):
             yield batch
             return
-        too_long = {name for name, length in zip(batch.ids, batch.lengths, strict=True) if length > longest}
+        lengths = dict(zip(batch.ids, batch.lengths, strict=True))
+        too_long = {name for name, length in lengths.items() if length > longest}
         if too_long:
             for conversation in (c for group in groups for c in group if c.id in too_long):
                 decoded = [(conversation, load_images(conversation))]
-                fitted = encode_fitting(self.encoder, self.policy, decoded, step_batch, side="right")
+                known = [lengths[conversation.id]]
+                fitted = encode_fitting(self.encoder, self.policy, decoded, step_batch, side="right", lengths=known)
                 yield from [fitted] if fitted is not None else []
             rest: list[Group] = [[c for c in group if c.id not in too_long] for group in groups]
         else:  # only because they share a row
@@ -230,18 +233,21 @@ def encode_fitting(
     *,
     side: Side,
     for_generation: bool = False,
+    lengths: Sequence[int] | None = None,
 ) -> TokenBatch | None:
     """Encode conversations after the over-length policy has been applied to those that need it.
 
-    What was dropped or changed is noted in `step_batch`. None where nothing is left.
+    Where `lengths` are known and one is too long, the images are not processed to learn them once more. What was dropped or changed is noted in `step_batch`. None where nothing is left.
     """
     if not decoded:
         return None
-    batch = _encode(encoder, decoded, side, for_generation)
-    if policy.max_length is None or max(batch.lengths) <= policy.max_length:
-        return batch
+    if lengths is None or policy.max_length is None or max(lengths) <= policy.max_length:
+        batch = _encode(encoder, decoded, side, for_generation)
+        if policy.max_length is None or max(batch.lengths) <= policy.max_length:
+            return batch
+        lengths = batch.lengths
     fitted: list[Decoded] = []
-    for (conversation, images), length in zip(decoded, batch.lengths, strict=True):
+    for (conversation, images), length in zip(decoded, lengths, strict=True):
         if length <= policy.max_length:
             fitted.append((conversation, images))
             continue
