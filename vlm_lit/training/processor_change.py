@@ -109,8 +109,8 @@ def _settings(kept: Mapping[str, Any], own: Mapping[str, Any], weights: str) -> 
     if not kept or not different:
         return None
     return (
-        f"The {weights} was trained with {_said(was, different)}, and this run has {_said(now, different)}, which makes "
-        f"other pixels. Set {' and '.join(f'data.init_args.{name}' for name in different)} as it was."
+        f"The {weights} was trained with {_said(was, different)}, and this run has {_said(now, different)}, which "
+        f"makes other pixels. Set {' and '.join(f'data.init_args.{name}' for name in different)} as it was."
     )
 
 

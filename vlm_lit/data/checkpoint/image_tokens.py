@@ -1,7 +1,7 @@
 """Image tokens of pictures by their sizes alone: arithmetic from a processor's settings, no picture processed.
 
 Most of transformers' processors can say it themselves, some of them wrongly, others not at all. So there are several
-rules here, and a processor's rule is the first that agrees with what the processor really makes of a few small pictures.
+rules here, and a processor's rule is the first that agrees with what it really makes of a few small pictures.
 """
 
 from __future__ import annotations

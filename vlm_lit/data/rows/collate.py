@@ -237,7 +237,8 @@ def encode_fitting(
 ) -> TokenBatch | None:
     """Encode conversations after the over-length policy has been applied to those that need it.
 
-    Where `lengths` are known and one is too long, the images are not processed to learn them once more. What was dropped or changed is noted in `step_batch`. None where nothing is left.
+    What was dropped or changed is noted in `step_batch`. None where nothing is left. Where `lengths` are known and one is
+    too long, no image is processed once more only to learn them.
     """
     if not decoded:
         return None
