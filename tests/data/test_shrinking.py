@@ -47,7 +47,7 @@ def test_pictures_fit_and_are_no_smaller_than_by_trying(name: str, sizes: list[t
     assert all(a.size != b.size for a, b in zip(smaller, pictures, strict=True))
 
 
-@pytest.mark.parametrize("name", ("qwen2_vl", "pixtral"))
+@pytest.mark.parametrize("name", ["qwen2_vl", "pixtral"])
 def test_a_little_larger_they_would_not_fit(name: str) -> None:
     picture = tiny_models.picture(0, (300, 220))
     policy = policy_of(name, 6, [picture])

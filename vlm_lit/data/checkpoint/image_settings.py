@@ -137,7 +137,8 @@ def _padding_to_square(images: Any) -> Any:  # noqa: ANN401 - any family's image
             f"{_PADDING} is for checkpoints that resize each picture to one square, as LLaVA-1.5's do. "
             f"{_name(images)} keeps a picture's shape, or pads it in its own way. Set it to false."
         )
-    return Llava.from_dict(images.to_dict(), do_pad=True)
+    # It crops by itself where nothing says that it is not to.
+    return Llava.from_dict(images.to_dict(), do_pad=True, do_center_crop=bool(images.do_center_crop))
 
 
 # Refusals ---------------------------------------------------------------------------------------------------------

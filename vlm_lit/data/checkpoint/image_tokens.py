@@ -24,6 +24,8 @@ Rule: TypeAlias = Callable[[ProcessorMixin, Sequence[Size]], list[int]]
 _TRIED: Final[tuple[Size, ...]] = ((90, 60), (44, 130), (61, 61))
 """Small pictures on which a rule has to be right."""
 
+_REFUSALS: Final = (AttributeError, KeyError, TypeError, ValueError, IndexError)
+
 _CAP: Final = 4096  # Idefics3's MAX_IMAGE_SIZE: longest side after its first resizing
 
 _SIDES: Final = (16, 64, 224, 448, 896, 1344, 2048, 4096, 8192)
@@ -54,12 +56,15 @@ class ImageTokens:
 
 def image_tokens_of(processor: ProcessorMixin) -> ImageTokens | None:
     """The arithmetic of a processor; None where no rule gives what it really makes of pictures."""
-    real = [processed_tokens(processor, size) for size in _TRIED]
+    try:
+        real = [processed_tokens(processor, size) for size in _TRIED]
+    except _REFUSALS:
+        return None  # it takes no picture alone, or none with settings of its own
     for rule in (_split, _rowed, _scanned, _own, _constant):
         try:
             if rule(processor, _TRIED) == real:
                 return ImageTokens(processor, rule)
-        except (AttributeError, KeyError, TypeError, ValueError, IndexError):
+        except _REFUSALS:
             continue  # the rule is for processors with other settings
     return None
 

@@ -237,8 +237,8 @@ def encode_fitting(
 ) -> TokenBatch | None:
     """Encode conversations after the over-length policy has been applied to those that need it.
 
-    What was dropped or changed is noted in `step_batch`. None where nothing is left. Where `lengths` are known and one is
-    too long, no image is processed once more only to learn them.
+    What was dropped or changed is noted in `step_batch`. None where nothing is left. Where one of the known `lengths` is
+    too much, no image is processed once more only to learn them.
     """
     if not decoded:
         return None
