@@ -54,6 +54,8 @@ _LEDGER: Final = "vlm_lit/preflight/budget/ledger.py"
 _FILES: Final = "vlm_lit/data/checkpoint/processor_files.py"
 _PUBLISHED: Final = "vlm_lit/data/checkpoint/published_processors.py"
 _PROCESSORS: Final = "vlm_lit/data/checkpoint/processors_without_torchvision.py"
+_SETTINGS: Final = "vlm_lit/data/checkpoint/image_settings.py"
+_TOKENS: Final = "vlm_lit/data/checkpoint/image_tokens.py"
 _FEATURES: Final = "vlm_lit/models/vision_features.py"
 
 _CLI: Final = "lightning.pytorch.cli:LightningCLI"
@@ -112,6 +114,16 @@ BORROWED: Final = (
     Borrowed("jsonargparse._common", "Importing '", (_PARSING,), words=True),
     # transformers ------------------------------------------------------------------------------------------------
     Borrowed("transformers:ProcessorMixin", "_process_images", ("vlm_lit/data/features/stored_images.py",)),
+    Borrowed("transformers:ProcessorMixin", "replace_image_token", (_TOKENS,)),
+    Borrowed("transformers:LlavaProcessor", "_get_num_multimodal_tokens", (_TOKENS,)),
+    Borrowed("transformers:InternVLProcessor", "images_kwargs", (_TOKENS, _SETTINGS)),
+    Borrowed("transformers.models.idefics3.image_processing_pil_idefics3", "MAX_IMAGE_SIZE", (_TOKENS,)),
+    Borrowed(
+        "transformers.models.gemma3.image_processing_pil_gemma3:Gemma3ImageProcessorPil", "pan_and_scan", (_TOKENS,)
+    ),
+    Borrowed("transformers.image_processing_backends:PilBackend", "_preprocess", (_SETTINGS,)),
+    Borrowed("transformers.image_processing_backends", "TorchvisionBackend", (_SETTINGS,)),
+    Borrowed("transformers.processing_utils", "ImagesKwargs", (_SETTINGS,)),
     Borrowed("transformers:ProcessorMixin", "_get_arguments_from_pretrained", (_PROCESSORS,)),
     Borrowed("transformers.models.auto.processing_auto", "PROCESSOR_MAPPING_NAMES", (_FILES,)),
     Borrowed("transformers.models.auto.processing_auto", "processor_class_from_name", (_PROCESSORS,)),

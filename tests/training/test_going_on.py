@@ -48,7 +48,7 @@ CHANGES = {
     ),
     "--model.init_args.lora.rank=4": "model.init_args.lora.rank (was 16, is 4)",
     "--data.init_args.prompt={question}?": "data.init_args.prompt (was null, is {question}?)",
-    "--data.init_args.max_length=100": "data.init_args.max_length (was 2048, is 100)",
+    "--data.init_args.max_length=100": "data.init_args.max_length (was auto, is 100)",
     "--data.init_args.train.limit=8": "data.init_args.train.limit (was null, is 8)",
     "--data.init_args.train.path=nowhere/at-all": "data.init_args.train.path (was not set, is nowhere/at-all)",
     "--seed_everything=8": "seed_everything (was 7, is 8)",

@@ -13,6 +13,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 from transformers import ProcessorMixin
 
+from vlm_lit.data.checkpoint.settings_files import write_image_settings
 from vlm_lit.data.rows.encoder_choice import encoder_of
 from vlm_lit.errors import ConfigError
 from vlm_lit.files.whole import write_folder_whole
@@ -101,6 +102,7 @@ def merge_run(
     def fill(folder: Path) -> Merged:
         comparison = _Comparison(source.folder, adapter, DTYPES[dtype], probe(processor))
         learned, rounded, exact = comparison.run(folder)
+        notes.extend(write_image_settings(processor, folder))
         warnings = (*notes, *_warnings(source, folder, learned, rounded))
         merged = Merged(folder=output, base=source, learned=learned, rounded=rounded, exact=exact, warnings=warnings)
         card = model_card(

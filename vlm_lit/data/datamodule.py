@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
+from lightning.pytorch.utilities import rank_zero_info
 from transformers import ProcessorMixin
 
 from vlm_lit.data.answers.blind import Blind, BlindPrompts, name_own_images
@@ -14,14 +15,16 @@ from vlm_lit.data.answers.judged_turns import JudgedTurns, TurnItems
 from vlm_lit.data.checking.ahead import checked_ahead
 from vlm_lit.data.checking.examined import Uses
 from vlm_lit.data.checking.settled import BadRecordSettings, OnBadRecords, refuse_skipping, settle
+from vlm_lit.data.checkpoint.image_settings import ImageSettings
 from vlm_lit.data.checkpoint.processors import IMAGE_BACKEND, ImageBackend, check_image_backend, load_processor
 from vlm_lit.data.features.feature_store import FeatureStore
-from vlm_lit.data.records.conversation_dataset import ConversationDataset, open_source
+from vlm_lit.data.records.conversation_dataset import ConversationDataset, most_images, open_source
 from vlm_lit.data.records.sources import SourceSettings
 from vlm_lit.data.records.streamed_steps import StreamedSteps
 from vlm_lit.data.rows.collate import PromptCollator, StepCollator
 from vlm_lit.data.rows.encoder_choice import encoder_of
 from vlm_lit.data.rows.encoding import ConversationEncoder
+from vlm_lit.data.rows.length_limit import TEXT, AutoLength, MaxLength, auto_length
 from vlm_lit.data.rows.over_length import OverLength, OverLengthPolicy
 from vlm_lit.data.rows.packing import size_of
 from vlm_lit.data.run_shortcuts import shortcuts_of_module
@@ -53,11 +56,15 @@ class ConversationDataModule(StepDataModule[Conversation]):
             conversations, and the same answers in an evaluation. Plain rows are used where the model does not allow it.
         questions_per_row: most questions that share a row. A step sees fewer different images the more there are.
         eval_batch: most prompts answered together; neighbours in the file that show the same images are not parted.
-        max_length: most tokens of a conversation, image tokens included; null for no limit.
+        max_length: most tokens of a conversation, image tokens included; `auto` for what its images may need at most
+            and 2048 for its words, null for no limit.
         over_length: what happens to a longer one: error, drop, trim_text or shrink_image.
         num_workers: processes that decode and tokenize; 0 does it in the training process.
         image_backend: the library that resizes and normalizes images, pil or torchvision, on every machine alike; their
             pixels differ a little. torchvision must be installed where it is asked for.
+        image_processor: settings of the checkpoint's image processor, by their names there, instead of those in its
+            files, for example {max_pixels: 1003520} for Qwen-VL or {do_image_splitting: false} for Idefics3.
+        pad_to_square: pad a picture to a square with the mean colour before it is resized, as LLaVA-1.5 was trained.
         check_images: how every image is looked at before the run starts: `header` at its header and its end, which
             shows files that were cut; `full` decodes it, and not again while its file stays as it is; `none` leaves bad
             ones to be met later.
@@ -93,10 +100,12 @@ class ConversationDataModule(StepDataModule[Conversation]):
         packing: bool = True,
         questions_per_row: int = 8,
         eval_batch: int = 8,
-        max_length: int | None = 2048,
+        max_length: MaxLength = "auto",
         over_length: OverLength = "error",
         num_workers: int = 2,
         image_backend: ImageBackend = IMAGE_BACKEND,
+        image_processor: dict[str, Any] | None = None,
+        pad_to_square: bool = False,
         check_images: Literal["header", "full", "none"] = "header",
         bad_records: OnBadRecords = "error",
         bad_records_most: float = 0.05,
@@ -117,6 +126,7 @@ class ConversationDataModule(StepDataModule[Conversation]):
         )
         check_sizes(micro_tokens=micro_tokens, questions_per_row=questions_per_row)
         self.model_id, self.revision, self.image_backend = model_id, revision, image_backend
+        self.image_settings = ImageSettings(image_processor=image_processor or {}, pad_to_square=pad_to_square)
         self.prompt, self.system = prompt, system
         self.micro_tokens, self.packing, self.questions_per_row = micro_tokens, packing, questions_per_row
         self.max_length, self.over_length = max_length, over_length
@@ -130,12 +140,13 @@ class ConversationDataModule(StepDataModule[Conversation]):
         self._shortcuts: Shortcuts | None = None
         self._asked: dict[str, TurnItems] = {}
         self._processor: ProcessorMixin | None = None
+        self._auto: dict[int, AutoLength] = {}
 
     @property
     def processor(self) -> ProcessorMixin:
         """The checkpoint's processor, loaded when first asked for."""
         if self._processor is None:
-            self._processor = load_processor(self.model_id, self.revision, self.image_backend)
+            self._processor = load_processor(self.model_id, self.revision, self.image_backend, self.image_settings)
         return self._processor
 
     @property
@@ -214,7 +225,7 @@ class ConversationDataModule(StepDataModule[Conversation]):
             learns=split == "train" or loss,
             asks=split != "train" and (split != "val" or self.validate_by != "loss"),
             judged="last" if split == "predict" else self.judged_turns,
-            max_length=self.max_length,
+            max_length=None if self.max_length == "auto" else self.max_length,
             over_length=self.over_length,
             images=None if self.check_images == "none" else self.check_images,
         )
@@ -227,10 +238,21 @@ class ConversationDataModule(StepDataModule[Conversation]):
 
     # Batches -----------------------------------------------------------------------------------------------------
 
-    def fitting(self) -> tuple[ConversationEncoder, OverLengthPolicy]:
-        """What makes batches, and what happens to conversations that are too long for one."""
-        encoder = self.encoder
-        return encoder, OverLengthPolicy(encoder, self.max_length, self.over_length)
+    def fitting(self, *splits: str) -> tuple[ConversationEncoder, OverLengthPolicy]:
+        """What makes batches of these splits (training's by default), and what happens to conversations too long."""
+        encoder, shared = self.encoder, TEXT if self.max_length == "auto" else None
+        return encoder, OverLengthPolicy(encoder, self.length_limit(*splits), self.over_length, shared)
+
+    def length_limit(self, *splits: str) -> int | None:
+        """Most tokens of a conversation of these open splits, by default of those that `fit` reads; None for any."""
+        if self.max_length != "auto":
+            return self.max_length
+        shown = [most_images(self.datasets[name]) for name in splits or ("train", "val") if name in self.datasets]
+        images = max(shown, default=1)
+        if images not in self._auto:
+            self._auto[images] = auto_length(self.processor, images)
+            rank_zero_info(self._auto[images].words)
+        return self._auto[images].limit
 
     def _stored(self) -> FeatureStore | None:
         """The feature store, filled when first asked for: the model is on its device by then."""
@@ -265,7 +287,7 @@ class ConversationDataModule(StepDataModule[Conversation]):
         """What makes batches of prompts, and of the true answers where a validation wants their loss."""
         validates = self.validate_by if split == "val" else "answers"
         return PromptCollator(
-            *self.fitting(),
+            *self.fitting(*(() if split == "val" else (split,))),
             packing=self.packs,
             store=self._stored() if self.shortcuts.answers_from_features and self.blind is None else None,
             supervised=self.collator() if validates != "answers" else None,

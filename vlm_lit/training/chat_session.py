@@ -19,6 +19,7 @@ from vlm_lit.data.images.image_paths import ImageProblem
 from vlm_lit.data.images.images import check_image
 from vlm_lit.data.rows.collate import PromptCollator
 from vlm_lit.data.rows.device import to_device
+from vlm_lit.data.rows.length_limit import auto_length
 from vlm_lit.data.rows.over_length import OverLengthPolicy
 from vlm_lit.errors import ConfigError, raised
 from vlm_lit.schema import IMAGE, Conversation, ImageRef, Record, Reply, Turn
@@ -81,8 +82,7 @@ class ChatSession:
         self.max_new_tokens = settings.max_new_tokens if max_new_tokens is None else max_new_tokens
         self._sides = [_Side("tuned" if compare else "model", tuned=True)]
         self._sides += [_Side("base", tuned=False)] if compare else []
-        policy = OverLengthPolicy(opened.encoder, settings.max_length, settings.over_length)
-        self._collator = PromptCollator(opened.encoder, policy, packing=settings.packing)
+        self._collator = self._collates(0)
         self._answering = Answering(opened.model, opened.family, opened.encoder, settings.answer_from)
         self.images: tuple[ImageRef, ...] = ()
         self.show(images)
@@ -94,7 +94,17 @@ class ChatSession:
             ConfigError: one cannot be used; names it. The conversation before it stays.
         """
         self.images = tuple(map(_picture, images))
+        self._collator = self._collates(len(images))
         self.reset()
+
+    def _collates(self, images: int) -> PromptCollator:
+        """Makes batches of conversations about so many pictures."""
+        encoder, settings = self.opened.encoder, self.opened.settings
+        limit = settings.max_length
+        if limit == "auto":
+            limit = auto_length(encoder.processor, images).limit
+        policy = OverLengthPolicy(encoder, limit, settings.over_length)
+        return PromptCollator(encoder, policy, packing=settings.packing)
 
     def reset(self) -> None:
         """Forget what was said; the pictures stay."""

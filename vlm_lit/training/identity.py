@@ -69,7 +69,7 @@ def course_of(
         **data_files(data.sources),
         "prompt": data.prompt,
         "system": data.system,
-        "max_length": data.max_length,
+        "max_length": data.length_limit(),
         "over_length": data.over_length,
         "effective_batch": data.effective_batch,
         "questions_per_row": data.questions_per_row if data.packs else 1,

@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 from vlm_lit.data.checkpoint.processors import load_processor
 from vlm_lit.data.rows.encoder_choice import encoder_of
 from vlm_lit.data.rows.encoding import ConversationEncoder
+from vlm_lit.data.rows.length_limit import MaxLength
 from vlm_lit.data.rows.over_length import OverLength
 from vlm_lit.errors import ConfigError
 from vlm_lit.files.strict_yaml import read_strict
@@ -43,7 +44,7 @@ class AnswerSettings:
         system: system message before every conversation.
         max_new_tokens: longest answer.
         answer_from: what answers are chosen from; None generates.
-        max_length: most tokens of a conversation.
+        max_length: most tokens of a conversation, as the run's data have it.
         over_length: what happens to a longer one.
         packing: whether a row is made as those that questions share are.
         bf16: whether layers compute under bfloat16 autocast.
@@ -54,7 +55,7 @@ class AnswerSettings:
     system: str | None = None
     max_new_tokens: int = _LONGEST_ANSWER
     answer_from: ClosedSet | None = None
-    max_length: int | None = None
+    max_length: MaxLength = None
     over_length: OverLength = "error"
     packing: bool = True
     bf16: bool = False

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from lightning.pytorch.utilities import rank_zero_warn
 from transformers import ProcessorMixin
 
-from vlm_lit.data.checkpoint.processors import backend_of, load_processor, processor_identity
+from vlm_lit.data.checkpoint.processors import backend_of, load_processor, processor_identity, settings_of
 from vlm_lit.errors import ConfigError
 from vlm_lit.models.adapter_state import FINGERPRINT
 from vlm_lit.models.merge.base_source import read_fingerprint
@@ -22,9 +23,12 @@ _FILES: Final = {
 }
 """What follows from the checkpoint's files, and what a user calls it."""
 
+_SET: Final[dict[str, object]] = {"image_processor": {}, "pad_to_square": False}
+"""A run's own image settings, and what they are where nothing is set."""
+
 
 def processor_of_run(base: Path, fingerprint: Mapping[str, Any]) -> tuple[ProcessorMixin, list[str]]:
-    """The processor of an adapter's base, with the image backend of its run, and in what else it is not the run's.
+    """The processor of an adapter's base, prepared as its run's was, and in what else it is not the run's.
 
     Args:
         base: the base's folder.
@@ -34,7 +38,7 @@ def processor_of_run(base: Path, fingerprint: Mapping[str, Any]) -> tuple[Proces
         ConfigError: its chat template is another one, so that the model would read words it was not trained on.
     """
     kept = fingerprint.get("processor") or {}
-    processor = load_processor(str(base), image_backend=backend_of(kept))
+    processor = load_processor(str(base), image_backend=backend_of(kept), image_settings=settings_of(kept))
     now = processor_identity(processor)
     # Another version of Pillow is no reason to warn of; the fingerprint says which it was.
     compared = (kept.keys() & now.keys()) - {"image_libraries"}
@@ -86,7 +90,7 @@ def _warn(said: str | None) -> None:
 
 
 def _difference(kept: Mapping[str, Any], own: Mapping[str, Any], weights: str) -> str | None:
-    return _backend(kept, own, weights) or _files(kept, own, weights)
+    return _backend(kept, own, weights) or _settings(kept, own, weights) or _files(kept, own, weights)
 
 
 def _backend(kept: Mapping[str, Any], own: Mapping[str, Any], weights: str) -> str | None:
@@ -97,6 +101,21 @@ def _backend(kept: Mapping[str, Any], own: Mapping[str, Any], weights: str) -> s
         f"The {weights} was trained with image_backend {was} ({kept['image_processor_class']}), and this run has {now} "
         f"({own['image_processor_class']}), which makes other pixels. Set data.init_args.image_backend to {was}."
     )
+
+
+def _settings(kept: Mapping[str, Any], own: Mapping[str, Any], weights: str) -> str | None:
+    was, now = (identity.get("image_settings") or {} for identity in (kept, own))
+    different = [name for name in _SET if was.get(name) != now.get(name)]
+    if not kept or not different:
+        return None
+    return (
+        f"The {weights} was trained with {_said(was, different)}, and this run has {_said(now, different)}, which "
+        f"makes other pixels. Set {' and '.join(f'data.init_args.{name}' for name in different)} as it was."
+    )
+
+
+def _said(settings: Mapping[str, Any], names: Sequence[str]) -> str:
+    return " and ".join(f"{name} {json.dumps(settings.get(name, _SET[name]))}" for name in names)
 
 
 def _files(kept: Mapping[str, Any], own: Mapping[str, Any], weights: str) -> str | None:

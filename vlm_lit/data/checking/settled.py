@@ -118,6 +118,7 @@ def _leave_out(dataset: ConversationDataset, seen: Seen) -> None:
 def _know(dataset: ConversationDataset, seen: Seen) -> None:
     """Hand over what was learned of each record that is kept."""
     dataset.image_keys, dataset.answers = seen.keys, seen.answers
+    dataset.most_images = max(map(len, seen.files), default=0)
     dataset.findings.records = len(seen.ids)
     dataset.findings.notes = seen.notes
     if dataset.reading.requires_answer:  # training scores nobody by the id

@@ -17,6 +17,7 @@ from typing import Any, Final, Literal, TypeAlias, get_args
 from transformers import AutoImageProcessor, AutoProcessor, ProcessorMixin
 from transformers.utils import is_torchvision_available
 
+from vlm_lit.data.checkpoint.image_settings import ImageSettings, apply
 from vlm_lit.data.checkpoint.processor_files import class_name
 from vlm_lit.data.checkpoint.processors_without_torchvision import processor_class
 from vlm_lit.data.checkpoint.published_processors import complete
@@ -33,7 +34,10 @@ _LIBRARIES: Final[dict[str, tuple[str, ...]]] = {"pil": ("pillow",), "torchvisio
 
 
 def load_processor(
-    model_id: str, revision: str | None = None, image_backend: ImageBackend = IMAGE_BACKEND
+    model_id: str,
+    revision: str | None = None,
+    image_backend: ImageBackend = IMAGE_BACKEND,
+    image_settings: ImageSettings | None = None,
 ) -> ProcessorMixin:
     """The checkpoint's own processor, from a local folder or the hub; no remote code is run.
 
@@ -41,10 +45,11 @@ def load_processor(
         model_id: local folder or hub id.
         revision: branch, tag or commit on the hub.
         image_backend: the library that resizes and normalizes pictures.
+        image_settings: how a run prepares pictures otherwise than the checkpoint's files say.
 
     Raises:
-        ConfigError: there is none, it has neither a chat template nor a `suffix` to tell an answer from its prompt, or
-            the backend is not there.
+        ConfigError: there is none, it has neither a chat template nor a `suffix` to tell an answer from its prompt, the
+            backend is not there, or the settings are not for it.
     """
     check_image_backend(image_backend)
     processor = _load(model_id, revision, image_backend)
@@ -63,6 +68,7 @@ def load_processor(
             f"The processor of {model_id!r} has no chat template, so turns cannot be told apart. Use the checkpoint's "
             "instruction-tuned version, or put a chat_template.jinja of your own beside the checkpoint's files."
         )
+    apply(processor, image_settings or ImageSettings())
     return processor
 
 
@@ -86,6 +92,11 @@ def backend_of(identity: Mapping[str, Any]) -> ImageBackend:
     """The backend of a run by what its fingerprint says of its processor; the default where that is not installed."""
     asked = identity.get("image_backend")
     return "torchvision" if asked == "torchvision" and is_torchvision_available() else IMAGE_BACKEND
+
+
+def settings_of(identity: Mapping[str, Any]) -> ImageSettings:
+    """The image settings of a run by what its fingerprint says of its processor."""
+    return ImageSettings(**(identity.get("image_settings") or {}))
 
 
 def _load(model_id: str, revision: str | None, image_backend: ImageBackend) -> object:
@@ -124,4 +135,5 @@ def processor_identity(processor: ProcessorMixin) -> dict[str, object]:
         "image_backend": pictures.backend,
         "image_libraries": {name: version(name).partition("+")[0] for name in _LIBRARIES[pictures.backend]},
         "chat_template_sha256": hashlib.sha256(template.encode()).hexdigest(),
+        **({"image_settings": settings} if (settings := getattr(processor, "image_settings", None)) else {}),
     }

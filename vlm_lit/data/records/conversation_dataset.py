@@ -48,6 +48,15 @@ def _answers(conversation: Conversation) -> int:
     return sum(turn.role == "user" for turn in conversation.turns)
 
 
+def most_images(source: RecordDataset[Conversation] | StreamedSteps[Conversation]) -> int:
+    """How many images a conversation of a source has at most, as far as that is known; else as many as its first."""
+    if isinstance(source, StreamedSteps):
+        return 1
+    if source.most_images is None:
+        return len(source[0].images) if len(source) else 1
+    return source.most_images
+
+
 def open_source(
     source: SourceSettings,
     *,

@@ -32,6 +32,8 @@ class RecordDataset(Dataset[Item], Generic[Item]):
         """What names each item's images, once every record has been looked at."""
         self.ids: list[str] | None = None
         """Each item's id, from then on."""
+        self.most_images: int | None = None
+        """How many images the item has that has most of them, from then on."""
         self.findings = Findings(source=name)
         """What its records have that is not used, once they have been looked at."""
         self.mixture: Mixture | None = None
@@ -51,9 +53,10 @@ class RecordDataset(Dataset[Item], Generic[Item]):
 
     def looked_at(self, items: Iterable[Item]) -> Iterator[Item]:
         """The same items, all of the data set's in order, noting what later stages ask for."""
-        keys, ids = list[str | None](), list[str]()
+        keys, ids, most = list[str | None](), list[str](), 0
         for item in items:
             keys.append(image_key(item))
             ids.append(item.id)
+            most = max(most, len(item.images))
             yield item
-        self.image_keys, self.ids = keys, ids
+        self.image_keys, self.ids, self.most_images = keys, ids, most

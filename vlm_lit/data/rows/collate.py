@@ -112,7 +112,7 @@ class StepCollator:
         return replace(batch, features=features_of(images))
 
     def _fits(self, batch: TokenBatch) -> bool:
-        limit = self.policy.max_length
+        limit = self.policy.longest_row(batch.lengths)
         return limit is None or (batch.labels.shape[1] <= limit and max(batch.lengths) <= limit)
 
     def _encoded(self, group: RowGroup, images: Sequence[ImageInput]) -> EncodedGroup:
@@ -121,7 +121,8 @@ class StepCollator:
 
     def _arranged(self, groups: Sequence[EncodedGroup], step_batch: StepBatch) -> Iterator[TokenBatch]:
         """Batches of encoded groups, none longer than is allowed."""
-        lengths, limit = [length for group in groups for length in group.lengths], self.policy.max_length
+        lengths = [length for group in groups for length in group.lengths]
+        limit = self.policy.longest_row([_longest(unit) for group in groups for unit in group.units])
         if self.micro_tokens is not None and len(groups) > 1 and len(lengths) * max(lengths) > self.micro_tokens:
             middle = len(groups) // 2
             yield from self._arranged(groups[:middle], step_batch)

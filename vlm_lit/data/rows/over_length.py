@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cached_property
 from typing import Literal
 
 from PIL import Image
 
+from vlm_lit.data.checkpoint.image_tokens import ImageTokens, image_tokens_of
 from vlm_lit.data.rows.encoding import ConversationEncoder
+from vlm_lit.data.rows.shrinking import SMALLEST_SIDE, STEP, fitting_sizes
 from vlm_lit.errors import RecordError
 from vlm_lit.schema import Conversation, Part
 
@@ -17,8 +20,7 @@ OverLength = Literal["error", "drop", "trim_text", "shrink_image"]
 TOO_LONG = "conversation.too_long"
 """Reason of a record that has more than `max_length` tokens."""
 
-_SHRINK = 0.8
-_SMALLEST_SIDE = 16
+_DOT = (32, 32)
 
 
 class OverLengthPolicy:
@@ -29,10 +31,18 @@ class OverLengthPolicy:
         max_length: most tokens a conversation may have, image tokens included; null for no limit.
         policy: `error` stops; `drop` leaves the conversation out; `trim_text` shortens the longest user text from its
             end (answers and images stay whole); `shrink_image` makes the images smaller until they fit.
+        shared: most tokens of a row that conversations share which are no longer than this themselves; null for as many
+            as a conversation may have.
     """
 
-    def __init__(self, encoder: ConversationEncoder, max_length: int | None, policy: OverLength) -> None:
-        self.encoder, self.max_length, self.policy = encoder, max_length, policy
+    def __init__(
+        self, encoder: ConversationEncoder, max_length: int | None, policy: OverLength, shared: int | None = None
+    ) -> None:
+        self.encoder, self.max_length, self.policy, self.shared = encoder, max_length, policy, shared
+
+    def longest_row(self, lengths: Sequence[int]) -> int | None:
+        """Most tokens of a row in a batch of conversations of these lengths; None for no limit."""
+        return self.max_length if self.shared is None or max(lengths) > self.shared else self.shared
 
     def fits(self, conversation: Conversation, images: Sequence[Image.Image], *, for_generation: bool) -> bool:
         """Whether the conversation has at most `max_length` tokens."""
@@ -98,19 +108,54 @@ class OverLengthPolicy:
         return trimmed
 
     def _shrink(self, conversation: Conversation, images: list[Image.Image], for_generation: bool) -> list[Image.Image]:
+        if not images:
+            raise self._error(conversation, images, for_generation, "It has no images to shrink")
+        if self._counted is None:
+            return self._shrink_by_trying(conversation, images, for_generation)
+        assert self.max_length is not None
+        sizes = [image.size for image in images]
+        words = self._words(self._counted, conversation, len(images), for_generation)
+        found = fitting_sizes(self._counted, sizes, self.max_length - words)
+        if found is None:
+            length = words + sum(self._counted.of(sizes))
+            raise self._unshrinkable(conversation, length, words + sum(self._counted.of([_DOT] * len(images))))
+        return [image.resize(size) for image, size in zip(images, found, strict=True)]
+
+    @cached_property
+    def _counted(self) -> ImageTokens | None:
+        """Tells an image's tokens by its size; None where that takes processing it."""
+        return image_tokens_of(self.encoder.processor)
+
+    def _words(self, counted: ImageTokens, conversation: Conversation, images: int, for_generation: bool) -> int:
+        """The conversation's tokens without those of its images: small ones stand in for them."""
+        dots = [Image.new("RGB", _DOT) for _ in range(images)]
+        return self._length(conversation, dots, for_generation) - sum(counted.of([_DOT] * images))
+
+    def _shrink_by_trying(
+        self, conversation: Conversation, images: list[Image.Image], for_generation: bool
+    ) -> list[Image.Image]:
         before = self._length(conversation, images, for_generation)
-        while min(min(image.size) for image in images) * _SHRINK >= _SMALLEST_SIDE if images else False:
-            images = [image.resize((round(image.width * _SHRINK), round(image.height * _SHRINK))) for image in images]
+        while min(min(image.size) for image in images) * STEP >= SMALLEST_SIDE:
+            images = [image.resize((round(image.width * STEP), round(image.height * STEP))) for image in images]
             if self.fits(conversation, images, for_generation=for_generation):
                 return images
-        after = self._length(conversation, images, for_generation)
-        fixed = ", since this processor gives every image the same number of tokens" if after == before else ""
-        raise self._error(conversation, images, for_generation, f"Shrinking its images does not help{fixed}")
+        raise self._unshrinkable(conversation, before, self._length(conversation, images, for_generation))
+
+    def _unshrinkable(self, conversation: Conversation, length: int, after: int) -> RecordError:
+        fixed = ", since this processor gives every image the same number of tokens" if after == length else ""
+        return self._too_long(
+            conversation,
+            length,
+            f"Shrinking its images does not help{fixed}. Raise max_length, or have images of fewer tokens by "
+            "data.init_args.image_processor, or set over_length to another policy",
+        )
 
     def _error(
         self, conversation: Conversation, images: Sequence[Image.Image], for_generation: bool, remedy: str
     ) -> RecordError:
-        length = self._length(conversation, images, for_generation)
+        return self._too_long(conversation, self._length(conversation, images, for_generation), remedy)
+
+    def _too_long(self, conversation: Conversation, length: int, remedy: str) -> RecordError:
         return RecordError(
             f"the conversation has {length} tokens and max_length is {self.max_length}",
             remedy=f"{remedy} (over_length: error, drop, trim_text or shrink_image).",

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from vlm_lit.data.datamodule import ConversationDataModule
 from vlm_lit.data.records.sources import name_of
+from vlm_lit.data.rows.length_limit import auto_length
 from vlm_lit.errors import ConfigError, VlmLitError
 
 
@@ -50,12 +51,24 @@ def longest_row(
             images=images,
             source=f"the longest row of {_path(data)}",
         )
-    tokens = length if length is not None else data.max_length
+    tokens = length if length is not None else _limit(data, images)
     if tokens is None:
         raise ConfigError("How long is a row? The data are not here, and data.max_length is null. Add --length.")
     said = "--length" if length is not None else f"data.max_length; {_path(data)} is not here"
     most = max(1, tokens - images * (image_tokens or 0))
     return LongestRow(length=tokens, supervised=_within(supervised or most, tokens), images=images, source=said)
+
+
+def _limit(data: ConversationDataModule, images: int) -> int | None:
+    """`data.max_length`, for so many pictures where it is `auto`."""
+    if data.max_length != "auto":
+        return data.max_length
+    try:
+        return auto_length(data.processor, images).limit
+    except ConfigError as error:
+        raise ConfigError(
+            f"How long is a row? The data are not here, and max_length is auto. {error} Or add --length."
+        ) from error
 
 
 def _within(supervised: int, length: int) -> int:
