@@ -76,7 +76,7 @@ def iter_json_lines(path: Path, *, chats: bool = False) -> Iterator[dict[str, ob
     with open_bytes(path) as lines:
         for number, line in enumerate(lines, start=1):
             if line.strip():
-                yield _parse_line(line, number, path, index, chats=chats)
+                yield parse_line(line, number, path, index, chats=chats)
                 index += 1
     if index == 0:
         raise _empty(path)
@@ -102,7 +102,19 @@ def whole_object(path: Path) -> dict[str, object] | EllipsisType | None:
     return ...
 
 
-def _parse_line(line: bytes, number: int, path: Path, index: int, *, chats: bool) -> dict[str, object]:
+def parse_line(line: bytes, number: int, path: Path, index: int, *, chats: bool) -> dict[str, object]:
+    """The one object that a line holds.
+
+    Args:
+        line: its bytes.
+        number: which line of the file, counted from 1.
+        path: the file.
+        index: which record of the file, counted from 0.
+        chats: take a list of messages for the object {"messages": list}.
+
+    Raises:
+        RecordError: with a `json.*` code.
+    """
     text = _decode(line, path, f"{index} (line {number})")
 
     def place(offset: int) -> str:
