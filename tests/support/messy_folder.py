@@ -1,4 +1,4 @@
-"""A folder of pictures and question files as people have them: more than a hundred kinds of dirt, each with its outcome.
+"""A folder of pictures and question files as people have them: over a hundred kinds of dirt, each with its outcome.
 
 `python tests/support/messy_folder.py FOLDER` writes one and prints the command that curates it.
 """
@@ -110,7 +110,7 @@ def _paths(messy: Messy) -> list[Row]:
     decomposed = unicodedata.normalize("NFD", "naïve ü.png")
     new(composed), new(decomposed)
     new("Twice.png"), new("tWICE.png")
-    os.symlink(messy.photos / new("real.png"), messy.photos / "link.png")
+    (messy.photos / "link.png").symlink_to(messy.photos / new("real.png"))
     outside = messy.folder / "elsewhere.png"
     messy.picture().save(outside)
     return [
@@ -143,7 +143,7 @@ def _paths(messy: Messy) -> list[Row]:
         ("number for a path", "image.type", asked(17)),
         ("missing file", "image.missing", asked("gone.png")),
         ("two files of that name", "path.ambiguous", asked("twice.png")),
-        ("quotes in the name", KEPT, asked(new("it's \"so\".png"))),
+        ("quotes in the name", KEPT, asked(new('it\'s "so".png'))),
         ("a folder", "image.missing", asked("sub")),
         ("a link", KEPT, asked("link.png")),
         ("brackets in the name", KEPT, asked(new("a[1](2).png"))),
@@ -191,7 +191,11 @@ def _odd_pictures(messy: Messy) -> list[Row]:
     two = [new("first.png"), new("second.png")]
     return [
         ("grey", KEPT, asked(new("grey.png", picture().convert("L")))),
-        ("16 bits", KEPT, asked(new("deep.png", Image.fromarray(np.arange(120 * 160, dtype=np.uint16).reshape(120, 160))))),
+        (
+            "16 bits",
+            KEPT,
+            asked(new("deep.png", Image.fromarray(np.arange(120 * 160, dtype=np.uint16).reshape(120, 160)))),
+        ),
         ("transparent", KEPT, asked(new("alpha.png", picture().convert("RGBA")))),
         ("palette", KEPT, asked(new("palette.gif", picture().convert("P")))),
         ("CMYK", KEPT, asked(new("cmyk.jpg", picture().convert("CMYK")))),
@@ -271,7 +275,7 @@ def _words(messy: Messy) -> list[Row]:
         ("LLaVA's turns", KEPT, _talk(image, "human", "gpt")),
         ("more places than pictures", "conversation.image_count", asked(image, "<image> or <image>?")),
         ("a film", "conversation.key", {**asked(image), "video": "a.mp4"}),
-        ("letters of other scripts", KEPT, asked(image, "这是什么颜色？ 🎨", "красный")),
+        ("letters of other scripts", KEPT, asked(image, "这是什么颜色 🎨", "красный")),
         ("a very long answer", KEPT, asked(image, "tell me all", "word " * 5000)),
         ("markup", KEPT, asked(image, "<script>alert(1)</script>?", "<b>bold</b> & more")),
         ("id of an earlier row", KEPT, {**asked(image, "whose id is it?"), "id": "plain path"}),
@@ -310,7 +314,12 @@ def _broken_json(messy: Messy) -> None:
     listed = [json.dumps({"id": f"list {k}", **asked(image, f"number {k}?")}) for k in range(3)]
     content = f"\ufeff[{listed[0]},\n17,\n{listed[1]},\n{listed[2][:-20]}"
     (messy.folder / "cut.json").write_text(content, encoding="utf-8")
-    found = [("list 0", KEPT), ("number in a list", "json.not_an_object"), ("list 1", KEPT), ("cut list", "json.truncated")]
+    found = [
+        ("list 0", KEPT),
+        ("number in a list", "json.not_an_object"),
+        ("list 1", KEPT),
+        ("cut list", "json.truncated"),
+    ]
     messy.expect("cut.json", found)
     (messy.folder / "cut_object.json").write_text(f'{{"data": [{listed[0]}, {listed[1][:-20]}')
     messy.expect("cut_object.json", [("cut object", "json.truncated")])
@@ -374,7 +383,11 @@ def _labelling_tools(messy: Messy) -> None:
     guess = {"predictions": [{"result": said("a guess")["result"]}]}
     tasks = [
         ("two annotators", KEPT, task("two annotators", f"/data/local-files/?d={image}", [said("red"), said("blue")])),
-        ("uploaded to Label Studio", KEPT, task("uploaded to Label Studio", f"/data/upload/1/0a1b2c3d-{upload}", [said("red")])),
+        (
+            "uploaded to Label Studio",
+            KEPT,
+            task("uploaded to Label Studio", f"/data/upload/1/0a1b2c3d-{upload}", [said("red")]),
+        ),
         ("cancelled", "label_studio.unlabelled", task("cancelled", image, [{**said("red"), "was_cancelled": True}])),
         ("predicted only", "label_studio.unlabelled", task("predicted only", image, [], **guess)),
         ("two choices at once", "label_studio.several_choices", task("x", image, [said("a", "b", kind="choices")])),
@@ -398,14 +411,16 @@ def _labelling_tools(messy: Messy) -> None:
     )
     kinds = [("tagged", KEPT), ("no tag", "cvat.no_tag"), ("a box", "cvat.shape")]
     messy.expect("cvat.xml", [*kinds, ("unanswered tag", "conversation.no_answer")])
-    cut = f'<annotations><image name="{image}">{tag.format("before the cut")}<attribute name="answer">a</attribute></tag>'
+    cut = (
+        f'<annotations><image name="{image}">{tag.format("before the cut")}<attribute name="answer">a</attribute></tag>'
+    )
     (messy.folder / "cut.xml").write_text(cut)
     messy.expect("cut.xml", [("before the cut", KEPT), ("cut XML", "cvat.syntax")])
 
 
 def _stores(messy: Messy) -> None:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+    import pyarrow as pa  # type: ignore[import-untyped]
+    import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
     image = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
     held = [{"bytes": _png(messy.picture()), "path": None}, None, {"bytes": b"no picture", "path": None}]

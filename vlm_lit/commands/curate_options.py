@@ -14,8 +14,8 @@ from vlm_lit.errors import ConfigError
 from vlm_lit.files.strict_yaml import read_strict
 from vlm_lit.settings import as_settings
 
-_EPILOG: Final = """A config file has the same names; its sources may each have columns, annotations, image_name, records,
-encoding and split of their own. It writes train.jsonl, val.jsonl, test.jsonl, rejects.jsonl, merged.jsonl,
+_EPILOG: Final = """A config file has the same names; its sources may each have columns, annotations, image_name,
+records, encoding and split of their own. It writes train.jsonl, val.jsonl, test.jsonl, rejects.jsonl, merged.jsonl,
 duplicates.jsonl, contradictions.jsonl, curation.json and curation.html. See also: curate template --help"""
 _OF_SOURCE: Final = ("annotations", "image_name", "records", "encoding", "split")
 _NONE: Final = ("none", "null")

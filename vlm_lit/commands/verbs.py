@@ -23,7 +23,9 @@ VERBS: Final[dict[str, Verb]] = {
     "validate": Verb("answer the validation questions and judge the answers", _LIGHTNING),
     "test": Verb("answer the test questions and judge the answers", _LIGHTNING),
     "predict": Verb("answer questions without judging the answers", _LIGHTNING),
-    "curate": Verb("make one clean data set of pictures and questions from several sources", "vlm_lit.commands.curate:run"),
+    "curate": Verb(
+        "make one clean data set of pictures and questions from several sources", "vlm_lit.commands.curate:run"
+    ),
     "inspect": Verb("show what would be trained and supervised, before it is", "vlm_lit.commands.inspect:run"),
     "budget": Verb("reckon what memory and disk a fit would need, before renting them", "vlm_lit.commands.budget:run"),
     "cache": Verb("compute the images' vision features ahead of a fit", "vlm_lit.commands.cache:run"),

@@ -1,1 +1,1 @@
-"""Curation: from folders of pictures and question files of several sources to one data set that accounts for each row."""
+"""Curation: pictures and question files of several sources as one data set that accounts for each row."""

@@ -23,7 +23,6 @@ from vlm_lit.data.images.image_paths import ImageProblem
 from vlm_lit.data.images.images import to_image_ref
 from vlm_lit.data.records.annotations import Annotations
 from vlm_lit.data.records.image_names import image_name_fields, with_named_image
-from vlm_lit.errors import RecordError
 from vlm_lit.metrics.normalize import vqa_normalise
 from vlm_lit.schema import Conversation, Record
 
@@ -162,7 +161,9 @@ class CandidateMaker:
             name = ref.path.relative_to(self.staging).as_posix() if ref.path is not None else ""
             if name not in self._places:
                 remedy = "Name it under image or images, and write <image> at its place."
-                raise refusal(record, f"a picture is named within its words: {name}", remedy=remedy, code="image_in_text")
+                raise refusal(
+                    record, f"a picture is named within its words: {name}", remedy=remedy, code="image_in_text"
+                )
 
 
 class PreparedSource:

@@ -81,7 +81,7 @@ def _on_two_sides(row: Candidate, digests: Sequence[str], placing: Placing, want
 
 
 def contradictions(outcomes: Sequence[Outcome], seen: Sequence[PictureLook]) -> list[Contradiction]:
-    """The questions that kept rows answer differently about one picture; multi-annotator answers within a row are not."""
+    """The questions that kept rows answer differently about one picture; the several answers of one row are none."""
     asked: dict[object, list[int]] = {}
     for place, outcome in enumerate(outcomes):
         if isinstance(outcome, KeptRow):
@@ -100,9 +100,7 @@ def contradictions(outcomes: Sequence[Outcome], seen: Sequence[PictureLook]) -> 
         if len(answers) > 1:
             kept = outcomes[places[0]]
             assert isinstance(kept, KeptRow)
-            found.append(
-                Contradiction(question=kept.candidate.question, answers=dict(answers), rows=tuple(places))
-            )
+            found.append(Contradiction(question=kept.candidate.question, answers=dict(answers), rows=tuple(places)))
     return found
 
 

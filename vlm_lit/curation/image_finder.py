@@ -21,7 +21,7 @@ _JPEG: Final = (".jpg", ".jpeg", ".jpe", ".jfif")
 
 @dataclass(frozen=True, kw_only=True)
 class FoundFile:
-    """A picture file: its folder of those that were given, its path in there, and what its name had to be changed by."""
+    """A picture file: its folder of those that were given, its path in there, and what was changed in its name."""
 
     folder: Path
     name: str

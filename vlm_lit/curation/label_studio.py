@@ -54,7 +54,7 @@ def task_row(row: Mapping[str, object], path: Path, place: str) -> dict[str, obj
         remedy = "Annotate it, or leave it out of the export."
         raise RecordError(problem, remedy=remedy, file=path, record=place, code="label_studio.unlabelled")
     if len(said) == 1 and not any(name in data for name in ANSWER_KEYS):
-        said = {"answer": texts for texts in said.values()}
+        said = {"answer": next(iter(said.values()))}
     words = {name: texts[0] if len(texts) == 1 else texts for name, texts in said.items()}
     if isinstance(words.get("answer"), list):
         words["answers"] = words.pop("answer")

@@ -60,9 +60,7 @@ def check_library(near_distance: int | None) -> None:
             ) from None
 
 
-def looks(
-    files: Sequence[Path], *, hashed: bool, workers: int | None, seen: Callable[[], object]
-) -> list[PictureLook]:
+def looks(files: Sequence[Path], *, hashed: bool, workers: int | None, seen: Callable[[], object]) -> list[PictureLook]:
     """Look at each file, in several processes where they are many.
 
     Args:

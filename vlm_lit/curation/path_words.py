@@ -24,9 +24,7 @@ def plain_path(text: str, prefixes: Mapping[str, str]) -> tuple[str, list[str]]:
     path = _changed(path.replace("\\", "/"), path, "backslashes", changes)
     mapped = _mapped(path, prefixes)
     path = _changed(path if mapped is None else mapped, path, "prefix", changes)
-    if found := _LOCAL_FILES.fullmatch(path):
-        path = _changed(unquote(found[1]), path, "label_studio", changes)
-    elif found := _UPLOADED.fullmatch(path):
+    if found := _LOCAL_FILES.fullmatch(path) or _UPLOADED.fullmatch(path):
         path = _changed(unquote(found[1]), path, "label_studio", changes)
     if _URL.match(path):
         return path, changes
@@ -72,7 +70,7 @@ def is_absolute(path: str) -> bool:
 
 
 def other_spellings(path: str) -> Sequence[tuple[str, str]]:
-    """What a name that is not there may have been: without percent signs' codes, or an upload's mark; with the names."""
+    """What a name that is not there may have been: percent codes read, an upload's mark taken off; with the change."""
     found = [("percent", unquote(path))] if "%" in path else []
     if marked := _UPLOAD_MARK.fullmatch(path):
         found.append(("label_studio", path[: marked.start(1) - 9] + marked[1]))

@@ -47,7 +47,8 @@ def _picture(row: dict[str, object], path: Path) -> EarlierPicture:
 def picture_lines(pictures: Sequence[EarlierPicture]) -> str:
     """The list as it is kept beside the rows."""
     return "".join(
-        json.dumps({"digest": one.digest, "split": one.split, "phash": [f"{value:016x}" for value in one.hashes]}) + "\n"
+        json.dumps({"digest": one.digest, "split": one.split, "phash": [f"{value:016x}" for value in one.hashes]})
+        + "\n"
         for one in pictures
     )
 

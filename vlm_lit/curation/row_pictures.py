@@ -21,6 +21,7 @@ _LIST: Final = re.compile(r"\s*\[\s*[\"'\]]")
 _SLOT: Final = re.compile(r"<[\w| -]+>")
 _PART_TYPES: Final = ("image", "image_url", "input_image")
 _SOURCES: Final = ("image", "image_url", "path", "url", "value", "source", "base64", "data")
+_INNER: Final = ("url", "data", "path", "bytes")
 
 
 def with_pictures(record: Record, placed: Placed) -> dict[str, object]:
@@ -51,14 +52,15 @@ def _named_file(fields: Mapping[str, object]) -> str | None:
 
 def _values(record: Record, key: str, value: object) -> list[object]:
     if isinstance(value, str) and _LIST.match(value):
+        text = value
         try:
-            value = json.loads(value.replace("'", '"') if '"' not in value else value)
+            value = json.loads(text.replace("'", '"') if '"' not in text else text)
         except ValueError:
             remedy = 'Write it as a list of paths: ["a.png", "b.png"].'
-            problem = f"{key} begins as a list and is none: {value[:60]!r}"
+            problem = f"{key} begins as a list and is none: {text[:60]!r}"
             raise refusal(record, problem, remedy=remedy, code="value") from None
     if isinstance(value, Mapping) and value and all(_SLOT.fullmatch(str(name)) for name in value):
-        value = list(value.values())
+        return list(value.values())
     return list(value) if isinstance(value, list | tuple) else [value]
 
 
@@ -79,6 +81,6 @@ def _part(part: object, placed: Placed) -> object:
         value = part.get(key)
         if not empty(value):
             if isinstance(value, Mapping):
-                value = next((value[name] for name in ("url", "data", "path", "bytes") if not empty(value.get(name))), value)
+                value = next((v for name in _INNER if not empty(v := value.get(name))), value)
             return {"type": "image", "image": placed(value)}
     return part

@@ -138,12 +138,17 @@ def _rows(
         for row in source_rows(source):
             read += 1
             if row.ends and row.problem is not None:
-                findings.warnings.append(f"{row.problem} Nothing of the file was read from there on.")
+                findings.warnings.append(_unread(row, row.problem))
             rows.append(_candidate(row, prepared, maker))
             shown.update(1)
         prepared.own.check()
     columns.check()
     return rows, read
+
+
+def _unread(row: SourceRow, problem: RecordError) -> str:
+    where = f" from line {row.line} on" if row.line is not None else ""
+    return f"{row.source}: nothing of it was read{where}: {problem.problem}."
 
 
 def _candidate(row: SourceRow, source: PreparedSource, maker: CandidateMaker) -> Candidate | RejectedRow:
@@ -174,9 +179,7 @@ def _across_sources(
     return across_splits(likeness, said)
 
 
-def _placed(
-    placing: Placing, seen: Sequence[PictureLook], earlier: Sequence[EarlierPicture]
-) -> list[EarlierPicture]:
+def _placed(placing: Placing, seen: Sequence[PictureLook], earlier: Sequence[EarlierPicture]) -> list[EarlierPicture]:
     hashes = {one.digest: one.hashes for one in earlier} | {look.digest: look.hashes for look in seen if look.digest}
     return [
         EarlierPicture(digest=digest, hashes=hashes[digest], split=split) for digest, split in placing.split_of.items()

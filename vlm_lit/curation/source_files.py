@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import glob
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from vlm_lit.curation.previous import SUMMARY
 from vlm_lit.data.records.locate import FORMATS_HINT, TEXT, locate
 from vlm_lit.errors import RecordError
 from vlm_lit.files.open_text import format_of
@@ -60,24 +60,30 @@ def source_files(source: str, split: str) -> list[SourceFile]:
 def _in_folder(folder: Path, split: str) -> list[SourceFile]:
     if any((folder / marker).is_file() for marker in _SAVED):
         return [SourceFile(name=str(folder), path=None, folder=folder, split=said_split(split))]
-    files = _data_files(list(folder.iterdir())) or _data_files(list(folder.rglob("*")))
+    files = _data_files(folder, "*") or _data_files(folder, "**/*")
     if not files:
         raise RecordError("no data file in the folder", remedy=FORMATS_HINT, file=folder, code="records.format")
     return [_file(file) for file in files]
 
 
-def _data_files(paths: Sequence[Path]) -> list[Path]:
+def _data_files(folder: Path, pattern: str) -> list[Path]:
     return sorted(
         path
-        for path in paths
-        if format_of(path) in _ENDINGS and path.name not in _NO_ROWS and not path.name.startswith(".") and path.is_file()
+        for path in folder.glob(pattern)
+        if format_of(path) in _ENDINGS
+        and path.name not in _NO_ROWS
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+        and not (path.parent / SUMMARY).exists()  # what `curate` wrote
+        and path.is_file()
     )
 
 
 def _file(path: Path) -> SourceFile:
     if format_of(path) not in _ENDINGS:
         problem = f"files that end in {path.suffix or 'nothing'} are not read"
-        raise RecordError(problem, remedy=f"{FORMATS_HINT} CVAT's .xml is read as well.", file=path, code="records.format")
+        raise RecordError(
+            problem, remedy=f"{FORMATS_HINT} CVAT's .xml is read as well.", file=path, code="records.format"
+        )
     words = [*re.split(r"[-_. ]", path.name.lower()), path.parent.name.lower()]
     split = next((found for word in words if (found := said_split(word)) is not None), None)
     return SourceFile(name=str(path), path=path, folder=path.parent, split=split)

@@ -46,7 +46,7 @@ def summary(result: CurationResult) -> dict[str, object]:
             split: {
                 "rows": prior.rows,
                 "distinct": prior.distinct,
-                "most_common": {answer: count for answer, count in prior.most_common},
+                "most_common": dict(prior.most_common),
                 "majority": prior.majority,
                 "majority_by_question": prior.by_question,
             }

@@ -68,7 +68,7 @@ def check_output(output: Path, *, overwrite: bool) -> None:
 
 
 def _take_name(staging: Path, output: Path) -> None:
-    """Put the new folder in the old one's place; a reader finds one of them but for the moment between two renamings."""
+    """Put the new folder in the old one's place; between two renamings there is none."""
     old = staging.with_name(f"{staging.name}-old")
     if output.exists():
         os.replace(output, old)
