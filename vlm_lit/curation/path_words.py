@@ -40,7 +40,7 @@ def _changed(after: str, before: str, name: str, changes: list[str]) -> str:
 def _mapped(path: str, prefixes: Mapping[str, str]) -> str | None:
     """The path behind the longest prefix that it begins with; a Windows path in small or capital letters alike."""
     for old in sorted(prefixes, key=len, reverse=True):
-        begins = old.replace("\\", "/").rstrip("/") if old.strip("/\\") else old
+        begins = old.replace("\\", "/").rstrip("/")
         same = path.lower().startswith(begins.lower()) if _DRIVE.match(path) else path.startswith(begins)
         if same and path[len(begins) : len(begins) + 1] in ("", "/"):
             new, rest = prefixes[old].replace("\\", "/").rstrip("/"), path[len(begins) :].lstrip("/")
