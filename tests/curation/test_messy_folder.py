@@ -16,7 +16,7 @@ from tests.support.messy_folder import KEPT, MERGED, Expected, Messy
 from tests.support.refusals import edited
 from vlm_lit.cli import main
 from vlm_lit.data.images.images import check_images
-from vlm_lit.data.records.sources import SourceSettings, open_source
+from vlm_lit.data.records.sources import ConversationDataset, SourceSettings, open_source
 
 SPLITS = ("train", "val", "test")
 
@@ -117,10 +117,9 @@ def test_rows_keep_their_own_words(curated: Path) -> None:
 def test_training_takes_what_was_kept(curated: Path, split: str) -> None:
     source = SourceSettings(path=str(curated / f"{split}.jsonl"))
     data = open_source(source, prompt=None, system=None, requires_answer=True, check_images=True)
-    assert [check_images(data[k]) for k in range(len(data))]  # type: ignore[index,arg-type]
-    assert [data[k].id for k in range(len(data))] == [  # type: ignore[index,arg-type]
-        row["id"] for row in rows(curated / f"{split}.jsonl")
-    ]
+    assert isinstance(data, ConversationDataset)
+    assert all(check_images(data[k]) for k in range(len(data)))
+    assert data.ids == [row["id"] for row in rows(curated / f"{split}.jsonl")]
 
 
 def test_inspect_accepts_it(config: Callable[..., Path], curated: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -141,6 +141,7 @@ def _check_question(record: Record) -> None:
         keys = ", ".join(map(repr, record.fields)) or "none"
         raise refusal(record, f"no form to read it by; its keys are {keys}", remedy=ACCEPTED_FORMS, code="form")
     question = record.fields["question"]
-    if question is None or not words(record, question, "the question").strip():
+    text = "" if question is None else words(record, question, "the question")
+    if not text.strip():
         raise refusal(record, "the question is empty", remedy="Write one, or take the record out.", code="empty_turn")
-    refuse_unfilled(record, question)
+    refuse_unfilled(record, text)
