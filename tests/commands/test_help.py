@@ -177,7 +177,7 @@ def test_help_on_what_there_is_not(arguments: list[str], says: str, capsys: Capt
     assert says in refusal(capsys, "fit", *arguments)
 
 
-@pytest.mark.parametrize("verb", [*VERBS, "study run", "study status", "study report"])
+@pytest.mark.parametrize("verb", [*VERBS, "curate template", "study run", "study status", "study report"])
 def test_every_verb_has_a_screen_of_help_with_an_example(verb: str, capsys: Capture) -> None:
     try:
         status: object = main([*verb.split(), "--help"])

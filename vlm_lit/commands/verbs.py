@@ -23,6 +23,9 @@ VERBS: Final[dict[str, Verb]] = {
     "validate": Verb("answer the validation questions and judge the answers", _LIGHTNING),
     "test": Verb("answer the test questions and judge the answers", _LIGHTNING),
     "predict": Verb("answer questions without judging the answers", _LIGHTNING),
+    "curate": Verb(
+        "make one clean data set of pictures and questions from several sources", "vlm_lit.commands.curate:run"
+    ),
     "inspect": Verb("show what would be trained and supervised, before it is", "vlm_lit.commands.inspect:run"),
     "budget": Verb("estimate what memory and disk a fit needs, before renting them", "vlm_lit.commands.budget:run"),
     "check": Verb("go through all records, and list those that cannot be used", "vlm_lit.commands.check:run"),
@@ -44,6 +47,8 @@ EXAMPLES: Final = {
     "validate": "validate --config runs/mine/config.yaml --ckpt_path last",
     "test": "test --config runs/mine/config.yaml --ckpt_path last",
     "predict": "predict --config runs/mine/config.yaml --ckpt_path last --data.predict.path questions.json",
+    "curate": "curate questions.csv more.json --images photos --output curated --columns question=frage",
+    "curate template": "curate template photos --question 'Is the lamp on?'",
     "inspect": "inspect --config configs/quickstart.yaml --format html",
     "check": "check --config configs/quickstart.yaml --output report.json",
     "budget": "budget --config configs/llava15_7b_qlora.yaml --length 1024",

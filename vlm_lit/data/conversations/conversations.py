@@ -15,7 +15,7 @@ from typing import Final
 from vlm_lit.data.conversations.choices import choices_of, right_letter
 from vlm_lit.data.conversations.record_forms import ANSWER_KEYS, Formed, formed
 from vlm_lit.data.conversations.record_keys import refuse_carried, unused_keys, without_ignored
-from vlm_lit.data.conversations.refusals import digits_or_words, refusal, words
+from vlm_lit.data.conversations.refusals import digits_or_words, refusal, refuse_unfilled, words
 from vlm_lit.data.conversations.shown_options import refuse_hidden_options
 from vlm_lit.data.conversations.slots import Draft, Placeholders
 from vlm_lit.data.conversations.turns import draft
@@ -218,6 +218,8 @@ def _check_content(record: Record, turn: Turn, position: int, requires_answer: b
         problem = f"turn {position}, an answer to learn, is {turn.text.strip()[:60]!r}"
         remedy = "Write the answer, or take the record out."
         raise refusal(record, problem, remedy=remedy, code="blank_answer")
+    if turn.role == "user":
+        refuse_unfilled(record, turn.text)
     if turn.role != "assistant" and not turn.text.strip() and not _slots([turn]):
         remedy = "Write what is said, or take the turn out."
         raise refusal(record, f"turn {position}, by the {turn.role}, is empty", remedy=remedy, code="empty_turn")

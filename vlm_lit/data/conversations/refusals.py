@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import re
+from typing import Final
+
 from vlm_lit.errors import RecordError
 from vlm_lit.schema import Record
+
+_UNFILLED: Final = re.compile(r"\[ANNOTATE\b.*\]", re.DOTALL)
+"""Words that `curate template` left to be written. "TODO: ..." may be a question about a list."""
 
 
 def refusal(record: Record, problem: str, *, remedy: str, code: str) -> RecordError:
@@ -38,6 +44,17 @@ def digits_or_words(record: Record, value: object, what: str) -> str:
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     return words(record, value, what)
+
+
+def refuse_unfilled(record: Record, question: str) -> None:
+    """Refuse a question that is still to be written.
+
+    Raises:
+        RecordError: it is.
+    """
+    if _UNFILLED.fullmatch(question.strip()):
+        problem = f"its question is still {question.strip()[:60]!r}"
+        raise refusal(record, problem, remedy="Write the question, or take the record out.", code="unfilled")
 
 
 def shown(value: object) -> str:

@@ -17,7 +17,7 @@ from vlm_lit.data.conversations.placeholders import IMAGE_PLACEHOLDER
 from vlm_lit.data.conversations.question_prompt import DEFAULT_PROMPT, fields_of, filled, pieces_of
 from vlm_lit.data.conversations.record_forms import ACCEPTED_FORMS, Formed
 from vlm_lit.data.conversations.record_images import record_images
-from vlm_lit.data.conversations.refusals import empty, refusal, shown, words
+from vlm_lit.data.conversations.refusals import empty, refusal, refuse_unfilled, shown, words
 from vlm_lit.data.conversations.slots import Draft, Placeholders, Typed, Written, image_ref, with_places
 from vlm_lit.data.conversations.turn_entries import written_turns
 from vlm_lit.data.conversations.turn_flags import with_record_flags
@@ -141,5 +141,7 @@ def _check_question(record: Record) -> None:
         keys = ", ".join(map(repr, record.fields)) or "none"
         raise refusal(record, f"no form to read it by; its keys are {keys}", remedy=ACCEPTED_FORMS, code="form")
     question = record.fields["question"]
-    if question is None or not words(record, question, "the question").strip():
+    text = "" if question is None else words(record, question, "the question")
+    if not text.strip():
         raise refusal(record, "the question is empty", remedy="Write one, or take the record out.", code="empty_turn")
+    refuse_unfilled(record, text)

@@ -15,7 +15,7 @@ from typing import Final
 from vlm_lit.errors import RecordError
 from vlm_lit.files.open_text import format_of, open_bytes
 
-_DELIMITERS: Final = {".csv": ",", ".tsv": "\t"}
+DELIMITERS: Final = {".csv": ",", ".tsv": "\t"}
 _INDEX, _IMAGE = "index", "image"
 _LONGEST_INDEX: Final = 64
 
@@ -30,14 +30,14 @@ def iter_table(path: Path) -> Iterator[dict[str, object]]:
     pictures: dict[str, str] = {}
     csv.field_size_limit(sys.maxsize)  # the default refuses a cell of 128 KiB, and pictures have more
     with open_bytes(path) as packed, io.TextIOWrapper(packed, encoding="utf-8-sig", newline="") as text:
-        reader = csv.reader(text, delimiter=_DELIMITERS[format_of(path)], strict=True)
+        reader = csv.reader(text, delimiter=DELIMITERS[format_of(path)], strict=True)
         try:
-            header = _header(path, next(reader, None))
+            header = table_header(path, next(reader, None))
             index = -1
             for cells in reader:
                 if cells:
                     index += 1
-                    yield _row(path, index, reader.line_num, header, cells, pictures)
+                    yield table_row(path, index, reader.line_num, header, cells, pictures)
         except UnicodeDecodeError as error:
             raise _error(
                 path, None, f"byte 0x{error.object[error.start]:02x} is not UTF-8", "Save it as UTF-8."
@@ -47,7 +47,12 @@ def iter_table(path: Path) -> Iterator[dict[str, object]]:
             raise _error(path, f"in line {reader.line_num}", f"no table: {error}", remedy) from None
 
 
-def _header(path: Path, header: list[str] | None) -> list[str]:
+def table_header(path: Path, header: list[str] | None) -> list[str]:
+    """The names of a table's columns.
+
+    Raises:
+        RecordError: there are none, or two are equal.
+    """
     if not header:
         raise _error(path, None, "the file is empty", "Write a header and a row at least.")
     twice = [name for name in header if header.count(name) > 1]
@@ -56,9 +61,22 @@ def _header(path: Path, header: list[str] | None) -> list[str]:
     return header
 
 
-def _row(
+def table_row(
     path: Path, index: int, line: int, header: list[str], cells: list[str], pictures: dict[str, str]
 ) -> dict[str, object]:
+    """A table's row by column.
+
+    Args:
+        path: the table.
+        index: which row, counted from 0.
+        line: where it ends in the file, counted from 1.
+        header: the columns' names.
+        cells: what the row holds.
+        pictures: those of earlier rows by `index`; this row's is added.
+
+    Raises:
+        RecordError: it has more or fewer cells than the header.
+    """
     if len(cells) != len(header):
         problem = f"{len(cells)} cells where the header names {len(header)} columns"
         remedy = "Write as many; a cell that holds the separator or a line break goes in double quotes."

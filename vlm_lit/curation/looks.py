@@ -1,0 +1,118 @@
+"""Pictures looked at: each file is decoded once, which gives its digest, its size, its hashes or what is wrong."""
+
+from __future__ import annotations
+
+import hashlib
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from vlm_lit.data.images.image_paths import ImageProblem
+from vlm_lit.data.images.images import check_image, load_image
+from vlm_lit.errors import ConfigError
+from vlm_lit.schema import ImageRef
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+_FEW: Final = 256
+"""Pictures that are looked at sooner than a process has started."""
+
+_TOGETHER: Final = 16
+_ENOUGH: Final = 128
+"""Pixels a side that are left before the hash makes 32 of them: it then takes half the time."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PictureLook:
+    """What a picture file holds.
+
+    `digest` is the SHA-256 of its bytes, `hashes` the perceptual hash (pHash) of its red, green and blue channel, 64
+    bits each. `problem` says why it cannot be used; digest and hashes are then empty.
+    """
+
+    digest: str = ""
+    width: int = 0
+    height: int = 0
+    hashes: tuple[int, ...] = ()
+    problem: tuple[str, str, str] | None = None
+    """Problem, remedy and code."""
+
+
+def check_library(near_distance: int | None) -> None:
+    """Refuse to look for near duplicates without the library that they are found by.
+
+    Raises:
+        ConfigError: it is not installed.
+    """
+    if near_distance is not None:
+        try:
+            import imagehash  # noqa: F401
+        except ImportError:
+            raise ConfigError(
+                "Near duplicates are found by the package imagehash: pip install 'vlm_lit[curate]'. Or look for exact "
+                "ones only: --near_distance none."
+            ) from None
+
+
+def looks(files: Sequence[Path], *, hashed: bool, workers: int | None, seen: Callable[[], object]) -> list[PictureLook]:
+    """Look at each file, in several processes where they are many.
+
+    Args:
+        files: which.
+        hashed: whether perceptual hashes are wanted.
+        workers: how many processes; None for one a core.
+        seen: called after each file.
+    """
+    found: list[PictureLook] = []
+    for look in _each(files, hashed, workers if workers is not None else _cores()):
+        found.append(look)
+        seen()
+    return found
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _each(files: Sequence[Path], hashed: bool, workers: int) -> Iterator[PictureLook]:
+    look = partial(look_at, hashed=hashed)
+    if workers < 2 or len(files) < _FEW:
+        yield from map(look, files)
+        return
+    # A new process each: one that is forked from here would have the locks of this one's threads.
+    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+        yield from pool.map(look, files, chunksize=_TOGETHER)
+
+
+def look_at(file: Path, *, hashed: bool) -> PictureLook:
+    """Decode a file, wholly, as training will."""
+    try:
+        check_image(ImageRef(path=file))  # a pipe must not be read, nor what is far too large
+        data = file.read_bytes()
+        image = load_image(ImageRef(data=data))
+    except ImageProblem as found:
+        return PictureLook(problem=(found.problem, found.remedy, found.code))
+    except OSError as error:
+        problem = f"not readable ({error.strerror})"
+        return PictureLook(problem=(problem, "Copy it again, or allow it to be read.", "image.unreadable"))
+    return PictureLook(
+        digest=hashlib.sha256(data).hexdigest(),
+        width=image.width,
+        height=image.height,
+        hashes=perceptual_hashes(image) if hashed else (),
+    )
+
+
+def perceptual_hashes(image: Image.Image) -> tuple[int, ...]:
+    """The pHash of each colour channel: of grey pictures alone, a red lamp and a green one would be the same."""
+    import imagehash
+
+    factor = min(image.size) // _ENOUGH
+    small = image.reduce(factor) if factor > 1 else image
+    return tuple(int(str(imagehash.phash(channel)), 16) for channel in small.split())
