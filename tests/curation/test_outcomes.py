@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from vlm_lit.curation.outcomes import Ledger, RejectedRow, check_sum
+from vlm_lit.curation.outcomes import RejectedRow, RowLedger, check_sum
 from vlm_lit.curation.source_rows import SourceRow
 
 
@@ -20,6 +20,6 @@ def test_a_lost_row_is_said() -> None:
 def test_a_ledger_counts_what_it_has() -> None:
     row = SourceRow(source="a.json", index=0, folder=Path())
     rejected = RejectedRow(row=row, code="image.missing", problem="", remedy="")
-    assert Ledger(outcomes=[rejected], read=1).count() == (0, 0, Counter({"image.missing": 1}))
+    assert RowLedger(outcomes=[rejected], read=1).count() == (0, 0, Counter({"image.missing": 1}))
     with pytest.raises(RuntimeError, match="a row was lost"):
-        Ledger(outcomes=[rejected], read=2).count()
+        RowLedger(outcomes=[rejected], read=2).count()

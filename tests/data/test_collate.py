@@ -5,8 +5,8 @@ import pytest
 from tests.support import family_cases as cases
 from tests.support.tiny_families.catalogue import TINY
 from vlm_lit.data.rows.collate import PromptCollator, StepCollator
+from vlm_lit.data.rows.conversation_encoder import ConversationEncoder
 from vlm_lit.data.rows.encoder_choice import encoder_of
-from vlm_lit.data.rows.encoding import ConversationEncoder
 from vlm_lit.data.rows.over_length import OverLengthPolicy
 from vlm_lit.schema import EvaluationBatch, StepBatch
 

@@ -12,7 +12,7 @@ import pytest
 from tests.support import family_cases as cases
 from tests.support import tiny_models
 from tests.support.family_cases import TINY, TinyFamily
-from vlm_lit.data.rows.encoding import ConversationEncoder
+from vlm_lit.data.rows.conversation_encoder import ConversationEncoder
 from vlm_lit.schema import IMAGE, Conversation, ImageRef, Part, TokenBatch, Turn
 
 EACH = 84

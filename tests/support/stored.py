@@ -12,7 +12,7 @@ from torch import nn
 from vlm_lit.data.distinct_images import process_image
 from vlm_lit.data.features.feature_store import FeatureStore
 from vlm_lit.data.features.stored_images import StoredImage
-from vlm_lit.data.rows.encoding import ConversationEncoder
+from vlm_lit.data.rows.conversation_encoder import ConversationEncoder
 from vlm_lit.models.families import Family
 from vlm_lit.models.vision_features import tower_features, tower_identity
 from vlm_lit.schema import Conversation

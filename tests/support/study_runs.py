@@ -13,12 +13,13 @@ from safetensors.numpy import save_file
 
 from tests.support.event_files import Points, write_events
 from vlm_lit.files.whole import write_whole
-from vlm_lit.schema import Prediction, RunResult
+from vlm_lit.schema import Prediction
 from vlm_lit.studies.running.cell import Cell
 from vlm_lit.studies.running.cell_record import CellRecord, Status, write_record
 from vlm_lit.studies.running.digest import digests
 from vlm_lit.studies.running.study_file import Study, read_study
 from vlm_lit.training.callbacks.run_directory import write_predictions
+from vlm_lit.training.run_result import RunResult
 
 METRIC = "exact_match"
 

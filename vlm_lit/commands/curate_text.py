@@ -6,11 +6,11 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-from vlm_lit.curation.run import Bar
+from vlm_lit.curation.run import ProgressBar
 
 
 @contextmanager
-def shown_bar(what: str, total: int | None) -> Iterator[Bar]:
+def shown_bar(what: str, total: int | None) -> Iterator[ProgressBar]:
     """A bar on a terminal; elsewhere a line, so that a log says how far it came."""
     from tqdm import tqdm
 

@@ -23,7 +23,7 @@ _LISTED: Final = 50
 
 
 @dataclass(frozen=True, kw_only=True)
-class Bar:
+class LengthBar:
     """A bar of the histogram, in the picture's units; `low` to `high` tokens, both included."""
 
     x: float
@@ -92,14 +92,14 @@ def _x(tokens: float, span: tuple[int, int]) -> float:
     return _WIDTH * (tokens - span[0]) / (span[1] + 1 - span[0])
 
 
-def bars(lengths: Lengths) -> list[Bar]:
+def bars(lengths: Lengths) -> list[LengthBar]:
     """The histogram of the measured lengths, in bins of whole tokens; empty bins are left out."""
     span = _span(lengths)
     step = -(-(span[1] + 1 - span[0]) // _BINS)
     counts = {low: sum(low <= n < low + step for n in lengths.tokens) for low in range(span[0], span[1] + 1, step)}
     tallest = max(counts.values())
     return [
-        Bar(
+        LengthBar(
             x=_x(low, span),
             width=_x(min(low + step, span[1] + 1), span) - _x(low, span),
             height=_HEIGHT * count / tallest,

@@ -48,7 +48,7 @@ class Contradiction:
 
 
 @dataclass(kw_only=True)
-class Ledger:
+class RowLedger:
     """All rows' outcomes, in the order of reading."""
 
     outcomes: list[KeptRow | MergedRow | RejectedRow] = field(default_factory=list)

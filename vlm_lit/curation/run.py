@@ -16,7 +16,7 @@ from vlm_lit.curation.findings import CurationFindings, across_written, answer_p
 from vlm_lit.curation.image_finder import ImageFinder
 from vlm_lit.curation.likeness import Likeness
 from vlm_lit.curation.looks import PictureLook, check_library, looks
-from vlm_lit.curation.outcomes import KeptRow, Ledger, RejectedRow
+from vlm_lit.curation.outcomes import KeptRow, RejectedRow, RowLedger
 from vlm_lit.curation.placing import SPLITS, Placing, across_splits
 from vlm_lit.curation.previous import EarlierPicture
 from vlm_lit.curation.reading import source_rows
@@ -30,14 +30,14 @@ _CHAINED: Final = 0.2
 _MANY: Final = 20
 
 
-class Bar(Protocol):
+class ProgressBar(Protocol):
     """Shows how far a stage is."""
 
     def update(self, n: float | None = 1) -> object:
         """One more is done."""
 
 
-ShownBar = Callable[[str, "int | None"], AbstractContextManager[Bar]]
+ShownBar = Callable[[str, "int | None"], AbstractContextManager[ProgressBar]]
 """Makes the bar of a stage: what it does, and how many there are to do, None where that is not known."""
 
 
@@ -46,7 +46,7 @@ class CurationResult:
     """What a curation has come to, before it is written."""
 
     settings: CurationSettings
-    ledger: Ledger
+    ledger: RowLedger
     pictures: Sequence[PictureFile]
     seen: Sequence[PictureLook]
     folders: dict[Path, str]
@@ -105,7 +105,7 @@ def curate(
         )
     return CurationResult(
         settings=settings,
-        ledger=Ledger(outcomes=outcomes, read=read),
+        ledger=RowLedger(outcomes=outcomes, read=read),
         pictures=maker.pictures,
         seen=seen,
         folders=maker.folders,
@@ -126,7 +126,7 @@ def _check(settings: CurationSettings) -> None:
 
 
 def _rows(
-    settings: CurationSettings, maker: CandidateMaker, findings: CurationFindings, shown: Bar
+    settings: CurationSettings, maker: CandidateMaker, findings: CurationFindings, shown: ProgressBar
 ) -> tuple[list[Candidate | RejectedRow], int]:
     """Every source's rows, each as a candidate or rejected; and how many were read."""
     columns = Columns(settings.columns or {}, "columns")

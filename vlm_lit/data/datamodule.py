@@ -22,8 +22,8 @@ from vlm_lit.data.records.conversation_dataset import ConversationDataset, most_
 from vlm_lit.data.records.sources import SourceSettings
 from vlm_lit.data.records.streamed_steps import StreamedSteps
 from vlm_lit.data.rows.collate import PromptCollator, StepCollator
+from vlm_lit.data.rows.conversation_encoder import ConversationEncoder
 from vlm_lit.data.rows.encoder_choice import encoder_of
-from vlm_lit.data.rows.encoding import ConversationEncoder
 from vlm_lit.data.rows.length_limit import TEXT, AutoLength, MaxLength, auto_length
 from vlm_lit.data.rows.over_length import OverLength, OverLengthPolicy
 from vlm_lit.data.rows.packing import size_of

@@ -139,6 +139,23 @@ def cast_parts(model: nn.Module, family: Family, parts: PartsSettings) -> None:
             parameter.data = parameter.data.to(DTYPES[parts.of(owner).precision])
 
 
+def check_precision(precision: str, parts: PartsSettings) -> None:
+    """Refuse a precision of the trainer that the parts' precisions cannot be multiplied in.
+
+    Raises:
+        ConfigError: naming the settings to change.
+    """
+    if precision not in ("32-true", "bf16-mixed"):
+        raise ConfigError(
+            f"trainer.precision is {precision}; use bf16-mixed, or 32-true. Parts have their own precision."
+        )
+    if precision == "32-true" and needs_autocast(parts):
+        raise ConfigError(
+            "Some parts are stored in bf16 while others are kept or trained in float32, which only autocast can "
+            "multiply. Set trainer.precision to bf16-mixed, or every part's precision to fp32 or nf4."
+        )
+
+
 def needs_autocast(parts: PartsSettings) -> bool:
     """Whether bfloat16 weights meet float32 ones, so that only autocast can multiply them."""
     bf16 = any(parts.of(part).precision == "bf16" for part in PART_NAMES)

@@ -7,7 +7,8 @@ from dataclasses import asdict
 from typing import Any
 
 from vlm_lit.metrics.basis import NearMisses, near_misses, reference_counts
-from vlm_lit.schema import Prediction, RunResult
+from vlm_lit.schema import Prediction
+from vlm_lit.training.run_result import RunResult
 
 
 def basis_of(answered: Sequence[Prediction], *, generated: bool) -> dict[str, Any]:

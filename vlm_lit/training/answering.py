@@ -11,7 +11,7 @@ from peft import PeftModel
 from torch import Tensor
 
 from vlm_lit.data.answers.candidates import candidate_tokens
-from vlm_lit.data.rows.encoding import ConversationEncoder
+from vlm_lit.data.rows.conversation_encoder import ConversationEncoder
 from vlm_lit.errors import ConfigError
 from vlm_lit.models.closed_set import closed_set_scores
 from vlm_lit.models.families import Family

@@ -25,7 +25,7 @@ from vlm_lit.models.adapter_state import load_adapter, load_trainable_state, tra
 from vlm_lit.models.adapters import LoraSettings, attach_adapters, recompute_activations
 from vlm_lit.models.attention import unpackable
 from vlm_lit.models.families import LAYERED, Family, LayeredPart, family_of, owner_of
-from vlm_lit.models.loading import load_base, load_config, needs_autocast
+from vlm_lit.models.loading import check_precision, load_base, load_config
 from vlm_lit.models.parts import PartRow, PartsSettings
 from vlm_lit.models.parts import parts_table as rows_of_parts
 from vlm_lit.models.quantization import QuantizationSettings
@@ -160,16 +160,7 @@ class VisionLanguageModule(LightningModule):
         Raises:
             ConfigError: naming the settings to change.
         """
-        precision = self.trainer.precision if self._trainer is not None else "32-true"
-        if precision not in ("32-true", "bf16-mixed"):
-            raise ConfigError(
-                f"trainer.precision is {precision}; use bf16-mixed, or 32-true. Parts have their own precision."
-            )
-        if precision == "32-true" and needs_autocast(self.parts):
-            raise ConfigError(
-                "Some parts are stored in bf16 while others are kept or trained in float32, which only autocast can "
-                "multiply. Set trainer.precision to bf16-mixed, or every part's precision to fp32 or nf4."
-            )
+        check_precision(str(self.trainer.precision) if self._trainer is not None else "32-true", self.parts)
 
     @property
     def recomputed(self) -> list[LayeredPart]:

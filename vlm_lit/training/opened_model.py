@@ -13,8 +13,8 @@ from peft import PeftModel
 from transformers import PreTrainedModel
 
 from vlm_lit.data.checkpoint.processors import load_processor
+from vlm_lit.data.rows.conversation_encoder import ConversationEncoder
 from vlm_lit.data.rows.encoder_choice import encoder_of
-from vlm_lit.data.rows.encoding import ConversationEncoder
 from vlm_lit.data.rows.length_limit import MaxLength
 from vlm_lit.data.rows.over_length import OverLength
 from vlm_lit.errors import ConfigError

@@ -7,7 +7,8 @@ from typing import Final
 
 from PIL import Image
 
-from vlm_lit.data.rows.encoding import ConversationEncoder, Encoder
+from vlm_lit.data.rows.conversation_encoder import ConversationEncoder
+from vlm_lit.data.rows.encoding import Encoder
 from vlm_lit.errors import ConfigError, RecordError
 from vlm_lit.schema import IGNORE_INDEX, IMAGE, Conversation, ImageRef, Turn
 

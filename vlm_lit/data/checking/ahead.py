@@ -19,7 +19,7 @@ from vlm_lit.data.checking.source_identity import encoder_identity, source_ident
 from vlm_lit.data.conversations.conversations import check_unique_ids
 from vlm_lit.data.records.bad_records import BadRecord
 from vlm_lit.data.records.conversation_dataset import ConversationDataset
-from vlm_lit.data.rows.encoding import ConversationEncoder
+from vlm_lit.data.rows.conversation_encoder import ConversationEncoder
 from vlm_lit.errors import RecordError
 from vlm_lit.files.user_cache import Cached
 from vlm_lit.schema import Note

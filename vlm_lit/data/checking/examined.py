@@ -12,7 +12,7 @@ from vlm_lit.data.images.images import naming
 from vlm_lit.data.images.whole_pictures import Depth, examine
 from vlm_lit.data.records.bad_records import BadRecord
 from vlm_lit.data.records.conversation_dataset import ConversationDataset
-from vlm_lit.data.rows.encoding import ConversationEncoder
+from vlm_lit.data.rows.conversation_encoder import ConversationEncoder
 from vlm_lit.data.rows.over_length import TOO_LONG, OverLength
 from vlm_lit.data.rows.packing import image_key
 from vlm_lit.errors import RecordError

@@ -14,7 +14,7 @@ from vlm_lit.data.records.conversation_dataset import ConversationDataset
 from vlm_lit.data.records.locate import locate
 from vlm_lit.data.records.record_sequences import table_fingerprints
 from vlm_lit.data.records.sources import SourceSettings
-from vlm_lit.data.rows.encoding import ConversationEncoder
+from vlm_lit.data.rows.conversation_encoder import ConversationEncoder
 
 _WHOLE: Final = 1024**3  # bytes up to which a file is read whole
 _END: Final = 1024**2

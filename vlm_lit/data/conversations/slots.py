@@ -45,7 +45,7 @@ class Own:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Written:
+class WrittenTurn:
     """A turn as it is written."""
 
     role: Role
@@ -75,7 +75,12 @@ def image_ref(record: Record, value: object) -> ImageRef:
 
 
 def with_places(
-    record: Record, written: Sequence[Written], images: Sequence[ImageRef], *, always: bool, placeholders: Placeholders
+    record: Record,
+    written: Sequence[WrittenTurn],
+    images: Sequence[ImageRef],
+    *,
+    always: bool,
+    placeholders: Placeholders,
 ) -> Draft:
     """The turns with a slot at each image's place.
 
@@ -153,7 +158,7 @@ def _notes(
     record: Record,
     draft: Draft,
     words: Sequence[str],
-    written: Sequence[Written],
+    written: Sequence[WrittenTurn],
     placeholders: Placeholders,
 ) -> tuple[Note, ...]:
     """What of the words looks like a placeholder and stays text."""

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from vlm_lit.data.conversations.refusals import digits_or_words, empty, refusal, shown, words
-from vlm_lit.data.conversations.slots import Own, Typed, Written
+from vlm_lit.data.conversations.slots import Own, Typed, WrittenTurn
 from vlm_lit.data.conversations.turn_flags import FLAGS, UNSUPPORTED, flag_of
 from vlm_lit.schema import Note, Record, Role
 
@@ -35,7 +35,7 @@ _CARRIES: Final = (
 _HARMLESS: Final = ("id", "name", "source", "timestamp", "turn", "index", "lang", "language", "model", "refusal")
 
 
-def written_turns(record: Record, entries: object, key: str, notes: list[Note]) -> list[Written]:
+def written_turns(record: Record, entries: object, key: str, notes: list[Note]) -> list[WrittenTurn]:
     """The turns of a list of entries.
 
     Args:
@@ -47,13 +47,13 @@ def written_turns(record: Record, entries: object, key: str, notes: list[Note]) 
     Raises:
         RecordError: no list of entries, or one of them cannot be read.
     """
-    turns: list[Written] = []
+    turns: list[WrittenTurn] = []
     for position, entry in enumerate(_checked(record, entries, key)):
         what = f"turn {position}"
         said, role_key, content_key = _keys(record, entry, what)
         role = _role(record, entry[role_key], what)
         parts = _parts(record, entry[content_key], role, f"the {content_key} of {what}", notes)
-        turns.append(Written(role=role, parts=parts, supervised=flag_of(record, entry, role, what)))
+        turns.append(WrittenTurn(role=role, parts=parts, supervised=flag_of(record, entry, role, what)))
         notes += _unused(record, said, what)
     return turns
 

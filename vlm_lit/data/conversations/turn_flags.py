@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Final
 
 from vlm_lit.data.conversations.refusals import refusal, shown
-from vlm_lit.data.conversations.slots import Written
+from vlm_lit.data.conversations.slots import WrittenTurn
 from vlm_lit.schema import Record, Role
 
 FLAGS: Final = ("weight", "loss", "train", "training")
@@ -42,7 +42,7 @@ def flag_of(record: Record, entry: Mapping[str, object], role: Role, what: str) 
     return all(found.values())
 
 
-def with_record_flags(record: Record, written: Sequence[Written]) -> list[Written]:
+def with_record_flags(record: Record, written: Sequence[WrittenTurn]) -> list[WrittenTurn]:
     """The turns after the flags of the record itself.
 
     Raises:
@@ -61,7 +61,7 @@ def with_record_flags(record: Record, written: Sequence[Written]) -> list[Writte
     return turns
 
 
-def _masked(record: Record, key: str, mask: object, turns: Sequence[Written]) -> list[Written]:
+def _masked(record: Record, key: str, mask: object, turns: Sequence[WrittenTurn]) -> list[WrittenTurn]:
     answers = [turn for turn in turns if turn.role == "assistant"]
     if not isinstance(mask, list | tuple) or len(mask) not in (len(turns), len(answers)):
         count = len(mask) if isinstance(mask, list | tuple) else shown(mask)
@@ -77,7 +77,7 @@ def _masked(record: Record, key: str, mask: object, turns: Sequence[Written]) ->
     ]
 
 
-def _unlearned(record: Record, key: str, turn: Written, flag: bool) -> Written:
+def _unlearned(record: Record, key: str, turn: WrittenTurn, flag: bool) -> WrittenTurn:
     if flag:
         problem = f"{key} says that a turn by the {turn.role} is learned from"
         raise refusal(record, problem, remedy=f"Only an assistant's turns are. {_REMEDY}", code="turn_flag")

@@ -18,7 +18,7 @@ from vlm_lit.data.conversations.question_prompt import DEFAULT_PROMPT, fields_of
 from vlm_lit.data.conversations.record_forms import ACCEPTED_FORMS, Formed
 from vlm_lit.data.conversations.record_images import record_images
 from vlm_lit.data.conversations.refusals import empty, refusal, refuse_unfilled, shown, words
-from vlm_lit.data.conversations.slots import Draft, Placeholders, Typed, Written, image_ref, with_places
+from vlm_lit.data.conversations.slots import Draft, Placeholders, Typed, WrittenTurn, image_ref, with_places
 from vlm_lit.data.conversations.turn_entries import written_turns
 from vlm_lit.data.conversations.turn_flags import with_record_flags
 from vlm_lit.schema import IMAGE, Note, Record, Turn
@@ -56,7 +56,7 @@ def draft(formed: Formed, prompt: str | None, placeholders: Placeholders = "slot
         if numbered_images(record):
             return _numbered(record, text)
         record = _without(record, fields_of(template))
-        written = [*_history(record, notes), Written(role="user", parts=[Typed(text)])]
+        written = [*_history(record, notes), WrittenTurn(role="user", parts=[Typed(text)])]
         always = text.strip().startswith(IMAGE_PLACEHOLDER) or text.strip().endswith(IMAGE_PLACEHOLDER)
     written = with_record_flags(record, _with_system(record, written))
     images = record_images(formed.record)
@@ -70,7 +70,7 @@ def _without(record: Record, fields: frozenset[str]) -> Record:
     return replace(record, fields=kept)
 
 
-def _with_system(record: Record, written: Sequence[Written]) -> list[Written]:
+def _with_system(record: Record, written: Sequence[WrittenTurn]) -> list[WrittenTurn]:
     """The turns after the record's own system message."""
     found = {key: value for key in SYSTEM_KEYS if not empty(value := record.fields.get(key))}
     texts = {words(record, value, key) for key, value in found.items()}
@@ -81,21 +81,21 @@ def _with_system(record: Record, written: Sequence[Written]) -> list[Written]:
         raise refusal(record, problem, remedy="Keep one of them.", code="ambiguous")
     if not texts or not found or (written and written[0].role == "system"):
         return list(written)
-    return [Written(role="system", parts=[*texts]), *written]
+    return [WrittenTurn(role="system", parts=[*texts]), *written]
 
 
-def _history(record: Record, notes: list[Note]) -> list[Written]:
+def _history(record: Record, notes: list[Note]) -> list[WrittenTurn]:
     """Earlier questions and answers: `[[question, answer], ...]`, or messages."""
     history = _as_list(record, HISTORY_KEY)
     if history and all(isinstance(entry, Mapping) for entry in history):
         return written_turns(record, history, HISTORY_KEY, notes)
-    turns: list[Written] = []
+    turns: list[WrittenTurn] = []
     for k, pair in enumerate(history):
         if not isinstance(pair, list | tuple) or len(pair) != 2:
             problem = f"history {k} is {shown(pair)}, not a question with its answer"
             raise refusal(record, problem, remedy="Write [[question, answer], ...].", code="turns_type")
         asked, answered = (words(record, text, f"history {k}") for text in pair)
-        turns += [Written(role="user", parts=[Typed(asked)]), Written(role="assistant", parts=[answered])]
+        turns += [WrittenTurn(role="user", parts=[Typed(asked)]), WrittenTurn(role="assistant", parts=[answered])]
     return turns
 
 

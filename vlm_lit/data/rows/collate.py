@@ -18,8 +18,9 @@ from vlm_lit.data.conversations.conversations import can_be_learned
 from vlm_lit.data.features.feature_store import FeatureStore
 from vlm_lit.data.features.stored_images import ImageInput, features_of
 from vlm_lit.data.images.images import load_images
+from vlm_lit.data.rows.conversation_encoder import ConversationEncoder, Written
 from vlm_lit.data.rows.encoded_rows import Side
-from vlm_lit.data.rows.encoding import ConversationEncoder, Encoder, Written
+from vlm_lit.data.rows.encoding import Encoder
 from vlm_lit.data.rows.micro_batch_size import MicroBatchSize
 from vlm_lit.data.rows.over_length import TOO_LONG, OverLengthPolicy
 from vlm_lit.data.rows.packing import grouped

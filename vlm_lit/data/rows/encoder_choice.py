@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from transformers import ProcessorMixin
 
-from vlm_lit.data.rows.encoding import ConversationEncoder, Encoder
+from vlm_lit.data.rows.conversation_encoder import ConversationEncoder
+from vlm_lit.data.rows.encoding import Encoder
 from vlm_lit.data.rows.masking import Transcript
 from vlm_lit.data.rows.prefix_encoding import PrefixEncoder
 

@@ -10,7 +10,7 @@ from typing import Literal
 from PIL import Image
 
 from vlm_lit.data.checkpoint.image_tokens import ImageTokens, image_tokens_of
-from vlm_lit.data.rows.encoding import ConversationEncoder
+from vlm_lit.data.rows.conversation_encoder import ConversationEncoder
 from vlm_lit.data.rows.shrinking import SMALLEST_SIDE, STEP, fitting_sizes
 from vlm_lit.errors import RecordError
 from vlm_lit.schema import Conversation, Part

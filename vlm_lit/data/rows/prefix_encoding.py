@@ -16,8 +16,9 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase, ProcessorMixin
 
 from vlm_lit.data.features.stored_images import ImageInput
+from vlm_lit.data.rows.conversation_encoder import Written
 from vlm_lit.data.rows.encoded_rows import EncodedRow, Side, assembled
-from vlm_lit.data.rows.encoding import Written, processed, split_fields
+from vlm_lit.data.rows.encoding import processed, split_fields
 from vlm_lit.data.rows.escapes import any_of, escape
 from vlm_lit.data.rows.exact_tokens import ExactTokens, Tokens, keep_blanks_in_offsets
 from vlm_lit.errors import RecordError

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from vlm_lit.data.rows.conversation_encoder import Written
 from vlm_lit.data.rows.encoded_rows import EncodedRow, assembled, padded
-from vlm_lit.data.rows.encoding import Written
 from vlm_lit.data.rows.packing import packed, shared_length, size_of
 from vlm_lit.schema import Conversation, TokenBatch
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from vlm_lit.data.features.stored_images import ImageInput, features_of
-from vlm_lit.data.rows.encoding import Encoder, Written, WrittenTurns
+from vlm_lit.data.rows.conversation_encoder import Written
+from vlm_lit.data.rows.encoding import Encoder, WrittenTurns
 from vlm_lit.data.rows.packing import image_key
 from vlm_lit.data.rows.row_groups import RowGroup, encoded_group, padded_groups
 from vlm_lit.schema import TokenBatch

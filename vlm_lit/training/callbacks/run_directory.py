@@ -14,12 +14,13 @@ from lightning.pytorch.utilities import rank_zero_info
 
 from vlm_lit.files.whole import write_whole
 from vlm_lit.models.adapter_state import FINGERPRINT, WEIGHTS, file_sha256, save_adapter
-from vlm_lit.schema import Prediction, RunResult
+from vlm_lit.schema import Prediction
 from vlm_lit.training.answer_basis import basis_of, in_words
 from vlm_lit.training.identity import library_versions
 from vlm_lit.training.kept_pictures import with_pictures
 from vlm_lit.training.protocols import Adapted, AsksQuestions, Predicted
 from vlm_lit.training.run_files import EVALUATIONS, set_aside
+from vlm_lit.training.run_result import RunResult
 from vlm_lit.training.skipped_records import skipped
 from vlm_lit.training.trainer import run_folder
 from vlm_lit.training.validation_loss import ValidationLoss
