@@ -75,7 +75,7 @@ class StepDataModule(LightningDataModule, ABC, Generic[Item]):
         return None
 
     @abstractmethod
-    def collator(self) -> Callable[[Sequence[Item]], StepBatch | RecordError]:
+    def collator(self) -> Callable[[Sequence[Item]], StepBatch[Any] | RecordError]:
         """What makes a step batch of a step's items."""
 
     @abstractmethod
@@ -131,7 +131,7 @@ class StepDataModule(LightningDataModule, ABC, Generic[Item]):
 
     # Training ----------------------------------------------------------------------------------------------------
 
-    def train_dataloader(self) -> DataLoader[StepBatch]:
+    def train_dataloader(self) -> DataLoader[StepBatch[Any]]:
         """One item an optimizer step, from where a resumed run stopped."""
         assert self.trainer is not None
         collator, train = self.collator(), self.datasets["train"]
@@ -166,14 +166,14 @@ class StepDataModule(LightningDataModule, ABC, Generic[Item]):
             mixture=train.mixture,
         )
 
-    def step_batch(self, step: int) -> StepBatch | None:
+    def step_batch(self, step: int) -> StepBatch[Any] | None:
         """This rank's batch of optimizer step `step`, collated here and now; None for a stream, which has passed."""
         train = self.datasets["train"]
         if isinstance(train, StreamedSteps):
             return None
         return raised(self.collator()([train[i] for i in self._sampler(train).indices(step)]))
 
-    def longest_step(self, rows: int) -> StepBatch | None:
+    def longest_step(self, rows: int) -> StepBatch[Any] | None:
         """The `rows` rows that are likely longest, as one step batch; None for a stream, whose rows nobody knows."""
         train = self.datasets["train"]
         if isinstance(train, StreamedSteps):
@@ -226,16 +226,16 @@ class StepDataModule(LightningDataModule, ABC, Generic[Item]):
     # Hooks -------------------------------------------------------------------------------------------------------
 
     def on_before_batch_transfer(
-        self, batch: StepBatch | EvaluationBatch | RecordError, dataloader_idx: int
-    ) -> StepBatch | EvaluationBatch:
+        self, batch: StepBatch[Any] | EvaluationBatch | RecordError, dataloader_idx: int
+    ) -> StepBatch[Any] | EvaluationBatch:
         """Raise here, in the training process, what a worker found wrong with a record."""
         if isinstance(batch, RecordError):
             raise batch
         return batch
 
     def transfer_batch_to_device(
-        self, batch: StepBatch | EvaluationBatch, device: torch.device, dataloader_idx: int
-    ) -> StepBatch | EvaluationBatch:
+        self, batch: StepBatch[Any] | EvaluationBatch, device: torch.device, dataloader_idx: int
+    ) -> StepBatch[Any] | EvaluationBatch:
         """Move the tensors, and nothing else, to `device`."""
         if isinstance(batch, EvaluationBatch) and batch.supervised is not None:
             self.transfer_batch_to_device(batch.supervised, device, dataloader_idx)
