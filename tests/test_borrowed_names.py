@@ -151,6 +151,7 @@ BORROWED: Final = (
     # PEFT, hub, TensorBoard, TRL ---------------------------------------------------------------------------------
     Borrowed("peft.utils.constants", "DUMMY_TARGET_MODULES", ("vlm_lit/models/adapters.py",)),
     Borrowed("peft.tuners.tuners_utils", "BaseTunerLayer", ("vlm_lit/models/merge/merging.py",)),
+    Borrowed("datasets:Dataset", "_fingerprint", ("vlm_lit/data/records/record_sequences.py",), words=True),
     Borrowed("huggingface_hub.utils._validators", "validate_repo_id", ("vlm_lit/commands/upload.py",)),
     Borrowed("tensorboard.plugins.hparams.metadata", "create_summary_metadata", (_HPARAMS,)),
     Borrowed("tensorboard.summary.writer.record_writer", "RecordWriter", (_HPARAMS,)),
