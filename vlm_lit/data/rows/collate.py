@@ -8,9 +8,10 @@ travels back as a value: raised inside a worker it would reach the user as a pag
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from itertools import groupby
+from itertools import compress, groupby
 
 import torch
 from PIL import Image
@@ -84,6 +85,10 @@ class StepCollator:
 
     def _collate(self, conversations: Sequence[Conversation]) -> StepBatch:
         step_batch = StepBatch(rows=self.micro_batch.rows)
+        large = [self.store is None and self.policy.pictures_too_long(c) for c in conversations]
+        for conversation in compress(conversations, large):
+            step_batch.micro_batches += self._fitted(conversation, sys.maxsize, step_batch)
+        conversations = [c for c, shrunk in zip(conversations, large, strict=True) if not shrunk]
         keys = [self.shared.key(c) if self.shared is not None else None for c in conversations]
         for chunk in _chunks(sorted(grouped(conversations, keys), key=_size), step_batch.rows):
             step_batch.micro_batches += self._batches(chunk, step_batch)
@@ -106,10 +111,7 @@ class StepCollator:
         too_long = {name for name, length in lengths.items() if length > longest}
         if too_long:
             for conversation in (c for group in groups for c in group if c.id in too_long):
-                decoded = [(conversation, load_images(conversation))]
-                known = [lengths[conversation.id]]
-                fitted = encode_fitting(self.encoder, self.policy, decoded, step_batch, side="right", lengths=known)
-                yield from [fitted] if fitted is not None else []
+                yield from self._fitted(conversation, lengths[conversation.id], step_batch)
             rest: list[Group] = [[c for c in group if c.id not in too_long] for group in groups]
         else:  # only because they share a row
             rest = [group[: -(-len(group) // 2)] for group in groups]
@@ -117,6 +119,12 @@ class StepCollator:
             yield from self._batches([group for group in second if group], step_batch)
         if any(rest):
             yield from self._batches([group for group in rest if group], step_batch)
+
+    def _fitted(self, conversation: Conversation, length: int, step_batch: StepBatch) -> list[TokenBatch]:
+        """A batch of one conversation that is too long, unless it is dropped."""
+        decoded = [(conversation, load_images(conversation))]
+        found = encode_fitting(self.encoder, self.policy, decoded, step_batch, side="right", lengths=[length])
+        return [found] if found is not None else []
 
     def _encode(self, groups: Sequence[Group]) -> TokenBatch:
         images = _pictures([group[0] for group in groups], self.store)
@@ -237,8 +245,8 @@ def encode_fitting(
 ) -> TokenBatch | None:
     """Encode conversations after the over-length policy has been applied to those that need it.
 
-    What was dropped or changed is noted in `step_batch`. None where nothing is left. Where one of the known `lengths` is
-    too much, no image is processed once more only to learn them.
+    What was dropped or changed is noted in `step_batch`. None where nothing is left. No image is processed only to learn
+    `lengths` that are known to be too much.
     """
     if not decoded:
         return None
