@@ -245,7 +245,7 @@ def encode_fitting(
 ) -> TokenBatch | None:
     """Encode conversations after the over-length policy has been applied to those that need it.
 
-    What was dropped or changed is noted in `step_batch`. None where nothing is left. No image is processed only to learn
+    What was dropped or changed is noted in `step_batch`. None where nothing is left. No image is processed merely for
     `lengths` that are known to be too much.
     """
     if not decoded:
