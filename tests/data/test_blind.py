@@ -20,10 +20,10 @@ from tests.support.tiny_families.catalogue import TINY
 from vlm_lit.cli import main
 from vlm_lit.data.answers.blind import GREY, Blind, BlindPrompts, derangement, name_own_images
 from vlm_lit.data.images.images import load_images
-from vlm_lit.data.rows.collate import PromptCollator
 from vlm_lit.data.rows.encoder_choice import encoder_of
 from vlm_lit.data.rows.over_length import OverLengthPolicy
 from vlm_lit.data.rows.packing import image_key
+from vlm_lit.data.rows.prompt_collate import PromptCollator
 from vlm_lit.errors import ConfigError, RecordError
 from vlm_lit.schema import IMAGE, Conversation, EvaluationBatch, ImageRef, Turn
 from vlm_lit.studies.run_files.facts import read_facts

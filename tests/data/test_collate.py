@@ -4,10 +4,11 @@ import pytest
 
 from tests.support import family_cases as cases
 from tests.support.tiny_families.catalogue import TINY
-from vlm_lit.data.rows.collate import PromptCollator, StepCollator
+from vlm_lit.data.rows.collate import StepCollator
 from vlm_lit.data.rows.conversation_encoder import ConversationEncoder
 from vlm_lit.data.rows.encoder_choice import encoder_of
 from vlm_lit.data.rows.over_length import OverLengthPolicy
+from vlm_lit.data.rows.prompt_collate import PromptCollator
 from vlm_lit.schema import EvaluationBatch, StepBatch
 
 TALKS = [cases.conversation(images, 1, seed) for seed, images in enumerate([1, 0, 2, 1, 1, 0, 1])]

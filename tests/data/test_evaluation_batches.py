@@ -8,10 +8,10 @@ import torch
 from tests.support import family_cases as cases
 from tests.support.tiny_families.catalogue import TINY
 from vlm_lit.data.answers.evaluation_batches import evaluation_batches
-from vlm_lit.data.rows.collate import PromptCollator
 from vlm_lit.data.rows.conversation_encoder import ConversationEncoder
 from vlm_lit.data.rows.encoder_choice import encoder_of
 from vlm_lit.data.rows.over_length import OverLengthPolicy
+from vlm_lit.data.rows.prompt_collate import PromptCollator
 from vlm_lit.errors import RecordError
 from vlm_lit.schema import EvaluationBatch
 

@@ -145,6 +145,12 @@ def test_what_it_cannot_work_with_is_refused_in_its_words(folders: dict[str, Pat
     assert "`crop_size` must be specified" in said(folders["qwen2_vl"], do_center_crop=True)
 
 
+def test_settings_are_a_mapping(folders: dict[str, Path]) -> None:
+    given: Any = [512]
+    with pytest.raises(ConfigError, match=r"image_processor is \[512\]; it must be a mapping"):
+        ConversationDataModule(str(folders["llava"]), image_processor=given)
+
+
 def expanded_to_square(picture: Image.Image, mean: tuple[float, ...]) -> Image.Image:
     """`expand2square` of LLaVA, llava/mm_utils.py at c121f04, called with tuple(int(x*255) for x in image_mean)."""
     colour, (width, height) = tuple(int(x * 255) for x in mean), picture.size

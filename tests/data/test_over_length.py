@@ -8,10 +8,10 @@ import pytest
 from PIL import Image
 
 from tests.support import tiny_models
-from vlm_lit.data.rows.collate import encode_fitting
 from vlm_lit.data.rows.encoding import Encoder
 from vlm_lit.data.rows.masking import Transcript
 from vlm_lit.data.rows.over_length import OverLength, OverLengthPolicy
+from vlm_lit.data.rows.prompt_collate import encode_fitting
 from vlm_lit.errors import RecordError
 from vlm_lit.schema import IGNORE_INDEX, IMAGE, Conversation, StepBatch, TokenBatch, Turn
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,11 +11,12 @@ from PIL import Image
 
 from tests.support import tiny_models
 from tests.support.tiny_families.catalogue import TINY
+from vlm_lit.data.rows.collate import StepCollator
 from vlm_lit.data.rows.encoder_choice import encoder_of
 from vlm_lit.data.rows.over_length import OverLengthPolicy
 from vlm_lit.data.rows.shrinking import STEP, fitting_sizes
 from vlm_lit.errors import RecordError
-from vlm_lit.schema import IMAGE, Conversation, Turn
+from vlm_lit.schema import IMAGE, Conversation, ImageRef, StepBatch, Turn
 
 ANY_SIZE = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "pixtral", "llava_next")
 
@@ -68,6 +71,33 @@ def test_the_large_picture_is_never_processed_and_shrunk_once() -> None:
 
     processor.image_processor = Seeing.from_dict(processor.image_processor.to_dict())
     policy.apply(talk(), [picture])
+    assert seen
+    assert max(map(max, seen)) < 220
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_step_never_processes_a_photo_that_is_too_large_alone(turned: bool, tmp_path: Path) -> None:
+    photo, exif = tiny_models.picture(0, (300, 220)), Image.Exif()
+    exif[0x0112] = 6 if turned else 1
+    photo.save(tmp_path / "photo.png", exif=exif)
+    processor: Any = TINY["qwen2_vl"].build(0)[1]
+    seen: list[tuple[int, int]] = []
+
+    class Seeing(type(processor.image_processor)):  # type: ignore[misc]
+        def process_image(self, image: Image.Image, **options: object) -> object:
+            seen.append(image.size)
+            return super().process_image(image, **options)
+
+    processor.image_processor = Seeing.from_dict(processor.image_processor.to_dict(), max_pixels=64 * 400)
+    policy = OverLengthPolicy(encoder_of(processor), 150, "shrink_image")
+    shown = replace(talk(), images=(ImageRef(path=tmp_path / "photo.png"),))
+    short = replace(talk(0), id="short")
+    assert [policy.pictures_too_long(c) for c in (shown, short)] == [True, False]
+    found = StepCollator(policy.encoder, policy, 4, packing=True)([shown, short])
+    assert isinstance(found, StepBatch), found
+    assert found.changed == ["long"]
+    assert sorted(found.ids) == ["long", "short"]
+    assert all(max(batch.lengths) <= 150 for batch in found.micro_batches)
     assert seen
     assert max(map(max, seen)) < 220
 

@@ -16,12 +16,13 @@ from tests.support import tiny_models
 from tests.support.tiny_families.catalogue import TINY
 from vlm_lit.data.images.images import load_images
 from vlm_lit.data.rows import collate
-from vlm_lit.data.rows.collate import PromptCollator, StepCollator
+from vlm_lit.data.rows.collate import StepCollator
 from vlm_lit.data.rows.conversation_encoder import ConversationEncoder
 from vlm_lit.data.rows.encoder_choice import encoder_of
 from vlm_lit.data.rows.encoding import Encoder
 from vlm_lit.data.rows.masking import Transcript
 from vlm_lit.data.rows.over_length import OverLength, OverLengthPolicy
+from vlm_lit.data.rows.prompt_collate import PromptCollator
 from vlm_lit.data.rows.row_groups import joined
 from vlm_lit.errors import RecordError
 from vlm_lit.schema import IMAGE, Conversation, EvaluationBatch, ImageRef, StepBatch, TokenBatch, Turn

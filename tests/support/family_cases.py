@@ -16,10 +16,10 @@ from tests.support import tiny_models
 from tests.support.tiny_families.catalogue import TINY, TinyFamily
 from vlm_lit.data.checkpoint.processors import IMAGE_BACKEND, ImageBackend, load_processor
 from vlm_lit.data.images.images import load_images
-from vlm_lit.data.rows.collate import PromptCollator
 from vlm_lit.data.rows.conversation_encoder import ConversationEncoder
 from vlm_lit.data.rows.encoder_choice import encoder_of
 from vlm_lit.data.rows.over_length import OverLengthPolicy
+from vlm_lit.data.rows.prompt_collate import PromptCollator
 from vlm_lit.models.adapters import LoraSettings
 from vlm_lit.models.families import LayeredPart
 from vlm_lit.models.parts import PartSettings, PartsSettings

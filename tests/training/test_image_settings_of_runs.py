@@ -98,6 +98,8 @@ def test_a_merged_model_has_them_in_its_files(trained: Path, tmp_path: Path) -> 
     assert not merged.warnings
     now, was = processor_identity(load_processor(str(tmp_path / "merged"))), fingerprint(trained)["processor"]
     assert now == {key: value for key, value in was.items() if key != "image_settings"}
+    card = (tmp_path / "merged" / "README.md").read_text()
+    assert f"onto the base, with the processor above: the run set {json.dumps(SET)} for its images:" in card
     picture = tiny_models.picture(0, (90, 30))
     by_run, by_merged = open_model(str(trained)), open_model(str(tmp_path / "merged"))
     one, other = (

@@ -21,12 +21,13 @@ from vlm_lit.data.features.feature_store import FeatureStore
 from vlm_lit.data.records.conversation_dataset import ConversationDataset, most_images, open_source
 from vlm_lit.data.records.sources import SourceSettings
 from vlm_lit.data.records.streamed_steps import StreamedSteps
-from vlm_lit.data.rows.collate import PromptCollator, StepCollator
+from vlm_lit.data.rows.collate import StepCollator
 from vlm_lit.data.rows.conversation_encoder import ConversationEncoder
 from vlm_lit.data.rows.encoder_choice import encoder_of
 from vlm_lit.data.rows.length_limit import TEXT, AutoLength, MaxLength, auto_length
 from vlm_lit.data.rows.over_length import OverLength, OverLengthPolicy
 from vlm_lit.data.rows.packing import size_of
+from vlm_lit.data.rows.prompt_collate import PromptCollator
 from vlm_lit.data.run_shortcuts import shortcuts_of_module
 from vlm_lit.data.step_datamodule import StepDataModule, check_sizes
 from vlm_lit.errors import ConfigError, RecordError

@@ -19,8 +19,9 @@ from torch import Tensor, nn
 
 from vlm_lit.data.datamodule import ConversationDataModule
 from vlm_lit.data.features.feature_store import FeatureStore
-from vlm_lit.data.rows.collate import PromptCollator, StepCollator
+from vlm_lit.data.rows.collate import StepCollator
 from vlm_lit.data.rows.packing import image_key
+from vlm_lit.data.rows.prompt_collate import PromptCollator
 from vlm_lit.errors import ConfigError, raised
 from vlm_lit.models.adapter_state import load_adapter, save_adapter
 from vlm_lit.models.attention import unpackable

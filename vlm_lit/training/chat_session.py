@@ -17,10 +17,10 @@ from vlm_lit.data.conversations.record_forms import formed
 from vlm_lit.data.conversations.turns import draft
 from vlm_lit.data.images.image_paths import ImageProblem
 from vlm_lit.data.images.images import check_image
-from vlm_lit.data.rows.collate import PromptCollator
 from vlm_lit.data.rows.device import to_device
 from vlm_lit.data.rows.length_limit import auto_length
 from vlm_lit.data.rows.over_length import OverLengthPolicy
+from vlm_lit.data.rows.prompt_collate import PromptCollator
 from vlm_lit.errors import ConfigError, raised
 from vlm_lit.schema import IMAGE, Conversation, ImageRef, Record, Reply, Turn
 from vlm_lit.training.answering import Answering

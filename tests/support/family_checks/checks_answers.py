@@ -12,8 +12,8 @@ from tests.support import family_cases as cases
 from tests.support import stored
 from tests.support.family_cases import TinyFamily
 from vlm_lit.data.answers.candidates import candidate_tokens
-from vlm_lit.data.rows.collate import PromptCollator
 from vlm_lit.data.rows.over_length import OverLengthPolicy
+from vlm_lit.data.rows.prompt_collate import PromptCollator
 from vlm_lit.models.attention import unpackable
 from vlm_lit.models.closed_set import closed_set_scores
 from vlm_lit.models.families import FAMILIES

@@ -50,6 +50,12 @@ class ImageSettings:
     image_processor: Mapping[str, Any] = field(default_factory=dict)
     pad_to_square: bool = False
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.image_processor, Mapping):
+            raise ConfigError(
+                f"{_SETTING} is {self.image_processor!r}; it must be a mapping, as {{max_pixels: 1003520}}."
+            )
+
     @property
     def given(self) -> dict[str, Any]:
         """The settings with a value; null leaves one as the checkpoint has it."""

@@ -19,7 +19,7 @@ from transformers import ProcessorMixin
 Size: TypeAlias = tuple[int, int]
 """Width and height in pixels."""
 
-Rule: TypeAlias = Callable[[ProcessorMixin, Sequence[Size]], list[int]]
+Arithmetic: TypeAlias = Callable[[ProcessorMixin, Sequence[Size]], list[int]]
 
 _TRIED: Final[tuple[Size, ...]] = ((90, 60), (44, 130), (61, 61))
 """Small pictures on which a rule has to be right."""
@@ -42,7 +42,7 @@ class ImageTokens:
         rule: counts by sizes.
     """
 
-    def __init__(self, processor: ProcessorMixin, rule: Rule) -> None:
+    def __init__(self, processor: ProcessorMixin, rule: Arithmetic) -> None:
         self.processor, self.rule = processor, rule
 
     def of(self, sizes: Sequence[Size]) -> list[int]:

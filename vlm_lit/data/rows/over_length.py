@@ -10,6 +10,7 @@ from typing import Literal
 from PIL import Image
 
 from vlm_lit.data.checkpoint.image_tokens import ImageTokens, image_tokens_of
+from vlm_lit.data.images.images import check_images
 from vlm_lit.data.rows.conversation_encoder import ConversationEncoder
 from vlm_lit.data.rows.shrinking import SMALLEST_SIDE, STEP, fitting_sizes
 from vlm_lit.errors import RecordError
@@ -43,6 +44,16 @@ class OverLengthPolicy:
     def longest_row(self, lengths: Sequence[int]) -> int | None:
         """Most tokens of a row in a batch of conversations of these lengths; None for no limit."""
         return self.max_length if self.shared is None or max(lengths) > self.shared else self.shared
+
+    def pictures_too_long(self, conversation: Conversation) -> bool:
+        """Whether its images alone have more tokens than it may have and will be shrunk: known before any is decoded.
+
+        Raises:
+            RecordError: an image cannot be used.
+        """
+        if self.policy != "shrink_image" or self.max_length is None or not conversation.images or not self._counted:
+            return False
+        return sum(self._counted.of(check_images(conversation))) > self.max_length
 
     def fits(self, conversation: Conversation, images: Sequence[Image.Image], *, for_generation: bool) -> bool:
         """Whether the conversation has at most `max_length` tokens."""
@@ -115,6 +126,8 @@ class OverLengthPolicy:
         assert self.max_length is not None
         sizes = [image.size for image in images]
         words = self._words(self._counted, conversation, len(images), for_generation)
+        if words + sum(self._counted.of(sizes)) <= self.max_length:
+            return images  # upright they have fewer than as they are stored
         found = fitting_sizes(self._counted, sizes, self.max_length - words)
         if found is None:
             length = words + sum(self._counted.of(sizes))

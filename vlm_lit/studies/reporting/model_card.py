@@ -5,6 +5,7 @@ Everything is read from the files a run leaves. No path of the machine it ran on
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PureWindowsPath
@@ -124,10 +125,13 @@ def _loading(run: RunFiles, name: str, *, chat_template: bool) -> list[str]:
     base = run.fingerprint["base"]
     base_name = base["model_id"] if not base.get("weights_sha256") else _name(base["model_id"])
     revision = f', revision="{base["commit"]}"' if base.get("commit") else ""
+    settings = (run.fingerprint.get("processor") or {}).get("image_settings")
+    # The merged model's files hold the run's image settings; the base's do not.
+    otherwise = f", with the processor above: the run set {json.dumps(settings)} for its images" if settings else ""
     return [
         _USE.format(name=name, inputs=_MESSAGES if chat_template else _PLAIN),
         *_images(run, name),
-        "The adapter that the run wrote also loads alone, onto the base:",
+        f"The adapter that the run wrote also loads alone, onto the base{otherwise}:",
         _PEFT.format(base=base_name, revision=revision),
     ]
 
