@@ -278,6 +278,7 @@ def _words(messy: Messy) -> list[Row]:
         ("letters of other scripts", KEPT, asked(image, "这是什么颜色 🎨", "красный")),
         ("a very long answer", KEPT, asked(image, "tell me all", "word " * 5000)),
         ("markup", KEPT, asked(image, "<script>alert(1)</script>?", "<b>bold</b> & more")),
+        ("markup, rejected", "conversation.blank_answer", asked(image, "<script>alert(1)</script>?", "")),
         ("id of an earlier row", KEPT, {**asked(image, "whose id is it?"), "id": "plain path"}),
         ("no id", KEPT, {**asked(image, "who am I?"), "id": None}),
         ("empty id", "conversation.value", {**asked(image, "what is my name?"), "id": ""}),

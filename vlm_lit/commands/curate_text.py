@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from textwrap import shorten
 
 from vlm_lit.curation.run import ProgressBar
 
@@ -38,7 +39,7 @@ def as_text(counts: Mapping[str, object]) -> str:
     )
     lines.append(f"contradictions: {counts['contradictions']:,}")
     for split, prior in answers.items():
-        common = next(iter(prior["most_common"]))
+        common = shorten(next(iter(prior["most_common"])), 40, placeholder=" ...")
         lines.append(
             f"{split}: always answering {common!r} is right in {100 * prior['majority']:.1f} %, each question's most "
             f"common answer in {100 * prior['majority_by_question']:.1f} %"

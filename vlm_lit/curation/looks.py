@@ -24,8 +24,8 @@ _FEW: Final = 256
 """Pictures that are looked at sooner than a process has started."""
 
 _TOGETHER: Final = 16
-_ENOUGH: Final = 128
-"""Pixels a side that are left before the hash makes 32 of them: it then takes half the time."""
+_SIDE: Final = 32
+"""Pixels a side that the hash is made of. Made so small for all channels at once, a sixth of the time is enough."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +112,7 @@ def look_at(file: Path, *, hashed: bool) -> PictureLook:
 def perceptual_hashes(image: Image.Image) -> tuple[int, ...]:
     """The pHash of each colour channel: of grey pictures alone, a red lamp and a green one would be the same."""
     import imagehash
+    from PIL import Image
 
-    factor = min(image.size) // _ENOUGH
-    small = image.reduce(factor) if factor > 1 else image
+    small = image.resize((_SIDE, _SIDE), Image.Resampling.LANCZOS, reducing_gap=3)
     return tuple(int(str(imagehash.phash(channel)), 16) for channel in small.split())
