@@ -114,6 +114,48 @@ def test_a_benchmarks_files_are_judged(
     assert set(found["image_ids"].values()) == {image_id}
 
 
+PUBLISHED: dict[str, dict[str, object]] = {
+    "textvqa": {
+        "question": "?", "image_classes": ["Lamp"], "flickr_original_url": "https://a/b.jpg", "image_width": 1024,
+        "flickr_300k_url": "https://a/c.jpg", "image_height": 768, "question_tokens": ["what"], "set_name": "val",
+    },
+    "anls": {
+        "question": "?", "question_types": ["handwritten"], "docId": 14465, "ucsf_document_id": "pybv0228",
+        "ucsf_document_page_no": "81", "data_split": "val",
+    },
+    "vizwiz": {},
+    "gqa": {
+        "semantic": [{"operation": "select", "dependencies": [], "argument": "lamp"}], "entailed": [], "equivalent": [],
+        "groups": {"global": None, "local": "06-lamp"}, "semanticStr": "select: lamp", "fullAnswer": "It is red.",
+        "annotations": {"answer": {}, "question": {"2": "n1"}, "fullAnswer": {}},
+    },
+    "aokvqa": {"split": "val", "question": "?", "rationales": ["It is lit."] * 3},
+}  # fmt: skip
+"""The further keys of one question in each benchmark's annotations."""
+
+
+@pytest.mark.parametrize("metric", PUBLISHED)
+def test_whatever_else_is_published_changes_nothing(metric: str, tmp_path: Path) -> None:
+    annotations, predictions = OFFICIAL[metric]
+    expected = scored(tmp_path, metric, write(tmp_path, annotations, predictions))
+    whole = json.loads(json.dumps(annotations))
+    members = whole["data"] if "data" in whole else list(whole.values()) if isinstance(whole, dict) else whole
+    for member in members:
+        member.update(PUBLISHED[metric])
+    assert scored(tmp_path, metric, write(tmp_path, whole, predictions)) == expected
+
+
+def test_popes_questions_are_json_lines_whatever_their_file_is_called(tmp_path: Path) -> None:
+    asked = [{"question_id": i, "image": "a.jpg", "text": "Is it?", "label": "no"} for i in (1, 2)]
+    said = [
+        {"question_id": i, "prompt": "Is it?", "text": text, "answer_id": "x"} for i, text in ((1, "No."), (2, "Yes"))
+    ]
+    arguments = write(tmp_path, {}, {})
+    for name, rows in (("annotations", asked), ("predictions", said)):
+        (tmp_path / f"{name}.json").write_text("\n".join(map(json.dumps, rows)))
+    assert scored(tmp_path, "pope", arguments)["per_item"] == {"1": 1.0, "2": 0.0}
+
+
 def test_aokvqas_chosen_options_are_judged_by_their_words(tmp_path: Path, capsys: Capture) -> None:
     arguments = write(tmp_path, *OFFICIAL["aokvqa"])
     assert scored(tmp_path, "exact_match", arguments)["per_item"] == {"22jb": 1.0, "44jb": 0.0}

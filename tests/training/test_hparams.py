@@ -73,6 +73,18 @@ def test_a_tag_leads_back_to_its_name(name: str, tag: str) -> None:
     assert logged_as(picture_tag("val/confusion/number")) == "val/confusion/number"
 
 
+def test_by_default_the_table_has_a_column_for_either_metric_that_may_lead(config: Config) -> None:
+    path = config(model={"metrics": None})
+    fit(path)
+    experiment = parse_experiment_plugin_data(opened(run_dir(path)).SummaryMetadata(EXPERIMENT_TAG).plugin_data.content)
+    normalised = "vqa_accuracy[normalize=always]"
+    assert [info.name.tag for info in experiment.metric_infos] == [
+        "train/loss", "val/loss", f"val/{normalised}", "val/vqa_accuracy", "val/exact_match", f"zz_test/{normalised}",
+        "zz_test/vqa_accuracy",
+    ]  # fmt: skip
+    assert f"val/{normalised}" in opened(run_dir(path)).Tags()["scalars"]
+
+
 def test_the_table_holds_what_was_chosen_and_the_leading_metrics(config: Config) -> None:
     path = config(model={"lora": {"rank": 8, "dropout": 0.0, "targets": ["attention", "mlp"]}})
     fit(path)

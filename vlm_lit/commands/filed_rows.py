@@ -12,13 +12,14 @@ from typing import Final, NoReturn, cast
 from vlm_lit.commands.sheets import iter_sheet
 from vlm_lit.data.records.text_tables import iter_table
 from vlm_lit.errors import ConfigError, RecordError
-from vlm_lit.files.open_text import begins_with, format_of
+from vlm_lit.files.open_text import begins_with, format_of, open_bytes
 from vlm_lit.files.strict_json import iter_json_lines, iter_json_list, read_json
 from vlm_lit.metrics.rules import Answer
 
 _LINES: Final = (".jsonl", ".ndjson")
 _TABLES: Final = (".csv", ".tsv")
 _SHEET: Final = ".xlsx"
+_LONGEST_LINE: Final = 1 << 20
 _LONGEST_NAME: Final = 1024
 """Letters of an image's name; what is longer is the picture itself, in base64."""
 
@@ -170,6 +171,17 @@ def rows(path: Path) -> Iterator[dict[str, object]]:
 def is_table(path: Path) -> bool:
     """Whether a file holds cells, which are text, and where an empty one is nothing."""
     return format_of(path) in (*_TABLES, _SHEET)
+
+
+def has_lines(path: Path) -> bool:
+    """Whether a file holds JSON lines, as POPE's `.json` files do too: its first line is an object, and more follow."""
+    if format_of(path) in _LINES:
+        return True
+    if not path.is_file() or not begins_with(path, b"{"):
+        return False
+    with open_bytes(path) as file:
+        first, second = file.readline(_LONGEST_LINE), file.readline(_LONGEST_LINE)
+    return first.rstrip().endswith(b"}") and second.lstrip().startswith(b"{")
 
 
 def _reader(path: Path) -> Callable[[Path], Iterator[dict[str, object]]]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 from vlm_lit.commands.answer_columns import AnswerColumns
-from vlm_lit.commands.filed_rows import FiledAnswer, FiledRow, again, is_table, loaded, rows, with_unique_ids
+from vlm_lit.commands.filed_rows import FiledAnswer, FiledRow, again, has_lines, is_table, loaded, rows, with_unique_ids
 from vlm_lit.errors import ConfigError, RecordError
 from vlm_lit.metrics.aokvqa import DIFFICULT
 from vlm_lit.metrics.rules import Answer
@@ -68,7 +68,7 @@ def read_official(
         RecordError: a file is broken, of no known form, repeats an id, or the files are not about the same questions.
         ConfigError: there is no such file, or the metric judges neither of A-OKVQA's settings.
     """
-    lines = is_table(annotations) or annotations.suffix in (".jsonl", ".ndjson")
+    lines = is_table(annotations) or has_lines(annotations)
     form, members = _recognised(annotations, list(rows(annotations)) if lines else loaded(annotations))
     if questions is not None and form is not _VQA:
         raise ConfigError(f"--questions is for VQA; {annotations} holds {form.name}'s questions itself. Leave it out.")

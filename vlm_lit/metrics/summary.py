@@ -53,11 +53,9 @@ class MetricSummary:
 
     def by_name(self) -> dict[str, float]:
         """Every value: `overall` and details, then every `group/value` by name, with its details behind it."""
-        parts = sorted(
-            (f"{group}/{value}", part) for group, found in self.groups.items() for value, part in found.items()
-        )
-        inside = ((_key(name, detail), value) for name, part in parts for detail, value in part.values.items())
-        return {**self.whole.values, **dict(inside)}
+        parts = {f"{group}/{value}": part for group, found in self.groups.items() for value, part in found.items()}
+        inside = {_key(name, detail): v for name in sorted(parts) for detail, v in parts[name].values.items()}
+        return {**self.whole.values, **inside}
 
 
 def judged_item(rule: Rule, answer: Answer, place: str) -> JudgedItem:
