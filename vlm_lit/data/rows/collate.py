@@ -1,8 +1,9 @@
 """Collator of training: from a list of conversations to a step batch.
 
 A step batch is everything one optimizer step sees on this rank, cut into micro-batches. The rows of one batch have
-equally many images, in an evaluation as well (`prompt_collate.py`): a row without any costs no tower pass, and in Llama-3.2-Vision rows of unequal counts would change each other's logits. A bad record
-travels back as a value: raised inside a worker it would reach the user as a page of traceback.
+equally many images, in an evaluation as well (`prompt_collate.py`): a row without any costs no tower pass, and in
+Llama-3.2-Vision rows of unequal counts would change each other's logits. A bad record travels back as a value: raised
+inside a worker it would reach the user as a page of traceback.
 """
 
 from __future__ import annotations
