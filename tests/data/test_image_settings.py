@@ -131,13 +131,15 @@ def test_what_would_change_nothing_is_refused(
         loaded(folders[name], **settings)
 
 
-def test_what_is_so_already_is_no_setting(folders: dict[str, Path]) -> None:
-    cases: tuple[tuple[str, dict[str, Any]], ...] = (
-        ("qwen2_vl", {"max_pixels": 1600}),
-        ("internvl", {"crop_to_patches": True, "max_patches": 4}),
-    )
-    for name, settings in cases:
-        assert "image_settings" not in processor_identity(loaded(folders[name], **settings))
+SO_ALREADY: list[tuple[str, dict[str, Any]]] = [
+    ("qwen2_vl", {"max_pixels": 1600}),
+    ("internvl", {"crop_to_patches": True, "max_patches": 4}),
+]
+
+
+@pytest.mark.parametrize(("name", "settings"), SO_ALREADY)
+def test_what_is_so_already_is_no_setting(name: str, settings: dict[str, Any], folders: dict[str, Path]) -> None:
+    assert "image_settings" not in processor_identity(loaded(folders[name], **settings))
 
 
 def test_what_it_cannot_work_with_is_refused_in_its_words(folders: dict[str, Path]) -> None:
