@@ -183,14 +183,18 @@ def test_processes_find_what_one_finds(
 def test_a_second_start_reads_what_the_first_has_found(
     opened: Opened, rows: Rows, many: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert not opened().skipped
+    rows[2]["unknown"] = "key"
+    first = opened()
+    assert "unknown" in " ".join(first.findings.lines())
 
     def never(*_: object) -> None:
         raise AssertionError("examined again")
 
     monkeypatch.setattr(Examiner, "__call__", never)
     monkeypatch.setattr(pictures, "examine", never)
-    assert opened().ids == [str(k) for k in range(10)]
+    second = opened()
+    assert second.ids == [str(k) for k in range(10)]
+    assert list(second.findings.lines()) == list(first.findings.lines())
     (tmp_path / rows[3]["image"]).unlink()
     monkeypatch.undo()
     monkeypatch.setenv("VLM_LIT_CACHE", str(many.parent))
@@ -208,7 +212,7 @@ def test_whatever_it_follows_from_makes_a_new_check(opened: Opened, rows: Rows, 
     path = tmp_path / rows[0]["image"]
     content = path.read_bytes()
     path.write_bytes(content[:60])
-    with pytest.raises(RecordError, match="record 0 .*the file is"):
+    with pytest.raises(RecordError, match=r"record 0 .*the file is"):
         opened()
     path.write_bytes(content)
     assert not opened().skipped

@@ -39,7 +39,7 @@ def manifest(config: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (run_dir(config) / "bad_records.jsonl").read_text().splitlines()]
 
 
-def test_a_run_says_what_it_left_out(skipping: Path, tmp_path: Path) -> None:
+def test_a_run_says_what_it_left_out(skipping: Path) -> None:
     assert verb("fit", skipping) == 0
     (line,) = manifest(skipping)
     assert {name: line[name] for name in ("split", "index", "code", "record")} == {

@@ -94,7 +94,7 @@ def _unpacked(kept: Any, n: int) -> Seen | None:  # noqa: ANN401 - whatever the 
         answers=kept["answers"],
         keys=[key for key, _ in shown],
         files=[files for _, files in shown],
-        notes=Counter({Note(kind, about): count for kind, about, count in kept["notes"]}),
+        notes=Counter({Note(kind=kind, about=about): count for kind, about, count in kept["notes"]}),
         bad=[BadRecord(**one) for one in kept["bad"]],
     )
 

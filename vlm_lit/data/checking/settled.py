@@ -108,8 +108,8 @@ def _leave_out(dataset: ConversationDataset, seen: Seen) -> None:
         dataset.mixture = replace(dataset.mixture, sizes=sizes)
     dataset.records = ChosenRecords(dataset.records, kept)
     dataset.skipped = tuple(seen.bad)
-    for values in (seen.ids, seen.answers, seen.keys, seen.files):
-        values[:] = [values[index] for index in kept]  # type: ignore[index]
+    seen.ids, seen.answers = [seen.ids[index] for index in kept], [seen.answers[index] for index in kept]
+    seen.keys, seen.files = [seen.keys[index] for index in kept], [seen.files[index] for index in kept]
 
 
 def _know(dataset: ConversationDataset, seen: Seen) -> None:
