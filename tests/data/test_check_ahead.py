@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import datasets
 import pytest
 import torch
 
@@ -228,6 +229,20 @@ def test_a_folder_that_cannot_be_written_costs_the_memory_alone(
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("VLM_LIT_CACHE", str(tmp_path / "file"))
     assert len(opened()) == 10
+
+
+def test_a_table_is_known_by_its_files(opened: Opened, many: Path, tmp_path: Path) -> None:
+    def write(answer: str) -> None:
+        content = {"question": ["what?"] * 4, "answer": [answer] * 4, "id": ["a", "b", "c", "d"]}
+        datasets.Dataset.from_dict(content).to_parquet(tmp_path / "table.parquet")
+
+    write("red")
+    for _ in range(2):
+        assert opened(train=str(tmp_path / "table.parquet")).ids == ["a", "b", "c", "d"]
+        assert len(list(many.glob("records-*.json"))) == 1
+    write("")
+    with pytest.raises(RecordError, match=r"4 of 4 records cannot be used. conversation.blank_answer \(4\)"):
+        opened(train=str(tmp_path / "table.parquet"))
 
 
 def test_a_broken_cache_is_made_anew(opened: Opened, many: Path) -> None:
