@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import datasets
 import pytest
 import torch
 
@@ -183,14 +184,18 @@ def test_processes_find_what_one_finds(
 def test_a_second_start_reads_what_the_first_has_found(
     opened: Opened, rows: Rows, many: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert not opened().skipped
+    rows[2]["unknown"] = "key"
+    first = opened()
+    assert "unknown" in " ".join(first.findings.lines())
 
     def never(*_: object) -> None:
         raise AssertionError("examined again")
 
     monkeypatch.setattr(Examiner, "__call__", never)
     monkeypatch.setattr(pictures, "examine", never)
-    assert opened().ids == [str(k) for k in range(10)]
+    second = opened()
+    assert second.ids == [str(k) for k in range(10)]
+    assert list(second.findings.lines()) == list(first.findings.lines())
     (tmp_path / rows[3]["image"]).unlink()
     monkeypatch.undo()
     monkeypatch.setenv("VLM_LIT_CACHE", str(many.parent))
@@ -224,6 +229,20 @@ def test_a_folder_that_cannot_be_written_costs_the_memory_alone(
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("VLM_LIT_CACHE", str(tmp_path / "file"))
     assert len(opened()) == 10
+
+
+def test_a_table_is_known_by_its_files(opened: Opened, many: Path, tmp_path: Path) -> None:
+    def write(answer: str) -> None:
+        content = {"question": ["what?"] * 4, "answer": [answer] * 4, "id": ["a", "b", "c", "d"]}
+        datasets.Dataset.from_dict(content).to_parquet(tmp_path / "table.parquet")
+
+    write("red")
+    for _ in range(2):
+        assert opened(train=str(tmp_path / "table.parquet")).ids == ["a", "b", "c", "d"]
+        assert len(list(many.glob("records-*.json"))) == 1
+    write("")
+    with pytest.raises(RecordError, match=r"4 of 4 records cannot be used. conversation.blank_answer \(4\)"):
+        opened(train=str(tmp_path / "table.parquet"))
 
 
 def test_a_broken_cache_is_made_anew(opened: Opened, many: Path) -> None:

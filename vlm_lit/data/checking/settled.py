@@ -109,10 +109,8 @@ def _leave_out(dataset: ConversationDataset, seen: Seen) -> None:
         dataset.mixture = replace(dataset.mixture, sizes=sizes)
     dataset.records = ChosenRecords(dataset.records, kept)
     dataset.skipped = tuple(seen.bad)
-    seen.ids = [seen.ids[index] for index in kept]
-    seen.answers = [seen.answers[index] for index in kept]
-    seen.keys = [seen.keys[index] for index in kept]
-    seen.files = [seen.files[index] for index in kept]
+    seen.ids, seen.answers = [seen.ids[index] for index in kept], [seen.answers[index] for index in kept]
+    seen.keys, seen.files = [seen.keys[index] for index in kept], [seen.files[index] for index in kept]
 
 
 def _know(dataset: ConversationDataset, seen: Seen) -> None:

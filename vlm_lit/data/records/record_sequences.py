@@ -6,7 +6,9 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import accumulate
+from pathlib import Path
 from typing import TYPE_CHECKING, overload
+from uuid import uuid4
 
 from vlm_lit.data.records.class_labels import label_names
 from vlm_lit.data.records.naming import Naming
@@ -39,8 +41,10 @@ class ArrowRecords(Sequence[Record]):
 
     @property
     def fingerprint(self) -> str:
-        """What names the table's contents and what was done to it, as `datasets` knows it."""
-        return f"{self._table._fingerprint} {self._rows}"
+        """What names the table's contents: its files with their sizes and times; of a table in memory, nothing does."""
+        files = [Path(file["filename"]) for file in self._table.cache_files]
+        stamps = [f"{file} {file.stat().st_size} {file.stat().st_mtime_ns}" for file in files]
+        return " ".join([*(stamps or [uuid4().hex]), str(self._rows)])
 
     def column(self, name: str) -> list[object]:
         """One column of every record, under the name the table has for it, without reading the others.
@@ -114,7 +118,7 @@ class ChosenRecords(Sequence[Record]):
 
 
 def table_fingerprints(records: Sequence[Record]) -> list[str]:
-    """What names the contents of each Arrow table that records come from, as `datasets` knows it."""
+    """What names the contents of each Arrow table that records come from."""
     if isinstance(records, ChainedRecords):
         return [name for part in records.parts for name in table_fingerprints(part)]
     return [records.fingerprint] if isinstance(records, ArrowRecords) else []

@@ -150,15 +150,23 @@ class Encoder:
                 found.append(self.transcript.render(conversation, for_generation=for_generation))
             except RecordError as error:
                 found.append(error)
-        texts = [item.text for item in found if isinstance(item, Rendered)]
         whole = [item for item in found if isinstance(item, Rendered)]
-        special = bool(whole) and self._adds_special_tokens(whole[0])
-        output = self.tokenizer(texts, add_special_tokens=special, return_offsets_mapping=True) if texts else {}
-        rows = iter(zip(output.get("input_ids", ()), output.get("offset_mapping", ()), strict=True))
+        rows = iter(self._text_tokens(whole))
         return [
             item if isinstance(item, RecordError) else self._text_length(item, *next(rows), conversation)
             for item, conversation in zip(found, conversations, strict=True)
         ]
+
+    def _text_tokens(self, rendered: Sequence[Rendered]) -> list[tuple[list[int], list[Span]]]:
+        """Token ids and offsets of each text."""
+        if not rendered:
+            return []
+        output = self.tokenizer(
+            [item.text for item in rendered],
+            add_special_tokens=self._adds_special_tokens(rendered[0]),
+            return_offsets_mapping=True,
+        )
+        return list(zip(output["input_ids"], output["offset_mapping"], strict=True))
 
     def _text_length(
         self, rendered: Rendered, ids: list[int], offsets: list[Span], conversation: Conversation
