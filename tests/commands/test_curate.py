@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import signal
@@ -16,6 +17,7 @@ import pytest
 import yaml
 
 from tests.support import tiny_models
+from tests.support.html_page import Page
 from tests.support.refusals import edited, refusal, refused
 from vlm_lit.cli import main
 
@@ -200,6 +202,14 @@ def test_many_pictures_are_looked_at_in_several_processes(tmp_path: Path) -> Non
     curated(tmp_path / "one", a, "--images", photos, "--workers", 1)
     for name in ("train.jsonl", "val.jsonl", "test.jsonl", "pictures.jsonl"):
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+
+
+def test_the_page_shows_a_picture_that_only_a_rejected_row_holds(photos: Path, tmp_path: Path) -> None:
+    held = base64.b64encode((photos / "0.png").read_bytes()).decode()
+    a = source(tmp_path / "a.jsonl", [row(0, image=f"data:image/png;base64,{held}", answer=""), row(1)])
+    curated(tmp_path / "out", a, "--images", photos)
+    assert Page((tmp_path / "out/curation.html").read_text()).addresses
+    assert not (tmp_path / "out/images/held").exists()
 
 
 def test_a_killed_curation_leaves_no_folder_of_its_name(photos: Path, tmp_path: Path) -> None:

@@ -137,6 +137,7 @@ def test_the_page_is_one_file_with_everything_escaped(messy: Messy, curated: Pat
     assert all(address.startswith("data:image/jpeg;base64,") for address in page.addresses)
     said = " ".join(page.text.split())
     assert f"{len(messy.expected)} read = " in said
+    assert page.text.count("cannot be shown") < len(page.addresses)
     assert "word " * 80 not in said  # a very long answer is cut
     for one in messy.expected:
         assert one.outcome in (KEPT, MERGED) or f"{one.outcome}: " in said

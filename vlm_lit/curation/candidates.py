@@ -27,7 +27,7 @@ from vlm_lit.metrics.normalize import vqa_normalise
 from vlm_lit.schema import Conversation, Record
 
 PICTURES: Final = "images"
-_HELD: Final = f"{PICTURES}/held"
+HELD: Final = f"{PICTURES}/held"
 _ENDS_OF: Final = {b"\xff\xd8": ".jpg", b"\x89P": ".png", b"GI": ".gif", b"BM": ".bmp", b"RI": ".webp"}
 
 
@@ -135,7 +135,7 @@ class CandidateMaker:
 
     def _written(self, data: bytes) -> PictureFile:
         """A file of the bytes that a row holds."""
-        name = f"{_HELD}/{hashlib.sha256(data).hexdigest()[:32]}{_ENDS_OF.get(data[:2], '.img')}"
+        name = f"{HELD}/{hashlib.sha256(data).hexdigest()[:32]}{_ENDS_OF.get(data[:2], '.img')}"
         file = self.staging / name
         if name not in self._places:
             file.parent.mkdir(parents=True, exist_ok=True)

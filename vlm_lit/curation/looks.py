@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import multiprocessing
 import os
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -68,6 +70,9 @@ def looks(files: Sequence[Path], *, hashed: bool, workers: int | None, seen: Cal
         hashed: whether perceptual hashes are wanted.
         workers: how many processes; None for one a core.
         seen: called after each file.
+
+    Raises:
+        ConfigError: one of the processes died.
     """
     found: list[PictureLook] = []
     for look in _each(files, hashed, workers if workers is not None else _cores()):
@@ -86,8 +91,20 @@ def _each(files: Sequence[Path], hashed: bool, workers: int) -> Iterator[Picture
         yield from map(look, files)
         return
     # A new process each: one that is forked from here would have the locks of this one's threads.
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        yield from pool.map(look, files, chunksize=_TOGETHER)
+    new = multiprocessing.get_context("spawn")
+    try:
+        with ProcessPoolExecutor(workers, mp_context=new, initializer=_leave_interrupts) as pool:
+            yield from pool.map(look, files, chunksize=_TOGETHER)
+    except BrokenProcessPool:
+        raise ConfigError(
+            "A process that reads pictures was killed, by the system for want of memory or by a picture that crashes "
+            "the decoder. Say --workers 1 for less of the one; look into the other."
+        ) from None
+
+
+def _leave_interrupts() -> None:
+    """Leave Ctrl-C, which a terminal sends to every process, to the one that curates."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def look_at(file: Path, *, hashed: bool) -> PictureLook:

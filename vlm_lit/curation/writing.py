@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from vlm_lit.curation.candidates import PICTURES
+from vlm_lit.curation.candidates import HELD, PICTURES
 from vlm_lit.curation.lines import contradiction_lines, duplicate_lines, kept_line, merged_line, rejected_line
 from vlm_lit.curation.outcomes import KeptRow, MergedRow, check_sum
 from vlm_lit.curation.page import as_page
@@ -92,8 +92,8 @@ def write(result: CurationResult, staging: Path) -> dict[str, object]:
     _write_lines(staging / "contradictions.jsonl", list(contradiction_lines(result)))
     _write_lines(staging / "duplicates.jsonl", list(duplicate_lines(result)))
     write_whole(staging / PICTURE_LIST, picture_lines(result.placed))
+    write_whole(staging / PAGE, as_page(result))  # shows pictures that then go
     _write_pictures(result, staging)
-    write_whole(staging / PAGE, as_page(result))
     write_whole(staging / SUMMARY, json.dumps(found, indent=2, ensure_ascii=False, default=str) + "\n")
     return found
 
@@ -134,6 +134,9 @@ def _write_pictures(result: CurationResult, staging: Path) -> None:
         elif k in shown and result.settings.copy_images:
             file.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(picture.file, file)
+    held = staging / HELD
+    if held.is_dir() and not any(held.iterdir()):
+        held.rmdir()
     if result.settings.copy_images:
         return
     used = {result.pictures[k].file for k in shown}
