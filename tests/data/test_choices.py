@@ -121,6 +121,7 @@ def test_a_letter_whose_options_the_prompt_does_not_show_is_refused(
         {"answer": "C"},  # no letter of two options
         {"answer": "b"},
         {"answers": ["B", "blue"]},
+        {"answers": ["B", "teal"]},
         {"answer": "B", "choices": None, "ocr": ["STOP", "B"]},
         {"answer": "B", "choices": None, "options": 4},
         {"answer": "B", "choices": None, "options": "['red', 'blue'"},
@@ -133,6 +134,7 @@ def test_a_letter_that_is_no_hidden_option_is_an_answer(fields: dict[str, Any]) 
 
 def test_options_are_shown_by_a_template_or_in_a_records_own_turns() -> None:
     assert read("{question} {options|none}", answer="B", choices=None, options=["red", "blue"]).references == ("B",)
+    assert read(answer="B", choices=["1 < 2 > 0", "blue"]).references == ("B",)
     pictured = {"question": "<image 1> or blue?", "choices": ["<image 1>", "blue"], "answer": "B", "image": "a.png"}
     record = Record(file=Path("data.json"), index=3, fields=pictured, image_root=Path("/pictures"))
     assert to_conversation(record, requires_answer=True).references == ("B",)

@@ -81,26 +81,25 @@ def _parser(verb: str) -> OptionParser:
         description=__doc__,
         epilog="metrics and their options, each given as --options.NAME VALUE:\n" + "\n".join(lines),
     )
-    parser.add_argument("--metric", help="one of those below, or the class path of your own")
-    parser.add_argument("--output", type=Path, help="file to write: JSON, or what --server names")
+    parser.add_argument("--metric", metavar="NAME", help="one of those below, or the class path of your own")
+    parser.add_argument("--output", metavar="FILE", type=Path, help="file to write: JSON, or what --server names")
     records = (
-        "answers with their references: a run's predictions.jsonl, lmms-eval's samples, LLaMA-Factory's, ms-swift's or "
-        "VLMEvalKit's (.jsonl, .json, .csv, .tsv, .xlsx); or records with id, prediction, references and, where they "
-        "apply, image_id, choices, groups"
+        "answers with their references: a run's predictions.jsonl; lmms-eval's, LLaMA-Factory's, ms-swift's, "
+        "VLMEvalKit's; or records with id, prediction, references and, where they apply, image_id, choices, groups"
     )
-    parser.add_argument("--records", type=Path, nargs="+", help=records)
-    published = (
-        "annotations of the same questions as published: VQA, OK-VQA, TextVQA, DocVQA, VizWiz, GQA, A-OKVQA; or your "
-        "own records with ids and answers"
-    )
+    parser.add_argument("--records", metavar="FILE", type=Path, nargs="+", help=records)
     results = "answers alone: what a benchmark's server is handed, LLaVA's answers, or a run's predictions.jsonl"
-    parser.add_argument("--predictions", type=Path, help=results)
-    parser.add_argument("--annotations", type=Path, help=published)
-    parser.add_argument("--questions", type=Path, help="VQA questions, to check that they are the same")
-    columns = "keys of any other file: prediction=NAME,id=NAME,references=NAME (and image_id, choices, groups)"
-    parser.add_argument("--columns", help=columns)
-    servers = "judge nothing, and write a run's --records in the form that a benchmark's server reads; aokvqa takes two"
-    parser.add_argument("--server", choices=FORMATS, help=servers)
+    parser.add_argument("--predictions", metavar="FILE", type=Path, help=results)
+    published = (
+        "what these answer, as published: VQA, OK-VQA, TextVQA, DocVQA, VizWiz, GQA, A-OKVQA; or records with ids"
+    )
+    parser.add_argument("--annotations", metavar="FILE", type=Path, help=published)
+    questions = "VQA questions, to check that they are the same"
+    parser.add_argument("--questions", metavar="FILE", type=Path, help=questions)
+    columns = "of any other file: prediction=NAME,id=NAME,references=NAME (image_id, choices, groups)"
+    parser.add_argument("--columns", metavar="KEYS", help=columns)
+    servers = f"judge nothing; write a run's --records as this server reads them: {', '.join(FORMATS)}"
+    parser.add_argument("--server", metavar="NAME", choices=FORMATS, help=servers)
     return parser
 
 
