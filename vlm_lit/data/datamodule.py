@@ -142,6 +142,7 @@ class ConversationDataModule(StepDataModule[Conversation]):
         self._asked: dict[str, TurnItems] = {}
         self._processor: ProcessorMixin | None = None
         self._auto: dict[int, AutoLength] = {}
+        self._limits_said: set[int] = set()
 
     @property
     def processor(self) -> ProcessorMixin:
@@ -226,11 +227,10 @@ class ConversationDataModule(StepDataModule[Conversation]):
             learns=split == "train" or loss,
             asks=split != "train" and (split != "val" or self.validate_by != "loss"),
             judged="last" if split == "predict" else self.judged_turns,
-            max_length=None if self.max_length == "auto" else self.max_length,
             over_length=self.over_length,
             images=None if self.check_images == "none" else self.check_images,
         )
-        settle(dataset, checked_ahead(dataset, self.encoder, uses), self.bad_records)
+        settle(dataset, checked_ahead(dataset, self.encoder, uses, self._limit_of), self.bad_records)
 
     @property
     def together(self) -> int | None:
@@ -246,13 +246,20 @@ class ConversationDataModule(StepDataModule[Conversation]):
 
     def length_limit(self, *splits: str) -> int | None:
         """Most tokens of a conversation of these open splits, by default of those that `fit` reads; None for any."""
-        if self.max_length != "auto":
-            return self.max_length
         shown = [most_images(self.datasets[name]) for name in splits or ("train", "val") if name in self.datasets]
         images = max(shown, default=1)
+        limit = self._limit_of(images)
+        if self.max_length == "auto" and images not in self._limits_said:
+            self._limits_said.add(images)
+            rank_zero_info(self._auto[images].words)
+        return limit
+
+    def _limit_of(self, images: int) -> int | None:
+        """Most tokens of a conversation where none has more than so many images."""
+        if self.max_length != "auto":
+            return self.max_length
         if images not in self._auto:
             self._auto[images] = auto_length(self.processor, images)
-            rank_zero_info(self._auto[images].words)
         return self._auto[images].limit
 
     def _stored(self) -> FeatureStore | None:

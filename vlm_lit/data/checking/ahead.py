@@ -7,7 +7,7 @@ reads it. Whether the images are still there is asked each time.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
 from typing import Any
@@ -20,19 +20,30 @@ from vlm_lit.data.conversations.conversations import check_unique_ids
 from vlm_lit.data.records.bad_records import BadRecord
 from vlm_lit.data.records.conversation_dataset import ConversationDataset
 from vlm_lit.data.rows.conversation_encoder import ConversationEncoder
+from vlm_lit.data.rows.over_length import TOO_LONG
 from vlm_lit.errors import RecordError
 from vlm_lit.files.user_cache import Cached
 from vlm_lit.schema import Note
 
 
-def checked_ahead(dataset: ConversationDataset, encoder: ConversationEncoder, uses: Uses) -> Seen:
+def checked_ahead(
+    dataset: ConversationDataset, encoder: ConversationEncoder, uses: Uses, limit: Callable[[int], int | None]
+) -> Seen:
     """What is known of all records of a data set, those that cannot be used among them, in order.
+
+    Args:
+        dataset: the data set.
+        encoder: makes rows of its conversations.
+        uses: what is made of them.
+        limit: most tokens of a conversation, from the most images that one of them has; None for no limit.
 
     Raises:
         VlmLitError: something that is no single record's fault.
     """
     seen = _seen(dataset, encoder, uses)
     bad = {one.index: one for one in seen.bad}
+    for one in _too_long(dataset, seen, limit(max(map(len, seen.files), default=0))):
+        bad.setdefault(one.index, one)
     if uses.images is not None:
         for one in _with_bad_images(dataset, seen, uses):
             bad.setdefault(one.index, one)
@@ -63,6 +74,7 @@ def _joined(parts: Iterable[Seen]) -> Seen:
         whole.ids += part.ids
         whole.answers += part.answers
         whole.keys += [names.setdefault(key, key) for key in part.keys]  # many records show one image
+        whole.longest += part.longest
         whole.files += [names.setdefault(files, files) for files in part.files]
         whole.notes.update(part.notes)
         whole.bad += part.bad
@@ -76,6 +88,7 @@ def _packed(seen: Seen) -> dict[str, object]:
     return {
         "ids": seen.ids,
         "answers": seen.answers,
+        "longest": seen.longest,
         "images": list(shown),
         "shown": [number[images] for images in zip(seen.keys, seen.files, strict=True)],
         "notes": [[note.kind, note.about, count] for note, count in seen.notes.items()],
@@ -92,11 +105,29 @@ def _unpacked(kept: Any, n: int) -> Seen | None:  # noqa: ANN401 - whatever the 
     return Seen(
         ids=kept["ids"],
         answers=kept["answers"],
+        longest=kept["longest"],
         keys=[key for key, _ in shown],
         files=[files for _, files in shown],
         notes=Counter({Note(kind=kind, about=about): count for kind, about, count in kept["notes"]}),
         bad=[BadRecord(**one) for one in kept["bad"]],
     )
+
+
+def _too_long(dataset: ConversationDataset, seen: Seen, limit: int | None) -> list[BadRecord]:
+    """The records whose words alone are longer than is allowed."""
+    found = []
+    for index, length in enumerate(seen.longest) if limit is not None else ():
+        if limit is not None and length > limit:
+            record, pictured = dataset.records[index], " and its images" if seen.files[index] else ""
+            error = RecordError(
+                f"the conversation has {length:,} tokens{pictured}, and max_length is {limit:,}",
+                remedy="Raise max_length, or set over_length to another policy (drop, trim_text or shrink_image).",
+                file=record.file,
+                record=record.name,
+                code=TOO_LONG,
+            )
+            found.append(BadRecord.of(index, error))
+    return found
 
 
 def _with_bad_images(dataset: ConversationDataset, seen: Seen, uses: Uses) -> list[BadRecord]:

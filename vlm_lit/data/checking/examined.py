@@ -13,7 +13,7 @@ from vlm_lit.data.images.whole_pictures import Depth, examine
 from vlm_lit.data.records.bad_records import BadRecord
 from vlm_lit.data.records.conversation_dataset import ConversationDataset
 from vlm_lit.data.rows.conversation_encoder import ConversationEncoder
-from vlm_lit.data.rows.over_length import TOO_LONG, OverLength
+from vlm_lit.data.rows.over_length import OverLength
 from vlm_lit.data.rows.packing import image_key
 from vlm_lit.errors import RecordError
 from vlm_lit.schema import Conversation, Note
@@ -27,15 +27,13 @@ class Uses:
         learns: whether they are trained on, or their loss is measured.
         asks: whether they are answered.
         judged: which of a record's several answers are asked for.
-        max_length: most tokens of a conversation; None for no limit.
-        over_length: what happens to a longer one.
+        over_length: what happens to a conversation that is too long.
         images: how images are looked at; None for not at all.
     """
 
     learns: bool
     asks: bool
     judged: JudgedTurns = "every"
-    max_length: int | None = None
     over_length: OverLength = "error"
     images: Depth | None = "header"
 
@@ -45,13 +43,15 @@ class Seen:
     """What is kept of neighbouring records once they were examined, item by item.
 
     `keys` and `files` are of the images: what names them all, and the file of each (None for one that a record holds).
-    A record that cannot be used has an empty id, and its reason in `bad`.
+    A record that cannot be used has an empty id, and its reason in `bad`. `longest` are the tokens of its words, where
+    the run would be stopped by too many; else 0.
     """
 
     ids: list[str] = field(default_factory=list)
     answers: list[int] = field(default_factory=list)
     keys: list[str | None] = field(default_factory=list)
     files: list[tuple[str | None, ...]] = field(default_factory=list)
+    longest: list[int] = field(default_factory=list)
     notes: Counter[Note] = field(default_factory=Counter)
     bad: list[BadRecord] = field(default_factory=list)
 
@@ -90,7 +90,9 @@ class Examiner:
                 continue
             seen.add(conversation)
             conversations[index] = conversation
-        errors = dict(self._errors(conversations))
+        longest = dict.fromkeys(rows, 0)
+        errors = dict(self._errors(conversations, longest))
+        seen.longest = list(longest.values())
         seen.bad += [BadRecord.of(index, error) for index, error in errors.items()]
         return seen
 
@@ -101,8 +103,10 @@ class Examiner:
                 with naming(conversation, position):
                     examine(ref, self.uses.images)
 
-    def _errors(self, conversations: dict[int, Conversation]) -> Iterator[tuple[int, RecordError]]:
-        """What is wrong with the text of conversations, the first thing of each."""
+    def _errors(
+        self, conversations: dict[int, Conversation], longest: dict[int, int]
+    ) -> Iterator[tuple[int, RecordError]]:
+        """What is wrong with the text of conversations, the first thing of each; `longest` takes their lengths."""
         found: set[int] = set()
         for for_generation in (False, True):
             views = [
@@ -112,11 +116,14 @@ class Examiner:
                 for view in self._views(conversation, for_generation=for_generation)
             ]
             lengths = self.encoder.text_lengths([view for _, view in views], for_generation=for_generation)
-            for (index, view), length in zip(views, lengths, strict=True):
-                error = self._error(view, length, for_generation)
-                if error is not None and index not in found:
+            # An evaluation leaves no question out.
+            stops = self.uses.over_length in (("error", "drop") if for_generation else ("error",))
+            for (index, _), length in zip(views, lengths, strict=True):
+                if not isinstance(length, RecordError):
+                    longest[index] = max(longest[index], length if stops else 0)
+                elif index not in found:
                     found.add(index)
-                    yield index, error
+                    yield index, length
 
     def _views(self, conversation: Conversation, *, for_generation: bool) -> Iterator[Conversation]:
         if not for_generation:
@@ -125,19 +132,3 @@ class Examiner:
             last = len(asked_turns(conversation.turns))
             for number in range(1 if self.uses.judged == "every" else last, last + 1):
                 yield judged_turn(conversation, number, self.uses.judged)
-
-    def _error(self, view: Conversation, length: int | RecordError, for_generation: bool) -> RecordError | None:
-        if isinstance(length, RecordError):
-            return length
-        most, policy = self.uses.max_length, self.uses.over_length
-        # An evaluation leaves no question out.
-        if most is None or length <= most or policy not in (("error", "drop") if for_generation else ("error",)):
-            return None
-        pictured = " and its images" if view.images else ""
-        return RecordError(
-            f"the conversation has {length:,} tokens{pictured}, and max_length is {most:,}",
-            remedy="Raise max_length, or set over_length to another policy (drop, trim_text or shrink_image).",
-            file=view.file,
-            record=view.record,
-            code=TOO_LONG,
-        )

@@ -10,7 +10,7 @@ from typing import Final, TypeVar, cast
 
 import torch
 from torch.utils.data import DataLoader, Dataset
-from tqdm import tqdm  # type: ignore[import-untyped]
+from tqdm import tqdm
 
 from vlm_lit.errors import VlmLitError
 

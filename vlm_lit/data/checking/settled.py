@@ -110,6 +110,7 @@ def _leave_out(dataset: ConversationDataset, seen: Seen) -> None:
     dataset.records = ChosenRecords(dataset.records, kept)
     dataset.skipped = tuple(seen.bad)
     seen.ids, seen.answers = [seen.ids[index] for index in kept], [seen.answers[index] for index in kept]
+    seen.longest = [seen.longest[index] for index in kept]
     seen.keys, seen.files = [seen.keys[index] for index in kept], [seen.files[index] for index in kept]
 
 
