@@ -136,7 +136,9 @@ def test_a_trimmed_record_is_shown_as_it_is_trained_on(
 def test_where_a_long_record_stops_the_run_the_report_comes_first(
     config: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path = config(data={**talk(tmp_path, "red", "blue " * 80), "max_length": 60})
+    data = talk(tmp_path, "red", "blue " * 80)
+    tokens = inspected(capsys, config(data=data))["conversations"][1]["tokens"]
+    path = config(data={**data, "max_length": tokens - 1})  # its words alone are found to fit by the check ahead
     capsys.readouterr()
     assert main(["inspect", "--config", str(path)]) == 2
     captured = capsys.readouterr()

@@ -185,7 +185,8 @@ def test_a_missing_model_id(config: Config, capsys: Capture) -> None:
 )
 def test_an_unknown_class(class_path: str, says: str, config: Config, capsys: Capture) -> None:
     path = edited(config(), {"model.class_path": class_path})
-    line = path.read_text().splitlines().index(f"  class_path: {class_path}", path.read_text().count("\n") // 3) + 1
+    lines = path.read_text().splitlines()
+    line = max(number for number, text in enumerate(lines, 1) if text == f"  class_path: {class_path}")
     error = refused(capsys, path)
     assert error.startswith(f"error: {path}, line {line}: model.class_path is {class_path}, ")
     assert says in error

@@ -16,7 +16,7 @@ from vlm_lit.models.quantization import Precision, QuantizationSettings
 from vlm_lit.models.shapes import fake_mode
 from vlm_lit.preflight.budget.hollow_module import hollow_module
 from vlm_lit.schema import IGNORE_INDEX, TokenBatch
-from vlm_lit.training.answered import AnsweredModule
+from vlm_lit.training.supervised import SupervisedModule
 
 SUPERVISED = 10
 BF16 = PartSettings(precision="bf16")
@@ -42,9 +42,9 @@ def trainer(precision: str = "32-true") -> lightning.Trainer:
 
 def module(
     folder: Path, asked: PartsSettings, *, checkpointing: bool = True, precision: str = "32-true", double: bool = True
-) -> AnsweredModule:
+) -> SupervisedModule:
     """A module whose model is not loaded, its trainer attached."""
-    made = AnsweredModule(
+    made = SupervisedModule(
         str(folder),
         parts=asked,
         quantization=QuantizationSettings(
@@ -57,7 +57,7 @@ def module(
     return made
 
 
-def loaded(made: AnsweredModule) -> AnsweredModule:
+def loaded(made: SupervisedModule) -> SupervisedModule:
     """The model loaded, in training mode, gradients there as in a second micro-batch."""
     made.configure_model()
     made.train()
@@ -66,7 +66,7 @@ def loaded(made: AnsweredModule) -> AnsweredModule:
     return made
 
 
-def hollowed(made: AnsweredModule, folder: Path, mode: FakeTensorMode | None = None) -> AnsweredModule:
+def hollowed(made: SupervisedModule, folder: Path, mode: FakeTensorMode | None = None) -> SupervisedModule:
     """The same without weights."""
     return hollow_module(made, load_config(str(folder)), made.parts, mode or fake_mode())
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Literal
+from typing import Literal
 
 from lightning.pytorch.utilities import rank_zero_info
 from transformers import ProcessorMixin
@@ -15,7 +15,7 @@ from vlm_lit.data.answers.judged_turns import JudgedTurns, TurnItems
 from vlm_lit.data.checking.ahead import checked_ahead
 from vlm_lit.data.checking.examined import Uses
 from vlm_lit.data.checking.settled import BadRecordSettings, OnBadRecords, refuse_skipping, settle
-from vlm_lit.data.checkpoint.image_settings import ImageSettings
+from vlm_lit.data.checkpoint.image_settings import ImageSetting, ImageSettings
 from vlm_lit.data.checkpoint.processors import IMAGE_BACKEND, ImageBackend, check_image_backend, load_processor
 from vlm_lit.data.features.feature_store import FeatureStore
 from vlm_lit.data.records.conversation_dataset import ConversationDataset, most_images, open_source
@@ -105,7 +105,7 @@ class ConversationDataModule(StepDataModule[Conversation]):
         over_length: OverLength = "error",
         num_workers: int = 2,
         image_backend: ImageBackend = IMAGE_BACKEND,
-        image_processor: dict[str, Any] | None = None,
+        image_processor: dict[str, ImageSetting] | None = None,
         pad_to_square: bool = False,
         check_images: Literal["header", "full", "none"] = "header",
         bad_records: OnBadRecords = "error",

@@ -151,7 +151,8 @@ class VisionLanguageModule(LightningModule):
         assert self.family is not None
         assert isinstance(self.base, PreTrainedModel)
         reason = unpackable(self.base, self.family)
-        if self._trainer is not None and self.data.packs and reason is not None:
+        data = getattr(self._trainer, "datamodule", None)
+        if isinstance(data, ConversationDataModule) and data.packs and reason is not None:
             raise ConfigError(f"Questions about one image cannot share a row ({reason}). Set data.packing to false.")
 
     def check_precision(self) -> None:

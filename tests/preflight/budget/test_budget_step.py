@@ -19,8 +19,8 @@ from vlm_lit.models.shapes import fake_mode
 from vlm_lit.preflight.budget.hollow_module import resident, sizes
 from vlm_lit.preflight.budget.ledger import Ledger, telling_rows
 from vlm_lit.preflight.budget.step import backbone_bytes, head_bytes, optimizer_bytes, set_checkpointing
-from vlm_lit.training.answered import AnsweredModule
 from vlm_lit.training.optimization import parameter_groups
+from vlm_lit.training.supervised import SupervisedModule
 
 SHAPES = [(1, 40), (3, 40), (1, 96), (3, 96)]
 # A few tensors of a real step do not grow with its rows where there is one row: 256 bytes of 60,000.
@@ -33,7 +33,7 @@ def image_token(tiny_llava: Path) -> int:
     return token
 
 
-def reckoned(made: AnsweredModule, folder: Path, rows: int, length: int, *, checkpointing: bool) -> tuple[int, int]:
+def reckoned(made: SupervisedModule, folder: Path, rows: int, length: int, *, checkpointing: bool) -> tuple[int, int]:
     """Kept between the passes, and the most at any moment."""
     mode, config = fake_mode(), load_config(str(folder))
     hollow, autocast = hollowed(made, folder, mode), made.trainer.precision_plugin.train_step_context

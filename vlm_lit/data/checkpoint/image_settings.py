@@ -10,7 +10,7 @@ import copy
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 import torch
@@ -36,6 +36,10 @@ _LOOKED_AT: Final = ((90, 60), (44, 130), (640, 480))
 
 _REFUSALS: Final = (TypeError, ValueError, KeyError, AttributeError, IndexError)
 """What image processors raise over settings that they cannot work with."""
+
+
+ImageSetting: TypeAlias = bool | int | float | str | list[float] | dict[str, int] | dict[str, list[int]] | None
+"""A value that image processors take; no class among them, since a config may come from strangers."""
 
 
 @dataclass(frozen=True, kw_only=True)

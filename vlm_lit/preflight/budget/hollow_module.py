@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from itertools import chain
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -18,13 +18,15 @@ from vlm_lit.models.shapes import hollow, shaped_base
 from vlm_lit.models.stored_bytes import constants_of
 from vlm_lit.training.answered import AnsweredModule
 
+Answers = TypeVar("Answers", bound=AnsweredModule)
+
 
 def hollow_module(
-    module: AnsweredModule,
+    module: Answers,
     config: PretrainedConfig,
     parts: PartsSettings,
     mode: FakeTensorMode,
-) -> AnsweredModule:
+) -> Answers:
     """A copy of a module whose model is not loaded, with other parts, adapted in shape and ready to train.
 
     Its gradients are there already, as they are from the second micro-batch of a run on.
