@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -20,7 +21,7 @@ from vlm_lit.preflight.inspection.gradient_flow import compare, digests, gradien
 from vlm_lit.preflight.inspection.lengths import Lengths
 from vlm_lit.preflight.inspection.look import inspect_run
 from vlm_lit.preflight.inspection.report import Inspection
-from vlm_lit.schema import IGNORE_INDEX, StepBatch, TokenBatch
+from vlm_lit.schema import IGNORE_INDEX, StepBatch
 from vlm_lit.training.supervised import SupervisedModule
 
 Config = Callable[..., Path]
@@ -188,14 +189,16 @@ def test_the_pieces_of_a_run_add_up_to_its_text(text: str) -> None:
 
 def test_a_missing_end_of_turn_is_a_problem_with_a_name(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     # What an encoder did that left the end of turn out of the mask.
-    encode = Encoder.encode
+    encoded = Encoder.rows
 
-    def without_ends(self: Encoder, *given: object, **more: object) -> TokenBatch:
-        batch = encode(self, *given, **more)  # type: ignore[arg-type]
-        batch.labels[batch.labels == self.tokenizer.eos_token_id] = IGNORE_INDEX
-        return batch
+    def without_ends(self: Encoder, *given: Any) -> Any:
+        rows, *others = encoded(self, *given)
+        for row in rows:
+            said = zip(row.supervised, row.fields["input_ids"].tolist(), strict=True)
+            row.supervised = [flag and token != self.tokenizer.eos_token_id for flag, token in said]
+        return rows, *others
 
-    monkeypatch.setattr(Encoder, "encode", without_ends)
+    monkeypatch.setattr(Encoder, "rows", without_ends)
     inspection = looked_at(config(), conversations=1)
     assert [list(c.supervision.end_of_turn) for c in inspection.conversations] == [[False, False]]
     (problem,) = inspection.problems
