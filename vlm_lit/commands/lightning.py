@@ -226,9 +226,10 @@ class VlmLitCLI(LightningCLI):
 
     def open_data(self) -> None:
         """Open whatever may be refused: the data and the checkpoint's processor."""
+        if isinstance(self.datamodule, ConversationDataModule):
+            _check_family(self.datamodule.model_id, self.datamodule.revision)  # the data are checked with its processor
         self.datamodule.setup(self.verb)
         if isinstance(self.datamodule, ConversationDataModule):
-            _check_family(self.datamodule.model_id, self.datamodule.revision)
             _ = self.datamodule.processor
             if self.verb == "fit" and isinstance(self.model, VisionLanguageModule):
                 check_monitors(self.trainer, self.model, self.datamodule)
