@@ -84,7 +84,8 @@ def test_all_bad_records_are_counted_and_the_first_of_each_kind_is_named(
     error = refused(capsys, broken(change))
     assert "bad.json: 3 of 10 records cannot be used. " in error
     assert "conversation.image_count (2), the first: record 2 (id 'bad2'): 2 places for images" in error
-    assert "(1), the first: record 4 (id 'bad4'): unknown role 'robot'" in error
+    assert "(1), the first: record 4 (id 'bad4'): " in error
+    assert "unknown role 'robot'" in error
     assert "check --config" in error
 
 

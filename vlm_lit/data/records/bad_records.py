@@ -57,12 +57,18 @@ def of_each_kind(bad: Sequence[BadRecord]) -> dict[str, list[BadRecord]]:
 def firsts(bad: Sequence[BadRecord], source: str) -> str:
     """Each kind with its count and its first record: `image.missing (10), the first: record 3: ... .`.
 
+    The remedy is told where there is one kind; a paragraph of several would not be read.
+
     Args:
         bad: the records.
         source: the file that need not be named.
     """
-    kinds = of_each_kind(bad).items()
-    return " ".join(
-        f"{code} ({len(found):,}), the first: {str(found[0].error).removeprefix(f'{source}, ').rstrip('.')}."
-        for code, found in kinds
-    )
+    kinds = of_each_kind(bad)
+    told = [f"{code} ({len(found):,}), the first: {_place(found[0], source)}" for code, found in kinds.items()]
+    return " ".join([*(f"{words}." for words in told), *([bad[0].remedy] if len(kinds) == 1 else [])])
+
+
+def _place(one: BadRecord, source: str) -> str:
+    file = "" if one.file == source else f"{one.file}, "
+    where = f"record {one.record}" if one.record is not None else f"the record at {one.index}"
+    return f"{file}{where}: {one.problem.rstrip('.')}"
