@@ -175,6 +175,8 @@ class ConversationDataModule(StepDataModule[Conversation]):
             return Shortcuts()
         if self._shortcuts is None:
             self._shortcuts = shortcuts_of_module(self.trainer.lightning_module)
+            if self.packing and self._shortcuts.unpackable is not None:
+                rank_zero_info(f"Questions about one image get rows of their own: {self._shortcuts.unpackable}.")
         return self._shortcuts
 
     @property

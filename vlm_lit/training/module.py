@@ -237,9 +237,8 @@ class VisionLanguageModule(LightningModule):
             )
         groups: Any = parameter_groups(self.base, self.family, self.parts, self.learning_rate)
         optimizer = self.optimizer(groups)
-        rates = learning_rates(
-            optimizer, self.schedule, warmup_ratio=self.warmup_ratio, total_steps=self.data.total_steps
-        )
+        steps = self.data.total_steps
+        rates = learning_rates(optimizer, self.schedule, warmup_ratio=self.warmup_ratio, total_steps=steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": rates, "interval": "step"}}
 
     def loss(self, batch: TokenBatch) -> Tensor:
@@ -314,8 +313,6 @@ class VisionLanguageModule(LightningModule):
         if resumes:
             check_course(checkpoint["course"], self._course())
         if checkpoint["trainable_names"] != list(trainable_state(self)):
-            raise ConfigError(
-                "The checkpoint's parameters stand in another order, so optimizer states would be mixed up."
-            )
+            raise ConfigError("The checkpoint's parameters are in another order: optimizer states would be mixed up.")
         load_trainable_state(self, checkpoint["state_dict"])
         self.loaded_step = int(checkpoint["global_step"])

@@ -1,4 +1,4 @@
-"""Record of the shortcuts that a run takes: said when it begins, and kept beside its config."""
+"""Record of the shortcuts that a run takes, kept beside its config."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import Final
 
 from lightning.pytorch import Callback, LightningModule
 from lightning.pytorch import Trainer as LightningTrainer
-from lightning.pytorch.utilities import rank_zero_info
 
 from vlm_lit.data.datamodule import ConversationDataModule
 from vlm_lit.files.whole import write_whole
@@ -21,13 +20,11 @@ class KeptShortcuts(Callback):
     """Writes `shortcuts.json`: whether questions share rows and features come from disk, and if not, why."""
 
     def setup(self, trainer: LightningTrainer, pl_module: LightningModule, stage: str) -> None:
-        """Say where a shortcut that was asked for is not taken; keep what is taken."""
+        """Keep what is taken: it is known before weights are loaded."""
         data = getattr(trainer, "datamodule", None)
         if not isinstance(data, ConversationDataModule):
             return
         reason = data.shortcuts.unpackable if data.packing else "data.packing is false"
-        if data.packing and reason is not None:
-            rank_zero_info(f"Questions about one image get rows of their own: {reason}.")
         if stage == "fit" and trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             _keep(run_folder(trainer), data, reason)
 
