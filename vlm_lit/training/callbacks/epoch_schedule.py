@@ -10,9 +10,9 @@ from lightning.pytorch.callbacks import LearningRateFinder
 from lightning.pytorch.utilities import rank_zero_info
 from torch.optim.lr_scheduler import LambdaLR
 
-from vlm_lit.data.datamodule import ConversationDataModule
 from vlm_lit.data.records.streamed_steps import StreamedSteps
 from vlm_lit.data.run_length import length_of, lightning_length
+from vlm_lit.data.step_datamodule import StepDataModule
 from vlm_lit.models.parts import format_table
 from vlm_lit.schema import StepBatch
 from vlm_lit.training.protocols import Tabulated
@@ -24,7 +24,7 @@ class EpochSchedule(Callback):
     def setup(self, trainer: LightningTrainer, pl_module: LightningModule, stage: str) -> None:
         """Make the run one epoch, and set after how many steps to validate: the data's length is known now."""
         data = trainer.datamodule  # type: ignore[attr-defined]
-        if stage != "fit" or not isinstance(data, ConversationDataModule):
+        if stage != "fit" or not isinstance(data, StepDataModule):
             return
         length = length_of(trainer) or lightning_length(trainer)
         trainer.run_length = length  # type: ignore[attr-defined]
@@ -71,7 +71,7 @@ class EpochSchedule(Callback):
 
 def _count_epochs(trainer: LightningTrainer) -> None:
     data = trainer.datamodule  # type: ignore[attr-defined]
-    if isinstance(data, ConversationDataModule) and not isinstance(data.datasets["train"], StreamedSteps):
+    if isinstance(data, StepDataModule) and not isinstance(data.datasets["train"], StreamedSteps):
         # Where loggers, checkpoints and users read `current_epoch`; Lightning itself looks at `processed`.
         trainer.fit_loop.epoch_progress.current.completed = trainer.global_step // data.steps_per_epoch
 
@@ -90,5 +90,5 @@ class PartsTable(Callback):
         if isinstance(pl_module, Tabulated):
             rank_zero_info("\n" + format_table(pl_module.parts_table()))
         data = trainer.datamodule  # type: ignore[attr-defined]
-        if isinstance(data, ConversationDataModule):
+        if isinstance(data, StepDataModule):
             rank_zero_info(f"{data.total_steps} optimizer steps of {data.effective_batch} conversations")
