@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vlm_lit.data.sampler import StepSampler, epoch_order, full_steps_per_epoch
+from vlm_lit.data.run_length import full_steps_per_epoch
+from vlm_lit.data.sampler import StepSampler, epoch_order
 from vlm_lit.errors import ConfigError
 
 

@@ -46,6 +46,16 @@ class RunLength:
                 "set trainer.limit_val_batches to 0."
             )
 
+    def steps_per_epoch(self, items: int, effective_batch: int) -> int:
+        """Optimizer steps of an epoch of so many items, which may end early."""
+        full, limit = full_steps_per_epoch(items, effective_batch), self.epoch_limit
+        return max(1, min(full, limit if isinstance(limit, int) else int(full * limit)))
+
+    def total_steps(self, steps_per_epoch: int, max_steps: int) -> int:
+        """Optimizer steps of the whole run: its epochs, or `max_steps` (where above zero) if that is fewer."""
+        steps = (self.epochs or 1) * steps_per_epoch
+        return min(steps, max_steps) if max_steps > 0 else steps
+
     def validation_steps(self, steps_per_epoch: int, total_steps: int) -> int:
         """After how many optimizer steps to validate; never past the run's end."""
         if isinstance(self.validate_every, float):
@@ -53,6 +63,11 @@ class RunLength:
         else:
             steps = self.validate_every
         return min(steps, total_steps)
+
+
+def full_steps_per_epoch(items: int, effective_batch: int) -> int:
+    """Optimizer steps in which every item is seen exactly once."""
+    return -(-items // effective_batch)
 
 
 def length_of(trainer: object) -> RunLength | None:

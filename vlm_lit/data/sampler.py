@@ -12,6 +12,7 @@ import torch
 from torch.utils.data import Sampler
 
 from vlm_lit.data.mixture import Mixture
+from vlm_lit.data.run_length import full_steps_per_epoch
 from vlm_lit.errors import ConfigError
 
 
@@ -141,16 +142,3 @@ class EpochSampler(Sampler[list[int]]):
         self.start = 0
         for step in range(first, (first // size + 1) * size):
             yield self.steps.indices(step)
-
-
-def full_steps_per_epoch(n: int, effective_batch: int) -> int:
-    """K: optimizer steps in which every conversation is seen exactly once."""
-    return -(-n // effective_batch)
-
-
-def steps_per_epoch(n: int, effective_batch: int, limit: int | float | None) -> int:
-    """Optimizer steps of an epoch that may end early: after `limit` steps (int), or that share of them (float)."""
-    full = full_steps_per_epoch(n, effective_batch)
-    if limit is None:
-        return full
-    return max(1, min(full, limit if isinstance(limit, int) else int(full * limit)))

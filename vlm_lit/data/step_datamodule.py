@@ -20,7 +20,7 @@ from vlm_lit.data.rows.device import to_device
 from vlm_lit.data.rows.micro_batch_size import MicroBatchSize
 from vlm_lit.data.rows.packing import likely_longest
 from vlm_lit.data.run_length import RunLength, length_of, lightning_length, searches_learning_rate
-from vlm_lit.data.sampler import EpochSampler, StepSampler, steps_per_epoch
+from vlm_lit.data.sampler import EpochSampler, StepSampler
 from vlm_lit.errors import ConfigError, RecordError, raised
 from vlm_lit.schema import EvaluationBatch, StepBatch
 
@@ -112,17 +112,16 @@ class StepDataModule(LightningDataModule, ABC, Generic[Item]):
             raise ConfigError(
                 "A streamed data set has no known length: set trainer.max_steps, and val_check_interval in steps."
             )
-        return steps_per_epoch(len(train), self.effective_batch, self._length.epoch_limit)
+        return self._length.steps_per_epoch(len(train), self.effective_batch)
 
     @property
     def total_steps(self) -> int:
         """Optimizer steps of the whole run: `max_epochs` of data, or `max_steps` if that is fewer."""
         assert self.trainer is not None
-        most, epochs = int(self.trainer.max_steps), self._length.epochs
-        if most > 0 and (epochs is None or isinstance(self.datasets["train"], StreamedSteps)):
+        most = int(self.trainer.max_steps)
+        if most > 0 and (self._length.epochs is None or isinstance(self.datasets["train"], StreamedSteps)):
             return most
-        steps = (epochs or 1) * self.steps_per_epoch
-        return min(steps, most) if most > 0 else steps
+        return self._length.total_steps(self.steps_per_epoch, most)
 
     @property
     def _length(self) -> RunLength:
@@ -150,7 +149,7 @@ class StepDataModule(LightningDataModule, ABC, Generic[Item]):
         assert self.trainer is not None
         steps = self.total_steps
         if searches_learning_rate(self.trainer):  # as many as it asks for, however long the run
-            steps = max((self._length.epochs or 1) * self.steps_per_epoch, int(self.trainer.max_steps))
+            steps = max(self._length.total_steps(self.steps_per_epoch, 0), int(self.trainer.max_steps))
         return StepSampler(
             len(train),
             effective_batch=self.effective_batch,
