@@ -79,18 +79,26 @@ def iter_json_list(path: Path, *, chats: bool = False) -> Iterator[dict[str, obj
     Raises:
         RecordError: with a `json.*` code, at the first thing that is wrong.
     """
-    text = decode(read_bytes(path), path)
-    position = list_start(text, path)
+    for value, _, _ in list_items(decode(read_bytes(path), path), path, chats=chats):
+        yield value
+
+
+def list_items(text: str, path: Path, *, chats: bool) -> Iterator[tuple[dict[str, object], int, int]]:
+    """The objects of a text that is one list of them, in order, each with the offsets where it begins and ends.
+
+    Arguments and errors are those of `iter_json_list`; the path is for errors alone.
+    """
+    start = _list_start(text, path)
     index = 0
-    if text[position : position + 1] != "]":
+    if text[start : start + 1] != "]":
         while True:
-            value, position = parse_object(text, position, path, list_place(text, index), chats=chats)
-            yield value
-            index, position = index + 1, after_space(text, position)
-            if text[position : position + 1] != ",":
+            value, end = parse_object(text, start, path, list_place(text, index), chats=chats)
+            yield value, start, end
+            index, start = index + 1, after_space(text, end)
+            if text[start : start + 1] != ",":
                 break
-            position = after_space(text, position + 1)
-    expect_list_end(text, position, path, list_place(text, index))
+            start = after_space(text, start + 1)
+    _expect_list_end(text, start, path, list_place(text, index))
 
 
 def iter_json_lines(path: Path, *, chats: bool = False) -> Iterator[dict[str, object]]:
@@ -191,7 +199,7 @@ def parse_object(
     return value, end
 
 
-def list_start(text: str, path: Path) -> int:
+def _list_start(text: str, path: Path) -> int:
     """The offset of the first element (or of the closing bracket)."""
     position = after_space(text, 0)
     if position == len(text):
@@ -217,7 +225,7 @@ def _found(text: str, position: int) -> str:
     return f"one object with the keys {', '.join(map(repr, value))}" if isinstance(value, dict) else "a single value"
 
 
-def expect_list_end(text: str, position: int, path: Path, place: _Place) -> None:
+def _expect_list_end(text: str, position: int, path: Path, place: _Place) -> None:
     """Refuse whatever follows a list's last element but the list's end."""
     if position == len(text):
         _refuse(truncated(position), path, place(position))

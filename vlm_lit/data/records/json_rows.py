@@ -15,17 +15,9 @@ from typing import Any, Final, overload
 
 from vlm_lit.data.records.naming import Naming
 from vlm_lit.data.records.record_sequences import ChosenRecords
-from vlm_lit.files import strict_json
-from vlm_lit.files.json_text import after_space
+from vlm_lit.files import json_text, strict_json
 from vlm_lit.files.open_text import format_of, read_bytes
-from vlm_lit.files.strict_json import (
-    decode,
-    expect_list_end,
-    list_place,
-    list_start,
-    parse_line,
-    parse_object,
-)
+from vlm_lit.files.strict_json import decode, list_items, list_place, parse_line, parse_object
 from vlm_lit.files.user_cache import Cached
 from vlm_lit.schema import Record
 
@@ -105,7 +97,9 @@ def open_rows(path: Path) -> JsonRows | None:
 
 
 def _reader() -> str:
-    return hashlib.sha256(Path(strict_json.__file__).read_bytes()).hexdigest()
+    """The digest of the code that has found the rows to be right."""
+    code = b"".join(Path(str(module.__file__)).read_bytes() for module in (json_text, strict_json))
+    return hashlib.sha256(code).hexdigest()
 
 
 def _kept(value: Any, data: bytes) -> list[Span] | None:  # noqa: ANN401 - whatever the file holds
@@ -129,18 +123,8 @@ def _line_spans(path: Path, data: bytes) -> Iterator[Span]:
 
 def _list_spans(path: Path, data: bytes) -> Iterator[Span]:
     text = decode(data, path, None)
-    done, at = (
-        0,
-        len(data) - len(text.encode()),
-    )  # characters that are behind us, and their bytes with a byte order mark
-    position, index = list_start(text, path), 0
-    while index or text[position : position + 1] != "]":
-        _, end = parse_object(text, position, path, list_place(text, index), chats=True)
-        begin = at + len(text[done:position].encode())
-        done, at = end, begin + len(text[position:end].encode())
+    done, at = 0, len(data) - len(text.encode())  # characters behind us, and their bytes with a byte order mark
+    for _, start, end in list_items(text, path, chats=True):
+        begin = at + len(text[done:start].encode())
+        done, at = end, begin + len(text[start:end].encode())
         yield begin, at
-        index, position = index + 1, after_space(text, end)
-        if text[position : position + 1] != ",":
-            break
-        position = after_space(text, position + 1)
-    expect_list_end(text, position, path, list_place(text, index))
