@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from functools import partial
@@ -79,7 +80,7 @@ def test_module_comes_back_from_its_checkpoint_to_answer(config: Config, tmp_pat
     reference = quiet_trainer(tmp_path / "a", logger=False).test(module, data_of(path), verbose=False)
     assert quiet_trainer(tmp_path / "b", logger=False).test(back, data_of(path), verbose=False) == reference
     assert {"test/exact_match", "test/anls"} <= set(reference[0])
-    assert (tmp_path / "b" / "results.json").is_file()
+    assert json.loads((tmp_path / "b" / "results.json").read_text())["global_step"] == 3
 
 
 def test_optimizer_that_a_checkpoint_cannot_hold_is_asked_for(config: Config, tmp_path: Path) -> None:

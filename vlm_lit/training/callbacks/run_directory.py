@@ -44,6 +44,10 @@ class RunDirectory(Callback):
         """Note the steps behind a checkpoint's weights: in `test` Lightning's own count starts at zero."""
         self._loaded_step = int(checkpoint["global_step"])
 
+    def _trained_steps(self, trainer: LightningTrainer, pl_module: LightningModule) -> int:
+        """Steps behind the weights, whether this trainer made them, it read them, or `load_from_checkpoint` did."""
+        return max(trainer.global_step, self._loaded_step, int(getattr(pl_module, "loaded_step", 0)))
+
     def on_fit_end(self, trainer: LightningTrainer, pl_module: LightningModule) -> None:
         """Write the trained weights as a PEFT folder with its fingerprint.
 
@@ -98,7 +102,7 @@ class RunDirectory(Callback):
             n=len(answered) if answered or split != "val" else _judged_by_loss(pl_module),
             metrics=pl_module.last_metrics,
             model_id=str(getattr(pl_module, "model_id", type(pl_module).__name__)),
-            global_step=_steps(max(trainer.global_step, self._loaded_step), pl_module),
+            global_step=_steps(self._trained_steps(trainer, pl_module), pl_module),
             versions=library_versions(),
             weights=_weights(trainer, pl_module),
             judged_turns=data.judged_turns if any(p.turn is not None for p in answered) else None,
