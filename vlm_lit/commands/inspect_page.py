@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 
+from vlm_lit.files.page_templates import page_environment
 from vlm_lit.models.parts import trainable_percent
 from vlm_lit.preflight.inspection.lengths import Lengths
 from vlm_lit.preflight.inspection.report import Inspection
@@ -45,10 +45,7 @@ class Mark:
 
 def as_page(inspection: Inspection) -> str:
     """The inspection as one HTML page, pictures and style included."""
-    loader = FileSystemLoader(Path(__file__).parent)
-    environment = Environment(
-        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
+    environment = page_environment(Path(__file__).parent)
     environment.filters["data_url"] = data_url
     return environment.get_template(_TEMPLATE).render(
         inspection=inspection,

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import multiprocessing
-import os
-import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -16,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from vlm_lit.data.images.image_paths import ImageProblem
 from vlm_lit.data.images.images import check_image, load_image
+from vlm_lit.data.workers import leave_interrupts, usable_cores
 from vlm_lit.errors import ConfigError
 from vlm_lit.schema import ImageRef
 
@@ -75,14 +74,10 @@ def looks(files: Sequence[Path], *, hashed: bool, workers: int | None, seen: Cal
         ConfigError: one of the processes died.
     """
     found: list[PictureLook] = []
-    for look in _each(files, hashed, workers if workers is not None else _cores()):
+    for look in _each(files, hashed, workers if workers is not None else usable_cores()):
         found.append(look)
         seen()
     return found
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _each(files: Sequence[Path], hashed: bool, workers: int) -> Iterator[PictureLook]:
@@ -93,18 +88,13 @@ def _each(files: Sequence[Path], hashed: bool, workers: int) -> Iterator[Picture
     # A new process each: one that is forked from here would have the locks of this one's threads.
     new = multiprocessing.get_context("spawn")
     try:
-        with ProcessPoolExecutor(workers, mp_context=new, initializer=_leave_interrupts) as pool:
+        with ProcessPoolExecutor(workers, mp_context=new, initializer=leave_interrupts) as pool:
             yield from pool.map(look, files, chunksize=_TOGETHER)
     except BrokenProcessPool:
         raise ConfigError(
             "A process that reads pictures was killed, by the system for want of memory or by a picture that crashes "
             "the decoder. Say --workers 1 for less of the one; look into the other."
         ) from None
-
-
-def _leave_interrupts() -> None:
-    """Leave Ctrl-C, which a terminal sends to every process, to the one that curates."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def look_at(file: Path, *, hashed: bool) -> PictureLook:

@@ -9,14 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
 from vlm_lit.curation.outcomes import Contradiction, RejectedRow
 from vlm_lit.curation.placing import SPLITS
 from vlm_lit.curation.run import CurationResult
 from vlm_lit.curation.summary import by_source, summary
 from vlm_lit.data.images.image_paths import ImageProblem
 from vlm_lit.data.images.images import load_image
+from vlm_lit.files.page_templates import page_environment
 from vlm_lit.schema import ImageRef
 
 _TEMPLATE: Final = "curation_page.html.j2"
@@ -57,13 +56,7 @@ class ShownReason:
 
 def as_page(result: CurationResult) -> str:
     """The page."""
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = page_environment(Path(__file__).parent)
     thumbnails = _Thumbnails(result)
     found = result.findings
     return environment.get_template(_TEMPLATE).render(

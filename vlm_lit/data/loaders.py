@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import signal
-
 import torch
 from lightning.fabric.utilities.seed import pl_worker_init_function
 from torch.utils.data import DataLoader
+
+from vlm_lit.data.workers import leave_interrupts
 
 
 def loader(dataset: object, *, workers: int, **options: object) -> DataLoader:  # type: ignore[type-arg]
@@ -23,5 +23,5 @@ def loader(dataset: object, *, workers: int, **options: object) -> DataLoader:  
 
 def _begin_worker(worker: int) -> None:
     """Leave Ctrl-C, which a terminal sends to every process of a run, to the one that trains: it still needs data."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    leave_interrupts()
     pl_worker_init_function(worker)  # Lightning gives its own only where there is none

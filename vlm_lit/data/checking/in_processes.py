@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import sys
 from collections.abc import Callable, Iterator
 from typing import Final, TypeVar, cast
@@ -12,6 +10,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
+from vlm_lit.data.workers import leave_interrupts, usable_cores
 from vlm_lit.errors import VlmLitError
 
 Result = TypeVar("Result")
@@ -70,8 +69,7 @@ def mapped(work: Callable[[range], Result], n: int, *, what: str) -> Iterator[Re
 
 
 def _processes() -> int:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(cores, _MOST_PROCESSES)
+    return min(usable_cores(), _MOST_PROCESSES)
 
 
 def _watched() -> bool:
@@ -83,4 +81,4 @@ def _as_it_is(item: object) -> object:
 
 
 def _begin(_worker: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # which a terminal sends to every process of a run
+    leave_interrupts()
