@@ -156,8 +156,8 @@ class ClassEncoder:
         except (ValueError, RuntimeError) as error:  # by the backend
             width, height = picture.size
             raise RecordError(
-                f"the image processor refuses its picture of {width} x {height} pixels: {error}",
-                remedy="Crop or pad it: one that is very long and narrow has no pixel left once it is resized.",
+                f"the image processor refuses its picture of {width} x {height} pixels ({str(error)[:120]} ...)",
+                remedy="Crop or pad it: one that is very long and narrow has no pixels left once it is resized.",
                 file=conversation.file,
                 record=conversation.record,
                 code="processor.refused",
