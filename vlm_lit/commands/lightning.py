@@ -180,7 +180,8 @@ class VlmLitCLI(LightningCLI):
     def open_data(self) -> None:
         """Open whatever may be refused: the data and the checkpoint's processor."""
         if isinstance(self.datamodule, RecordDataModule):
-            check_family(self.datamodule.model_id, self.datamodule.revision)  # the data are checked with its processor
+            # The data are checked with its processor.
+            check_family(self.datamodule.model_id, self.datamodule.revision, getattr(self.model, "task", "generate"))
         self.datamodule.setup(self.verb)
         if isinstance(self.datamodule, RecordDataModule):
             _ = self.datamodule.processor

@@ -186,7 +186,7 @@ class ClassifierDataModule(QuestionDataModule):
         kept = [i for i in range(len(train)) if aimed(train[i])]
         left_out = len(train) - len(kept)
         if not kept:
-            raise ConfigError(f"No training question has an answer in the vocabulary ({len(aimed.vocabulary)} answers).")
+            raise ConfigError(f"No training question has any of the {len(aimed.vocabulary):,} answers to choose from.")
         if left_out:
             rank_zero_info(f"{left_out:,} of {len(train):,} training questions have none of the answers; not learned.")
             train.keep(kept)

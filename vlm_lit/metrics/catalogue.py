@@ -58,8 +58,8 @@ class MetricSettings:
 
     Args:
         name: vqa_v2 (logged as vqa_accuracy), textvqa, chartqa_relaxed, anls, pope, gqa, multiple_choice, mmmu,
-            exact_match, vizwiz, aokvqa, vilt_score, bleu, rouge_l or answer_length; or the class path of your own, for example
-            my_package.WithinOne (see vlm_lit.metrics.own_rules).
+            exact_match, vizwiz, aokvqa, vilt_score, bleu, rouge_l or answer_length; or the class path of your own, for
+            example my_package.WithinOne (see vlm_lit.metrics.own_rules).
         options: what to change of the metric's definition, for example {normalize: always}.
 
     Raises:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Final
 
 from vlm_lit.metrics.rules import Answer, Counts, Rule, need_references
-from vlm_lit.metrics.vqa_accuracy import ENOUGH_MATCHES
+from vlm_lit.vqa.agreement import ENOUGH_MATCHES
 
 TABLE: Final = (0.0, 0.3, 0.6, 0.9)
 """The score of an answer that 0, 1, 2 or 3 of ten people gave; from four on it is 1."""

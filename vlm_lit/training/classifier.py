@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import torch
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from vlm_lit.data.answers.vocabulary import AnswerVocabulary
 from vlm_lit.errors import ConfigError
 from vlm_lit.models.adapter_state import FINGERPRINT
 from vlm_lit.models.answer_head import load_classifier
@@ -24,18 +23,8 @@ from vlm_lit.schema import ClassBatch, PromptBatch, Reply
 from vlm_lit.settings import as_settings
 from vlm_lit.training.evaluated import EvaluatedModule
 from vlm_lit.training.optimization import Decay
+from vlm_lit.training.protocols import ChoosesAnswers
 from vlm_lit.training.step import StepModule
-
-
-@runtime_checkable
-class ChoosesAnswers(Protocol):
-    """A data module that says which answers there are to choose from."""
-
-    most_words: int
-
-    @property
-    def vocabulary(self) -> AnswerVocabulary:
-        """The answers, in the order of the head's rows."""
 
 
 class ClassifierModule(StepModule, EvaluatedModule):
@@ -123,8 +112,9 @@ class ClassifierModule(StepModule, EvaluatedModule):
         kept = tuple(read_fingerprint(Path(self.adapter)).get("answers") or ())
         if kept != answers:
             raise ConfigError(
-                f"The adapter in {self.adapter} chooses from {len(kept):,} answers, and this run from {len(answers):,}, "
-                "or in another order. Set data.init_args.vocabulary.file to the answers.json of its run."
+                f"The adapter in {self.adapter} chooses from {len(kept):,} answers, and this run from "
+                f"{len(answers):,}, or in another order. Set data.init_args.vocabulary.file to the answers.json of its "
+                "run."
             )
 
     def _check_words(self, positions: int) -> None:
@@ -160,6 +150,5 @@ class ClassifierModule(StepModule, EvaluatedModule):
         shares = logits.sigmoid() if self.objective == "binary" else logits.softmax(1)
         sure, best = shares.max(1)
         return [
-            Reply(self.answers[row], confidence=share)
-            for row, share in zip(best.tolist(), sure.tolist(), strict=True)
+            Reply(self.answers[row], confidence=share) for row, share in zip(best.tolist(), sure.tolist(), strict=True)
         ]

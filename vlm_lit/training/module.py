@@ -24,19 +24,20 @@ from vlm_lit.errors import ConfigError
 from vlm_lit.models.adapter_state import load_adapter, load_trainable_state, trainable_state
 from vlm_lit.models.adapters import LoraSettings, attach_adapters, recompute_activations
 from vlm_lit.models.attention import unpackable
-from vlm_lit.models.families import LAYERED, Family, LayeredPart, family_of, owner_of
+from vlm_lit.models.families import LAYERED, Family, LayeredPart, Task, family_of, owner_of
 from vlm_lit.models.loading import check_precision, load_base, load_config
 from vlm_lit.models.parts import PartRow, PartsSettings
 from vlm_lit.models.parts import parts_table as rows_of_parts
 from vlm_lit.models.quantization import QuantizationSettings
 from vlm_lit.models.shortcuts import shortcuts_of
-from vlm_lit.schema import Shortcuts, TokenBatch
+from vlm_lit.schema import Shortcuts
 from vlm_lit.settings import as_settings
 from vlm_lit.training.callbacks.brought import brought
 from vlm_lit.training.hyperparameters import arguments, plain
 from vlm_lit.training.identity import check_course, check_same, course_of, identity_of, library_versions
 from vlm_lit.training.optimization import (
     DEFAULT_RATE,
+    Decay,
     Schedule,
     check_numbers,
     check_used,
@@ -72,6 +73,10 @@ class VisionLanguageModule(LightningModule):
     automatic_optimization: bool
     read_from = "ConversationDataModule"
     """The data module that makes this kind of module's batches."""
+    task: Task = "generate"
+    """How the checkpoint must answer."""
+    decay: Decay = "all"
+    """What the optimizer's weight decay is for."""
 
     def __init__(
         self,
@@ -122,7 +127,15 @@ class VisionLanguageModule(LightningModule):
 
     def _load(self) -> None:
         device = self.trainer.strategy.root_device if self._trainer is not None else torch.device("cpu")
-        base, family = load_base(
+        self.model = self.adopt(*self.read_base(device))
+        if self.adapter is not None:
+            load_adapter(self.model, Path(self.adapter))
+            if self._trainer is not None:
+                check_adapter(Path(self.adapter), processor_identity(self.data.processor))
+
+    def read_base(self, device: torch.device) -> tuple[PreTrainedModel, Family]:
+        """The checkpoint, each part in its precision, and its facts; nothing is put on it yet."""
+        return load_base(
             self.model_id,
             parts=self.parts,
             quantization=self.quantization,
@@ -130,11 +143,6 @@ class VisionLanguageModule(LightningModule):
             attention=self.attention,
             device=device,
         )
-        self.model = self.adopt(base, family)
-        if self.adapter is not None:
-            load_adapter(self.model, Path(self.adapter))
-            if self._trainer is not None:
-                check_adapter(Path(self.adapter), processor_identity(self.data.processor))
 
     def adopt(self, base: PreTrainedModel, family: Family) -> PeftModel:
         """Put on a base what this run trains, and make it recompute activations if asked to."""
@@ -238,13 +246,13 @@ class VisionLanguageModule(LightningModule):
                 f"{type(self).__name__}.configure_callbacks leaves out what counts the epochs. Let it "
                 "return [*super().configure_callbacks(), ...]."
             )
-        groups: Any = parameter_groups(self.base, self.family, self.parts, self.learning_rate)
+        groups: Any = parameter_groups(self.base, self.family, self.parts, self.learning_rate, decay=self.decay)
         optimizer = self.optimizer(groups)
         steps = self.data.total_steps
         rates = learning_rates(optimizer, self.schedule, warmup_ratio=self.warmup_ratio, total_steps=steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": rates, "interval": "step"}}
 
-    def loss(self, batch: TokenBatch) -> Tensor:
+    def loss(self, batch: Any) -> Tensor:  # noqa: ANN401 - each way to train has its own kind of micro-batch
         """The loss of a micro-batch, summed over what it is counted in (a scalar); each way to train has its own."""
         raise NotImplementedError(f"{type(self).__name__} has no loss. Let it define loss(batch), a sum.")
 
