@@ -67,5 +67,5 @@ def targets(rows: Sequence[int] = (0, 1, 2)) -> Tensor:
 
 
 def loss(logits: Tensor, soft: Tensor) -> Tensor:
-    """Binary cross-entropy of logits [B, N] and targets [B, N], summed over answers, its mean over questions (a scalar)."""
+    """Binary cross-entropy of logits and targets [B, N]: summed over answers, its mean over questions (a scalar)."""
     return F.binary_cross_entropy_with_logits(logits, soft, reduction="sum") / len(logits)

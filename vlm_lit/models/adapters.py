@@ -110,8 +110,9 @@ def target_pattern(model: nn.Module, family: Family, parts: PartsSettings, lora:
 def modules_in_full(model: nn.Module, part: PartName, family: Family, *, last_layers: int | None = None) -> list[str]:
     """Names of the fewest modules that together hold all of `part` and nothing of another part.
 
-    With `last_layers` its last decoder layers and what stands behind them, in place of all of it. A root is not enough: Qwen's projector lies inside its tower. Lists of modules are taken apart, since PEFT can only
-    save what has a forward pass; a parameter that stands alone outside any such module stays frozen.
+    A root is not enough: Qwen's projector lies inside its tower. Lists of modules are taken apart, since PEFT can only
+    save what has a forward pass; a parameter that stands alone outside any such module stays frozen. With `last_layers`
+    it is the last decoder layers and what stands behind them, in place of all of `part`.
 
     Raises:
         ConfigError: there are fewer decoder layers than `last_layers`.

@@ -81,8 +81,8 @@ def load_classifier(
         seed: what rows and layers that the checkpoint lacks are drawn from.
 
     Raises:
-        ConfigError: unknown family or checkpoint, one that generates text, one whose weights are incomplete, answers that
-            no head can have, or a head with new rows that is not trained in full.
+        ConfigError: unknown family or checkpoint, one that generates text, one whose weights are incomplete; answers
+            that no head can have, or a head with new rows that is not trained in full.
     """
     # What the files lack is drawn here and again below; the first draw is to leave no trace.
     others = [device] if device is not None and device.type != "cpu" else []

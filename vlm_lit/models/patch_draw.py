@@ -1,9 +1,9 @@
 """Seeded draws inside a forward pass that leave the run's own random numbers where they were.
 
 ViLT puts the patches of a batch's largest picture in a random order, and fills up the smaller ones with random masked
-patches, by the global generator and in evaluation as well (`visual_embed` in transformers and in the original). Positions
-travel with the patches, so the draw is no part of the result but for rounding. Left alone it would still move every
-later random number of the process: a run with another number of evaluations would be another run.
+patches, by the global generator and in evaluation as well (`visual_embed` in transformers and in the original).
+Positions travel with the patches, so the draw is no part of the result but for rounding. Left alone it would still move
+every later random number of the process: a run with another number of evaluations would be another run.
 """
 
 from __future__ import annotations

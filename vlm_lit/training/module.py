@@ -24,8 +24,9 @@ from vlm_lit.errors import ConfigError
 from vlm_lit.models.adapter_state import load_adapter, load_trainable_state, trainable_state
 from vlm_lit.models.adapters import LoraSettings, attach_adapters, recompute_activations
 from vlm_lit.models.attention import unpackable
-from vlm_lit.models.families import LAYERED, Family, LayeredPart, Task, family_of, owner_of
+from vlm_lit.models.families import LAYERED, Family, LayeredPart, Task, family_of
 from vlm_lit.models.loading import check_precision, load_base, load_config
+from vlm_lit.models.modes import set_modes
 from vlm_lit.models.parts import PartRow, PartsSettings
 from vlm_lit.models.parts import parts_table as rows_of_parts
 from vlm_lit.models.quantization import QuantizationSettings
@@ -172,7 +173,8 @@ class VisionLanguageModule(LightningModule):
         Raises:
             ConfigError: naming the settings to change.
         """
-        check_precision(str(self.trainer.precision) if self._trainer is not None else "32-true", self.parts)
+        family = family_of(load_config(self.model_id, self.revision).model_type)
+        check_precision(str(self.trainer.precision) if self._trainer is not None else "32-true", self.parts, family)
 
     @property
     def recomputed(self) -> list[LayeredPart]:
@@ -195,11 +197,7 @@ class VisionLanguageModule(LightningModule):
         super().train(mode)
         if self.model is None or self.family is None:
             return self
-        # By name, not by root: a trained part may lie inside a frozen one.
-        for name, module in self.base.named_modules():
-            owner = owner_of(name, self.family)
-            if owner is not None:
-                module.training = mode and self.parts.of(owner).training != "frozen"
+        set_modes(self.base, self.family, self.parts, mode)
         return self
 
     def parts_table(self) -> list[PartRow]:

@@ -51,8 +51,8 @@ def load_processor(
         turns: whether it must be able to tell an answer from its prompt; a classifier's is given questions alone.
 
     Raises:
-        ConfigError: there is none, it has neither a chat template nor a `suffix` to tell an answer from its prompt where
-            it needs one, the backend is not there, or the settings are not for it.
+        ConfigError: there is none, it has neither a chat template nor a `suffix` to tell an answer from its prompt
+            where it needs one, the backend is not there, or the settings are not for it.
     """
     check_image_backend(image_backend)
     processor = _load(model_id, revision, image_backend)

@@ -24,8 +24,8 @@ class Recipe:
 def recipes(parts: PartsSettings, family: Family) -> list[Recipe]:
     """Full fine-tuning, LoRA on a 16-bit base, LoRA on an 8-bit base, QLoRA; and the run's own parts where it is none.
 
-    Each changes the language model alone; full fine-tuning trains projector, embeddings and head as well. Whatever else the run
-    says of its parts stays: a vision tower that is frozen there is frozen in all of them.
+    Each changes the language model alone; full fine-tuning trains projector, embeddings and head as well. Whatever else
+    the run says of its parts stays: a vision tower that is frozen there is frozen in all of them.
     """
     whole = {name: _in_full(parts.of(name)) for name in filter(family.roots, PART_NAMES) if name != "vision_tower"}
     words = replace(parts.language_model, training="lora", last_layers=None)
