@@ -15,7 +15,7 @@ from transformers import ViltProcessor
 from tests.support.class_cases import asked, picture, vilt_processor
 from vlm_lit.data.answers.targets import AnswerTargets
 from vlm_lit.data.answers.vocabulary import AnswerVocabulary
-from vlm_lit.data.images.images import load_image
+from vlm_lit.data.images.images import load_image, load_images
 from vlm_lit.data.images.rand_augment import AugmentSettings, rand_augment
 from vlm_lit.data.rows import class_encoding
 from vlm_lit.data.rows.class_collate import ClassCollator, ClassPromptCollator
@@ -199,7 +199,6 @@ def test_a_picture_is_decoded_and_processed_once_for_all_its_questions(
         decoded.append(Path(str(conversation.images[0].path)).stem)
         return load_images(conversation)
 
-    load_images = class_encoding.load_images
     monkeypatch.setattr(class_encoding, "load_images", counted)
     encoder = ClassEncoder(processor)
     collator = ClassCollator(encoder, AnswerTargets(VOCABULARY, "one_hot"), 1)

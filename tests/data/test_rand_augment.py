@@ -46,11 +46,11 @@ def test_what_a_seed_draws_is_the_same_on_every_machine() -> None:
 
 
 def test_global_random_numbers_are_not_touched() -> None:
-    before = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state()  # type: ignore[index,union-attr]
+    before = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state()  # type: ignore[index]
     for seed in range(10):
         rand_augment(noise(), AugmentSettings(operations=3), seed=seed, fill=GREY)
     assert random.getstate() == before[0]
-    assert np.random.get_state()[1].tolist() == before[1]  # type: ignore[index,union-attr]
+    assert np.random.get_state()[1].tolist() == before[1]  # type: ignore[index]
     assert torch.equal(torch.get_rng_state(), before[2])
 
 

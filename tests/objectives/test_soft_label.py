@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
+from transformers import ViltConfig, ViltForQuestionAnswering
 
 from vlm_lit.objectives.soft_label import SoftLoss, soft_label_loss
 
@@ -58,3 +59,16 @@ def test_it_is_computed_in_float32_whatever_the_logits_and_the_autocast(kind: So
         found = soft_label_loss(low, targets.float(), kind)
     assert found.dtype == torch.float32
     assert torch.equal(found, expected)
+
+
+def test_binary_is_the_loss_of_transformers_own_vilt_times_the_rows() -> None:
+    torch.manual_seed(0)
+    config = ViltConfig(
+        hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=64, image_size=64, num_labels=N
+    )
+    model = ViltForQuestionAnswering(config).eval()
+    _, targets = made()
+    inputs = {"input_ids": torch.arange(B * 5).view(B, 5), "pixel_values": torch.randn(B, 3, 64, 64)}
+    output = model(**inputs, labels=targets.float())
+    found = soft_label_loss(output.logits, targets.float(), "binary") / B
+    torch.testing.assert_close(found, output.loss, rtol=1e-6, atol=0)
