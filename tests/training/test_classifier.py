@@ -14,6 +14,7 @@ from transformers import ViltForQuestionAnswering
 
 from tests.support.class_runs import checkpoint, write_config, write_questions
 from tests.support.runs import fit, predictions, run_dir, scalars, verb
+from vlm_lit.data.sampler import derive_seed
 from vlm_lit.errors import ConfigError
 from vlm_lit.models.parts import PartsSettings
 from vlm_lit.schema import StepBatch
@@ -89,15 +90,15 @@ def test_loss_and_logits_are_transformers_own(config: Config, vilt_folder: Path)
 
 def test_one_adamw_step_is_that_of_a_plain_loop(config: Config, vilt_folder: Path) -> None:
     path = config(
-        model={"gradient_clip": None, "schedule": "constant", "optimizer": {"class_path": "torch.optim.AdamW",
+        model={"gradient_clip": None, "learning_rate": 1e-4, "schedule": "constant", "optimizer": {"class_path": "torch.optim.AdamW",
                "init_args": {"weight_decay": 0.01, "betas": [0.9, 0.98]}}},
         data={"vocabulary": {"file": str(vilt_folder / "config.json")}, "micro_batch": 8},
     )  # fmt: skip
     cli = fit(path, "--trainer.max_steps=1")
     plain = ViltForQuestionAnswering.from_pretrained(vilt_folder).train()
-    optimizer = torch.optim.AdamW(plain.parameters(), lr=1e-3, weight_decay=0.01, betas=(0.9, 0.98))
+    optimizer = torch.optim.AdamW(plain.parameters(), lr=1e-4, weight_decay=0.01, betas=(0.9, 0.98))
     (batch,) = cli.datamodule.step_batch(0).micro_batches
-    torch.manual_seed(0)
+    torch.manual_seed(derive_seed("dropout", 7, 0, 0, 0))  # patches in the order of the step's own
     plain(**batch.inputs, labels=batch.targets).loss.backward()
     optimizer.step()
     ours = {
@@ -182,13 +183,17 @@ def test_lora_on_nf4(config: Config) -> None:
 
 
 def test_a_head_of_the_checkpoint_is_carried_over_by_text(
-    config: Config, vilt_folder: Path, capsys: pytest.CaptureFixture[str]
+    config: Config, vilt_folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    cli = fit(config(), "--trainer.max_steps=1", "--model.init_args.learning_rate=1e-30")
-    said = capsys.readouterr()
-    assert "5 rows carried over" in said.out + said.err
+    with caplog.at_level("INFO"):
+        cli = fit(config(), "--trainer.max_steps=1", "--model.init_args.learning_rate=1e-30")
+    assert "5 rows carried over" in caplog.text
     head = ViltForQuestionAnswering.from_pretrained(vilt_folder).classifier[-1].weight
-    own = next(p for n, p in module_of(cli).named_parameters() if p.requires_grad and n.endswith("classifier.modules_to_save.default.3.weight"))  # noqa: E501
+    own = next(
+        p
+        for n, p in module_of(cli).named_parameters()
+        if p.requires_grad and n.endswith("classifier.modules_to_save.default.3.weight")
+    )
     torch.testing.assert_close(own[2], head[2], rtol=0, atol=1e-6)
 
 
@@ -199,15 +204,13 @@ def test_another_vocabulary_is_refused(config: Config, questions: Path) -> None:
     other = questions / "other.json"
     other.write_text(json.dumps(["no", "yes", "red", "blue", "2", "2 tools"]))
     vocabulary = f"--data.init_args.vocabulary={json.dumps({'file': str(other)})}"
-    with pytest.raises(ConfigError, match="answers"):
+    with pytest.raises(ConfigError, match=r"another data\.init_args\.vocabulary\.file"):
         fit(path, "--ckpt_path=last", "--trainer.max_epochs=2", vocabulary)
     with pytest.raises(ConfigError, match=r"chooses from 6 answers.*answers\.json"):
         fit(path, f"--model.init_args.adapter={run / 'adapter'}", f"--run_dir={run}2", vocabulary)
 
 
-def test_a_run_is_tested_with_its_own_answers_without_its_training_data(
-    config: Config, tmp_path: Path, questions: Path
-) -> None:
+def test_a_run_is_tested_with_its_own_answers_without_its_training_data(config: Config, tmp_path: Path) -> None:
     path = config()
     fit(path)
     assert verb("test", path, "--ckpt_path=last") == 0
@@ -216,7 +219,11 @@ def test_a_run_is_tested_with_its_own_answers_without_its_training_data(
     from vlm_lit.cli import main
 
     run = run_dir(path)
-    more = ["--data.init_args.train=null", f"--data.init_args.test.path={moved / 'val.json'}", f"--run_dir={tmp_path / 'again'}"]  # noqa: E501
+    more = [
+        "--data.init_args.train=null",
+        f"--data.init_args.test.path={moved / 'val.json'}",
+        f"--run_dir={tmp_path / 'again'}",
+    ]
     assert main(["test", "--from", str(run), *more]) == 0
     first, second = (
         [(line["id"], line["prediction"], line["confidence"]) for line in predictions(folder)]
@@ -248,11 +255,11 @@ def test_what_a_classifier_cannot_do_is_refused(config: Config, tiny_llava: Path
 
 
 def test_the_data_of_conversations_is_not_for_it(config: Config) -> None:
-    with pytest.raises(ConfigError, match="ClassifierDataModule"):
+    with pytest.raises(ConfigError, match=r"data\.class_path to vlm_lit\.ClassifierDataModule"):
         fit(config(), "--data.class_path=vlm_lit.ConversationDataModule")
 
 
 def test_defaults_are_fully_trained() -> None:
     module = ClassifierModule("none", answers=["yes", "no"])
     assert isinstance(module.parts, PartsSettings)
-    assert [part for part in module.parts.trained_as("full")] == ["embeddings", "language_model", "head"]
+    assert module.parts.trained_as("full") == ["embeddings", "language_model", "head"]

@@ -15,6 +15,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities import rank_zero_info
 
 from vlm_lit.commands.config_files import ConfigFiles
+from vlm_lit.commands.early_check import class_paths
 from vlm_lit.commands.known_options import DEFAULT_CLASSES, RUN_HELP, TRAINER_DEFAULTS
 from vlm_lit.commands.logger_options import check_installed, in_run_directory
 from vlm_lit.commands.option_errors import OptionError
@@ -90,7 +91,9 @@ class VlmLitCLI(LightningCLI):
             parser.add_argument("--overwrite", action="store_true", help=RUN_HELP["overwrite"])
         else:
             parser.add_argument("--from", type=str, help=RUN_HELP["from"])
-        parser.set_defaults({key: {"class_path": path} for key, path in DEFAULT_CLASSES.items()})
+        # The named class itself: defaults of another one that it has too would count as said.
+        named = {key: class_paths(key, self.files)[-1:] or [path] for key, path in DEFAULT_CLASSES.items()}
+        parser.set_defaults({key: {"class_path": path} for key, (path,) in named.items()})
         for name in ("model_id", "revision"):
             parser.link_arguments(f"model.init_args.{name}", f"data.init_args.{name}")
         for target in ("model", "data"):
@@ -180,6 +183,11 @@ class VlmLitCLI(LightningCLI):
     def open_data(self) -> None:
         """Open whatever may be refused: the data and the checkpoint's processor."""
         if isinstance(self.datamodule, RecordDataModule):
+            if getattr(self.model, "task", self.datamodule.task) != self.datamodule.task:
+                raise ConfigError(
+                    f"{type(self.model).__name__} is not for the batches of {type(self.datamodule).__name__}. Set "
+                    f"data.class_path to vlm_lit.{self.model.read_from}."
+                )
             # The data are checked with its processor.
             check_family(self.datamodule.model_id, self.datamodule.revision, getattr(self.model, "task", "generate"))
         self.datamodule.setup(self.verb)

@@ -65,6 +65,8 @@ class ClassifierDataModule(QuestionDataModule):
         validate_by: what a validation measures: `answers`, the `loss` of the true ones (`val/loss`), or `both`.
     """
 
+    task = "classify"
+
     def __init__(
         self,
         model_id: str,
