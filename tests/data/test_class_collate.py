@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 import random
 from dataclasses import replace
@@ -15,8 +16,12 @@ from transformers import ViltProcessor
 from tests.support.class_cases import asked, picture, vilt_processor
 from vlm_lit.data.answers.targets import AnswerTargets
 from vlm_lit.data.answers.vocabulary import AnswerVocabulary
+from vlm_lit.data.checking.ahead import checked_ahead
+from vlm_lit.data.checking.examined import Uses
 from vlm_lit.data.images.images import load_image, load_images
 from vlm_lit.data.images.rand_augment import AugmentSettings, rand_augment
+from vlm_lit.data.records.conversation_dataset import ConversationDataset, open_source
+from vlm_lit.data.records.sources import SourceSettings
 from vlm_lit.data.rows import class_encoding
 from vlm_lit.data.rows.class_collate import ClassCollator, ClassPromptCollator
 from vlm_lit.data.rows.class_encoding import ClassEncoder
@@ -305,3 +310,25 @@ def test_decoded_pixels_stay_in_the_worker(processor: ViltProcessor, pictures: d
     found = answered(ClassPromptCollator(ClassEncoder(processor)), [held, held])
     assert all(c.images[0].pixels is None for c in found.batches[0].conversations)
     assert found.batches[0].inputs["pixel_values"].shape == (2, 3, 64, 96)
+
+
+# The check ahead ------------------------------------------------------------------------------------------------
+
+
+def test_what_cannot_be_asked_is_found_before_a_run_starts(
+    processor: ViltProcessor, pictures: dict[str, Path], tmp_path: Path
+) -> None:
+    wide, tall = str(pictures["wide"]), str(pictures["tall"])
+    rows = [
+        {"id": "good", "image": wide, "question": "what is it?", "answer": "red"},
+        {"id": "several", "images": [wide, tall], "question": "what are these?", "answer": "red"},
+        {"id": "none", "question": "what is it?", "answer": "red"},
+    ]
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    source = SourceSettings(path=str(tmp_path / "rows.jsonl"), image_root="/")
+    dataset = open_source(source, prompt=None, system=None, requires_answer=True, check_images=False)
+    assert isinstance(dataset, ConversationDataset)
+    for uses in (Uses(learns=True, asks=False), Uses(learns=False, asks=True)):
+        seen = checked_ahead(dataset, ClassEncoder(processor), uses, lambda _: None)
+        assert [(one.index, one.code) for one in seen.bad] == [(1, "classifier.images"), (2, "classifier.images")]
+        assert seen.longest[0] == 6
