@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 import random
 from dataclasses import replace
@@ -15,11 +16,15 @@ from transformers import ViltProcessor
 from tests.support.class_cases import asked, picture, vilt_processor
 from vlm_lit.data.answers.targets import AnswerTargets
 from vlm_lit.data.answers.vocabulary import AnswerVocabulary
+from vlm_lit.data.checking.ahead import checked_ahead
+from vlm_lit.data.checking.examined import Uses
 from vlm_lit.data.images.images import load_image, load_images
 from vlm_lit.data.images.rand_augment import AugmentSettings, rand_augment
+from vlm_lit.data.records.conversation_dataset import ConversationDataset, open_source
+from vlm_lit.data.records.sources import SourceSettings
 from vlm_lit.data.rows import class_encoding
 from vlm_lit.data.rows.class_collate import ClassCollator, ClassPromptCollator
-from vlm_lit.data.rows.class_encoding import ClassEncoder
+from vlm_lit.data.rows.class_encoding import ClassEncoder, question_of
 from vlm_lit.data.rows.device import to_device
 from vlm_lit.data.rows.micro_batch_size import MicroBatchSize
 from vlm_lit.data.sampler import derive_seed
@@ -97,7 +102,9 @@ def test_pictures_become_rgb_and_the_question_is_stripped(processor: ViltProcess
     Image.linear_gradient("L").resize((80, 60)).save(tmp_path / "grey.png")
     Image.new("LA", (80, 60), (9, 0)).save(tmp_path / "clear.png")
     encoder = ClassEncoder(processor)
-    rows = encoder.rows([asked(name, tmp_path / f"{name}.png", "  what is it?\n") for name in ("grey", "clear")])
+    questions = [asked(name, tmp_path / f"{name}.png", "  what is it?\n") for name in ("grey", "clear")]
+    assert question_of(questions[0]) == "what is it?"  # BERT's tokenizer drops blanks itself; another may not
+    rows = encoder.rows(questions)
     assert encoder.inputs(rows)["pixel_values"].shape[1] == 3
     assert torch.all(rows[1].pixels["pixel_values"] == 1)  # transparent is white
     assert rows[0].words == dict(processor.tokenizer("what is it?"))
@@ -305,3 +312,25 @@ def test_decoded_pixels_stay_in_the_worker(processor: ViltProcessor, pictures: d
     found = answered(ClassPromptCollator(ClassEncoder(processor)), [held, held])
     assert all(c.images[0].pixels is None for c in found.batches[0].conversations)
     assert found.batches[0].inputs["pixel_values"].shape == (2, 3, 64, 96)
+
+
+# The check ahead ------------------------------------------------------------------------------------------------
+
+
+def test_what_cannot_be_asked_is_found_before_a_run_starts(
+    processor: ViltProcessor, pictures: dict[str, Path], tmp_path: Path
+) -> None:
+    wide, tall = str(pictures["wide"]), str(pictures["tall"])
+    rows = [
+        {"id": "good", "image": wide, "question": "what is it?", "answer": "red"},
+        {"id": "several", "images": [wide, tall], "question": "what are these?", "answer": "red"},
+        {"id": "none", "question": "what is it?", "answer": "red"},
+    ]
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    source = SourceSettings(path=str(tmp_path / "rows.jsonl"), image_root="/")
+    dataset = open_source(source, prompt=None, system=None, requires_answer=True, check_images=False)
+    assert isinstance(dataset, ConversationDataset)
+    for uses in (Uses(learns=True, asks=False), Uses(learns=False, asks=True)):
+        seen = checked_ahead(dataset, ClassEncoder(processor), uses, lambda _: None)
+        assert [(one.index, one.code) for one in seen.bad] == [(1, "classifier.images"), (2, "classifier.images")]
+        assert seen.longest[0] == 6

@@ -13,6 +13,7 @@ from vlm_lit.data.answers.coverage import coverage
 from vlm_lit.data.answers.targets import AnswerTargets, SoftTargets, targets_of
 from vlm_lit.data.answers.vocabulary import AnswerVocabulary
 from vlm_lit.data.answers.vocabulary_building import VocabularySettings, build_vocabulary
+from vlm_lit.data.checking.given_answers import GivenAnswers, given_answers
 from vlm_lit.data.records.conversation_dataset import ConversationDataset, open_source
 from vlm_lit.data.records.sources import SourceSettings
 from vlm_lit.metrics.vqa_accuracy import vqa_score
@@ -114,9 +115,9 @@ def test_vocabulary_and_scores_of_vqa_files_are_those_of_write_vqa(tmp_path: Pat
     train = opened(vqa_part(tmp_path, "train", ["two"] * 9 + ["yes"] * 12 + ["red"] * 8 + ["dog"] * 3, 1))
     val = opened(vqa_part(tmp_path, "val", ["red", "the dog", "no"], 101))
     settings = VocabularySettings(least_count=9, source="train_and_val")
-    both = build_vocabulary((part[i] for part in (train, val) for i in range(len(part))), settings)
+    both = build_vocabulary((given.answer for part in (train, val) for given in given_answers(part)), settings)
     assert both.answers == ("2", "yes", "red")  # in the order of first occurrence; yes is more frequent
-    alone = build_vocabulary((train[i] for i in range(len(train))), VocabularySettings(least_count=9))
+    alone = build_vocabulary((given.answer for given in given_answers(train)), VocabularySettings(least_count=9))
     assert alone.answers == ("2", "yes")
     vilt, vqa = AnswerTargets(both, "vilt"), AnswerTargets(both, "vqa")
     assert vilt(train[0]) == {2: 0.6}  # "two" five times and "Two": none is the vocabulary's "2"
@@ -125,6 +126,13 @@ def test_vocabulary_and_scores_of_vqa_files_are_those_of_write_vqa(tmp_path: Pat
     assert vilt(train[21]) == {2: 1.0}  # "red" six times
     assert vqa(train[21]) == pytest.approx({0: 0.3, 2: 1.0})
     assert AnswerTargets(alone, "vilt")(val[2]) == {}  # "no", "red": dropped there
+
+
+def test_the_answers_of_many_records_are_read_in_processes_in_their_order(tmp_path: Path) -> None:
+    rows = [{"question": "what is it?", "answers": [str(i), "x"], "answer_type": "other"} for i in range(2100)]
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    found = given_answers(opened(SourceSettings(path=str(tmp_path / "rows.jsonl"))))
+    assert found == [GivenAnswers(str(i), (str(i), "x")) for i in range(2100)]
 
 
 # Coverage -------------------------------------------------------------------------------------------------------
@@ -163,7 +171,7 @@ def test_what_the_official_rule_compares_as_written_is_said() -> None:
 
 
 def test_an_empty_answer_and_an_empty_part_are_said() -> None:
-    letters = build_vocabulary([asked(x, None, answer=x) for x in "ABCD"], VocabularySettings())
+    letters = build_vocabulary("ABCD", VocabularySettings())
     assert letters.answers == ("", "b", "c", "d")
     assert "build the vocabulary with normalize: none" in coverage(letters, [["A"]]).words
     nothing = coverage(VOCABULARY, [(), ()])

@@ -10,14 +10,13 @@ import pytest
 
 from tests.support.class_cases import asked
 from vlm_lit.data.answers.vocabulary import AnswerVocabulary
-from vlm_lit.data.answers.vocabulary_building import VocabularySettings, build_vocabulary
+from vlm_lit.data.answers.vocabulary_building import VocabularySettings, answer_of, build_vocabulary
 from vlm_lit.errors import ConfigError, RecordError
-from vlm_lit.schema import Conversation
 
 
-def answered(*answers: str) -> list[Conversation]:
-    """A question each, answered so."""
-    return [asked(str(i), None, answer=answer) for i, answer in enumerate(answers)]
+def answered(*answers: str) -> list[str | None]:
+    """The answers of a question each, answered so."""
+    return [answer_of(asked(str(i), None, answer=answer)) for i, answer in enumerate(answers)]
 
 
 def test_every_answer_of_the_training_part_by_default_in_the_order_of_their_first_occurrence() -> None:
@@ -40,7 +39,9 @@ def test_least_count_and_most_choose_by_frequency_and_keep_the_order() -> None:
 
 
 def test_questions_that_nobody_answered_are_not_counted() -> None:
-    given = [*answered("yes", "no"), asked("open", None), asked("blank", None, answer=" ")]
+    open_ones = [answer_of(asked("open", None)), answer_of(asked("blank", None, answer=" "))]
+    assert open_ones == [None, None]
+    given = [*answered("yes", "no"), *open_ones]
     assert build_vocabulary(given, VocabularySettings()).answers == ("yes", "no")
 
 

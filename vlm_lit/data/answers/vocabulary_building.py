@@ -64,12 +64,12 @@ class VocabularySettings:
             )
 
 
-def build_vocabulary(conversations: Iterable[Conversation], settings: VocabularySettings) -> AnswerVocabulary:
+def build_vocabulary(answers: Iterable[str | None], settings: VocabularySettings) -> AnswerVocabulary:
     """The vocabulary that settings ask for.
 
     Args:
-        conversations: those of the parts that `settings.source` names, in order, train before val; not looked at where
-            a file is given. Their images are not decoded.
+        answers: `answer_of` each record of the parts that `settings.source` names, in order, train before val; not
+            looked at where a file is given.
         settings: what is asked for.
 
     Raises:
@@ -80,8 +80,7 @@ def build_vocabulary(conversations: Iterable[Conversation], settings: Vocabulary
         return AnswerVocabulary.read(Path(settings.file).expanduser())
     normalized = settings.normalize == "vqa"
     counts = Counter[str]()  # in the order of first occurrence
-    for conversation in conversations:
-        answer = answer_of(conversation)
+    for answer in answers:
         if answer is not None:
             counts[vqa_normalise(one_line(answer)) if normalized else one_line(answer)] += 1
     kept = {answer: n for answer, n in counts.items() if n >= (settings.least_count or 1)}
