@@ -5,6 +5,7 @@ N = answers, D = width of the head's last layer.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -115,17 +116,18 @@ def fit_head(read: ReadCheckpoint, answers: Sequence[str], *, seed: int) -> Head
     name_answers(model.config, answers)
     model.num_labels = len(answers)
     name, rows = _last_layer(model, family)
-    if precision_of(rows) in ("nf4", "int8"):
+    if (precision := precision_of(rows)) in ("nf4", "int8"):
         raise ConfigError(
-            "parts.head.precision is nf4 or int8, but the head is not the checkpoint's as it is: its answers are "
-            "others. Set parts.head to {precision: fp32, training: full}."
+            f"parts.head.precision is {precision}, but the checkpoint has no head for exactly these answers, and a "
+            "quantized one cannot be changed. Set parts.head to {precision: fp32, training: full}."
         )
     places = {answer: row for row, answer in reversed(list(enumerate(own)))} if there else {}
     generator = torch.Generator().manual_seed(seed)
     if not there:
         _draw_lower(model, family, generator)
-    made = nn.utils.skip_init(nn.Linear, rows.in_features, len(answers), device=rows.weight.device)
-    made.to(rows.weight.dtype)
+    with torch.device("meta"):  # where making a layer draws no random number
+        made = nn.Linear(rows.in_features, len(answers), dtype=rows.weight.dtype)
+    made = made.to_empty(device=rows.weight.device)
     with torch.no_grad():
         _draw(made, model.config.initializer_range, generator)
         for row, answer in enumerate(answers):
@@ -148,7 +150,7 @@ def name_answers(config: PretrainedConfig, answers: Sequence[str]) -> None:
     Raises:
         ConfigError: there are none, or one is there twice.
     """
-    twice = next((answer for row, answer in enumerate(answers) if answer in answers[:row]), None)
+    twice = next((answer for answer, count in Counter(answers).items() if count > 1), None)
     if twice is not None or not answers:
         wrong = "is empty" if twice is None else f"has {twice!r} twice"
         raise ConfigError(f"The list of answers {wrong}; each answer is one row of the head.")
