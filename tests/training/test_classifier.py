@@ -89,9 +89,9 @@ def test_loss_and_logits_are_transformers_own(config: Config, vilt_folder: Path)
 
 
 def test_one_adamw_step_is_that_of_a_plain_loop(config: Config, vilt_folder: Path) -> None:
+    adamw = {"class_path": "torch.optim.AdamW", "init_args": {"weight_decay": 0.01, "betas": [0.9, 0.98]}}
     path = config(
-        model={"gradient_clip": None, "learning_rate": 1e-4, "schedule": "constant", "optimizer": {"class_path": "torch.optim.AdamW",
-               "init_args": {"weight_decay": 0.01, "betas": [0.9, 0.98]}}},
+        model={"gradient_clip": None, "learning_rate": 1e-4, "schedule": "constant", "optimizer": adamw},
         data={"vocabulary": {"file": str(vilt_folder / "config.json")}, "micro_batch": 8},
     )  # fmt: skip
     cli = fit(path, "--trainer.max_steps=1")
@@ -109,6 +109,8 @@ def test_one_adamw_step_is_that_of_a_plain_loop(config: Config, vilt_folder: Pat
     theirs = dict(plain.named_parameters())
     assert ours.keys() == theirs.keys()
     for name, parameter in theirs.items():
+        if name.endswith("attention.key.bias"):
+            continue  # the softmax does not feel it: its gradient is rounding, of which AdamW makes whole steps
         torch.testing.assert_close(ours[name], parameter, rtol=0, atol=1e-6)
 
 

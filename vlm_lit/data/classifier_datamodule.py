@@ -15,6 +15,7 @@ from vlm_lit.data.answers.known_answers import KnownAnswers
 from vlm_lit.data.answers.targets import AnswerTargets, SoftTargets, targets_of
 from vlm_lit.data.answers.vocabulary import AnswerVocabulary
 from vlm_lit.data.answers.vocabulary_building import VocabularySettings, build_vocabulary
+from vlm_lit.data.checking.given_answers import GivenAnswers, given_answers
 from vlm_lit.data.checking.settled import BadRecordSettings, OnBadRecords
 from vlm_lit.data.checkpoint.image_settings import ImageSetting, ImageSettings
 from vlm_lit.data.checkpoint.processors import IMAGE_BACKEND, ImageBackend, load_processor
@@ -22,7 +23,6 @@ from vlm_lit.data.images.rand_augment import AugmentSettings
 from vlm_lit.data.question_datamodule import QuestionDataModule
 from vlm_lit.data.record_datamodule import CheckImages, ValidateBy
 from vlm_lit.data.records.conversation_dataset import ConversationDataset
-from vlm_lit.data.records.record_dataset import RecordDataset
 from vlm_lit.data.records.sources import SourceSettings
 from vlm_lit.data.rows.class_collate import ClassCollator, ClassPromptCollator
 from vlm_lit.data.rows.class_encoding import MOST_WORDS, ClassEncoder
@@ -81,7 +81,7 @@ class ClassifierDataModule(QuestionDataModule):
         augment: AugmentSettings = AugmentSettings(),  # noqa: B008 - frozen
         effective_batch: int = 64,
         micro_batch: int | Literal["auto"] = 16,
-        questions_together: int = 1,
+        questions_together: int = 8,
         eval_batch: int = 32,
         num_workers: int = 2,
         image_backend: ImageBackend = IMAGE_BACKEND,
@@ -119,6 +119,7 @@ class ClassifierDataModule(QuestionDataModule):
         self.augment = as_settings(AugmentSettings, augment, "data.augment")
         self.targets, self.most_words, self.questions_together = targets, most_words, questions_together
         self._vocabulary: AnswerVocabulary | None = None
+        self._answers: dict[str, list[GivenAnswers]] = {}
 
     @property
     def processor(self) -> ProcessorMixin:
@@ -153,8 +154,8 @@ class ClassifierDataModule(QuestionDataModule):
             self._vocabulary = build_vocabulary(self._counted(), self.vocabulary_settings)
         return self._vocabulary
 
-    def _counted(self) -> Iterator[Conversation]:
-        """The conversations whose answers make the vocabulary."""
+    def _counted(self) -> Iterator[str | None]:
+        """The answers that make the vocabulary."""
         for split in ("train", "val") if self.vocabulary_settings.source == "train_and_val" else ("train",):
             source = self.sources[split]
             if source is None:
@@ -163,12 +164,18 @@ class ClassifierDataModule(QuestionDataModule):
                     "Set it, or data.init_args.vocabulary.file to the answers.json of a run."
                 )
             dataset = self.datasets[split] if split in self.datasets else self.open(split, source)
-            if not isinstance(dataset, RecordDataset):
+            if not isinstance(dataset, ConversationDataset):
                 raise ConfigError(
                     f"data.init_args.{split} is streamed, so its answers are not known ahead. Set "
                     "data.init_args.vocabulary.file to a list of answers, or streaming to false."
                 )
-            yield from (dataset[i] for i in range(len(dataset)))
+            yield from (answer for answer, _ in self._given(split, dataset))
+
+    def _given(self, split: str, dataset: ConversationDataset) -> list[GivenAnswers]:
+        """The answers of a split's records, read once."""
+        if split not in self._answers:
+            self._answers[split] = given_answers(dataset)
+        return self._answers[split]
 
     def setup(self, stage: str) -> None:
         """Open and check the sources that `stage` needs; leave out training questions that no answer is right for."""
@@ -178,17 +185,17 @@ class ClassifierDataModule(QuestionDataModule):
             dataset = self.datasets[split]
             if split == "predict" or not isinstance(dataset, ConversationDataset):
                 continue
-            found = coverage(self.vocabulary, (dataset[i].references for i in range(len(dataset))))
+            found = coverage(self.vocabulary, (given.references for given in self._given(split, dataset)))
             rank_zero_info(f"{split}: {found.words}")
             if split == "train":
                 self._leave_out(dataset)
 
     def _leave_out(self, train: ConversationDataset) -> None:
-        aimed = AnswerTargets(self.vocabulary, self.targets)
-        kept = [i for i in range(len(train)) if aimed(train[i])]
+        given = self._given("train", train)
+        kept = [i for i, (own, people) in enumerate(given) if targets_of(people, own, self.vocabulary, self.targets)]
         left_out = len(train) - len(kept)
         if not kept:
-            raise ConfigError(f"No training question has any of the {len(aimed.vocabulary):,} answers to choose from.")
+            raise ConfigError(f"No training question has any of the {len(self.vocabulary):,} answers to choose from.")
         if left_out:
             rank_zero_info(f"{left_out:,} of {len(train):,} training questions have none of the answers; not learned.")
             train.keep(kept)
