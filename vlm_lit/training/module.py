@@ -65,7 +65,7 @@ class VisionLanguageModule(LightningModule):
             layers; or in those of the parts that are named, of vision_tower and language_model.
         optimizer: class of the optimizer; learning rates come from `parts` and `learning_rate`.
         learning_rate: peak learning rate of parts that state none.
-        schedule: cosine, linear, constant or constant_with_warmup.
+        schedule: cosine, linear, polynomial, constant or constant_with_warmup.
         warmup_ratio: share of the run's steps over which the learning rate rises from zero.
         gradient_clip: largest norm of the gradient; null does not clip.
         seed: what the LoRA matrices and dropout follow from; linked to seed_everything.
