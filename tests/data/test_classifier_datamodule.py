@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 
 from tests.support.class_runs import checkpoint, write_questions
 from tests.support.plain_runs import quiet_trainer
-from vlm_lit import ClassifierDataModule, ConfigError, RecordError, VocabularySettings
+from vlm_lit import ClassifierDataModule, ConfigError, RecordError, SourceSettings, VocabularySettings
 from vlm_lit.schema import ClassBatch, StepBatch
 
 Made = Callable[..., ClassifierDataModule]
@@ -111,7 +111,7 @@ def test_a_conversation_of_several_turns_is_refused_before_the_first_step(made: 
     path = tmp_path / "talks.json"
     path.write_text(json.dumps([{"id": "1", "image": "images/0.png", "conversations": talk}]))
     data = made()
-    data.sources["train"] = made(train=24).sources["train"].__class__(path=str(path))  # type: ignore[union-attr]
+    data.sources["train"] = SourceSettings(path=str(path))
     with pytest.raises(RecordError, match=r"3 turns before the answer.*Keep the question alone"):
         data.setup("fit")
 

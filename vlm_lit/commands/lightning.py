@@ -18,6 +18,7 @@ from vlm_lit.commands.config_files import ConfigFiles
 from vlm_lit.commands.early_check import class_paths
 from vlm_lit.commands.known_options import DEFAULT_CLASSES, RUN_HELP, TRAINER_DEFAULTS
 from vlm_lit.commands.logger_options import check_installed, in_run_directory
+from vlm_lit.commands.nulls import with_nulls
 from vlm_lit.commands.option_errors import OptionError
 from vlm_lit.commands.parsing import SuggestingParser, chain_of, check_empty
 from vlm_lit.commands.process_rules import refusing
@@ -73,7 +74,7 @@ class VlmLitCLI(LightningCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: object) -> None:
         """Parse what we were given; Lightning would warn that the process's own arguments are there as well."""
         try:
-            self.config = parser.parse_args([self.verb, *self.arguments])
+            self.config = parser.parse_args([self.verb, *with_nulls(self.arguments)])
         except OptionError as error:
             raise ConfigError(self.files.placed(str(error))) from error
         check_empty(self.files, self.config[self.verb])
