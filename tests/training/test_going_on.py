@@ -180,12 +180,12 @@ def test_a_resumed_runs_config_says_what_a_user_said(begun: Path) -> None:
 
 
 def test_settings_that_came_later_count_where_they_say_something_new() -> None:
-    plain = {"precision": "bf16", "training": "frozen", "learning_rate": None}
+    plain: dict[str, object] = {"precision": "bf16", "training": "frozen", "learning_rate": None}
     before = {"model": {"init_args": {"parts": {"head": plain}}}}
     now = {"model": {"init_args": {"parts": {"head": {**plain, "last_layers": None}}}}}
     now["model"]["init_args"]["parts"]["embeddings"] = {**plain, "last_layers": None}
     assert number_settings(now) == number_settings(before)
-    parts = now["model"]["init_args"]["parts"]
+    parts: dict[str, dict[str, object]] = now["model"]["init_args"]["parts"]
     parts["language_model"] = {"training": "full", "last_layers": 2}
     parts["embeddings"] = {"precision": "fp32", "training": "full", "learning_rate": 1e-3, "last_layers": None}
     new = {name: value for name, value in number_settings(now).items() if name not in number_settings(before)}
