@@ -15,7 +15,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities import rank_zero_info
 
 from vlm_lit.commands.config_files import ConfigFiles
-from vlm_lit.commands.early_check import class_paths
+from vlm_lit.commands.default_class import default_class
 from vlm_lit.commands.known_options import DEFAULT_CLASSES, RUN_HELP, TRAINER_DEFAULTS
 from vlm_lit.commands.logger_options import check_installed, in_run_directory
 from vlm_lit.commands.nulls import with_nulls
@@ -92,9 +92,7 @@ class VlmLitCLI(LightningCLI):
             parser.add_argument("--overwrite", action="store_true", help=RUN_HELP["overwrite"])
         else:
             parser.add_argument("--from", type=str, help=RUN_HELP["from"])
-        # The named class itself: defaults of another one that it has too would count as said.
-        named = {key: class_paths(key, self.files)[-1:] or [path] for key, path in DEFAULT_CLASSES.items()}
-        parser.set_defaults({key: {"class_path": path} for key, (path,) in named.items()})
+        parser.set_defaults({key: {"class_path": default_class(key, self.files)} for key in DEFAULT_CLASSES})
         for name in ("model_id", "revision"):
             parser.link_arguments(f"model.init_args.{name}", f"data.init_args.{name}")
         for target in ("model", "data"):

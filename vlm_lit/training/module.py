@@ -23,7 +23,6 @@ from vlm_lit.data.run_length import length_of
 from vlm_lit.errors import ConfigError
 from vlm_lit.models.adapter_state import load_adapter, load_trainable_state, trainable_state
 from vlm_lit.models.adapters import LoraSettings, attach_adapters, recompute_activations
-from vlm_lit.models.attention import unpackable
 from vlm_lit.models.families import LAYERED, Family, LayeredPart, Task, family_of
 from vlm_lit.models.loading import check_precision, load_base, load_config
 from vlm_lit.models.modes import set_modes
@@ -47,7 +46,7 @@ from vlm_lit.training.optimization import (
 )
 from vlm_lit.training.optimizer_choice import as_optimizer, check_rate, stored
 from vlm_lit.training.processor_change import check_adapter, check_checkpoint
-from vlm_lit.training.protocols import SharesRows
+from vlm_lit.training.row_sharing import check_sharing
 
 
 class VisionLanguageModule(LightningModule):
@@ -124,7 +123,8 @@ class VisionLanguageModule(LightningModule):
             self.check_precision()
         if self.model is None:
             self._load()
-            self._check_packing()
+            assert self.family is not None
+            check_sharing(self.base, self.family, getattr(self._trainer, "datamodule", None))
 
     def _load(self) -> None:
         device = self.trainer.strategy.root_device if self._trainer is not None else torch.device("cpu")
@@ -157,15 +157,6 @@ class VisionLanguageModule(LightningModule):
         """What a run with this checkpoint may do the short way; its weights need not be loaded."""
         config = load_config(self.model_id, self.revision)
         return shortcuts_of(config, family_of(config.model_type), attention=self.attention)
-
-    def _check_packing(self) -> None:
-        """Refuse a model whose attention is not what its config promised when rows were to be shared."""
-        assert self.family is not None
-        assert isinstance(self.base, PreTrainedModel)
-        reason = unpackable(self.base, self.family)
-        data = getattr(self._trainer, "datamodule", None)
-        if isinstance(data, SharesRows) and data.packs and reason is not None:
-            raise ConfigError(f"Questions about one image cannot share a row ({reason}). Set data.packing to false.")
 
     def check_precision(self) -> None:
         """Refuse a precision of the trainer that the parts' precisions cannot be multiplied in.
