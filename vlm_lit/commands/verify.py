@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vlm_lit.commands.collated import collator_of
 from vlm_lit.commands.early_check import check
 from vlm_lit.commands.options import OptionParser, whole_number
 from vlm_lit.commands.output_files import write_output
@@ -82,23 +83,14 @@ def _verification(run: PreparedRun) -> Callable[[Sequence[Conversation], bool], 
     Raises:
         ConfigError: a kind that has none.
     """
-    from vlm_lit.data.record_datamodule import RecordDataModule
     from vlm_lit.data.rows.class_collate import ClassCollator
-    from vlm_lit.data.token_rows import TokenRows
     from vlm_lit.preflight.class_verification import ClassVerification
     from vlm_lit.preflight.verification import Verification
-    from vlm_lit.training.protocols import has_loss
 
-    module, data = run.model, run.datamodule
-    if has_loss(module) and isinstance(data, TokenRows):
-        return lambda conversations, bf16: Verification(module, data, conversations, bf16=bf16)
-    collator = data.collator() if has_loss(module) and isinstance(data, RecordDataModule) else None
+    module, data, collator = run.model, run.datamodule, collator_of(run, "verify")
     if isinstance(collator, ClassCollator):
         return lambda conversations, bf16: ClassVerification(module, data, collator, conversations, bf16=bf16)
-    raise ConfigError(
-        "verify needs a module with a loss(batch) on a ConversationDataModule or a ClassifierDataModule; this config "
-        f"asks for {type(module).__name__} on {type(data).__name__}."
-    )
+    return lambda conversations, bf16: Verification(module, data, conversations, bf16=bf16)
 
 
 def table(equalities: Sequence[Equality]) -> str:

@@ -30,4 +30,4 @@ def is_trained(name: str, held: HeldModel, parts: PartsSettings) -> bool:
     if layer is None:
         return any(name.startswith(f"{root}.") for root in held.family.above_layers)
     layers = held.base.get_submodule(held.family.decoder_layers)
-    return int(layer[1]) >= len(layers) - asked.last_layers  # type: ignore[arg-type]
+    return int(layer[1]) >= len(layers) - asked.last_layers

@@ -59,7 +59,8 @@ class ClassVerification:
         bf16: bool,
     ) -> None:
         assert isinstance(module, Trains)
-        self.module, self.trains, self.data = module, module, data
+        self.module: LightningModule = module
+        self.trains, self.data = module, data
         self.encoder, self.targets, self.conversations = collator.encoder, collator.targets, list(conversations)
         self.tolerance = TOLERANCE["bf16" if bf16 else "fp32"]
         module.eval()
