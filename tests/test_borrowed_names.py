@@ -159,7 +159,13 @@ BORROWED: Final = (
     Borrowed(
         "torch._subclasses.fake_tensor",
         "FakeTensorMode",
-        (_SHAPES, _HOLLOW, "vlm_lit/preflight/budget/estimate.py"),
+        (
+            _SHAPES,
+            _HOLLOW,
+            "vlm_lit/preflight/budget/estimate.py",
+            "vlm_lit/preflight/budget/class_budget.py",
+            "vlm_lit/preflight/budget/class_step.py",
+        ),
     ),
     Borrowed("torch._subclasses.fake_tensor", "DataDependentOutputException", ("vlm_lit/preflight/budget/step.py",)),
     Borrowed("torch.utils._python_dispatch", "TorchDispatchMode", (_LEDGER,)),

@@ -16,8 +16,9 @@ from vlm_lit.commands.unopened_run import unopened
 from vlm_lit.models.families import FAMILIES
 from vlm_lit.models.loading import load_config
 from vlm_lit.models.stored_bytes import holdings
-from vlm_lit.preflight.budget.estimate import PURPOSES, Estimator
+from vlm_lit.preflight.budget.estimate import Estimator
 from vlm_lit.preflight.budget.hollow_module import hollow_module
+from vlm_lit.preflight.budget.needs import PURPOSES
 from vlm_lit.preflight.budget.recipes import recipes
 from vlm_lit.preflight.budget.step import optimizer_bytes
 

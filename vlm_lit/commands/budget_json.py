@@ -3,32 +3,64 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 
 from vlm_lit.commands.budget_text import ROWS, fitting
-from vlm_lit.preflight.budget.estimate import PURPOSES, Needs
 from vlm_lit.preflight.budget.gpus import GPUS
+from vlm_lit.preflight.budget.needs import PURPOSES, Needs, StepNeeds
 from vlm_lit.preflight.budget.report import Budget
+from vlm_lit.preflight.budget.run_budget import RunBudget
 
 
 def as_json(budget: Budget) -> str:
     """The budget as one JSON object, ASCII only; every size in bytes."""
-    report = {
+    return report(
+        budget,
+        {
+            "cross_attention": budget.cross_attention,
+            "row": asdict(budget.row),
+            "picture": asdict(budget.picture),
+            "images_counted": budget.uncounted is None,
+        },
+        [_recipe(needs) for needs in budget.needs],
+    )
+
+
+def report(budget: RunBudget, rows: Mapping[str, object], recipes: Sequence[Mapping[str, object]]) -> str:
+    """A budget as one JSON object, ASCII only.
+
+    Args:
+        budget: what is known.
+        rows: by their keys the values about what a row is.
+        recipes: an object for each way to train.
+    """
+    found = {
         "model_id": budget.model_id,
         "model_type": budget.model_type,
         "precision": budget.precision,
         "activation_checkpointing": budget.checkpointing,
-        "cross_attention": budget.cross_attention,
-        "row": asdict(budget.row),
-        "picture": asdict(budget.picture),
-        "images_counted": budget.uncounted is None,
-        "recipes": [_recipe(needs) for needs in budget.needs],
+        **rows,
+        "recipes": recipes,
         "refused": [{"name": r.recipe.name, "reason": r.reason} for r in budget.refused],
     }
-    return json.dumps(report, indent=2) + "\n"
+    return json.dumps(found, indent=2) + "\n"
 
 
 def _recipe(needs: Needs) -> dict[str, object]:
+    def logits(rows: int) -> dict[str, object]:
+        return {"logits": needs.head(rows), "logits_of_a_plain_head": needs.plain_head(rows)}
+
+    return recipe(needs, logits)
+
+
+def recipe(needs: StepNeeds, apart: Callable[[int], Mapping[str, object]]) -> dict[str, object]:
+    """What a way to train needs.
+
+    Args:
+        needs: in bytes.
+        apart: what is measured apart of a micro-batch of so many rows.
+    """
     stored: dict[str, object] = {purpose: needs.stored(purpose) for purpose in PURPOSES}
     return {
         "name": needs.recipe.name,
@@ -41,25 +73,26 @@ def _recipe(needs: Needs) -> dict[str, object]:
             "optimizer": asdict(needs.optimizer),
             "between_steps": needs.resident,
         },
-        "micro_batches": [_micro_batch(needs, rows, on) for on in (True, False) for rows in ROWS],
+        "micro_batches": [_micro_batch(needs, rows, on, apart) for on in (True, False) for rows in ROWS],
         "gpus": [_gpu(needs, index) for index in range(len(GPUS))],
         "disk": {"adapter": needs.adapter, "checkpoint": needs.checkpoint},
     }
 
 
-def _micro_batch(needs: Needs, rows: int, checkpointing: bool) -> dict[str, object]:
+def _micro_batch(
+    needs: StepNeeds, rows: int, checkpointing: bool, apart: Callable[[int], Mapping[str, object]]
+) -> dict[str, object]:
     return {
         "rows": rows,
         "activation_checkpointing": checkpointing,
         "activations": needs.kept(rows, checkpointing=checkpointing),
-        "logits": needs.head(rows),
-        "logits_of_a_plain_head": needs.plain_head(rows),
+        **apart(rows),
         "peak": needs.peak(rows, checkpointing=checkpointing),
         "total": needs.total(rows, checkpointing=checkpointing),
     }
 
 
-def _gpu(needs: Needs, index: int) -> dict[str, object]:
+def _gpu(needs: StepNeeds, index: int) -> dict[str, object]:
     return {
         **asdict(GPUS[index]),
         "usable": GPUS[index].usable,

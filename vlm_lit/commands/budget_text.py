@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Final
 
 from vlm_lit.models.stored_bytes import Holding
-from vlm_lit.preflight.budget.estimate import Needs
 from vlm_lit.preflight.budget.gpus import GPUS, MOST_ROWS, RESERVE, most_rows
+from vlm_lit.preflight.budget.needs import StepNeeds
 from vlm_lit.preflight.budget.report import Budget
+from vlm_lit.preflight.budget.run_budget import RunBudget
 
 ROWS: Final = (1, 2, 4, 8)
 """The micro-batches that are written out."""
@@ -26,17 +28,42 @@ kernels that a CPU would choose; nothing was run on a GPU."""
 
 def as_text(budget: Budget) -> str:
     """The budget as text."""
-    sections = {
-        "Run": _run(budget),
+    apart = {"Logits, GiB at their peak": _logits(budget)}
+    cached = budget.picture.cached
+    features = f"{_megabytes(1000 * cached)}" if cached is not None else "not known before images are read"
+    disk = f"vision features of 1,000 images, if cached: {features}"
+    notes = [_uncounted(budget)] if budget.uncounted is not None else []
+    return sections(budget, {"Run": _run(budget)}, apart=apart, disk=disk, notes=notes)
+
+
+def sections(
+    budget: RunBudget,
+    first: Mapping[str, str],
+    *,
+    apart: Mapping[str, str] = MappingProxyType({}),
+    disk: str = "",
+    notes: Sequence[str] = (),
+) -> str:
+    """A budget as text.
+
+    Args:
+        budget: what is known.
+        first: by their titles the sections that come first.
+        apart: those about what is measured apart.
+        disk: a line about what else is kept on disk.
+        notes: what else is to be said, a sentence or several each.
+    """
+    said = {
+        **first,
         "Arithmetic": "\n".join(_arithmetic(needs) for needs in budget.needs),
         "Memory by purpose, GiB": _purposes(budget),
         "Memory by micro-batch, GiB": _micro_batches(budget),
         "Largest micro-batch (rows) by GPU, with / without activation checkpointing": _gpus(budget),
-        "Logits, GiB at their peak": _logits(budget),
-        "Disk": _disk(budget),
-        "Notes": _notes(budget),
+        **apart,
+        "Disk": "\n".join([_disk(budget), *filter(None, [disk])]),
+        "Notes": _notes(budget, notes),
     }
-    return "\n".join(f"{title}\n{textwrap.indent(body, '  ')}\n" for title, body in sections.items() if body)
+    return "\n".join(f"{title}\n{textwrap.indent(body, '  ')}\n" for title, body in said.items() if body)
 
 
 def _run(budget: Budget) -> str:
@@ -51,7 +78,7 @@ def _run(budget: Budget) -> str:
     return textwrap.fill(said, _WIDTH)
 
 
-def _name(needs: Needs) -> str:
+def _name(needs: StepNeeds) -> str:
     return f"{needs.recipe.name}*" if needs.recipe.configured else needs.recipe.name
 
 
@@ -60,7 +87,7 @@ def gib(size: float) -> str:
     return "<0.1" if 0 < size < 0.05 * _GIB else f"{size / _GIB:.1f}"
 
 
-def _arithmetic(needs: Needs) -> str:
+def _arithmetic(needs: StepNeeds) -> str:
     lines = [_holding(h) for h in sorted(needs.held, key=lambda h: _ORDER.index(h.purpose)) if h.size >= 2**20]
     trained = needs.stored("trained")
     lines += [
@@ -76,8 +103,8 @@ def _holding(holding: Holding) -> tuple[str, str, str]:
     return said, f"x {_EACH[holding.stored]} bytes", gib(holding.size)
 
 
-def _purposes(budget: Budget) -> str:
-    lines: list[tuple[str, Callable[[Needs], int]]] = [
+def _purposes(budget: RunBudget) -> str:
+    lines: list[tuple[str, Callable[[StepNeeds], int]]] = [
         ("weights, quantized", lambda n: n.stored("quantized")),
         ("quantization constants", lambda n: n.stored("constants")),
         ("weights, frozen", lambda n: n.stored("frozen")),
@@ -87,10 +114,10 @@ def _purposes(budget: Budget) -> str:
         ("there between two steps", lambda n: n.resident),
         ("a step of the optimizer adds", lambda n: n.optimizer.step),
     ]
-    return _table(budget, "", [(name, [gib(size(needs)) for needs in budget.needs]) for name, size in lines])
+    return table(budget, "", [(name, [gib(size(needs)) for needs in budget.needs]) for name, size in lines])
 
 
-def _micro_batches(budget: Budget) -> str:
+def _micro_batches(budget: RunBudget) -> str:
     blocks = []
     for on in (budget.checkpointing, not budget.checkpointing):
         lines = []
@@ -99,19 +126,19 @@ def _micro_batches(budget: Budget) -> str:
                 (f"{rows}: activations kept", [gib(n.kept(rows, checkpointing=on)) for n in budget.needs]),
                 (f"{rows}: total at the peak", [gib(n.total(rows, checkpointing=on)) for n in budget.needs]),
             ]
-        blocks.append(_table(budget, f"{'with' if on else 'without'} checkpointing", lines))
+        blocks.append(table(budget, f"{'with' if on else 'without'} checkpointing", lines))
     return "\n".join(blocks)
 
 
-def _gpus(budget: Budget) -> str:
+def _gpus(budget: RunBudget) -> str:
     lines = []
     for index, gpu in enumerate(GPUS):
         most = [[rows_said(fitting(n, index, checkpointing=on)) for on in (True, False)] for n in budget.needs]
         lines.append((f"{gpu.gigabytes} GB: {gpu.names}", [" / ".join(pair) for pair in most]))
-    return _table(budget, "", lines)
+    return table(budget, "", lines)
 
 
-def fitting(needs: Needs, index: int, *, checkpointing: bool) -> int:
+def fitting(needs: StepNeeds, index: int, *, checkpointing: bool) -> int:
     """The largest micro-batch on the GPUs of `GPUS[index]`."""
     return most_rows(lambda rows: needs.total(rows, checkpointing=checkpointing), GPUS[index])
 
@@ -131,25 +158,20 @@ def _logits(budget: Budget) -> str:
     return "\n".join(_aligned([(name, *cells) for name, cells in lines]))
 
 
-def _disk(budget: Budget) -> str:
+def _disk(budget: RunBudget) -> str:
     lines = [
         ("adapter/", [_megabytes(needs.adapter) for needs in budget.needs]),
         ("a checkpoint", [_megabytes(needs.checkpoint) for needs in budget.needs]),
     ]
-    cached = budget.picture.cached
-    features = f"{_megabytes(1000 * cached)}" if cached is not None else "not known before images are read"
-    return _table(budget, "MB (10^6 bytes)", lines) + f"\nvision features of 1,000 images, if cached: {features}"
+    return table(budget, "MB (10^6 bytes)", lines)
 
 
 def _megabytes(size: int) -> str:
     return f"{size / 1e6:,.0f}"
 
 
-def _notes(budget: Budget) -> str:
-    notes = [_UNITS]
-    notes += [f"{refused.recipe.name}: {refused.reason}" for refused in budget.refused]
-    if budget.uncounted is not None:
-        notes.append(_uncounted(budget))
+def _notes(budget: RunBudget, more: Sequence[str]) -> str:
+    notes = [_UNITS, *(f"{refused.recipe.name}: {refused.reason}" for refused in budget.refused), *more]
     words = (" ".join(note.split()) for note in notes)
     return "\n".join(textwrap.fill(note, _WIDTH, initial_indent="- ", subsequent_indent="  ") for note in words)
 
@@ -166,7 +188,14 @@ def _uncounted(budget: Budget) -> str:
     return said + "A frozen tower keeps nothing for the backward pass."
 
 
-def _table(budget: Budget, corner: str, lines: Sequence[tuple[str, Sequence[str]]]) -> str:
+def table(budget: RunBudget, corner: str, lines: Sequence[tuple[str, Sequence[str]]]) -> str:
+    """A table with a column a recipe.
+
+    Args:
+        budget: has them.
+        corner: what stands at its upper left.
+        lines: the name of each line, and its cells.
+    """
     header = (corner, *(_name(needs) for needs in budget.needs))
     return "\n".join(_aligned([header, *((name, *cells) for name, cells in lines)]))
 

@@ -10,20 +10,22 @@ from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from vlm_lit.commands.collated import collator_of
 from vlm_lit.commands.early_check import check
 from vlm_lit.commands.options import OptionParser, whole_number
 from vlm_lit.commands.output_files import write_output
-from vlm_lit.errors import ConfigError, nearest
+from vlm_lit.errors import nearest
 
 if TYPE_CHECKING:
     from vlm_lit.commands.lightning import PreparedRun
+    from vlm_lit.preflight.inspection.class_report import ClassInspection
     from vlm_lit.preflight.inspection.report import Inspection
 
 _OWN: Final = ("--format", "--output", "--conversations", "--lengths")
 _EPILOG: Final = """Takes the config files and overrides of fit: fit --help lists them. Exits with 0
 if all is well; with 1 if a parameter that is to be trained does not move or a frozen one does, an end of turn is not
-supervised, image placeholders and image features differ, or a key that looks like input is not used; with 2 if fit
-would refuse the config or a record."""
+supervised, image placeholders and image features differ, or a key that looks like input is not used; and for a
+classifier if a question has no target or loses words; with 2 if fit would refuse the config or a record."""
 
 
 def _parser(verb: str) -> argparse.ArgumentParser:
@@ -32,7 +34,9 @@ def _parser(verb: str) -> argparse.ArgumentParser:
     parser.add_argument(
         "--output", type=Path, help="file to write instead of standard output; a page goes to run_dir/inspect.html"
     )
-    parser.add_argument("--conversations", type=whole_number(1), default=4, help="how many to show and step on")
+    parser.add_argument(
+        "--conversations", type=whole_number(1), default=4, help="how many (or questions) to show and step on"
+    )
     parser.add_argument("--lengths", type=whole_number(1), default=256, help="how many to measure")
     return parser
 
@@ -61,54 +65,48 @@ def run(verb: str, arguments: Sequence[str]) -> int:
     return 1 if inspection.problems else 0
 
 
-def _inspection(options: argparse.Namespace, of_fit: Sequence[str]) -> tuple[PreparedRun, Inspection]:
+def _inspection(options: argparse.Namespace, of_fit: Sequence[str]) -> tuple[PreparedRun, Inspection | ClassInspection]:
     from vlm_lit.commands.lightning import prepared
-    from vlm_lit.data.datamodule import ConversationDataModule
+    from vlm_lit.data.rows.class_collate import ClassCollator
+    from vlm_lit.preflight.inspection.class_look import inspect_classifier
     from vlm_lit.preflight.inspection.look import inspect_run
-    from vlm_lit.training.protocols import has_loss
 
-    run = prepared(of_fit)
-    if not has_loss(run.model) or not isinstance(run.datamodule, ConversationDataModule):
-        raise ConfigError(
-            "inspect needs a module with a loss(batch) on a ConversationDataModule; this config asks for "
-            f"{type(run.model).__name__} on {type(run.datamodule).__name__}."
-        )
-    inspection = inspect_run(
-        run.model,
-        run.datamodule,
-        run.trainer,
-        conversations=options.conversations,
-        lengths=options.lengths,
-        say=lambda line: print(line, file=sys.stderr, flush=True),
-    )
-    return run, inspection
+    def say(line: str) -> None:
+        print(line, file=sys.stderr, flush=True)
+
+    run, shown, measured = prepared(of_fit), options.conversations, options.lengths
+    module, data, trainer = run.model, run.datamodule, run.trainer
+    if isinstance(collator_of(run, "inspect"), ClassCollator):
+        return run, inspect_classifier(module, data, trainer, questions=shown, lengths=measured, say=say)
+    return run, inspect_run(module, data, trainer, conversations=shown, lengths=measured, say=say)
 
 
-def _show(options: argparse.Namespace, run: PreparedRun, inspection: Inspection) -> None:
+def _show(options: argparse.Namespace, run: PreparedRun, inspection: Inspection | ClassInspection) -> None:
+    coloured = options.output is None and sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    text = _written(inspection, options.format, coloured=coloured)
     if options.format == "html":
-        _write(options.output or run.run_dir / "inspect.html", _page(inspection))
-        return
-    text = _text(options, inspection)
-    if options.output is not None:
+        _write(options.output or run.run_dir / "inspect.html", text)
+    elif options.output is not None:
         _write(options.output, text)
     else:
         print(text, end="")
 
 
-def _text(options: argparse.Namespace, inspection: Inspection) -> str:
+def _written(inspection: Inspection | ClassInspection, form: str, *, coloured: bool) -> str:
+    """A report as text, json or html."""
+    from vlm_lit.commands.inspect_classes import class_json, class_page, class_text
     from vlm_lit.commands.inspect_json import as_json
-    from vlm_lit.commands.inspect_text import as_text
-
-    if options.format == "json":
-        return as_json(inspection)
-    coloured = options.output is None and sys.stdout.isatty() and not os.environ.get("NO_COLOR")
-    return as_text(inspection, coloured=coloured)
-
-
-def _page(inspection: Inspection) -> str:
     from vlm_lit.commands.inspect_page import as_page
+    from vlm_lit.commands.inspect_text import as_text
+    from vlm_lit.preflight.inspection.class_report import ClassInspection
 
-    return as_page(inspection)
+    if isinstance(inspection, ClassInspection):
+        if form == "text":
+            return class_text(inspection, coloured=coloured)
+        return class_json(inspection) if form == "json" else class_page(inspection)
+    if form == "text":
+        return as_text(inspection, coloured=coloured)
+    return as_json(inspection) if form == "json" else as_page(inspection)
 
 
 def _write(path: Path, text: str) -> None:

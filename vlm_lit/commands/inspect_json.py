@@ -3,29 +3,46 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 
 from vlm_lit.models.parts import PartRow
 from vlm_lit.preflight.inspection.report import Inspected, Inspection
+from vlm_lit.preflight.inspection.run_report import RunInspection
 
 
 def as_json(inspection: Inspection) -> str:
     """The inspection as one JSON object, ASCII only."""
-    report: dict[str, object] = {
+    return report(
+        inspection,
+        {
+            "conversations": [_conversation(inspected) for inspected in inspection.conversations],
+            "dropped": [
+                {"id": misfit.conversation.id, "reason": misfit.reason}
+                for misfit in inspection.misfits
+                if misfit.outcome == "dropped"
+            ],
+        },
+    )
+
+
+def report(inspection: RunInspection, looked_at: Mapping[str, object]) -> str:
+    """A report as one JSON object.
+
+    Args:
+        inspection: what was found.
+        looked_at: by their keys the values about the items that were looked at.
+    """
+    found: dict[str, object] = {
         "parts": [_part(row) for row in inspection.parts],
-        "conversations": [_conversation(inspected) for inspected in inspection.conversations],
-        "dropped": [
-            {"id": misfit.conversation.id, "reason": misfit.reason}
-            for misfit in inspection.misfits
-            if misfit.outcome == "dropped"
-        ],
+        **looked_at,
         "gradient_flow": {
             "unmoved_trainable": list(inspection.gradients.unmoved_trainable),
             "moved_frozen": inspection.gradients.moved_frozen,
         },
     }
     if findings := list(inspection.findings.lines()):
-        report["findings"] = findings
-    return json.dumps(report, indent=2) + "\n"
+        found["findings"] = findings
+    return json.dumps(found, indent=2) + "\n"
 
 
 def _part(row: PartRow) -> dict[str, object]:

@@ -15,6 +15,7 @@ from vlm_lit.files.page_templates import page_environment
 from vlm_lit.models.parts import trainable_percent
 from vlm_lit.preflight.inspection.lengths import Lengths
 from vlm_lit.preflight.inspection.report import Inspection
+from vlm_lit.preflight.inspection.run_report import RunInspection
 
 _TEMPLATE: Final = "inspect_page.html.j2"
 _BINS: Final = 32
@@ -45,17 +46,29 @@ class Mark:
 
 def as_page(inspection: Inspection) -> str:
     """The inspection as one HTML page, pictures and style included."""
+    return page(_TEMPLATE, inspection, limit="max_length", supervised=_supervised_percent(inspection))
+
+
+def page(template: str, inspection: RunInspection, *, limit: str, **more: object) -> str:
+    """A report as one HTML page.
+
+    Args:
+        template: name of its template.
+        inspection: what was found.
+        limit: the setting that limits the lengths.
+        more: what else the template asks for.
+    """
     environment = page_environment(Path(__file__).parent)
     environment.filters["data_url"] = data_url
-    return environment.get_template(_TEMPLATE).render(
+    return environment.get_template(template).render(
         inspection=inspection,
         rows=list(zip(inspection.parts, _flows(inspection), strict=True)),
         trainable=trainable_percent(inspection.parts),
-        supervised=_supervised_percent(inspection),
-        histogram={"bars": bars(inspection.lengths), "marks": marks(inspection.lengths)},
+        histogram={"bars": bars(inspection.lengths), "marks": marks(inspection.lengths, limit)},
         size={"width": _WIDTH, "height": _HEIGHT},
         listed=_LISTED,
         stopping=str(inspection.stopping) if inspection.stopping is not None else None,
+        **more,
     )
 
 
@@ -66,7 +79,7 @@ def data_url(image: Image.Image) -> str:
     return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
-def _flows(inspection: Inspection) -> Sequence[object]:
+def _flows(inspection: RunInspection) -> Sequence[object]:
     """What the step did to each part, in the order of the parts; None for all where no step was made."""
     by_part: Mapping[str, object] = {flow.part: flow for flow in inspection.gradients.parts}
     return [by_part.get(row.part) for row in inspection.parts]
@@ -109,12 +122,12 @@ def bars(lengths: Lengths) -> list[LengthBar]:
     ]
 
 
-def marks(lengths: Lengths) -> list[Mark]:
-    """Median, 95 % and, where it is in the picture, the limit."""
+def marks(lengths: Lengths, setting: str) -> list[Mark]:
+    """Median, 95 % and, where it is in the picture, the limit that a setting gives."""
     span, limit = _span(lengths), lengths.max_length
     found = [
         Mark(x=_x(lengths.quantile(share) + 0.5, span), text=text) for share, text in ((0.5, "median"), (0.95, "95 %"))
     ]
     if limit is not None and span[0] <= limit <= span[1]:
-        found.append(Mark(x=_x(limit + 1, span), text="max_length", limit=True))
+        found.append(Mark(x=_x(limit + 1, span), text=setting, limit=True))
     return found

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vlm_lit.commands.collated import collator_of
 from vlm_lit.commands.early_check import check
 from vlm_lit.commands.options import OptionParser, whole_number
 from vlm_lit.commands.output_files import write_output
 from vlm_lit.errors import ConfigError
 
 if TYPE_CHECKING:
-    from vlm_lit.preflight.verification import Equality
+    from vlm_lit.commands.lightning import PreparedRun
+    from vlm_lit.preflight.class_verification import ClassVerification
+    from vlm_lit.preflight.equality import Equality
+    from vlm_lit.preflight.verification import Verification
+    from vlm_lit.schema import Conversation
 
 _EPILOG = """Takes the config files and overrides of fit. Exits with 0 if every equality holds or is refused with its
 reason, with 1 if one does not hold. Ranks (equality 5) and resumption (6) take processes of their own: the tests."""
@@ -48,34 +53,44 @@ def run(verb: str, arguments: Sequence[str]) -> int:
 
 def _equalities(count: int, of_fit: Sequence[str]) -> list[Equality]:
     from vlm_lit.commands.lightning import prepared
-    from vlm_lit.data.datamodule import ConversationDataModule
     from vlm_lit.data.records.conversation_dataset import ConversationDataset
     from vlm_lit.preflight.attached import attach
-    from vlm_lit.preflight.verification import Verification, chosen, in_bfloat16
-    from vlm_lit.training.protocols import has_loss
+    from vlm_lit.preflight.equality import in_bfloat16
+    from vlm_lit.preflight.verification import chosen
 
     run = prepared(of_fit)
     module, data = run.model, run.datamodule
-    if not has_loss(module) or not isinstance(data, ConversationDataModule):
-        raise ConfigError(
-            "verify needs a module with a loss(batch) on a ConversationDataModule; this config asks for "
-            f"{type(module).__name__} on {type(data).__name__}."
-        )
+    measured = _verification(run)
     train = data.datasets["train"]
     if not isinstance(train, ConversationDataset):
         raise ConfigError("A stream cannot be verified: set data.init_args.train.streaming to false.")
     attach(module, data, run.trainer)
     module.configure_model()
     module.to(run.trainer.strategy.root_device)
-    precision = run.trainer.precision_plugin
     bf16 = in_bfloat16(module, run.trainer)
     found = []
-    with precision.train_step_context():
+    with run.trainer.precision_plugin.train_step_context():
         conversations = chosen([train[i] for i in range(min(len(train), 1024))], count)
-        for equality in Verification(module, data, conversations, bf16=bf16).equalities():
+        for equality in measured(conversations, bf16).equalities():
             print(f"{equality.name}: {equality.verdict}", file=sys.stderr, flush=True)
             found.append(equality)
     return found
+
+
+def _verification(run: PreparedRun) -> Callable[[Sequence[Conversation], bool], Verification | ClassVerification]:
+    """What measures the equalities of this kind of data on some conversations, in bfloat16 or not.
+
+    Raises:
+        ConfigError: a kind that has none.
+    """
+    from vlm_lit.data.rows.class_collate import ClassCollator
+    from vlm_lit.preflight.class_verification import ClassVerification
+    from vlm_lit.preflight.verification import Verification
+
+    module, data, collator = run.model, run.datamodule, collator_of(run, "verify")
+    if isinstance(collator, ClassCollator):
+        return lambda conversations, bf16: ClassVerification(module, data, collator, conversations, bf16=bf16)
+    return lambda conversations, bf16: Verification(module, data, conversations, bf16=bf16)
 
 
 def table(equalities: Sequence[Equality]) -> str:

@@ -137,7 +137,7 @@ def read_checkpoint(
     refuse_quantized(config, model_id)
     refuse_stored_weights(Path(model_id), family.auto_class)
     refuse_tied_head(config, family, parts)
-    changed = _with_dropout(config, family, dropout)
+    changed = with_dropout(config, family, dropout)
     bits = quantization_config(parts.precisions, family, quantization)
     try:
         with without_loading_bar():
@@ -162,7 +162,12 @@ def read_checkpoint(
     return ReadCheckpoint(model=model, family=family, missing=tuple(sorted(missing)), unused=unused)
 
 
-def _with_dropout(config: PretrainedConfig, family: Family, dropout: float | None) -> dict[str, float]:
+def with_dropout(config: PretrainedConfig, family: Family, dropout: float | None) -> dict[str, float]:
+    """The fields of a config that a dropout changes, with their values; none for None.
+
+    Raises:
+        ConfigError: the architecture has no dropout to set, or it is none.
+    """
     if dropout is None:
         return {}
     if family.dropout is None:

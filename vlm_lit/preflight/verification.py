@@ -7,61 +7,29 @@ off their start (LoRA starts at an update of zero, which would make half of the 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Final, Literal
+from typing import Any
 
-import lightning
 import torch
 from lightning import LightningModule
-from torch import Tensor, nn
 
-from vlm_lit.data.datamodule import ConversationDataModule
 from vlm_lit.data.features.feature_store import FeatureStore
 from vlm_lit.data.rows.collate import StepCollator
 from vlm_lit.data.rows.packing import image_key
 from vlm_lit.data.rows.prompt_collate import PromptCollator
+from vlm_lit.data.token_rows import TokenRows
 from vlm_lit.errors import ConfigError, raised
 from vlm_lit.models.adapter_state import load_adapter, save_adapter
 from vlm_lit.models.attention import unpackable
-from vlm_lit.models.loading import needs_autocast
-from vlm_lit.models.quantization import QuantizationSettings
 from vlm_lit.models.vision_features import check_cacheable
+from vlm_lit.preflight.equality import TOLERANCE, Equality, Verdict, Way, compared, identical, move, trained, way
 from vlm_lit.preflight.held_model import held_model
 from vlm_lit.preflight.inspection.conversations import SupervisionReader
 from vlm_lit.preflight.inspection.features import image_token_of
 from vlm_lit.schema import Conversation, EvaluationBatch, StepBatch
 from vlm_lit.training.feature_cache import fill, open_store
 from vlm_lit.training.protocols import Adapted, Predicts, Towered, Trains
-
-TOLERANCE: Final = {"fp32": 1e-5, "bf16": 3e-2}
-"""Largest relative difference that counts as equal: float32 sums in another order; bfloat16 keeps 8 bits of each."""
-
-Verdict = Literal["equal", "DIFFERENT", "refused"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Equality:
-    """One claim, what was measured, and the verdict.
-
-    `loss` and `gradient` are relative differences, None where the claim is about something else.
-    """
-
-    name: str
-    claim: str
-    verdict: Verdict
-    loss: float | None = None
-    gradient: float | None = None
-    note: str = ""
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Way:
-    """What a way of computing a step gives: its loss, and the gradient of every trained parameter, as one vector."""
-
-    loss: float
-    gradient: Tensor
 
 
 class Verification:
@@ -77,7 +45,7 @@ class Verification:
     def __init__(
         self,
         module: LightningModule,
-        data: ConversationDataModule,
+        data: TokenRows[Any],
         conversations: Sequence[Conversation],
         *,
         bf16: bool,
@@ -89,7 +57,7 @@ class Verification:
         encoder, policy = data.fitting()
         self.encoder, self.policy = encoder, policy
         module.eval()
-        _move(module)
+        move(module)
 
     def equalities(self) -> Iterator[Equality]:
         """Each equality as soon as it is measured."""
@@ -185,19 +153,10 @@ class Verification:
         with TemporaryDirectory() as folder:
             save_adapter(self.module.model, Path(folder) / "adapter", {})
             with torch.no_grad():
-                for parameter in _trained(self.module):
+                for parameter in trained(self.module):
                     parameter.zero_()
             load_adapter(self.module.model, Path(folder) / "adapter")
-        after = self._way(step_batch)
-        equal = before.loss == after.loss and torch.equal(before.gradient, after.gradient)
-        return Equality(
-            name="reloaded",
-            claim=claim,
-            verdict="equal" if equal else "DIFFERENT",
-            loss=_relative(before.loss, after.loss),
-            gradient=_distance(before.gradient, after.gradient),
-            note="bit for bit",
-        )
+        return identical("reloaded", claim, before, self._way(step_batch))
 
     def _unpackable(self) -> str | None:
         return self.data.shortcuts.unpackable or unpackable(self.held.base, self.held.family)
@@ -206,10 +165,7 @@ class Verification:
 
     def _compared(self, name: str, claim: str, note: str, short: StepBatch, long: StepBatch) -> Equality:
         one, other = self._way(short), self._way(long)
-        loss, gradient = _relative(one.loss, other.loss), _distance(one.gradient, other.gradient)
-        equal = max(loss, gradient) <= self.tolerance
-        verdict: Verdict = "equal" if equal else "DIFFERENT"
-        return Equality(name=name, claim=claim, verdict=verdict, loss=loss, gradient=gradient, note=note)
+        return compared(name, claim, note, one, other, self.tolerance)
 
     def _step_batch(
         self,
@@ -224,17 +180,8 @@ class Verification:
         moved: StepBatch = self.data.transfer_batch_to_device(step_batch, self.module.device, 0)  # type: ignore[assignment]
         return moved
 
-    def _way(self, step_batch: StepBatch) -> _Way:
-        parameters = _trained(self.module)
-        for parameter in parameters:
-            parameter.grad = None
-        loss = 0.0
-        for batch in step_batch.micro_batches:
-            part = self.trains.loss(batch) / step_batch.weight
-            part.backward()  # type: ignore[no-untyped-call]
-            loss += float(part.detach())
-        grads = [p.grad if p.grad is not None else torch.zeros_like(p) for p in parameters]
-        return _Way(loss=loss, gradient=torch.cat([grad.double().flatten() for grad in grads]))
+    def _way(self, step_batch: StepBatch) -> Way:
+        return way(self.module, self.trains.loss, step_batch)
 
     def _answers(self, conversations: Sequence[Conversation], *, packing: bool) -> list[str]:
         step_batch = raised(PromptCollator(self.encoder, self.policy, packing=packing)(conversations))
@@ -259,35 +206,5 @@ def chosen(data: Sequence[Conversation], most: int) -> list[Conversation]:
     return found[:most]
 
 
-def in_bfloat16(module: LightningModule, trainer: lightning.Trainer) -> bool:
-    """Whether anything of a run is computed in bfloat16."""
-    quantization = getattr(module, "quantization", None)
-    if isinstance(module, Towered) and isinstance(quantization, QuantizationSettings):
-        return needs_autocast(module.parts, getattr(module, "family", None)) or quantization.compute_dtype != "fp32"
-    return str(trainer.precision) != "32-true"
-
-
-def _trained(module: LightningModule) -> list[nn.Parameter]:
-    return [parameter for parameter in module.parameters() if parameter.requires_grad]
-
-
-def _move(module: LightningModule) -> None:
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for parameter in _trained(module):
-            scale = max(float(parameter.std(correction=0)), 1e-2)
-            noise = torch.randn(parameter.shape, generator=generator) * 0.1 * scale
-            parameter.add_(noise.to(parameter.device, parameter.dtype))
-
-
 def _rows(step_batch: StepBatch) -> int:
     return sum(len(batch.labels) for batch in step_batch.micro_batches)
-
-
-def _relative(one: float, other: float) -> float:
-    return abs(one - other) / max(abs(other), 1e-12)
-
-
-def _distance(one: Tensor, other: Tensor) -> float:
-    """Length of the difference over the length of the second vector."""
-    return float((one - other).norm() / other.norm().clamp(min=1e-30))

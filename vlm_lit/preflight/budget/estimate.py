@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final
 
 import lightning
 import torch
+from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import PretrainedConfig
 
@@ -15,17 +15,17 @@ from vlm_lit.errors import ConfigError
 from vlm_lit.models.families import asked_of_pictures
 from vlm_lit.models.parts import PartSettings, PartsSettings
 from vlm_lit.models.shapes import fake_mode, hollow, shaped_base
-from vlm_lit.models.stored_bytes import Holding, Purpose, holdings
+from vlm_lit.models.stored_bytes import holdings
 from vlm_lit.models.vision_features import check_cacheable, tower_features
 from vlm_lit.objectives.cross_entropy import CHUNK
 from vlm_lit.preflight.budget.hollow_module import hollow_module, image_inputs, sizes
 from vlm_lit.preflight.budget.ledger import Bytes, telling_rows
+from vlm_lit.preflight.budget.needs import Needs, Refused
 from vlm_lit.preflight.budget.recipes import Recipe
 from vlm_lit.preflight.budget.rows import LongestRow
 from vlm_lit.preflight.budget.step import (
     Autocast,
     BackboneBytes,
-    OptimizerBytes,
     backbone_bytes,
     head_bytes,
     optimizer_bytes,
@@ -34,76 +34,6 @@ from vlm_lit.preflight.budget.step import (
 )
 from vlm_lit.training.answered import AnsweredModule
 
-PURPOSES: Final[tuple[Purpose, ...]] = ("quantized", "constants", "frozen", "trained")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Needs:
-    """What one recipe needs, in bytes.
-
-    Args:
-        recipe: the way to train.
-        held: what its model holds, part by part.
-        attention: the language model's attention implementation.
-        optimizer: states, and what a step takes on top of them.
-        backbone: a micro-batch without its head, with activation checkpointing (True) and without (False).
-        head: the most that head and loss take, by rows.
-        plain_head: the same of a head that runs on whole rows.
-    """
-
-    recipe: Recipe
-    held: list[Holding]
-    attention: str
-    optimizer: OptimizerBytes
-    backbone: dict[bool, BackboneBytes]
-    head: Callable[[int], int]
-    plain_head: Callable[[int], int]
-
-    def stored(self, purpose: Purpose) -> int:
-        """Bytes held for one purpose."""
-        return sum(holding.size for holding in self.held if holding.purpose == purpose)
-
-    @property
-    def gradients(self) -> int:
-        """As many numbers as are trained, in the same precision."""
-        return self.stored("trained")
-
-    @property
-    def resident(self) -> int:
-        """What is there between two micro-batches."""
-        return sum(map(self.stored, PURPOSES)) + self.gradients + self.optimizer.states
-
-    def kept(self, rows: int, *, checkpointing: bool) -> int:
-        """Activations between forward and backward pass."""
-        return self.backbone[checkpointing].kept.at(rows)
-
-    def peak(self, rows: int, *, checkpointing: bool) -> int:
-        """The most that a step takes beside what is there anyway: in a pass, in the head, or in the optimizer."""
-        backbone = self.backbone[checkpointing]
-        return max(backbone.peak.at(rows), backbone.kept.at(rows) + self.head(rows), self.optimizer.step)
-
-    def total(self, rows: int, *, checkpointing: bool) -> int:
-        """The most that a step holds at once."""
-        return self.resident + self.peak(rows, checkpointing=checkpointing)
-
-    @property
-    def adapter(self) -> int:
-        """Disk for `adapter/`."""
-        return self.stored("trained")
-
-    @property
-    def checkpoint(self) -> int:
-        """Disk for a checkpoint to resume from."""
-        return self.stored("trained") + self.optimizer.states
-
-
-@dataclass(frozen=True, kw_only=True)
-class Refused:
-    """A recipe that `fit` would refuse for this model, and why."""
-
-    recipe: Recipe
-    reason: str
-
 
 @dataclass(frozen=True, kw_only=True)
 class ImageShape:
@@ -111,6 +41,12 @@ class ImageShape:
 
     tokens: int | None
     cached: int | None
+
+
+def attention_of(base: nn.Module) -> str:
+    """The attention implementation of a model's layers for words."""
+    found: str = base.config.get_text_config()._attn_implementation  # type: ignore[operator, union-attr]
+    return found
 
 
 @dataclass
@@ -171,7 +107,7 @@ class Estimator:
         return Needs(
             recipe=recipe,
             held=holdings(module.base, module.family),
-            attention=module.base.config.get_text_config()._attn_implementation,  # type: ignore[operator, union-attr]
+            attention=attention_of(module.base),
             optimizer=optimizer,
             backbone={on: self._backbone(module, row, rows, checkpointing=on) for on in (True, False)},
             head=self._head(module, row),

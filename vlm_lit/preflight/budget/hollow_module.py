@@ -16,17 +16,17 @@ from vlm_lit.models.attention import addable
 from vlm_lit.models.parts import PartsSettings
 from vlm_lit.models.shapes import hollow, shaped_base
 from vlm_lit.models.stored_bytes import constants_of
-from vlm_lit.training.answered import AnsweredModule
+from vlm_lit.training.module import VisionLanguageModule
 
-Answers = TypeVar("Answers", bound=AnsweredModule)
+Made = TypeVar("Made", bound=VisionLanguageModule)
 
 
 def hollow_module(
-    module: Answers,
+    module: Made,
     config: PretrainedConfig,
     parts: PartsSettings,
     mode: FakeTensorMode,
-) -> Answers:
+) -> Made:
     """A copy of a module whose model is not loaded, with other parts, adapted in shape and ready to train.
 
     Its gradients are there already, as they are from the second micro-batch of a run on.
@@ -48,17 +48,18 @@ def hollow_module(
     return made
 
 
-def resident(module: AnsweredModule) -> Iterator[Tensor]:
+def resident(module: VisionLanguageModule) -> Iterator[Tensor]:
     """Every tensor that a step finds there when it begins, optimizer states aside."""
     gradients = (p.grad for p in module.trainable_parameters() if p.grad is not None)
     constants = (tensor for layer in module.modules() for tensor in constants_of(layer))
     return chain(module.parameters(), module.buffers(), constants, gradients)
 
 
-def sizes(module: AnsweredModule, config: PretrainedConfig) -> Iterator[int]:
+def sizes(module: VisionLanguageModule, config: PretrainedConfig) -> Iterator[int]:
     """Whatever numbers a tensor's size can be a product of, rows aside."""
     yield from (tensor.numel() for tensor in resident(module))
-    yield from _whole_numbers(config.to_dict())
+    # The positions of thousands of answers would leave no number that divides none of them.
+    yield from _whole_numbers({name: value for name, value in config.to_dict().items() if name != "label2id"})
 
 
 def _whole_numbers(settings: object) -> Iterator[int]:
@@ -72,7 +73,7 @@ def _whole_numbers(settings: object) -> Iterator[int]:
         yield settings
 
 
-def text_inputs(module: AnsweredModule, rows: int, length: int) -> dict[str, Tensor]:
+def text_inputs(module: VisionLanguageModule, rows: int, length: int) -> dict[str, Tensor]:
     """Rows of words, with a mask of who sees whom: rows of different lengths have one, and packed rows do."""
     assert module.family is not None
     seen = torch.empty(rows, 1, length, length, dtype=torch.bool)

@@ -1,7 +1,8 @@
-"""Recipes that a budget compares: full fine-tuning, LoRA, LoRA on 8 bits, QLoRA, and the run's own."""
+"""Recipes that a budget compares: full fine-tuning, LoRA, LoRA on 8 bits, QLoRA, a classifier's, and the run's own."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -32,6 +33,37 @@ def recipes(parts: PartsSettings, family: Family) -> list[Recipe]:
     standard = {"full": replace(parts, **whole)} | {
         name: replace(parts, language_model=replace(words, precision=precision)) for name, precision in _ADAPTED.items()
     }
+    return _with_own(standard, parts)
+
+
+_LAST: Final = 2
+
+
+def class_recipes(parts: PartsSettings) -> list[Recipe]:
+    """What a classifier can train: all, its last layers, LoRA, LoRA on a 4-bit base, the head alone; and the run's own.
+
+    The head is always trained in full, embeddings only with all. Precisions are the run's but where a way to train
+    needs another.
+    """
+    head, words = _in_full(parts.head), _in_full(parts.language_model)
+    below = replace(_in_full(parts.embeddings), training="frozen")
+    adapted = replace(words, training="lora")
+
+    def table(language_model: PartSettings, embeddings: PartSettings = below) -> PartsSettings:
+        return replace(parts, embeddings=embeddings, language_model=language_model, head=head)
+
+    standard = {
+        "all": table(words, _in_full(parts.embeddings)),
+        f"last {_LAST}": table(replace(words, last_layers=_LAST)),
+        "LoRA": table(adapted),
+        "QLoRA": table(replace(adapted, precision="nf4")),
+        "head": table(replace(words, training="frozen")),
+    }
+    return _with_own(standard, parts)
+
+
+def _with_own(standard: Mapping[str, PartsSettings], parts: PartsSettings) -> list[Recipe]:
+    """The standard recipes, and the run's own behind them where it is none of these."""
     found = [Recipe(name=name, parts=asked, configured=_same(asked, parts)) for name, asked in standard.items()]
     if not any(recipe.configured for recipe in found):
         found.append(Recipe(name="this run", parts=parts, configured=True))

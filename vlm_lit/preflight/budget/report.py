@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,58 +11,35 @@ import lightning
 from vlm_lit.data.token_rows import TokenRows
 from vlm_lit.models.families import family_of
 from vlm_lit.models.loading import load_config
-from vlm_lit.preflight.budget.estimate import Estimator, ImageShape, Needs, Refused
+from vlm_lit.preflight.budget.estimate import Estimator, ImageShape
+from vlm_lit.preflight.budget.needs import Needs, Refused
 from vlm_lit.preflight.budget.recipes import recipes
 from vlm_lit.preflight.budget.rows import LongestRow, longest_row
+from vlm_lit.preflight.budget.run_budget import RunBudget, without_collection
 from vlm_lit.training.answered import AnsweredModule
 
 
 @dataclass(frozen=True, kw_only=True)
-class Budget:
+class Budget(RunBudget):
     """A run's budget.
 
     Args:
-        model_id, model_type: the checkpoint and its architecture.
-        precision: the trainer's.
-        checkpointing: whether the run recomputes activations.
         row: what every row is taken to be.
         picture: what a picture becomes.
         uncounted: what of a picture decides how much tower and projector take, where it does: they are not counted.
         cross_attention: whether the language model reaches images by layers of their own, which run on images alone.
-        recipes: what each way to train needs, or why it cannot be had.
     """
 
-    model_id: str
-    model_type: str
-    precision: str
-    checkpointing: bool
     row: LongestRow
     picture: ImageShape
     uncounted: str | None
     cross_attention: bool
-    recipes: list[Needs | Refused]
+    recipes: Sequence[Needs | Refused]
 
     @property
-    def needs(self) -> list[Needs]:
+    def needs(self) -> Sequence[Needs]:
         """The recipes that can be had."""
         return [recipe for recipe in self.recipes if isinstance(recipe, Needs)]
-
-    @property
-    def refused(self) -> list[Refused]:
-        """The recipes that cannot."""
-        return [recipe for recipe in self.recipes if isinstance(recipe, Refused)]
-
-
-@contextmanager
-def _without_collection() -> Iterator[None]:
-    """No search for garbage among the millions of small objects of a pass; tensors are freed without it."""
-    was = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was:
-            gc.enable()
 
 
 def budget(
@@ -96,7 +71,7 @@ def budget(
     family = family_of(config.model_type)
     for recipe in recipes(module.parts, family):
         say(f"Estimating {recipe.name} ...")
-        with _without_collection():
+        with without_collection():
             found.append(estimator.needs(recipe, row))
     return Budget(
         model_id=module.model_id,

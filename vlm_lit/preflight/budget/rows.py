@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from vlm_lit.data.record_datamodule import RecordDataModule
 from vlm_lit.data.records.sources import name_of
 from vlm_lit.data.rows.length_limit import auto_length
 from vlm_lit.data.token_rows import TokenRows
@@ -44,7 +45,7 @@ def longest_row(
     Raises:
         VlmLitError: the data are here and cannot be used, or nothing says how long a row is.
     """
-    if length is None and _is_here(data):
+    if length is None and is_here(data, "train"):
         found = _measured(data)
         return LongestRow(
             length=found[0],
@@ -83,8 +84,9 @@ def _path(data: TokenRows[Any]) -> str:
     return name_of(source) if source is not None else "data.train"
 
 
-def _is_here(data: TokenRows[Any]) -> bool:
-    source = data.sources["train"]
+def is_here(data: RecordDataModule[Any], split: str) -> bool:
+    """Whether the files of a split lie on this machine."""
+    source = data.sources[split]
     paths = [] if source is None else [source.path] if isinstance(source.path, str) else source.path
     return bool(paths) and all(Path(path).exists() for path in paths)
 

@@ -27,6 +27,7 @@ from vlm_lit.preflight.budget.hollow_module import image_inputs, resident, text_
 from vlm_lit.preflight.budget.ledger import Bytes, Ledger, Peak
 from vlm_lit.schema import TokenBatch
 from vlm_lit.training.answered import AnsweredModule
+from vlm_lit.training.module import VisionLanguageModule
 from vlm_lit.training.optimization import clip, parameter_groups
 
 Autocast = Callable[[], AbstractContextManager[Any]]
@@ -92,7 +93,7 @@ def backbone_bytes(
     return BackboneBytes(kept=kept, peak=ledger.peak)
 
 
-def set_checkpointing(module: AnsweredModule, on: bool) -> None:
+def set_checkpointing(module: VisionLanguageModule, on: bool) -> None:
     """Let the model recompute its activations, where the run would or else wherever it can, or keep them."""
     base: Any = module.base
     if on:
@@ -159,14 +160,14 @@ class OptimizerBytes:
     step: int
 
 
-def optimizer_bytes(module: AnsweredModule) -> OptimizerBytes:
+def optimizer_bytes(module: VisionLanguageModule) -> OptimizerBytes:
     """Let the run's optimizer take a step on shapes alone.
 
     Raises:
         ConfigError: it decides by what gradients are.
     """
     assert module.family is not None
-    groups: Any = parameter_groups(module.base, module.family, module.parts, module.learning_rate)
+    groups: Any = parameter_groups(module.base, module.family, module.parts, module.learning_rate, decay=module.decay)
     optimizer = module.optimizer(groups)
     _as_on_a_gpu(optimizer)
     parameters = module.trainable_parameters()

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
+from typing import Any
 
 from torch.utils.data import DataLoader
 
@@ -58,7 +59,7 @@ def choose(loader: DataLoader[StepBatch], *, shown: int, measured: int) -> Choic
     """
     collator = loader.collate_fn
     assert isinstance(collator, StepCollator)
-    in_order, sample, total = _sample(loader, measured)
+    in_order, sample, total = sampled(loader, measured)
     lengths = {c.id: replace(measure(collator, c), images=()) for c in sample}
     kept = [c for c in sample if lengths[c.id].kept]
     candidates = (c for c in in_order if c.id not in lengths or lengths[c.id].kept)
@@ -73,8 +74,10 @@ def choose(loader: DataLoader[StepBatch], *, shown: int, measured: int) -> Choic
     return Choice(measured=list(lengths.values()), shown=chosen, total=total)
 
 
-def _sample(loader: DataLoader[StepBatch], most: int) -> tuple[Iterator[Conversation], list[Conversation], int | None]:
-    """All conversations in their own order, those to measure, and how many there are."""
+def sampled(
+    loader: DataLoader[StepBatch[Any]], most: int
+) -> tuple[Iterator[Conversation], list[Conversation], int | None]:
+    """All conversations in their own order, those to measure, and how many there are; None for a stream."""
     train: object = loader.dataset
     if isinstance(train, ConversationDataset):
         n, visits = len(train), loader.batch_sampler

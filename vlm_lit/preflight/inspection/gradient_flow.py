@@ -51,7 +51,7 @@ class GradientFlow:
     parts: list[PartFlow] = field(default_factory=list)
 
 
-def gradient_flow(module: LightningModule, step_batch: StepBatch) -> GradientFlow:
+def gradient_flow(module: LightningModule, step_batch: StepBatch[Any]) -> GradientFlow:
     """Make one step on `step_batch`, already on the module's device. The module is spoiled by it.
 
     Raises:

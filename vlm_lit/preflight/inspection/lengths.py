@@ -42,13 +42,14 @@ class Measured:
 class Lengths:
     """Lengths in tokens before any policy, of all conversations or of a sample.
 
-    `total` is the number of conversations in the data; None for a stream.
+    `total` is the number of conversations in the data; None for a stream. `items` is what they are called.
     """
 
     tokens: tuple[int, ...]
     total: int | None
     max_length: int | None
     over_length: str
+    items: str = "conversations"
 
     def quantile(self, share: float) -> int:
         """The smallest length that at least `share` of the conversations do not exceed."""
@@ -56,13 +57,13 @@ class Lengths:
 
     @property
     def sample(self) -> str:
-        """Which conversations were measured, in words."""
+        """Which were measured, in words."""
         n = len(self.tokens)
         if self.total is None:
-            return f"the first {n:,} conversations of the stream"
+            return f"the first {n:,} {self.items} of the stream"
         if n == self.total:
-            return f"all {n:,} conversations"
-        return f"{n:,} of {self.total:,} conversations, those that training visits first"
+            return f"all {n:,} {self.items}"
+        return f"{n:,} of {self.total:,} {self.items}, those that training visits first"
 
 
 def measure(collator: StepCollator, conversation: Conversation) -> Measured:

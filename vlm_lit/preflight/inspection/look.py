@@ -3,36 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from typing import Any
 
 import lightning
 import torch
 from lightning import LightningModule
-from PIL import Image
 
-from vlm_lit.data.datamodule import ConversationDataModule
-from vlm_lit.data.records.conversation_dataset import ConversationDataset
-from vlm_lit.data.records.findings import Findings
 from vlm_lit.data.rows.collate import StepCollator
 from vlm_lit.data.rows.encoder_choice import template_notes
-from vlm_lit.errors import ConfigError, raised
-from vlm_lit.preflight.attached import attach
-from vlm_lit.preflight.held_model import HeldModel, held_model
+from vlm_lit.data.token_rows import TokenRows
+from vlm_lit.errors import raised
+from vlm_lit.preflight.held_model import HeldModel
 from vlm_lit.preflight.inspection.choice import choose
 from vlm_lit.preflight.inspection.conversations import Supervision, SupervisionReader
 from vlm_lit.preflight.inspection.features import ImageFit, image_fit, image_token_of
 from vlm_lit.preflight.inspection.gradient_flow import GradientFlow, gradient_flow, no_step
 from vlm_lit.preflight.inspection.lengths import Measured
+from vlm_lit.preflight.inspection.loaded_run import findings_of, loaded, run_facts, thumbnails
 from vlm_lit.preflight.inspection.report import Inspected, Inspection
 from vlm_lit.schema import StepBatch
-from vlm_lit.training.protocols import Tabulated, has_loss
-
-_THUMBNAIL = 224
+from vlm_lit.training.protocols import Tabulated
 
 
 def inspect_run(
     module: LightningModule,
-    data: ConversationDataModule,
+    data: TokenRows[Any],
     trainer: lightning.Trainer,
     *,
     conversations: int,
@@ -53,16 +48,7 @@ def inspect_run(
         RecordError: a record that cannot be used.
         VlmLitError: nothing is left to train on, or the gradient is not finite.
     """
-    if not has_loss(module):
-        raise ConfigError(
-            f"{type(module).__name__} has no loss(batch), so no step of it can be looked at. Let it have one that "
-            "gives the sum of a micro-batch."
-        )
-    attach(module, data, trainer)
-    say(f"Loading {data.model_id} ...")
-    module.configure_model()
-    module.to(trainer.strategy.root_device)
-    held = held_model(module)
+    held = loaded(module, data, trainer, say)
     parts = module.parts_table() if isinstance(module, Tabulated) else []
     say("Measuring conversations ...")
     loader = data.train_dataloader()
@@ -76,31 +62,18 @@ def inspect_run(
         fits = [_image_fit(held, collator, measured) for measured in chosen.shown]
         flow = _flow(module, data, step_batch, fits)
     return Inspection(
-        model_id=data.model_id,
-        model_type=str(held.base.config.model_type),
-        device=str(trainer.strategy.root_device),
-        precision=str(trainer.precision),
-        steps=data.total_steps,
-        effective_batch=data.effective_batch,
+        **run_facts(held, data, trainer),
         parts=parts,
         conversations=[
-            Inspected(id=m.conversation.id, supervision=s, images=f, thumbnails=_thumbnails(m.images))
+            Inspected(id=m.conversation.id, supervision=s, images=f, thumbnails=thumbnails(m.images))
             for m, s, f in zip(chosen.shown, supervisions, fits, strict=True)
         ],
         lengths=chosen.lengths(collator),
         misfits=chosen.misfits,
-        findings=_findings(data),
+        findings=findings_of(data),
         gradients=flow,
         template=template_notes(collator.encoder),
     )
-
-
-def _findings(data: ConversationDataModule) -> Findings:
-    train = data.datasets.get("train")
-    if not isinstance(train, ConversationDataset):
-        return Findings()
-    mixed = train.mixture.lines() if train.mixture is not None else ()
-    return replace(train.findings, mixture=tuple(mixed))
 
 
 def _collated(collator: StepCollator, shown: Sequence[Measured]) -> StepBatch:
@@ -139,16 +112,9 @@ def _image_fit(held: HeldModel, collator: StepCollator, measured: Measured) -> I
 
 
 def _flow(
-    module: LightningModule, data: ConversationDataModule, step_batch: StepBatch, fits: Sequence[ImageFit]
+    module: LightningModule, data: TokenRows[Any], step_batch: StepBatch, fits: Sequence[ImageFit]
 ) -> GradientFlow:
     if not all(fit.fits for fit in fits):
         return no_step(module, "no step was made: placeholders and image features differ")
     data.transfer_batch_to_device(step_batch, module.device, 0)
     return gradient_flow(module, step_batch)
-
-
-def _thumbnails(images: Sequence[Image.Image]) -> tuple[Image.Image, ...]:
-    copies = tuple(image.copy() for image in images)
-    for copy in copies:
-        copy.thumbnail((_THUMBNAIL, _THUMBNAIL))
-    return copies

@@ -1,0 +1,95 @@
+"""Needs of a recipe: memory by purpose and micro-batch, and disk; or why it cannot be had."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from vlm_lit.models.stored_bytes import Holding, Purpose
+from vlm_lit.preflight.budget.recipes import Recipe
+from vlm_lit.preflight.budget.step import BackboneBytes, OptimizerBytes
+
+PURPOSES: Final[tuple[Purpose, ...]] = ("quantized", "constants", "frozen", "trained")
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepNeeds:
+    """What one recipe needs, in bytes.
+
+    Args:
+        recipe: the way to train.
+        held: what its model holds, part by part.
+        attention: the language model's attention implementation.
+        optimizer: states, and what a step takes on top of them.
+        backbone: a micro-batch, without a head that is measured apart, with activation checkpointing (True) and
+            without (False).
+    """
+
+    recipe: Recipe
+    held: list[Holding]
+    attention: str
+    optimizer: OptimizerBytes
+    backbone: dict[bool, BackboneBytes]
+
+    def stored(self, purpose: Purpose) -> int:
+        """Bytes held for one purpose."""
+        return sum(holding.size for holding in self.held if holding.purpose == purpose)
+
+    @property
+    def gradients(self) -> int:
+        """As many numbers as are trained, in the same precision."""
+        return self.stored("trained")
+
+    @property
+    def resident(self) -> int:
+        """What is there between two micro-batches."""
+        return sum(map(self.stored, PURPOSES)) + self.gradients + self.optimizer.states
+
+    def kept(self, rows: int, *, checkpointing: bool) -> int:
+        """Activations between forward and backward pass."""
+        return self.backbone[checkpointing].kept.at(rows)
+
+    def peak(self, rows: int, *, checkpointing: bool) -> int:
+        """The most that a step takes beside what is there anyway: in a pass, or in the optimizer."""
+        return max(self.backbone[checkpointing].peak.at(rows), self.optimizer.step)
+
+    def total(self, rows: int, *, checkpointing: bool) -> int:
+        """The most that a step holds at once."""
+        return self.resident + self.peak(rows, checkpointing=checkpointing)
+
+    @property
+    def adapter(self) -> int:
+        """Disk for `adapter/`."""
+        return self.stored("trained")
+
+    @property
+    def checkpoint(self) -> int:
+        """Disk for a checkpoint to resume from."""
+        return self.stored("trained") + self.optimizer.states
+
+
+@dataclass(frozen=True, kw_only=True)
+class Needs(StepNeeds):
+    """The same of a model that generates, whose head is measured apart.
+
+    Args:
+        head: the most that head and loss take, by rows.
+        plain_head: the same of a head that runs on whole rows.
+    """
+
+    head: Callable[[int], int]
+    plain_head: Callable[[int], int]
+
+    def peak(self, rows: int, *, checkpointing: bool) -> int:
+        """The most that a step takes beside what is there anyway: in a pass, in the head, or in the optimizer."""
+        kept = self.backbone[checkpointing].kept.at(rows)
+        return max(super().peak(rows, checkpointing=checkpointing), kept + self.head(rows))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Refused:
+    """A recipe that `fit` would refuse for this model, and why."""
+
+    recipe: Recipe
+    reason: str
