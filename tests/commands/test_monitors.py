@@ -11,6 +11,7 @@ from lightning.pytorch.callbacks import EarlyStopping
 
 from vlm_lit.cli import main
 from vlm_lit.commands.lightning import VlmLitCLI
+from vlm_lit.data.datamodule import ConversationDataModule
 from vlm_lit.training.callbacks.step_checkpoint import checkpoints
 from vlm_lit.training.logged_names import logged_names
 from vlm_lit.training.module import VisionLanguageModule
@@ -143,7 +144,8 @@ def test_the_names_are_those_that_a_run_logs(config: Config, small: Path) -> Non
     path = config(model={"metrics": metrics}, data={"val": {"path": str(small / "letters.json")}})
     cli = VlmLitCLI("fit", ["--config", str(path), "--trainer.max_steps=1"])
     assert isinstance(cli.model, VisionLanguageModule)
-    names = logged_names(cli.model, cli.model.data, ["val/multiple_choice/other"])
+    assert isinstance(cli.datamodule, ConversationDataModule)
+    names = logged_names(cli.model, cli.datamodule, ["val/multiple_choice/other"])
     assert set(names.modes) == set(cli.trainer.callback_metrics)
     assert names.modes["val/exact_match/other"] == "max"
     assert names.modes["val/multiple_choice[extractor=mmmu]/unparsed"] is None

@@ -13,6 +13,7 @@ import torch
 
 from tests.support.runs import fit, run_dir, scalars, verb
 from vlm_lit.data.records.conversation_dataset import ConversationDataset
+from vlm_lit.data.rows.collate import StepCollator
 from vlm_lit.errors import raised
 from vlm_lit.schema import IGNORE_INDEX
 from vlm_lit.training.supervised import SupervisedModule
@@ -38,6 +39,7 @@ def by_hand(config: Path) -> float:
     assert isinstance(module, SupervisedModule)
     dataset, collate = module.data.datasets["val"], module.data.collator()
     assert isinstance(dataset, ConversationDataset)
+    assert isinstance(collate, StepCollator)
     collate.shared = None
     module.eval()
     total, tokens = 0.0, 0

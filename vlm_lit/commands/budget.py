@@ -57,12 +57,12 @@ def run(verb: str, arguments: Sequence[str]) -> int:
 
 def _budget(options: argparse.Namespace, of_fit: Sequence[str]) -> Budget:
     from vlm_lit.commands.unopened_run import unopened
-    from vlm_lit.data.datamodule import ConversationDataModule
+    from vlm_lit.data.token_rows import TokenRows
     from vlm_lit.preflight.budget.report import budget
     from vlm_lit.training.answered import AnsweredModule
 
     run = unopened(of_fit)
-    if not isinstance(run.model, AnsweredModule) or not isinstance(run.datamodule, ConversationDataModule):
+    if not isinstance(run.model, AnsweredModule) or not isinstance(run.datamodule, TokenRows):
         raise ConfigError(
             "budget knows an AnsweredModule on a ConversationDataModule; this config asks for "
             f"{type(run.model).__name__} on {type(run.datamodule).__name__}."

@@ -37,12 +37,12 @@ def run(verb: str, arguments: Sequence[str]) -> int:
 
 def _filled(arguments: Sequence[str]) -> FeatureStore:
     from vlm_lit.commands.lightning import prepared
-    from vlm_lit.data.datamodule import ConversationDataModule
+    from vlm_lit.data.token_rows import TokenRows
     from vlm_lit.preflight.cache_ahead import fill_ahead
     from vlm_lit.training.module import VisionLanguageModule
 
     run = prepared(arguments)
-    if not isinstance(run.model, VisionLanguageModule) or not isinstance(run.datamodule, ConversationDataModule):
+    if not isinstance(run.model, VisionLanguageModule) or not isinstance(run.datamodule, TokenRows):
         raise ConfigError(
             "cache knows a VisionLanguageModule on a ConversationDataModule; this config asks for "
             f"{type(run.model).__name__} on {type(run.datamodule).__name__}."

@@ -17,7 +17,7 @@ from vlm_lit.errors import ConfigError
 from vlm_lit.files.whole import write_whole
 
 if TYPE_CHECKING:
-    from vlm_lit.data.records.conversation_dataset import ConversationDataset
+    from vlm_lit.data.records.record_dataset import RecordDataset
 
 _SPLITS: Final = ("train", "val", "test", "predict")
 _EPILOG: Final = """Takes the config files and overrides of fit: fit --help lists them. Writes a line for each
@@ -52,13 +52,16 @@ def run(verb: str, arguments: Sequence[str]) -> int:
     return 1 if any(dataset.skipped for dataset in datasets.values()) else 0
 
 
-def _checked(arguments: Sequence[str], splits: Sequence[str] | None) -> dict[str, ConversationDataset]:
+def _checked(arguments: Sequence[str], splits: Sequence[str] | None) -> dict[str, RecordDataset[Any]]:
     from vlm_lit.commands.unopened_run import unopened
-    from vlm_lit.data.datamodule import ConversationDataModule
+    from vlm_lit.data.record_datamodule import RecordDataModule
 
     data = unopened(arguments).datamodule
-    if not isinstance(data, ConversationDataModule):
-        raise ConfigError(f"check knows a ConversationDataModule; this config asks for {type(data).__name__}.")
+    if not isinstance(data, RecordDataModule):
+        raise ConfigError(
+            "check knows a data module of records, such as ConversationDataModule; this config asks for "
+            f"{type(data).__name__}."
+        )
     given = [split for split in _SPLITS if data.sources[split] is not None]
     missing = [split for split in splits or () if split not in given]
     if missing or not given:
@@ -67,7 +70,7 @@ def _checked(arguments: Sequence[str], splits: Sequence[str] | None) -> dict[str
     return {split: data.examined(split) for split in given if splits is None or split in splits}
 
 
-def _report(dataset: ConversationDataset) -> dict[str, Any]:
+def _report(dataset: RecordDataset[Any]) -> dict[str, Any]:
     bad = dataset.skipped
     codes = sorted({one.code for one in bad})
     return {

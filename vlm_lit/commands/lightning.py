@@ -23,7 +23,7 @@ from vlm_lit.commands.process_rules import refusing
 from vlm_lit.commands.run_place import TIME_VARIABLE, check_free, from_run, last_of, now, placed, resume_command
 from vlm_lit.commands.trainer_arguments import trainer_arguments
 from vlm_lit.commands.verbs import program
-from vlm_lit.data.datamodule import ConversationDataModule
+from vlm_lit.data.record_datamodule import RecordDataModule
 from vlm_lit.errors import ConfigError, VlmLitError
 from vlm_lit.models.loading import check_family
 from vlm_lit.training.callbacks.best_checkpoint import BestCheckpoint, best_checkpoint
@@ -33,6 +33,7 @@ from vlm_lit.training.callbacks.step_checkpoint import FOLDER, StepCheckpoint, c
 from vlm_lit.training.checkpoint_io import checked
 from vlm_lit.training.identity import check_data, data_files
 from vlm_lit.training.logged_names import Mode
+from vlm_lit.training.protocols import Validated
 from vlm_lit.training.run_files import written_by_run
 from vlm_lit.training.run_settings import check_settings, number_settings
 from vlm_lit.training.stop_signals import requeued
@@ -178,18 +179,18 @@ class VlmLitCLI(LightningCLI):
 
     def open_data(self) -> None:
         """Open whatever may be refused: the data and the checkpoint's processor."""
-        if isinstance(self.datamodule, ConversationDataModule):
+        if isinstance(self.datamodule, RecordDataModule):
             check_family(self.datamodule.model_id, self.datamodule.revision)  # the data are checked with its processor
         self.datamodule.setup(self.verb)
-        if isinstance(self.datamodule, ConversationDataModule):
+        if isinstance(self.datamodule, RecordDataModule):
             _ = self.datamodule.processor
-            if self.verb == "fit":
-                check_monitors(self.trainer, self.model, self.datamodule)
+        if self.verb == "fit" and isinstance(self.datamodule, Validated):
+            check_monitors(self.trainer, self.model, self.datamodule)
 
     def _run_subcommand(self, subcommand: str) -> None:
         """Open what may be refused, then run; Lightning would write its log before it looks at the data."""
         self.open_data()
-        if self.verb == "fit" and self.kept and isinstance(self.datamodule, ConversationDataModule):
+        if self.verb == "fit" and self.kept and isinstance(self.datamodule, RecordDataModule):
             check_data(self.kept.get("course", {}), data_files(self.datamodule.sources))
         starts_anew = self.verb == "fit" and not self.kept
         replaced = written_by_run(self.run_dir) if starts_anew else []

@@ -222,6 +222,15 @@ class StepDataModule(LightningDataModule, ABC, Generic[Item]):
         """What to answer without judging it."""
         return self._evaluation("predict")
 
+    def course(self) -> dict[str, Any]:
+        """What training's items and their order follow from; a run that goes on must have the same."""
+        train = self.datasets["train"]
+        return {
+            "conversations": None if isinstance(train, StreamedSteps) else len(train),
+            "effective_batch": self.effective_batch,
+            "total_steps": self.total_steps,
+        }
+
     # Hooks -------------------------------------------------------------------------------------------------------
 
     def on_before_batch_transfer(

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import lightning
 
-from vlm_lit.data.datamodule import ConversationDataModule
 from vlm_lit.data.features.feature_store import FeatureStore
+from vlm_lit.data.token_rows import TokenRows
 from vlm_lit.preflight.attached import attach
 from vlm_lit.training.feature_cache import filled_store
 from vlm_lit.training.module import VisionLanguageModule
@@ -15,7 +16,7 @@ from vlm_lit.training.module import VisionLanguageModule
 
 def fill_ahead(
     module: VisionLanguageModule,
-    data: ConversationDataModule,
+    data: TokenRows[Any],
     trainer: lightning.Trainer,
     *,
     say: Callable[[str], None],

@@ -6,6 +6,8 @@ from typing import Any
 
 from torch import Tensor
 
+from vlm_lit.data.rows.conversation_encoder import ConversationEncoder
+from vlm_lit.data.token_rows import TokenRows
 from vlm_lit.errors import ConfigError
 from vlm_lit.models.head import head_logits
 from vlm_lit.models.hidden_states import hidden_states
@@ -50,10 +52,20 @@ class AnsweredModule(EvaluatedModule):
         """The logits [..., V] of hidden states [..., D], as the model's own forward pass makes them."""
         return head_logits(self.base, hidden)
 
+    @property
+    def _encoder(self) -> ConversationEncoder:
+        data = self.data
+        if not isinstance(data, TokenRows):
+            raise ConfigError(
+                f"{type(self).__name__} answers from rows of tokens, which {type(data).__name__} does not make. Set "
+                f"data.class_path to vlm_lit.{self.read_from}."
+            )
+        return data.encoder
+
     def replies(self, batch: PromptBatch) -> list[Reply]:
         """The model's answers to a batch of prompts, with their confidence where they are chosen from a list."""
         if self._answering is None:
             assert self.model is not None
             assert self.family is not None
-            self._answering = Answering(self.model, self.family, self.data.encoder, self.answer_from)
+            self._answering = Answering(self.model, self.family, self._encoder, self.answer_from)
         return self._answering.replies(batch, self.max_new_tokens)

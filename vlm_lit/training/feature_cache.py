@@ -7,17 +7,17 @@ import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import lightning
 from torch import nn
 
 from vlm_lit.data.checkpoint.processors import processor_identity
-from vlm_lit.data.datamodule import ConversationDataModule
 from vlm_lit.data.distinct_images import ProcessedImage, distinct_images, processed_images
 from vlm_lit.data.features.feature_store import SHARD_BYTES, FeatureStore, check_room
 from vlm_lit.data.features.stored_images import StoredImage
 from vlm_lit.data.records.conversation_dataset import ConversationDataset
+from vlm_lit.data.token_rows import TokenRows
 from vlm_lit.errors import ConfigError
 from vlm_lit.models.families import Family, family_of
 from vlm_lit.models.loading import load_config
@@ -34,7 +34,7 @@ Say = Callable[[str], None]
 
 
 def open_store(
-    data: ConversationDataModule, base: nn.Module, family: Family, precision: str, folder: str | Path | None = None
+    data: TokenRows[Any], base: nn.Module, family: Family, precision: str, folder: str | Path | None = None
 ) -> FeatureStore:
     """The store for this processor, this tower and this precision.
 
@@ -60,7 +60,7 @@ def open_store(
     return FeatureStore(Path(folder), identity)
 
 
-def _images_only(data: ConversationDataModule) -> dict[str, object]:
+def _images_only(data: TokenRows[Any]) -> dict[str, object]:
     """What a processor makes of an image follows from its image settings and its own, not from its chat template."""
     identity = {name: value for name, value in processor_identity(data.processor).items() if "template" not in name}
     own = {name: value for name, value in vars(data.processor).items() if isinstance(value, str | int | float | bool)}
@@ -69,7 +69,7 @@ def _images_only(data: ConversationDataModule) -> dict[str, object]:
 
 def fill(
     store: FeatureStore,
-    data: ConversationDataModule,
+    data: TokenRows[Any],
     base: nn.Module,
     family: Family,
     *,
@@ -105,7 +105,7 @@ def fill(
         _compute(store, data, _Tower(base, family), mine, total=len(missing), say=say)
 
 
-def shown(data: ConversationDataModule, family: Family) -> list[ConversationDataset]:
+def shown(data: TokenRows[Any], family: Family) -> list[ConversationDataset]:
     """The data sets whose images a run shows from kept features.
 
     Raises:
@@ -139,7 +139,7 @@ class _Tower:
 
 def _compute(
     store: FeatureStore,
-    data: ConversationDataModule,
+    data: TokenRows[Any],
     tower: _Tower,
     missing: Mapping[str, Conversation],
     *,
@@ -167,7 +167,7 @@ def _size(images: Mapping[str, StoredImage]) -> int:
     return sum(image.size for image in images.values())
 
 
-def _limit(data: ConversationDataModule) -> float | None:
+def _limit(data: TokenRows[Any]) -> float | None:
     return None if data.feature_cache_gb is None else data.feature_cache_gb * _GIGABYTE
 
 
@@ -176,7 +176,7 @@ def _shuffled(keys: list[str]) -> list[str]:
     return random.Random(secrets.randbits(64)).sample(keys, len(keys))
 
 
-def check_run(data: ConversationDataModule, model_id: str, revision: str | None, parts: PartsSettings) -> None:
+def check_run(data: TokenRows[Any], model_id: str, revision: str | None, parts: PartsSettings) -> None:
     """Refuse a run whose kept features would be wrong in its next step; asked before the model is loaded.
 
     Raises:
@@ -190,7 +190,7 @@ def check_run(data: ConversationDataModule, model_id: str, revision: str | None,
 
 
 def filled_store(
-    data: ConversationDataModule,
+    data: TokenRows[Any],
     base: nn.Module,
     family: Family,
     trainer: lightning.Trainer,

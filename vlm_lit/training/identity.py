@@ -9,9 +9,8 @@ from typing import Any, Final
 
 from torch import nn
 
-from vlm_lit.data.datamodule import ConversationDataModule
-from vlm_lit.data.records.conversation_dataset import ConversationDataset
 from vlm_lit.data.records.sources import SourceSettings
+from vlm_lit.data.step_datamodule import StepDataModule
 from vlm_lit.errors import ConfigError
 from vlm_lit.models.adapter_state import base_identity
 from vlm_lit.models.adapters import LoraSettings
@@ -54,7 +53,7 @@ def identity_of(
 
 
 def course_of(
-    data: ConversationDataModule,
+    data: StepDataModule[Any],
     *,
     learning_rate: float,
     schedule: str,
@@ -62,18 +61,10 @@ def course_of(
     gradient_clip: float | None,
 ) -> dict[str, Any]:
     """What the data order, the learning rates and the training rows of a run follow from."""
-    train = data.datasets["train"]
     return {
-        "conversations": len(train) if isinstance(train, ConversationDataset) else None,
-        "skipped_records": skipped_identity(train),
+        **data.course(),
+        "skipped_records": skipped_identity(data.datasets["train"]),
         **data_files(data.sources),
-        "prompt": data.prompt,
-        "system": data.system,
-        "max_length": data.length_limit(),
-        "over_length": data.over_length,
-        "effective_batch": data.effective_batch,
-        "questions_per_row": data.questions_per_row if data.packs else 1,
-        "total_steps": data.total_steps,
         "learning_rate": learning_rate,
         "schedule": schedule,
         "warmup_ratio": warmup_ratio,

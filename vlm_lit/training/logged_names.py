@@ -13,10 +13,9 @@ from vlm_lit.metrics.rules import Answer, Rule
 from vlm_lit.metrics.summary import judged_item, summarised
 from vlm_lit.models.families import PART_NAMES
 from vlm_lit.training.evaluation import logged_name
-from vlm_lit.training.protocols import Judged, Towered
+from vlm_lit.training.protocols import Judged, Towered, Validated
 
 if TYPE_CHECKING:
-    from vlm_lit.data.datamodule import ConversationDataModule
     from vlm_lit.schema import Conversation
 
 Mode = Literal["min", "max"]
@@ -43,7 +42,7 @@ class LoggedNames:
         return nearest(name, self.modes) or nearest(f"val/{name}", self.modes)
 
 
-def logged_names(module: LightningModule, data: ConversationDataModule, wanted: Iterable[str]) -> LoggedNames:
+def logged_names(module: LightningModule, data: Validated, wanted: Iterable[str]) -> LoggedNames:
     """What a `fit` of this module on this data will log.
 
     Args:

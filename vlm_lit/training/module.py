@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from vlm_lit.data.checkpoint.processors import processor_identity
-from vlm_lit.data.datamodule import ConversationDataModule
+from vlm_lit.data.record_datamodule import RecordDataModule
 from vlm_lit.data.run_length import length_of
 from vlm_lit.errors import ConfigError
 from vlm_lit.models.adapter_state import load_adapter, load_trainable_state, trainable_state
@@ -45,6 +45,7 @@ from vlm_lit.training.optimization import (
 )
 from vlm_lit.training.optimizer_choice import as_optimizer, check_rate, stored
 from vlm_lit.training.processor_change import check_adapter, check_checkpoint
+from vlm_lit.training.protocols import SharesRows
 
 
 class VisionLanguageModule(LightningModule):
@@ -69,6 +70,8 @@ class VisionLanguageModule(LightningModule):
     """
 
     automatic_optimization: bool
+    read_from = "ConversationDataModule"
+    """The data module that makes this kind of module's batches."""
 
     def __init__(
         self,
@@ -152,7 +155,7 @@ class VisionLanguageModule(LightningModule):
         assert isinstance(self.base, PreTrainedModel)
         reason = unpackable(self.base, self.family)
         data = getattr(self._trainer, "datamodule", None)
-        if isinstance(data, ConversationDataModule) and data.packs and reason is not None:
+        if isinstance(data, SharesRows) and data.packs and reason is not None:
             raise ConfigError(f"Questions about one image cannot share a row ({reason}). Set data.packing to false.")
 
     def check_precision(self) -> None:
@@ -208,17 +211,17 @@ class VisionLanguageModule(LightningModule):
     # Optimization ------------------------------------------------------------------------------------------------
 
     @property
-    def data(self) -> ConversationDataModule:
+    def data(self) -> RecordDataModule[Any]:
         """The run's data module.
 
         Raises:
             ConfigError: the trainer was given loaders, or another data module.
         """
         datamodule = self.trainer.datamodule  # type: ignore[attr-defined]
-        if not isinstance(datamodule, ConversationDataModule):
+        if not isinstance(datamodule, RecordDataModule):
             raise ConfigError(
-                f"{type(self).__name__} reads its batches from a ConversationDataModule, and the trainer has none. "
-                "Give it one: trainer.fit(module, datamodule=ConversationDataModule(...))."
+                f"{type(self).__name__} reads its batches from a {self.read_from}, and the trainer has none. "
+                f"Give it one: trainer.fit(module, datamodule={self.read_from}(...))."
             )
         return datamodule
 

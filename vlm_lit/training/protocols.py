@@ -15,6 +15,8 @@ from torch import Tensor, nn
 
 from vlm_lit.data.answers.blind import Blind
 from vlm_lit.data.answers.judged_turns import JudgedTurns, TurnItems
+from vlm_lit.data.record_datamodule import ValidateBy
+from vlm_lit.data.rows.conversation_encoder import ConversationEncoder
 from vlm_lit.metrics.rules import Rule
 from vlm_lit.models.families import Family
 from vlm_lit.models.parts import PartRow, PartsSettings
@@ -56,10 +58,40 @@ class AsksQuestions(Protocol):
 
     blind: Blind | None
     judged_turns: JudgedTurns
-    datasets: Mapping[str, object]
+
+    @property
+    def datasets(self) -> Mapping[str, object]:
+        """Its open splits."""
 
     def asked(self, split: str) -> TurnItems:
         """The conversations that an evaluation of a split asks for, in the file's order."""
+
+
+@runtime_checkable
+class Validated(AsksQuestions, Protocol):
+    """The same, where a validation measures answers, the loss of the true ones, or both."""
+
+    validate_by: ValidateBy
+
+
+@runtime_checkable
+class Encodes(Validated, Protocol):
+    """The same, whose conversations are rows of tokens."""
+
+    @property
+    def encoder(self) -> ConversationEncoder:
+        """What makes them."""
+
+
+@runtime_checkable
+class SharesRows(Protocol):
+    """A data module whose questions about one image may share a row."""
+
+    packing: bool
+
+    @property
+    def packs(self) -> bool:
+        """Whether they do."""
 
 
 @runtime_checkable

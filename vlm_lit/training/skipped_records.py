@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from vlm_lit.data.records.bad_records import BadRecord
-from vlm_lit.data.records.conversation_dataset import ConversationDataset
+from vlm_lit.data.records.record_dataset import RecordDataset
 from vlm_lit.files.whole import write_whole
 
 MANIFEST: Final = "bad_records.jsonl"
@@ -35,7 +35,7 @@ def write_skipped(run: Path, datasets: Mapping[str, object]) -> None:
 
 def skipped(dataset: object) -> list[BadRecord]:
     """The records of a split that were left out."""
-    return list(dataset.skipped) if isinstance(dataset, ConversationDataset) else []
+    return list(dataset.skipped) if isinstance(dataset, RecordDataset) else []
 
 
 def skipped_identity(dataset: object) -> str | None:

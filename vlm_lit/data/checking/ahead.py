@@ -19,7 +19,7 @@ from vlm_lit.data.checking.source_identity import encoder_identity, source_ident
 from vlm_lit.data.conversations.conversations import check_unique_ids
 from vlm_lit.data.records.bad_records import BadRecord
 from vlm_lit.data.records.conversation_dataset import ConversationDataset
-from vlm_lit.data.rows.conversation_encoder import ConversationEncoder
+from vlm_lit.data.rows.conversation_encoder import TextLengths
 from vlm_lit.data.rows.over_length import TOO_LONG
 from vlm_lit.errors import RecordError
 from vlm_lit.files.user_cache import Cached
@@ -27,13 +27,13 @@ from vlm_lit.schema import Note
 
 
 def checked_ahead(
-    dataset: ConversationDataset, encoder: ConversationEncoder, uses: Uses, limit: Callable[[int], int | None]
+    dataset: ConversationDataset, encoder: TextLengths, uses: Uses, limit: Callable[[int], int | None]
 ) -> Seen:
     """What is known of all records of a data set, those that cannot be used among them, in order.
 
     Args:
         dataset: the data set.
-        encoder: makes rows of its conversations.
+        encoder: tells how long the text of its conversations is.
         uses: what is made of them.
         limit: most tokens of a conversation, from the most images that one of them has; None for no limit.
 
@@ -54,7 +54,7 @@ def checked_ahead(
     return seen
 
 
-def _seen(dataset: ConversationDataset, encoder: ConversationEncoder, uses: Uses) -> Seen:
+def _seen(dataset: ConversationDataset, encoder: TextLengths, uses: Uses) -> Seen:
     examiner = Examiner(dataset, encoder, uses)
     if len(dataset) < FEW:
         return _joined(mapped(examiner, len(dataset), what="records"))

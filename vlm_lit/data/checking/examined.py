@@ -12,7 +12,7 @@ from vlm_lit.data.images.images import naming
 from vlm_lit.data.images.whole_pictures import Depth, examine
 from vlm_lit.data.records.bad_records import BadRecord
 from vlm_lit.data.records.conversation_dataset import ConversationDataset
-from vlm_lit.data.rows.conversation_encoder import ConversationEncoder
+from vlm_lit.data.rows.conversation_encoder import TextLengths
 from vlm_lit.data.rows.over_length import OverLength
 from vlm_lit.data.rows.packing import image_key
 from vlm_lit.errors import RecordError
@@ -70,11 +70,11 @@ class Examiner:
 
     Args:
         dataset: the data set.
-        encoder: makes rows of its conversations.
+        encoder: tells how long the text of its conversations is.
         uses: what is made of them.
     """
 
-    def __init__(self, dataset: ConversationDataset, encoder: ConversationEncoder, uses: Uses) -> None:
+    def __init__(self, dataset: ConversationDataset, encoder: TextLengths, uses: Uses) -> None:
         self.dataset, self.encoder, self.uses = dataset, encoder, uses
 
     def __call__(self, rows: range) -> Seen:

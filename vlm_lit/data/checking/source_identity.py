@@ -14,7 +14,7 @@ from vlm_lit.data.records.conversation_dataset import ConversationDataset
 from vlm_lit.data.records.locate import locate
 from vlm_lit.data.records.record_sequences import table_fingerprints
 from vlm_lit.data.records.sources import SourceSettings
-from vlm_lit.data.rows.conversation_encoder import ConversationEncoder
+from vlm_lit.data.rows.conversation_encoder import TextLengths
 
 _WHOLE: Final = 1024**3  # bytes up to which a file is read whole
 _END: Final = 1024**2
@@ -38,7 +38,7 @@ def source_identity(dataset: ConversationDataset) -> dict[str, object]:
     }
 
 
-def encoder_identity(encoder: ConversationEncoder) -> dict[str, object]:
+def encoder_identity(encoder: TextLengths) -> dict[str, object]:
     """What makes rows of conversations: the chat template, the tokenizer, and the code."""
     tokenizer, processor = encoder.tokenizer, encoder.processor
     backend = getattr(tokenizer, "backend_tokenizer", None)

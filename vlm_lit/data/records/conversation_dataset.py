@@ -8,7 +8,7 @@ from functools import partial
 from vlm_lit.data.conversations.conversations import has_own_turns
 from vlm_lit.data.records.conversation_reading import ConversationReading, conversation_reading
 from vlm_lit.data.records.examining import check_weights, examine
-from vlm_lit.data.records.record_dataset import RecordDataset
+from vlm_lit.data.records.record_dataset import Item, RecordDataset
 from vlm_lit.data.records.sources import SourceSettings, name_of, read_source, stream_source
 from vlm_lit.data.records.streamed_steps import StreamedSteps
 from vlm_lit.schema import Conversation, Record
@@ -48,8 +48,8 @@ def _answers(conversation: Conversation) -> int:
     return sum(turn.role == "user" for turn in conversation.turns)
 
 
-def most_images(source: RecordDataset[Conversation] | StreamedSteps[Conversation]) -> int:
-    """How many images a conversation of a source has at most, as far as that is known; else as many as its first."""
+def most_images(source: RecordDataset[Item] | StreamedSteps[Item]) -> int:
+    """How many images an item of a source has at most, as far as that is known; else as many as its first."""
     if isinstance(source, StreamedSteps):
         return 1
     if source.most_images is None:

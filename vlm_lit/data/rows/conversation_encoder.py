@@ -25,11 +25,27 @@ class Written:
     conversation: Conversation
 
 
-class ConversationEncoder(Protocol):
-    """Whatever turns conversations with their decoded images into padded batches. B = rows, L = tokens."""
+class TextLengths(Protocol):
+    """Whatever tells how long the text of conversations is, before any image is decoded."""
 
     processor: ProcessorMixin
     tokenizer: PreTrainedTokenizerBase
+
+    def text_lengths(
+        self, conversations: Sequence[Conversation], *, for_generation: bool = False
+    ) -> list[int | RecordError]:
+        """Tokens of each conversation without what stands for its images, or what is wrong with its text.
+
+        No image is needed, and a row of the conversation has as many tokens at least.
+
+        Args:
+            conversations: some conversations.
+            for_generation: leave out the last assistant turn and ask for it.
+        """
+
+
+class ConversationEncoder(TextLengths, Protocol):
+    """Whatever turns conversations with their decoded images into padded batches. B = rows, L = tokens."""
 
     @property
     def end_of_turn(self) -> tuple[int, ...]:
@@ -76,16 +92,4 @@ class ConversationEncoder(Protocol):
 
         Raises:
             RecordError: the processor refuses a conversation.
-        """
-
-    def text_lengths(
-        self, conversations: Sequence[Conversation], *, for_generation: bool = False
-    ) -> list[int | RecordError]:
-        """Tokens of each conversation without what stands for its images, or what is wrong with its text.
-
-        No image is needed, and a row of the conversation has as many tokens at least.
-
-        Args:
-            conversations: some conversations.
-            for_generation: as for `encode`.
         """

@@ -6,10 +6,11 @@ import gc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import lightning
 
-from vlm_lit.data.datamodule import ConversationDataModule
+from vlm_lit.data.token_rows import TokenRows
 from vlm_lit.models.families import family_of
 from vlm_lit.models.loading import load_config
 from vlm_lit.preflight.budget.estimate import Estimator, ImageShape, Needs, Refused
@@ -68,7 +69,7 @@ def _without_collection() -> Iterator[None]:
 
 def budget(
     module: AnsweredModule,
-    data: ConversationDataModule,
+    data: TokenRows[Any],
     trainer: lightning.Trainer,
     *,
     length: int | None,

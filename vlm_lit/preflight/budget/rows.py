@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from vlm_lit.data.datamodule import ConversationDataModule
 from vlm_lit.data.records.sources import name_of
 from vlm_lit.data.rows.length_limit import auto_length
+from vlm_lit.data.token_rows import TokenRows
 from vlm_lit.errors import ConfigError, VlmLitError
 
 
@@ -29,7 +30,7 @@ class LongestRow:
 
 
 def longest_row(
-    data: ConversationDataModule, *, length: int | None, supervised: int | None, images: int, image_tokens: int | None
+    data: TokenRows[Any], *, length: int | None, supervised: int | None, images: int, image_tokens: int | None
 ) -> LongestRow:
     """The row to estimate with: as asked, else the longest of the data where they are here, else `data.max_length`.
 
@@ -59,7 +60,7 @@ def longest_row(
     return LongestRow(length=tokens, supervised=_within(supervised or most, tokens), images=images, source=said)
 
 
-def _limit(data: ConversationDataModule, images: int) -> int | None:
+def _limit(data: TokenRows[Any], images: int) -> int | None:
     """`data.max_length`, for so many pictures where it is `auto`."""
     if data.max_length != "auto":
         return data.max_length
@@ -77,18 +78,18 @@ def _within(supervised: int, length: int) -> int:
     return supervised
 
 
-def _path(data: ConversationDataModule) -> str:
+def _path(data: TokenRows[Any]) -> str:
     source = data.sources["train"]
     return name_of(source) if source is not None else "data.train"
 
 
-def _is_here(data: ConversationDataModule) -> bool:
+def _is_here(data: TokenRows[Any]) -> bool:
     source = data.sources["train"]
     paths = [] if source is None else [source.path] if isinstance(source.path, str) else source.path
     return bool(paths) and all(Path(path).exists() for path in paths)
 
 
-def _measured(data: ConversationDataModule) -> tuple[int, int]:
+def _measured(data: TokenRows[Any]) -> tuple[int, int]:
     data.setup("fit")
     window = data.longest_step(1)
     if window is None or not window.micro_batches:

@@ -10,7 +10,7 @@ import lightning
 from lightning.pytorch import Callback, LightningModule
 from lightning.pytorch.utilities import rank_zero_info
 
-from vlm_lit.data.datamodule import ConversationDataModule
+from vlm_lit.training.protocols import Encodes
 
 _SPLITS: Final = {"fit": "val", "validate": "val", "test": "test"}
 _MOST: Final = 0.95
@@ -26,7 +26,7 @@ class AnswerLimit(Callback):
         """The data is open by now, and no weights are loaded."""
         data, limit = trainer.datamodule, getattr(pl_module, "max_new_tokens", None)  # type: ignore[attr-defined]
         split = _SPLITS.get(stage)
-        if not isinstance(data, ConversationDataModule) or limit is None or split not in data.datasets:
+        if not isinstance(data, Encodes) or limit is None or split is None or split not in data.datasets:
             return
         chosen = getattr(pl_module, "answer_from", None) is not None
         by_loss = split == "val" and (data.validate_by == "loss" or not trainer.limit_val_batches)

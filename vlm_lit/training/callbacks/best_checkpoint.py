@@ -11,13 +11,13 @@ from lightning.pytorch import Callback, LightningModule
 from lightning.pytorch import Trainer as LightningTrainer
 from lightning.pytorch.utilities import rank_zero_info
 
-from vlm_lit.data.datamodule import ConversationDataModule
 from vlm_lit.errors import ConfigError
 from vlm_lit.files.whole import write_whole
 from vlm_lit.schema import StepBatch
 from vlm_lit.training.callbacks.monitored import monitored
 from vlm_lit.training.callbacks.step_checkpoint import FOLDER
 from vlm_lit.training.logged_names import Mode, logged_names
+from vlm_lit.training.protocols import Validated
 
 BEST: Final = "best.ckpt"
 RECORD: Final = "best.json"
@@ -49,7 +49,7 @@ class BestCheckpoint(Callback):
         """Take the metric's own direction."""
         if stage == "fit" and self.mode is None:
             data = getattr(trainer, "datamodule", None)
-            if isinstance(data, ConversationDataModule):
+            if isinstance(data, Validated):
                 self.mode = logged_names(pl_module, data, [self.monitor]).modes.get(self.monitor)
             if self.mode is None:
                 raise ConfigError(

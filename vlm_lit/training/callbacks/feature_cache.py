@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import cast
+from typing import Any, cast
 
 import lightning
 from lightning.pytorch import Callback, LightningModule
 from lightning.pytorch import Trainer as LightningTrainer
 from lightning.pytorch.utilities import rank_zero_info
 
-from vlm_lit.data.datamodule import ConversationDataModule
 from vlm_lit.data.features.feature_store import FeatureStore
+from vlm_lit.data.token_rows import TokenRows
 from vlm_lit.errors import ConfigError
 from vlm_lit.training.feature_cache import check_run, filled_store
 from vlm_lit.training.protocols import Loaded, Towered
@@ -23,7 +23,7 @@ class FeatureCache(Callback):
     def setup(self, trainer: LightningTrainer, pl_module: LightningModule, stage: str) -> None:
         """Refuse what cannot be cached, before the model is loaded; hand the data module the way to the store."""
         data = getattr(trainer, "datamodule", None)
-        if not isinstance(data, ConversationDataModule) or data.feature_cache is None:
+        if not isinstance(data, TokenRows) or data.feature_cache is None:
             return
         if not isinstance(pl_module, Towered):
             raise ConfigError(
@@ -34,7 +34,7 @@ class FeatureCache(Callback):
         data.use_features(partial(_filled, trainer, cast(Loaded, pl_module), data))
 
 
-def _filled(trainer: lightning.Trainer, module: Loaded, data: ConversationDataModule) -> FeatureStore:
+def _filled(trainer: lightning.Trainer, module: Loaded, data: TokenRows[Any]) -> FeatureStore:
     assert module.family is not None
     store = filled_store(
         data,

@@ -13,7 +13,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_info
 
 from vlm_lit.curve_tags import scalar_tag
-from vlm_lit.data.datamodule import ConversationDataModule
+from vlm_lit.data.step_datamodule import StepDataModule
 from vlm_lit.files.whole import write_whole
 from vlm_lit.training.callbacks.chosen_settings import COLUMNS, chosen_settings
 from vlm_lit.training.callbacks.hparams_file import write_hparams
@@ -85,7 +85,7 @@ class KeptConfig(Callback):
             if self.verb != "fit":
                 self._keep_earlier()
             write_whole(self.path, self.text)
-            if isinstance(data := getattr(trainer, "datamodule", None), ConversationDataModule):
+            if isinstance(data := getattr(trainer, "datamodule", None), StepDataModule):
                 write_skipped(self.run_dir, data.datasets)
 
     def _keep_earlier(self) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from lightning.pytorch import Callback, LightningModule
 from lightning.pytorch import Trainer as LightningTrainer
@@ -11,9 +10,7 @@ from lightning.pytorch.callbacks import Checkpoint, EarlyStopping
 
 from vlm_lit.errors import ConfigError
 from vlm_lit.training.logged_names import LoggedNames, logged_names
-
-if TYPE_CHECKING:
-    from vlm_lit.data.datamodule import ConversationDataModule
+from vlm_lit.training.protocols import Validated
 
 _PACKAGES = ("vlm_lit", "lightning")
 
@@ -38,7 +35,7 @@ def refuse_lightnings_checkpoints(callbacks: Sequence[Callback], *, enabled: boo
         )
 
 
-def check_monitors(trainer: LightningTrainer, module: LightningModule, data: ConversationDataModule) -> None:
+def check_monitors(trainer: LightningTrainer, module: LightningModule, data: Validated) -> None:
     """Refuse a callback whose `monitor` the run will not log, or would look at in the wrong direction or too late.
 
     Asked before a model is loaded. Names that nobody knows are left alone where code of the user's own may log them.

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from lightning.pytorch import Callback, LightningModule
 from lightning.pytorch import Trainer as LightningTrainer
 
-from vlm_lit.data.datamodule import ConversationDataModule
+from vlm_lit.data.token_rows import TokenRows
 from vlm_lit.files.whole import write_whole
 from vlm_lit.training.trainer import run_folder
 
@@ -22,14 +22,14 @@ class KeptShortcuts(Callback):
     def setup(self, trainer: LightningTrainer, pl_module: LightningModule, stage: str) -> None:
         """Keep what is taken: it is known before weights are loaded."""
         data = getattr(trainer, "datamodule", None)
-        if not isinstance(data, ConversationDataModule):
+        if not isinstance(data, TokenRows):
             return
         reason = data.shortcuts.unpackable if data.packing else "data.packing is false"
         if stage == "fit" and trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             _keep(run_folder(trainer), data, reason)
 
 
-def _keep(run: Path, data: ConversationDataModule, unpacked: str | None) -> None:
+def _keep(run: Path, data: TokenRows[Any], unpacked: str | None) -> None:
     found = {
         "packing": unpacked is None,
         "packing_refused": unpacked,
