@@ -49,6 +49,13 @@ class SideRecords:
     notes: tuple[Note, ...] = ()
 
 
+def is_pair(record: Record) -> bool:
+    """Whether a record has a key of one of the forms of pairs."""
+    return any(
+        record.fields.get(key) is not None for key in (CHOSEN, REJECTED, *_OTHER_REJECTED, _RESPONSE, COMPLETIONS)
+    )
+
+
 def side_records(record: Record) -> SideRecords:
     """Both sides of a record.
 
