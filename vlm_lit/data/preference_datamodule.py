@@ -76,12 +76,13 @@ class PreferenceDataModule(ConversationDataModule):
 
     def evaluated(self, split: str) -> Any:  # noqa: ANN401 - of conversations or of pairs
         """What an evaluation of a split measures or asks."""
-        dataset = self.datasets[split]
+        dataset: object = self.datasets[split]
         return dataset if isinstance(dataset, PreferenceDataset) else super().evaluated(split)
 
     def evaluation_collator(self, split: str) -> Any:  # noqa: ANN401 - of conversations or of pairs
         """What makes batches of a split's pairs, or of its prompts."""
-        if isinstance(self.datasets[split], PreferenceDataset):
+        dataset: object = self.datasets[split]
+        if isinstance(dataset, PreferenceDataset):
             return PairEvaluationCollator(self.collator())
         return super().evaluation_collator(split)
 

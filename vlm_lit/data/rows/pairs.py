@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from vlm_lit.data.rows.collate import StepCollator
 from vlm_lit.errors import RecordError, raised
@@ -75,6 +76,7 @@ class PairEvaluationCollator:
     def __call__(self, pairs: Sequence[Preference]) -> EvaluationBatch | RecordError:
         """Collate pairs; the error of a bad record is returned, not raised."""
         try:
-            return EvaluationBatch(batches=[], ids=[], supervised=raised(self.pairs(pairs)))
+            made: StepBatch[Any] = raised(self.pairs(pairs))
+            return EvaluationBatch(batches=[], ids=[], supervised=made)
         except RecordError as error:
             return error
