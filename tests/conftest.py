@@ -16,6 +16,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 import torch
 
 from tests.support import small_config, small_data, tiny_models
+from tests.support.pairs import write_folder
 
 pytest_plugins = ["tests.support.family_table", "tests.support.postgres"]
 
@@ -35,6 +36,12 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     small_data.write_conversations(folder, 20, prefix="train")
     small_data.write_conversations(folder, 6, turns=1, prefix="val")
     return folder
+
+
+@pytest.fixture(scope="session")
+def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with train.json (20 pairs of answers) and val.json (6 questions)."""
+    return write_folder(tmp_path_factory.mktemp("preferences"), "questions")
 
 
 @pytest.fixture

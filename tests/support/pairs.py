@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from tests.support import small_config, tiny_models
+from tests.support import small_config, small_data, tiny_models
 from tests.support.small_config import Settings
 
 SAID = ("red", "blue and green", "two tools", "no", "it is yellow", "a lamp that is on")
@@ -36,6 +36,16 @@ def write_pairs(folder: Path, n: int, *, prefix: str = "", per_image: int = 1) -
     return path
 
 
+def write_folder(folder: Path, validation: str) -> Path:
+    """train.json with 20 pairs, and val.json with 6 pairs or 6 questions."""
+    write_pairs(folder, 20, prefix="train", per_image=2 if validation == "pairs" else 1)
+    if validation == "pairs":
+        write_pairs(folder, 6, prefix="val")
+    else:
+        small_data.write_conversations(folder, 6, turns=1, prefix="val")
+    return folder
+
+
 def preference_config(
     folder: Path,
     checkpoint: Path,
@@ -45,9 +55,8 @@ def preference_config(
     data: Settings | None = None,
     trainer: Settings | None = None,
 ) -> Path:
-    """A runnable config of a preference run over `data_set`: pairs in train.json and val.json. Returns its path."""
-    without = {"metrics": [{"name": "exact_match"}], **(model or {})}
-    path = small_config.write(folder, checkpoint, data_set, model=without, data=data, trainer=trainer)
+    """A runnable config of a preference run over pairs in train.json, validated by val.json. Returns its path."""
+    path = small_config.write(folder, checkpoint, data_set, model=model, data=data, trainer=trainer)
     settings: dict[str, Any] = yaml.safe_load(path.read_text())
     settings["model"]["class_path"] = "vlm_lit.training.preference.PreferenceModule"
     settings["data"]["class_path"] = "vlm_lit.data.preference_datamodule.PreferenceDataModule"

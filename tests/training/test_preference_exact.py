@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
 
 import pytest
 import torch
@@ -13,70 +12,11 @@ from torch import Tensor, nn
 from transformers import AutoModelForImageTextToText
 
 from tests.support import family_cases as cases
+from tests.support.pair_cases import BETA, module, preferences, step
 from tests.support.tiny_families.catalogue import TINY
 from tests.support.whole_precision import WholePrecision
-from vlm_lit.data.rows.collate import StepCollator
-from vlm_lit.data.rows.over_length import OverLengthPolicy
-from vlm_lit.data.rows.pairs import PairBatch, PairCollator
-from vlm_lit.models.adapters import LoraSettings
 from vlm_lit.models.attention import unpackable
-from vlm_lit.objectives.preference_losses import PreferenceLossSettings
-from vlm_lit.schema import IGNORE_INDEX, IMAGE, Conversation, Preference, StepBatch, TokenBatch, Turn
-from vlm_lit.training.preference import PreferenceModule
-
-BETA = 0.4
-LOSSES: Final = [
-    PreferenceLossSettings(name="sigmoid", weight=0.8, beta=BETA),
-    PreferenceLossSettings(name="ipo", weight=0.2, beta=BETA),
-    PreferenceLossSettings(name="sft", weight=0.3),
-]
-QUESTIONS: Final = ("what is it?", "what is it, and where is it?", "and how many are there?")
-ANSWERS: Final = (("red", "no, blue and green"), ("it is yellow there", "no"), ("two", "two tools"))
-
-
-def preferences(pictures: int = 2) -> list[Preference]:
-    """Three pairs about each of some pictures."""
-    made = []
-    for seed in range(pictures):
-        (first, *_) = cases.about_one_picture(1, seed)
-        for question, answers in zip(QUESTIONS, ANSWERS, strict=True):
-            name = f"{seed} {question}"
-            asked = Turn(role="user", content=(IMAGE, question))
-            sides = [
-                replace(first, id=name, turns=(asked, Turn(role="assistant", content=(said,)))) for said in answers
-            ]
-            made.append(Preference(id=name, images=first.images, chosen=sides[0], rejected=sides[1]))
-    return made
-
-
-def module(folder: Path, *, moved: bool = True, adapter: Path | None = None, dropout: float = 0.0) -> PreferenceModule:
-    """The adapted model in float32, LoRA and the projector in full, its trained weights moved off their start."""
-    fp32 = cases.PartSettings(precision="fp32", training="lora")
-    made = PreferenceModule(
-        str(folder),
-        losses=LOSSES,
-        parts=cases.parts(language_model=fp32),
-        lora=LoraSettings(dropout=dropout, targets=["attention", "mlp"]),
-        activation_checkpointing=False,
-        adapter=None if adapter is None else str(adapter),
-    )
-    made.configure_model()
-    if moved:
-        move(made)
-    return made
-
-
-def move(made: PreferenceModule, seed: int = 5) -> None:
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for parameter in made.trainable_parameters():
-            parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.05)
-
-
-def step(folder: Path, pairs: Sequence[Preference], *, rows: int = 8, packing: bool = True) -> StepBatch[PairBatch]:
-    encoder = cases.encoder(folder)
-    policy = OverLengthPolicy(encoder, None, "error")
-    return PairCollator(StepCollator(encoder, policy, rows, packing=packing)).collate(pairs)
+from vlm_lit.schema import IGNORE_INDEX, Conversation, Preference, TokenBatch
 
 
 def doubled(batch: TokenBatch) -> TokenBatch:
