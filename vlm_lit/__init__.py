@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from vlm_lit.data.datamodule import ConversationDataModule
+    from vlm_lit.data.preference_datamodule import PreferenceDataModule
     from vlm_lit.data.records.image_tables import ImageTableSettings
     from vlm_lit.data.records.sources import SourceSettings
     from vlm_lit.errors import ConfigError, RecordError, VlmLitError
@@ -17,7 +18,9 @@ if TYPE_CHECKING:
     from vlm_lit.models.adapters import LoraSettings
     from vlm_lit.models.parts import PartSettings, PartsSettings
     from vlm_lit.models.quantization import QuantizationSettings
-    from vlm_lit.schema import Conversation, EvaluationBatch, Prediction, StepBatch, TokenBatch
+    from vlm_lit.objectives.preference_losses import PreferenceLossSettings
+    from vlm_lit.schema import Conversation, EvaluationBatch, Prediction, Preference, StepBatch, TokenBatch
+    from vlm_lit.training.preference import PreferenceModule
     from vlm_lit.training.supervised import SupervisedModule
     from vlm_lit.training.trainer import Trainer
 
@@ -34,6 +37,10 @@ __all__ = [
     "PartSettings",
     "PartsSettings",
     "Prediction",
+    "Preference",
+    "PreferenceDataModule",
+    "PreferenceLossSettings",
+    "PreferenceModule",
     "QuantizationSettings",
     "RecordError",
     "SourceSettings",
@@ -55,6 +62,9 @@ _PLACES: Final = {
     "LoraSettings": "models.adapters",
     "PartSettings": "models.parts",
     "PartsSettings": "models.parts",
+    "PreferenceDataModule": "data.preference_datamodule",
+    "PreferenceLossSettings": "objectives.preference_losses",
+    "PreferenceModule": "training.preference",
     "QuantizationSettings": "models.quantization",
     "SupervisedModule": "training.supervised",
     "Trainer": "training.trainer",

@@ -42,8 +42,10 @@ def written(config: Config, every_n_steps: int = 1) -> Path:
         "class_path": "vlm_lit.training.callbacks.step_checkpoint.StepCheckpoint",
         "init_args": {"every_n_steps": every_n_steps},
     }
+    # A preference run has no dropout unless it is asked for.
+    asked = {"dropout": True} if config.func is preference_config else {}  # type: ignore[attr-defined]
     return config(
-        model={"lora": {"dropout": 0.1}},
+        model={"lora": {"dropout": 0.1}, **asked},
         data={"num_workers": 2},
         trainer={"max_epochs": 3, "callbacks": [keeper]},
     )

@@ -62,12 +62,14 @@ def logged_names(module: LightningModule, data: Validated, wanted: Iterable[str]
         return LoggedNames(modes, ("train/loss",), {"val/": "there is no validation: set data.init_args.val"})
     leading, missing = ["train/loss"], {}
     if data.validate_by == "answers":
-        missing["val/loss"] = "data.init_args.validate_by is answers: set it to both"
+        reason = "data.val holds no pairs" if own else "data.init_args.validate_by is answers: set it to both"
+        missing["val/loss"] = reason
     else:
         leading.append("val/loss")
         modes["val/loss"] = "min"
     if data.validate_by == "loss":
-        missing["val/"] = "data.init_args.validate_by is loss, so nothing is answered: set it to both"
+        if not own:
+            missing["val/"] = "data.init_args.validate_by is loss, so nothing is answered: set it to both"
         modes |= {f"val/{name}": mode for name, mode in own.items()}
     else:
         rules = module.judged_by() if isinstance(module, Judged) else []
