@@ -16,7 +16,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 import torch
 
 from tests.support import small_config, small_data, tiny_models
-from tests.support.pairs import write_folder
+from tests.support.pairs import preference_config, write_folder
 
 pytest_plugins = ["tests.support.family_table", "tests.support.postgres"]
 
@@ -48,3 +48,13 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def config(tiny_llava: Path, small: Path, tmp_path: Path) -> Callable[..., Path]:
     """Writes a runnable config: NF4 language model with LoRA, projector in full, dropout off. Returns its path."""
     return partial(small_config.write, tmp_path, tiny_llava, small)
+
+
+@pytest.fixture(params=["supervised", "preference"])
+def either_config(
+    request: pytest.FixtureRequest, tiny_llava: Path, small: Path, pairs: Path, tmp_path: Path
+) -> Callable[..., Path]:
+    """The same of supervised fine-tuning, and of a preference run over pairs that is validated by questions."""
+    if request.param == "supervised":
+        return partial(small_config.write, tmp_path, tiny_llava, small)
+    return partial(preference_config, tmp_path, tiny_llava, pairs)

@@ -60,6 +60,5 @@ def preference_config(
     settings: dict[str, Any] = yaml.safe_load(path.read_text())
     settings["model"]["class_path"] = "vlm_lit.training.preference.PreferenceModule"
     settings["data"]["class_path"] = "vlm_lit.data.preference_datamodule.PreferenceDataModule"
-    del settings["data"]["init_args"]["test"]
     path.write_text(yaml.safe_dump(settings), encoding="utf-8")
     return path

@@ -82,7 +82,7 @@ def test_losses_without_a_reference_never_ask_it(preferring: Config, monkeypatch
 
 
 def test_out_of_memory_halves_the_rows_and_changes_nothing(preferring: Config, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = preferring(trainer={"limit_val_batches": 0}, data={"micro_batch": 8})
+    path = preferring(trainer={"limit_val_batches": 0}, data={"micro_batch": 3})
     whole = fit(path)
     kept = scalars(run_dir(path))
     loss, called = PreferenceModule.loss, list[int]()
@@ -98,7 +98,7 @@ def test_out_of_memory_halves_the_rows_and_changes_nothing(preferring: Config, m
     with pytest.warns(UserWarning, match="Out of memory with"):
         cut = fit(path, "--overwrite")
     assert max(called) > 2
-    assert (whole.datamodule.micro_batch.rows, cut.datamodule.micro_batch.rows) == (8, 2)
+    assert (whole.datamodule.micro_batch.rows, cut.datamodule.micro_batch.rows) == (3, 1)
     found = scalars(run_dir(path))
     for name in ("loss", *FIGURES):
         # float32 sums in another order.

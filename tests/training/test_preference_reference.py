@@ -27,6 +27,14 @@ PARTS: Final[dict[str, PartsSettings]] = {
 }
 
 
+def sft(folder: Path, into: Path, parts: PartsSettings | None = None) -> Path:
+    """The saved adapter of a run before."""
+    tuned = module(folder, parts=parts)
+    assert tuned.model is not None
+    save_adapter(tuned.model, into / "sft", {})
+    return into / "sft"
+
+
 def steps(made: PreferenceModule, folder: Path, count: int) -> None:
     optimizer = torch.optim.AdamW(made.trainable_parameters(), lr=1e-2)
     for _ in range(count):
@@ -52,12 +60,7 @@ def by_policy(made: PreferenceModule, folder: Path) -> list[Tensor]:
 def test_equality_9_the_reference_is_the_start_after_any_steps(
     parts: str, adapted: bool, tiny_llava: Path, tmp_path: Path
 ) -> None:
-    adapter = None
-    if adapted:
-        tuned = module(tiny_llava, parts=PARTS[parts])
-        assert tuned.model is not None
-        adapter = tmp_path / "sft"
-        save_adapter(tuned.model, adapter, {})
+    adapter = sft(tiny_llava, tmp_path, PARTS[parts]) if adapted else None
     made = module(tiny_llava, moved=False, parts=PARTS[parts], adapter=adapter)
     before, start = by_reference(made, tiny_llava), by_policy(made, tiny_llava)
     assert all(map(torch.equal, before, start))
@@ -73,12 +76,7 @@ def test_equality_9_the_reference_is_the_start_after_any_steps(
 
 @pytest.mark.parametrize("adapted", [False, True])
 def test_the_model_is_the_policy_again_behind_the_reference(adapted: bool, tiny_llava: Path, tmp_path: Path) -> None:
-    adapter = None
-    if adapted:
-        tuned = module(tiny_llava)
-        assert tuned.model is not None
-        adapter = tmp_path / "sft"
-        save_adapter(tuned.model, adapter, {})
+    adapter = sft(tiny_llava, tmp_path) if adapted else None
     made = module(tiny_llava, moved=False, adapter=adapter)
     move(made, seed=9)
     names = [name for name, p in made.named_parameters() if p.requires_grad]
@@ -93,9 +91,21 @@ def test_the_model_is_the_policy_again_behind_the_reference(adapted: bool, tiny_
     assert all(torch.equal(p, kept[name]) for name, p in made.named_parameters())
 
 
+def test_a_checkpoint_that_is_put_on_the_model_is_not_the_reference(tiny_llava: Path, tmp_path: Path) -> None:
+    adapter = sft(tiny_llava, tmp_path)
+    start = by_policy(module(tiny_llava, moved=False, adapter=adapter), tiny_llava)
+    resumed = module(tiny_llava, moved=False, adapter=adapter)
+    move(resumed, seed=9)
+    assert all(map(torch.equal, by_reference(resumed, tiny_llava), start))
+
+
+@pytest.mark.parametrize("adapted", [False, True])
 @pytest.mark.parametrize("asked", [False, True])
-def test_dropout_is_off_unless_asked_for_and_never_in_the_reference(asked: bool, tiny_llava: Path) -> None:
-    made = module(tiny_llava, lora_dropout=0.5, dropout=asked)
+def test_dropout_is_off_unless_asked_for_and_never_in_the_reference(
+    asked: bool, adapted: bool, tiny_llava: Path, tmp_path: Path
+) -> None:
+    adapter = sft(tiny_llava, tmp_path) if adapted else None
+    made = module(tiny_llava, adapter=adapter, lora_dropout=0.5, dropout=asked)
     made.train()
     (batch,) = step(tiny_llava, preferences()).micro_batches
 

@@ -10,12 +10,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import pytest
 
-from tests.support import small_config
 from tests.support.interrupted import Kill, Outcome, fit_apart
 from tests.support.pairs import preference_config
 from tests.support.runs import scalars
@@ -27,14 +25,9 @@ VALIDATION = "vlm_lit.training.evaluated:EvaluatedModule.validation_step"
 STEPS = 9
 
 
-@pytest.fixture(params=["supervised", "preference"])
-def config(
-    request: pytest.FixtureRequest, tiny_llava: Path, small: Path, pairs: Path, tmp_path: Path
-) -> Callable[..., Path]:
-    """Writes a runnable config: of supervised fine-tuning, or of a preference run. Returns its path."""
-    if request.param == "supervised":
-        return partial(small_config.write, tmp_path, tiny_llava, small)
-    return partial(preference_config, tmp_path, tiny_llava, pairs)
+@pytest.fixture
+def config(either_config: Config) -> Config:
+    return either_config
 
 
 def written(config: Config, every_n_steps: int = 1) -> Path:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from vlm_lit.errors import ConfigError
 from vlm_lit.models.adapter_state import WEIGHTS, file_sha256
 from vlm_lit.models.reference import Reference
+from vlm_lit.models.shared_tower import SharedTower
 from vlm_lit.objectives.log_probs import answer_log_probs
 from vlm_lit.objectives.preference_losses import (
     PairLogProbs,
@@ -89,8 +90,12 @@ class PreferenceModule(StepModule, AnsweredModule):
 
     def log_probs(self, batch: TokenBatch) -> PairLogProbs:
         """The log-probabilities of a micro-batch's pairs by the policy, and by the reference where a loss needs it."""
-        reference = self.reference_log_probs(batch) if needs_reference(self.losses) else None
-        policy, lengths = self._of_answers(batch)
+        reference, tower = None, self._tower
+        if needs_reference(self.losses):
+            with tower.first():
+                reference = self.reference_log_probs(batch)
+        with tower.second():
+            policy, lengths = self._of_answers(batch)
         return PairLogProbs(
             chosen=policy[0::2],
             rejected=policy[1::2],
@@ -99,6 +104,11 @@ class PreferenceModule(StepModule, AnsweredModule):
             reference_chosen=None if reference is None else reference[0::2],
             reference_rejected=None if reference is None else reference[1::2],
         )
+
+    @cached_property
+    def _tower(self) -> SharedTower:
+        assert self.family is not None
+        return SharedTower(self.base, self.family, self.parts)
 
     def reference_log_probs(self, batch: TokenBatch) -> Tensor:
         """The reference's log-probability of each answer [2 P], in the order of the batch's `ids`."""
