@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import pytest
 
+from vlm_lit.data.conversations.conversations import to_conversation
 from vlm_lit.data.conversations.preferences import to_preference
 from vlm_lit.errors import RecordError
 from vlm_lit.schema import IMAGE, Preference, Record
@@ -302,3 +303,9 @@ def test_a_record_of_another_form_is_told_what_a_pair_is() -> None:
     assert error.code == "preference.form"
     assert "its keys are 'question', 'answer'" in error.problem
     assert "chosen and rejected" in error.remedy
+
+
+def test_supervised_fine_tuning_names_the_module_for_pairs() -> None:
+    record = Record(file="a.json", index=3, fields=FORMS["RLAIF-V"], image_root=Path("/set"))
+    with pytest.raises(RecordError, match=r"it has chosen, and preferences are not supported.*PreferenceModule"):
+        to_conversation(record, requires_answer=True)

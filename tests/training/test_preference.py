@@ -165,3 +165,24 @@ def test_losses_that_cannot_be_are_refused(
     assert said in capsys.readouterr().err
     with pytest.raises(ConfigError, match=said):
         PreferenceModule("x", losses=losses)  # type: ignore[arg-type]
+
+
+def test_features_from_the_cache_give_the_same_run(preferring: Config, tmp_path: Path) -> None:
+    path = preferring(data={"val": None})
+    fit(path, "--run_dir", str(tmp_path / "live"))
+    fit(path, "--run_dir", str(tmp_path / "kept"), f"--data.init_args.feature_cache={tmp_path / 'features'}")
+    live, kept = (scalars(tmp_path / name) for name in ("live", "kept"))
+    for name in ("loss", "gradient_norm", *FIGURES):
+        ours, theirs = ([value for _, value in run[f"train/{name}"]] for run in (kept, live))
+        assert ours == pytest.approx(theirs, rel=1e-4, abs=1e-5), name
+    assert any((tmp_path / "features").rglob("*.safetensors"))
+
+
+@pytest.mark.parametrize("command", ["inspect", "verify"])
+def test_what_looks_at_conversations_alone_says_so(
+    command: str, preferring: Config, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert verb(command, preferring()) == 2
+    assert "this config asks for PreferenceModule on PreferenceDataModule" in capsys.readouterr().err
+    assert verb("check", preferring(), "--split", "train", "--split", "val") == 0
+    assert "all 20 records can be used" in capsys.readouterr().err

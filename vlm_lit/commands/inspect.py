@@ -64,11 +64,16 @@ def run(verb: str, arguments: Sequence[str]) -> int:
 def _inspection(options: argparse.Namespace, of_fit: Sequence[str]) -> tuple[PreparedRun, Inspection]:
     from vlm_lit.commands.lightning import prepared
     from vlm_lit.data.datamodule import ConversationDataModule
+    from vlm_lit.data.preference_datamodule import PreferenceDataModule
     from vlm_lit.preflight.inspection.look import inspect_run
     from vlm_lit.training.protocols import has_loss
 
     run = prepared(of_fit)
-    if not has_loss(run.model) or not isinstance(run.datamodule, ConversationDataModule):
+    if (
+        not has_loss(run.model)
+        or not isinstance(run.datamodule, ConversationDataModule)
+        or isinstance(run.datamodule, PreferenceDataModule)
+    ):
         raise ConfigError(
             "inspect needs a module with a loss(batch) on a ConversationDataModule; this config asks for "
             f"{type(run.model).__name__} on {type(run.datamodule).__name__}."

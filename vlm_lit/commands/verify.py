@@ -49,6 +49,7 @@ def run(verb: str, arguments: Sequence[str]) -> int:
 def _equalities(count: int, of_fit: Sequence[str]) -> list[Equality]:
     from vlm_lit.commands.lightning import prepared
     from vlm_lit.data.datamodule import ConversationDataModule
+    from vlm_lit.data.preference_datamodule import PreferenceDataModule
     from vlm_lit.data.records.conversation_dataset import ConversationDataset
     from vlm_lit.preflight.attached import attach
     from vlm_lit.preflight.verification import Verification, chosen, in_bfloat16
@@ -56,7 +57,7 @@ def _equalities(count: int, of_fit: Sequence[str]) -> list[Equality]:
 
     run = prepared(of_fit)
     module, data = run.model, run.datamodule
-    if not has_loss(module) or not isinstance(data, ConversationDataModule):
+    if not has_loss(module) or not isinstance(data, ConversationDataModule) or isinstance(data, PreferenceDataModule):
         raise ConfigError(
             "verify needs a module with a loss(batch) on a ConversationDataModule; this config asks for "
             f"{type(module).__name__} on {type(data).__name__}."
