@@ -33,10 +33,10 @@ def test_the_tower_runs_once_and_changes_no_bit(family: str, folders: dict[str, 
     batch = step(folders[family], preferences(1), packing=False).micro_batches[0]
     reference = made.reference_log_probs(batch)
     with torch.no_grad():
-        policy, _ = made._of_answers(batch)
+        policy, _ = made.answer_log_probs(batch)
     seen = calls(made)
     with torch.no_grad():
-        made._of_answers(batch)
+        made.answer_log_probs(batch)
     once = len(seen)
     seen.clear()
     pairs = made.log_probs(batch)
@@ -48,7 +48,7 @@ def test_the_tower_runs_once_and_changes_no_bit(family: str, folders: dict[str, 
     # Behind it the tower is itself again.
     seen.clear()
     with torch.no_grad():
-        assert torch.equal(made._of_answers(batch)[0], policy)
+        assert torch.equal(made.answer_log_probs(batch)[0], policy)
     assert len(seen) == once
 
 
@@ -61,7 +61,7 @@ def test_a_tower_that_trains_runs_twice(training: str, tiny_llava: Path) -> None
     (batch,) = step(tiny_llava, preferences(1)).micro_batches
     pairs = made.log_probs(batch)
     with torch.no_grad():
-        assert torch.equal(made._of_answers(batch)[0][0::2], pairs.chosen)
+        assert torch.equal(made.answer_log_probs(batch)[0][0::2], pairs.chosen)
 
 
 def test_a_pass_that_fails_leaves_the_tower_as_it_was(tiny_llava: Path) -> None:
@@ -70,11 +70,11 @@ def test_a_pass_that_fails_leaves_the_tower_as_it_was(tiny_llava: Path) -> None:
     tower = SharedTower(made.base, made.family, made.parts)
     (batch,) = step(tiny_llava, preferences(1)).micro_batches
     with torch.no_grad():
-        before, _ = made._of_answers(batch)
+        before, _ = made.answer_log_probs(batch)
         with tower.first():
-            made._of_answers(batch)
+            made.answer_log_probs(batch)
         with pytest.raises(RuntimeError), tower.second():
             torch.zeros(2) @ torch.zeros(3)
-        assert torch.equal(made._of_answers(batch)[0], before)
+        assert torch.equal(made.answer_log_probs(batch)[0], before)
         with tower.second():
-            assert torch.equal(made._of_answers(batch)[0], before)
+            assert torch.equal(made.answer_log_probs(batch)[0], before)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from vlm_lit.data.checking.ahead import checked_ahead
@@ -34,6 +35,7 @@ class PreferenceDataModule(ConversationDataModule):
     def __init__(self, *arguments: Any, **settings: Any) -> None:  # noqa: ANN401 - those of the class above
         super().__init__(*arguments, **settings)
         self._validate_by = self.validate_by
+        self._reference: dict[str, Mapping[str, float]] = {}
 
     def open(  # type: ignore[override] # of other items
         self, split: str, source: SourceSettings
@@ -70,9 +72,17 @@ class PreferenceDataModule(ConversationDataModule):
             return super().size(item)
         return len(item.images), sum(size_of(side)[1] for side in (item.chosen, item.rejected))
 
+    def use_reference(self, split: str, log_probs: Mapping[str, float]) -> None:
+        """Hand the reference's log-probabilities of a split's answers, by the answer's id, to its batches."""
+        self._reference[split] = log_probs
+
     def collator(self) -> PairCollator:  # type: ignore[override] # of other items
         """What makes a step batch of pairs."""
-        return PairCollator(super().collator())
+        return self.pair_collator("train")
+
+    def pair_collator(self, split: str) -> PairCollator:
+        """What makes a step batch of a split's pairs."""
+        return PairCollator(super().collator(), self._reference.get(split))
 
     def evaluated(self, split: str) -> Any:  # noqa: ANN401 - of conversations or of pairs
         """What an evaluation of a split measures or asks."""
@@ -83,7 +93,7 @@ class PreferenceDataModule(ConversationDataModule):
         """What makes batches of a split's pairs, or of its prompts."""
         dataset: object = self.datasets[split]
         if isinstance(dataset, PreferenceDataset):
-            return PairEvaluationCollator(self.collator())
+            return PairEvaluationCollator(self.pair_collator(split))
         return super().evaluation_collator(split)
 
 

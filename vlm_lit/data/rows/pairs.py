@@ -6,9 +6,12 @@ said before the answers stand in it once. B = rows, L = tokens.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+import torch
+from torch import Tensor
 
 from vlm_lit.data.rows.collate import StepCollator
 from vlm_lit.errors import RecordError, raised
@@ -19,8 +22,11 @@ from vlm_lit.schema import EvaluationBatch, Preference, StepBatch, TokenBatch
 class PairBatch(TokenBatch):
     """One micro-batch of pairs. Its conversations follow one another: chosen, rejected, chosen, rejected, ...
 
-    `ids` and `lengths` are the conversations', in the order of rows, then of segments.
+    `ids` and `lengths` are the conversations', in the order of rows, then of segments. `reference` [2 P] float64 holds
+    the reference's log-probabilities of the answers, in the order of `ids`, where they are known ahead.
     """
+
+    reference: Tensor | None = None
 
     @property
     def weight(self) -> int:
@@ -33,10 +39,11 @@ class PairCollator:
 
     Args:
         steps: makes a step batch of units of conversations that are never parted.
+        reference: the reference's log-probability of each answer by its id, where they are known ahead.
     """
 
-    def __init__(self, steps: StepCollator) -> None:
-        self.steps = steps
+    def __init__(self, steps: StepCollator, reference: Mapping[str, float] | None = None) -> None:
+        self.steps, self.reference = steps, reference or {}
 
     def __call__(self, pairs: Sequence[Preference]) -> StepBatch[PairBatch] | RecordError:
         """Collate a step batch; the error of a bad record is returned, not raised."""
@@ -52,7 +59,7 @@ class PairCollator:
             RecordError: a record that cannot be used.
         """
         made = self.steps.collate([pair.sides for pair in pairs])
-        batches = [PairBatch(**vars(batch)) for batch in made.micro_batches]
+        batches = [PairBatch(**vars(batch), reference=self._known(batch.ids)) for batch in made.micro_batches]
         dropped, changed = ({*made.dropped}, {*made.changed})
         return StepBatch(
             micro_batches=batches,
@@ -61,6 +68,11 @@ class PairCollator:
             dropped=[pair.id for pair in pairs if pair.sides[0].id in dropped],
             changed=[pair.id for pair in pairs if pair.sides[0].id in changed],
         )
+
+    def _known(self, ids: Sequence[str]) -> Tensor | None:
+        if not all(name in self.reference for name in ids):
+            return None
+        return torch.tensor([self.reference[name] for name in ids], dtype=torch.float64)
 
 
 class PairEvaluationCollator:
