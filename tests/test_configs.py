@@ -12,7 +12,7 @@ import yaml
 from transformers import AutoModelForImageTextToText, BitsAndBytesConfig, CLIPVisionConfig, LlamaConfig, LlavaConfig
 from transformers.integrations import replace_with_bnb_linear
 
-from tests.support import small_tables
+from tests.support import class_runs, small_tables
 from vlm_lit.cli import main
 from vlm_lit.commands.lightning import VlmLitCLI
 from vlm_lit.models.adapters import LoraSettings, attach_adapters
@@ -23,6 +23,8 @@ from vlm_lit.training.supervised import SupervisedModule
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 RUNNABLE = sorted(p for folder in (CONFIGS, CONFIGS / "paper") for p in folder.glob("*.yaml"))
+CLASSIFYING = [path for path in RUNNABLE if path.stem.startswith("vilt")]
+GENERATING = [path for path in RUNNABLE if path not in CLASSIFYING]
 OVERLAYS = sorted((CONFIGS / "overlay").glob("*.yaml"))
 PARTS = sorted(p for folder in ("trainer", "model", "data") for p in (CONFIGS / folder).glob("*.yaml"))
 
@@ -82,12 +84,12 @@ def stand_ins(path: Path, small: Path, tmp_path: Path) -> list[str]:
 def family_of_config(path: Path) -> str:
     """The tiny family that stands in for the checkpoint a config names."""
     model = yaml.safe_load((path.parent / yaml.safe_load(path.read_text())["model"]).read_text())["init_args"]
-    names = {"SmolVLM": "smolvlm", "Qwen2-VL": "qwen2_vl", "llava": "llava", "workbench": "llava"}
+    names = {"SmolVLM": "smolvlm", "Qwen2-VL": "qwen2_vl", "llava": "llava", "base": "llava", "vilt": "vilt"}
     (found,) = (family for name, family in names.items() if name in model["model_id"])
     return found
 
 
-@pytest.mark.parametrize("path", RUNNABLE, ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", GENERATING, ids=lambda p: p.stem)
 def test_runnable_configs_train_two_steps_on_the_tiny_model_of_their_family(
     path: Path, folders: dict[str, Path], small: Path, tmp_path: Path
 ) -> None:
@@ -106,6 +108,27 @@ def test_runnable_configs_train_two_steps_on_the_tiny_model_of_their_family(
     assert (tmp_path / "adapter" / "adapter_model.safetensors").is_file()
     assert isinstance(cli.model, SupervisedModule)
     assert {row.modules_4bit for row in cli.model.parts_table() if row.part != "language_model"} == {0}
+
+
+@pytest.mark.parametrize("path", CLASSIFYING, ids=lambda p: p.stem)
+def test_runnable_configs_of_classifiers_train_two_steps(path: Path, tmp_path: Path) -> None:
+    folder, head = class_runs.checkpoint(tmp_path / "vilt"), tmp_path / "run"
+    files = {part: class_runs.write_questions(tmp_path, part, 24) for part in ("train", "val")}
+    cli = VlmLitCLI(
+        "fit",
+        [
+            f"--config={path}", f"--run_dir={head}", f"--model.init_args.model_id={folder}",
+            *(f"--data.init_args.{part}.path={file}" for part, file in files.items()),
+            *(f"--data.init_args.{p}.{key}=null" for p in files for key in ("annotations", "image_name", "image_root")),
+            "--data.init_args.test=null", "--data.init_args.vocabulary.least_count=1", "--data.init_args.num_workers=0",
+            "--data.init_args.effective_batch=8", "--trainer.accelerator=cpu", "--trainer.devices=1",
+            "--trainer.precision=32-true", "--trainer.max_steps=2", "--trainer.limit_val_batches=1",
+            "--trainer.log_every_n_steps=1",
+        ],
+    )  # fmt: skip
+    assert cli.trainer.global_step == 2
+    assert torch.isfinite(cli.trainer.logged_metrics["train/loss"])
+    assert (head / "adapter" / "adapter_model.safetensors").is_file()
 
 
 def llava_7b() -> torch.nn.Module:

@@ -19,7 +19,7 @@ STUDIES = {path.stem: path for path in sorted((CONFIGS / "study").glob("*.yaml")
 EVERY = pytest.mark.parametrize("name", STUDIES)
 ASKED = {
     "lora_rank": 3, "lora_targets": 3, "lora_rank_targets": 9, "projector": 6, "precision": 4, "data_amount": 6,
-    "depth": 3, "packing": 3,
+    "depth": 3, "packing": 3, "vilt_freezing": 4,
 }  # fmt: skip
 """The studies that there are, with the number of their cells."""
 
@@ -66,7 +66,8 @@ def test_the_commands_that_write_its_data_stand_at_its_head(name: str) -> None:
 @EVERY
 def test_every_cell_is_a_run_with_the_settings_of_its_levels(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     study, seen = read_study(STUDIES[name]), list[dict[str, Any]]()
-    assert [path.resolve() for path in study.configs] == [CONFIGS / "quickstart.yaml"]
+    base = "vilt_workbench.yaml" if name.startswith("vilt") else "quickstart.yaml"
+    assert [path.resolve() for path in study.configs] == [CONFIGS / base]
     for cell in of_one_seed(study):
         whole = printed(capsys, *arguments(study, cell))
         asked = settings(study, cell)

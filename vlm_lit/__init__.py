@@ -9,6 +9,8 @@ import importlib
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from vlm_lit.data.answers.vocabulary_building import VocabularySettings
+    from vlm_lit.data.classifier_datamodule import ClassifierDataModule
     from vlm_lit.data.datamodule import ConversationDataModule
     from vlm_lit.data.preference_datamodule import PreferenceDataModule
     from vlm_lit.data.records.image_tables import ImageTableSettings
@@ -16,10 +18,12 @@ if TYPE_CHECKING:
     from vlm_lit.errors import ConfigError, RecordError, VlmLitError
     from vlm_lit.metrics.catalogue import MetricSettings
     from vlm_lit.models.adapters import LoraSettings
+    from vlm_lit.models.classifier_parts import ClassifierParts
     from vlm_lit.models.parts import PartSettings, PartsSettings
     from vlm_lit.models.quantization import QuantizationSettings
     from vlm_lit.objectives.preference_losses import PreferenceLossSettings
-    from vlm_lit.schema import Conversation, EvaluationBatch, Prediction, Preference, StepBatch, TokenBatch
+    from vlm_lit.schema import ClassBatch, Conversation, EvaluationBatch, Prediction, Preference, StepBatch, TokenBatch
+    from vlm_lit.training.classifier import ClassifierModule
     from vlm_lit.training.preference import PreferenceModule
     from vlm_lit.training.supervised import SupervisedModule
     from vlm_lit.training.trainer import Trainer
@@ -27,6 +31,10 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "ClassBatch",
+    "ClassifierDataModule",
+    "ClassifierModule",
+    "ClassifierParts",
     "ConfigError",
     "Conversation",
     "ConversationDataModule",
@@ -49,9 +57,14 @@ __all__ = [
     "TokenBatch",
     "Trainer",
     "VlmLitError",
+    "VocabularySettings",
 ]
 
 _PLACES: Final = {
+    "ClassifierDataModule": "data.classifier_datamodule",
+    "ClassifierModule": "training.classifier",
+    "ClassifierParts": "models.classifier_parts",
+    "VocabularySettings": "data.answers.vocabulary_building",
     "ConversationDataModule": "data.datamodule",
     "ImageTableSettings": "data.records.image_tables",
     "SourceSettings": "data.records.sources",

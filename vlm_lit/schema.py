@@ -238,6 +238,21 @@ class TokenBatch(MicroBatch):
         return self.supervised_tokens
 
 
+@dataclass(kw_only=True)
+class ClassBatch(MicroBatch):
+    """One micro-batch of questions that are answered from a vocabulary of N answers. B = rows, one a question.
+
+    `inputs` are the model's keyword arguments, `targets` [B, N] float32 how right each answer is, in [0, 1].
+    """
+
+    targets: Tensor
+
+    @property
+    def weight(self) -> int:
+        """The questions: a summed loss divided by them is a mean."""
+        return len(self.ids)
+
+
 Micro = TypeVar("Micro", bound=MicroBatch, default=TokenBatch)
 
 
@@ -291,7 +306,7 @@ class EvaluationBatch:
 
     batches: list[PromptBatch]
     ids: list[str]
-    supervised: StepBatch | None = None
+    supervised: StepBatch[Any] | None = None
     unanswered: list[str] = field(default_factory=list)
 
 

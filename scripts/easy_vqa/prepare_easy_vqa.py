@@ -4,7 +4,8 @@ Source: https://github.com/vzhou842/easy-VQA (MIT). The folder holds `train|test
 `train|test/questions.json`, a list of [question, answer, image id].
 
 Some training images are held out as `val.json` for tuning; `test.json` is the official test part, to be looked at
-once. A training image with its questions is one conversation, as LLaVA's own training data puts VQA sets.
+once. A training image with its questions is one conversation in `train.json`, as LLaVA's own training data puts VQA
+sets; `train_questions.json` has the same questions one by one, for a classifier.
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ def records(name: str, questions: list[Question]) -> list[dict[str, object]]:
 
 
 def prepare(source: Path, output: Path, held_out: int, turns: int, seed: int) -> None:
-    """Write images/, train.json, val.json and test.json into `output`."""
+    """Write images/, train.json, train_questions.json, val.json and test.json into `output`."""
     train, test = read_questions(source / "train"), read_questions(source / "test")
     ids = sorted(train)
     held = set(random.Random(seed).sample(ids, held_out))
@@ -76,6 +77,7 @@ def prepare(source: Path, output: Path, held_out: int, turns: int, seed: int) ->
             shutil.copyfile(source / part / "images" / f"{image}.png", output / "images" / f"{part}{image}.png")
     rows = {
         "train": [r for i in ids if i not in held for r in conversations(f"train{i}", train[i], turns)],
+        "train_questions": [r for i in ids if i not in held for r in records(f"train{i}", train[i])],
         "val": [r for i in sorted(held) for r in records(f"train{i}", train[i])],
         "test": [r for i in sorted(test) for r in records(f"test{i}", test[i])],
     }

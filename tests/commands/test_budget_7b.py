@@ -13,6 +13,7 @@ import pytest
 
 from vlm_lit.cli import main
 from vlm_lit.commands.unopened_run import unopened
+from vlm_lit.models.families import FAMILIES
 from vlm_lit.models.loading import load_config
 from vlm_lit.models.stored_bytes import holdings
 from vlm_lit.preflight.budget.estimate import PURPOSES, Estimator
@@ -78,7 +79,7 @@ def test_what_each_way_holds_is_what_is_worked_out_by_hand(folder: Path) -> None
     config = load_config(str(folder))
     mode = Estimator(run.model, config, run.trainer).mode
     found: dict[str, dict[str, int]] = {}
-    for recipe in recipes(run.model.parts):
+    for recipe in recipes(run.model.parts, FAMILIES["llava"]):
         module = hollow_module(run.model, config, recipe.parts, mode)
         assert module.family is not None
         held = holdings(module.base, module.family)

@@ -98,7 +98,8 @@ def test_what_people_type_by_habit(words: list[str], says: str, config: Config, 
 def test_the_configs_pass(path: Path, verb: str) -> None:
     check(verb, ["--config", str(path)])
     for overlay in (ROOT / "configs" / "overlay").glob("*.yaml"):
-        check(verb, ["--config", str(path), "--config", str(overlay)])
+        if not (path.stem.startswith("vilt") and overlay.stem == "llava15_system"):  # which is of conversations
+            check(verb, ["--config", str(path), "--config", str(overlay)])
 
 
 def test_every_option_passes(config: Config) -> None:

@@ -147,7 +147,7 @@ def test_ours_come_first_with_their_defaults(verb: str, capsys: Capture) -> None
         (["--data.train.help"], ["--data.train.path\n", "must be set"]),
         (["--data.init_args.train.help"], ["--data.train.path\n"]),
         (["--model.lora.help"], ["--model.lora.alpha\n", "default: 32.0)"]),
-        (["--model.schedule.help"], ["one of cosine, linear, constant, constant_with_warmup"]),
+        (["--model.schedule.help"], ["one of cosine, linear, polynomial, constant, constant_with_warmup"]),
         (["--model.optimizer.help", "torch.optim.AdamW"], ["--model.optimizer.weight_decay\n"]),
         (
             ["--trainer.callbacks.help", "vlm_lit.training.callbacks.step_checkpoint.StepCheckpoint"],

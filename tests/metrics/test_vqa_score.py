@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from vlm_lit.errors import ConfigError, VlmLitError
 from vlm_lit.metrics.accumulators import ItemMetric
-from vlm_lit.metrics.vqa_accuracy import Aggregation, Normalize, VQAAccuracy, vqa_score
+from vlm_lit.metrics.vqa_accuracy import Normalize, VQAAccuracy, vqa_score
+from vlm_lit.vqa.agreement import Aggregation
 
 ANSWERS = st.sampled_from(["yes", "Yes", "yes.", "no", "2", "two", "a dog", "dog"])
 

@@ -20,6 +20,7 @@ NESTED = Family(
     projector=("model.visual.merger", "model.newline"),
     language_model=("model.language_model",),
     decoder_layers="model.language_model.layers",
+    above_layers=("model.language_model.norm",),
 )
 
 

@@ -177,3 +177,19 @@ def test_a_resumed_runs_config_says_what_a_user_said(begun: Path) -> None:
     written = yaml.safe_load((run_dir(begun) / "config.yaml").read_text())
     assert written["ckpt_path"] is None, "else the next run from this file would go on from there"
     assert written["trainer"]["max_epochs"] == 2
+
+
+def test_settings_that_came_later_count_where_they_say_something_new() -> None:
+    plain: dict[str, object] = {"precision": "bf16", "training": "frozen", "learning_rate": None}
+    before = {"model": {"init_args": {"parts": {"head": plain}}}}
+    now = {"model": {"init_args": {"parts": {"head": {**plain, "last_layers": None}}}}}
+    now["model"]["init_args"]["parts"]["embeddings"] = {**plain, "last_layers": None}
+    assert number_settings(now) == number_settings(before)
+    parts: dict[str, dict[str, object]] = now["model"]["init_args"]["parts"]
+    parts["language_model"] = {"training": "full", "last_layers": 2}
+    parts["embeddings"] = {"precision": "fp32", "training": "full", "learning_rate": 1e-3, "last_layers": None}
+    new = {name: value for name, value in number_settings(now).items() if name not in number_settings(before)}
+    assert {name.removeprefix("model.init_args.parts."): value for name, value in new.items()} == {
+        "embeddings.precision": "fp32", "embeddings.training": "full", "embeddings.learning_rate": 1e-3,
+        "language_model.training": "full", "language_model.last_layers": 2,
+    }  # fmt: skip

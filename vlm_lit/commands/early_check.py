@@ -84,7 +84,7 @@ def _unknown_at_top(key: str, known: set[str]) -> OptionError:
 
 def _wrong_in(section: str, files: ConfigFiles) -> Iterator[OptionError]:
     """What is wrong with the class of a section, or with what it is to be made from."""
-    paths = _class_paths(section, files)
+    paths = class_paths(section, files)
     for path in paths:
         yield from _wrong_class(section, path)
     if len(paths) > 1 or (paths and "." in paths[0] and not paths[0].startswith("vlm_lit.")):
@@ -94,7 +94,8 @@ def _wrong_in(section: str, files: ConfigFiles) -> Iterator[OptionError]:
         yield from _wrong_names(section, found, files)
 
 
-def _class_paths(section: str, files: ConfigFiles) -> list[str]:
+def class_paths(section: str, files: ConfigFiles) -> list[str]:
+    """The classes that a command line names for a section, in the order of first sight."""
     if section == "trainer":
         return []
     written = [*files.values.get(f"{section}.class_path", []), *files.values.get(section, [])]

@@ -15,8 +15,10 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities import rank_zero_info
 
 from vlm_lit.commands.config_files import ConfigFiles
+from vlm_lit.commands.default_class import default_class
 from vlm_lit.commands.known_options import DEFAULT_CLASSES, RUN_HELP, TRAINER_DEFAULTS
 from vlm_lit.commands.logger_options import check_installed, in_run_directory
+from vlm_lit.commands.nulls import with_nulls
 from vlm_lit.commands.option_errors import OptionError
 from vlm_lit.commands.parsing import SuggestingParser, chain_of, check_empty
 from vlm_lit.commands.process_rules import refusing
@@ -72,7 +74,7 @@ class VlmLitCLI(LightningCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: object) -> None:
         """Parse what we were given; Lightning would warn that the process's own arguments are there as well."""
         try:
-            self.config = parser.parse_args([self.verb, *self.arguments])
+            self.config = parser.parse_args([self.verb, *with_nulls(self.arguments)])
         except OptionError as error:
             raise ConfigError(self.files.placed(str(error))) from error
         check_empty(self.files, self.config[self.verb])
@@ -90,7 +92,7 @@ class VlmLitCLI(LightningCLI):
             parser.add_argument("--overwrite", action="store_true", help=RUN_HELP["overwrite"])
         else:
             parser.add_argument("--from", type=str, help=RUN_HELP["from"])
-        parser.set_defaults({key: {"class_path": path} for key, path in DEFAULT_CLASSES.items()})
+        parser.set_defaults({key: {"class_path": default_class(key, self.files)} for key in DEFAULT_CLASSES})
         for name in ("model_id", "revision"):
             parser.link_arguments(f"model.init_args.{name}", f"data.init_args.{name}")
         for target in ("model", "data"):
@@ -180,7 +182,13 @@ class VlmLitCLI(LightningCLI):
     def open_data(self) -> None:
         """Open whatever may be refused: the data and the checkpoint's processor."""
         if isinstance(self.datamodule, RecordDataModule):
-            check_family(self.datamodule.model_id, self.datamodule.revision)  # the data are checked with its processor
+            if getattr(self.model, "task", self.datamodule.task) != self.datamodule.task:
+                raise ConfigError(
+                    f"{type(self.model).__name__} is not for the batches of {type(self.datamodule).__name__}. Set "
+                    f"data.class_path to vlm_lit.{self.model.read_from}."
+                )
+            # The data are checked with its processor.
+            check_family(self.datamodule.model_id, self.datamodule.revision, getattr(self.model, "task", "generate"))
         self.datamodule.setup(self.verb)
         if isinstance(self.datamodule, RecordDataModule):
             _ = self.datamodule.processor

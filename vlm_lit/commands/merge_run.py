@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
@@ -100,7 +100,9 @@ def merge_run(
     processor, notes = processor_of_run(source.folder, fingerprint)
 
     def fill(folder: Path) -> Merged:
-        comparison = _Comparison(source.folder, adapter, DTYPES[dtype], probe(processor))
+        answers = fingerprint.get("answers")
+        inputs = probe(processor) if answers is None else class_probe(processor)
+        comparison = _Comparison(source.folder, adapter, DTYPES[dtype], inputs, answers)
         learned, rounded, exact = comparison.run(folder)
         notes.extend(write_image_settings(processor, folder))
         warnings = (*notes, *_warnings(source, folder, learned, rounded))
@@ -126,6 +128,7 @@ class _Comparison:
     adapter: Path
     dtype: torch.dtype
     inputs: Mapping[str, Tensor]
+    answers: Sequence[str] | None = None
 
     def run(self, whole: Path) -> tuple[LogitAgreement, LogitAgreement, LogitAgreement | None]:
         """Write the merged model to `whole`; what was learned, and what merging in this dtype and in float32 changed.
@@ -149,7 +152,7 @@ class _Comparison:
 
     def _unmerged(self, dtype: torch.dtype) -> tuple[Tensor, Tensor, int]:
         """The logits of the base and of base + adapter, and how many parameters they have."""
-        model = load_tuned(self.base, self.adapter, dtype)
+        model = load_tuned(self.base, self.adapter, dtype, self.answers)
         round_full_parts(model, dtype)
         tuned = self._logits(model)
         with model.disable_adapter():
@@ -158,7 +161,7 @@ class _Comparison:
 
     def _merged(self, dtype: torch.dtype, target: Path) -> Tensor:
         """The logits of the merged model as it is read from `target`, where this writes it."""
-        save_merged(merge(load_tuned(self.base, self.adapter), dtype), self.base, target)
+        save_merged(merge(load_tuned(self.base, self.adapter, answers=self.answers), dtype), self.base, target)
         model = load_model(target)
         assert model.dtype == dtype
         return self._logits(model)
@@ -199,6 +202,11 @@ def probe(processor: ProcessorMixin) -> dict[str, Tensor]:
     answer = Turn(role="assistant", content=("A red square on the left and a blue disc on the right, all on grey",))
     conversation = Conversation(id="probe", turns=(question, answer), images=(ImageRef(pixels=image),))
     return encoder_of(processor).encode([conversation], [[image]], side="right").inputs
+
+
+def class_probe(processor: ProcessorMixin) -> dict[str, Tensor]:
+    """A classifier's inputs for one question about a drawn picture."""
+    return dict(processor(text=["what colour is the disc?"], images=[_picture()], return_tensors="pt"))
 
 
 def _picture() -> Image.Image:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from vlm_lit.errors import ConfigError
+from vlm_lit.training.callbacks.kept_answers import FILE as ANSWERS
 from vlm_lit.training.callbacks.step_checkpoint import FOLDER, checkpoints, newest_checkpoint
 from vlm_lit.training.run_files import run_in
 
@@ -82,6 +84,8 @@ def from_run(verb: str, arguments: Sequence[str]) -> tuple[list[str], Path | Non
             more.append("--ckpt_path=last")
         else:
             more += ["--ckpt_path=null", f"--model.init_args.adapter={adapter}"]
+    if (run / ANSWERS).is_file():
+        more.append(f"--data.init_args.vocabulary={json.dumps({'file': str(run / ANSWERS)})}")
     return [*more, *words], run
 
 

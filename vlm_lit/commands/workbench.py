@@ -1,4 +1,4 @@
-"""`workbench`: write the built-in data set and its tiny base model as a user's own files would be."""
+"""`workbench`: write the built-in data set and its two tiny base models as a user's own files would be."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from vlm_lit.errors import ConfigError
 def run(verb: str, arguments: Sequence[str]) -> int:
     """Parse the options and write the folder; the exit status."""
     parser = OptionParser(verb, description=__doc__)
-    parser.add_argument("--output", type=Path, help="folder to write: images/, *.json, base/")
+    parser.add_argument("--output", type=Path, help="folder to write: images/, *.json, base/, vilt/")
     parser.add_argument("--train_images", type=whole_number(1), default=1000)
     parser.add_argument("--val_images", type=whole_number(1), default=50)
     parser.add_argument("--test_images", type=whole_number(1), default=150)
@@ -33,10 +33,11 @@ def run(verb: str, arguments: Sequence[str]) -> int:
 
 
 def write(options: argparse.Namespace) -> None:
-    """Write images, conversations and the base model."""
+    """Write images, conversations and the base models: one that generates answers, one that chooses them."""
     from vlm_lit.workbench.base_model import copy_base
     from vlm_lit.workbench.dataset import NOTE
     from vlm_lit.workbench.dataset import write as write_dataset
+    from vlm_lit.workbench.vilt_model import copy_vilt_base
 
     target: Path = options.output
     if target.exists() and any(target.iterdir()):
@@ -52,5 +53,6 @@ def write(options: argparse.Namespace) -> None:
         look=options.look,
     )
     copy_base(target / "base")
+    copy_vilt_base(target / "vilt")
     varied = f"{NOTE} on what was varied, " if (target / NOTE).exists() else ""
-    print(f"Written to {target}: images/, train.json, val.json, test.json, {varied}and the model in base/")
+    print(f"Written to {target}: images/, train.json, val.json, test.json, {varied}and the models in base/ and vilt/")

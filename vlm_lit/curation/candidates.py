@@ -23,8 +23,8 @@ from vlm_lit.data.images.image_paths import ImageProblem
 from vlm_lit.data.images.images import to_image_ref
 from vlm_lit.data.records.annotations import Annotations
 from vlm_lit.data.records.image_names import image_name_fields, with_named_image
-from vlm_lit.metrics.normalize import vqa_normalise
 from vlm_lit.schema import Conversation, Record
+from vlm_lit.vqa.normalize import vqa_normalise
 
 PICTURES: Final = "images"
 HELD: Final = f"{PICTURES}/held"

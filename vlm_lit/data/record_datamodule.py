@@ -38,6 +38,9 @@ class RecordDataModule(StepDataModule[Item]):
         settings: those of the class above.
     """
 
+    task: Literal["generate", "classify"] = "generate"
+    """How the checkpoint must answer that these batches are for."""
+
     def __init__(
         self,
         *,

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Final
 
 from vlm_lit.metrics.rules import Answer, Counts, Rule, need_references
-from vlm_lit.metrics.vqa_accuracy import min3
+from vlm_lit.vqa.agreement import min3
 
 DIFFICULT: Final = "difficult_direct_answer"
 """The data set's flag of questions that can't be answered without their choices; a group of the same name holds it."""

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from types import MappingProxyType
 from typing import Final
 
-from vlm_lit.metrics.normalize import ARTICLES, NUMBER_WORDS
+from vlm_lit.vqa.normalize import ARTICLES, NUMBER_WORDS
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from vlm_lit.metrics.rouge import RougeL
 from vlm_lit.metrics.rules import Rule
 from vlm_lit.metrics.string_match import ExactMatch
 from vlm_lit.metrics.textvqa import TextVQAAccuracy
+from vlm_lit.metrics.vilt_score import ViltScore
 from vlm_lit.metrics.vizwiz import VizWizAccuracy
 from vlm_lit.metrics.vqa_accuracy import VQAAccuracy
 
@@ -42,6 +43,7 @@ RULES: Final[Mapping[str, type[Rule]]] = MappingProxyType(
         "exact_match": ExactMatch,
         "vizwiz": VizWizAccuracy,
         "aokvqa": AOKVQAAccuracy,
+        "vilt_score": ViltScore,
         "bleu": BLEU,
         "rouge_l": RougeL,
         "answer_length": AnswerLength,
@@ -56,8 +58,8 @@ class MetricSettings:
 
     Args:
         name: vqa_v2 (logged as vqa_accuracy), textvqa, chartqa_relaxed, anls, pope, gqa, multiple_choice, mmmu,
-            exact_match, vizwiz, aokvqa, bleu, rouge_l or answer_length; or the class path of your own, for example
-            my_package.WithinOne (see vlm_lit.metrics.own_rules).
+            exact_match, vizwiz, aokvqa, vilt_score, bleu, rouge_l or answer_length; or the class path of your own, for
+            example my_package.WithinOne (see vlm_lit.metrics.own_rules).
         options: what to change of the metric's definition, for example {normalize: always}.
 
     Raises:

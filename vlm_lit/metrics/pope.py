@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import ClassVar, Final, Literal
 
 from vlm_lit.errors import VlmLitError
-from vlm_lit.metrics.normalize import without_punctuation
 from vlm_lit.metrics.rules import Answer, Counts, Rule, check_choice, need_references
+from vlm_lit.vqa.normalize import without_punctuation
 
 Parser = Literal["official", "exact", "yesno_word"]
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import ClassVar, Final, Literal
 
 from vlm_lit.errors import VlmLitError
-from vlm_lit.metrics.normalize import m4c_normalise, one_line, vqa_normalise
 from vlm_lit.metrics.rules import Answer, Counts, Rule, check_choice
-from vlm_lit.metrics.vqa_accuracy import agreement
+from vlm_lit.vqa.agreement import agreement
+from vlm_lit.vqa.normalize import m4c_normalise, one_line, vqa_normalise
 
 Normalizer = Literal["m4c", "vqa"]
 

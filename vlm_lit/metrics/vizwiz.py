@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from vlm_lit.metrics.normalize import one_line, vqa_normalise
 from vlm_lit.metrics.rules import Answer, Counts, Rule, need_references
-from vlm_lit.metrics.vqa_accuracy import agreement
+from vlm_lit.vqa.agreement import agreement
+from vlm_lit.vqa.normalize import one_line, vqa_normalise
 
 
 def vizwiz_score(prediction: str, references: Sequence[str]) -> float:

@@ -5,19 +5,16 @@ Source of the definition: GT-Vision-Lab/VQA, `vqaEval.py`, snapshot a013f004 (VQ
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Final, Literal
+from typing import ClassVar, Literal
 
-from vlm_lit.metrics.normalize import m4c_normalise, one_line, vqa_normalise
 from vlm_lit.metrics.rules import Answer, Counts, Rule, check_choice, need_references
+from vlm_lit.vqa.agreement import Aggregation, agreement, compared_raw
+from vlm_lit.vqa.normalize import m4c_normalise, one_line, vqa_normalise
 
 Normalize = Literal["official", "always"]
-Aggregation = Literal["leave_one_out", "min3"]
 PredictionProcessor = Literal["none", "m4c"]
-
-ENOUGH_MATCHES: Final = 3
-"""So many agreeing people make an answer fully right."""
 
 
 def vqa_score(
@@ -63,30 +60,9 @@ def _compared(
 ) -> tuple[str, list[str]]:
     prediction = m4c_normalise(prediction) if processor == "m4c" else one_line(prediction)
     references = [one_line(reference) for reference in references]
-    # Unanimous references are compared raw in the official code: `Yes` against ten `yes` scores 0.
-    if normalize == "always" or len(set(references)) > 1:
+    if normalize == "always" or not compared_raw(references):
         return vqa_normalise(prediction), [vqa_normalise(reference) for reference in references]
     return prediction, references
-
-
-def agreement(matches: int, n: int, aggregation: Aggregation = "leave_one_out") -> float:
-    """The score of an answer that `matches` of `n` people gave; see `vqa_score`."""
-    return float(matches > 0) if n <= ENOUGH_MATCHES else _AGGREGATIONS[aggregation](matches, n)
-
-
-def _leave_one_out(matches: int, n: int) -> float:
-    """The mean over annotators in closed form; one division of integers, so that 0.3 is the float 0.3."""
-    agreeing = matches * min(ENOUGH_MATCHES, matches - 1)
-    others = (n - matches) * min(ENOUGH_MATCHES, matches)
-    return (agreeing + others) / (ENOUGH_MATCHES * n)
-
-
-def min3(matches: int, n: int = 10) -> float:  # noqa: ARG001 - both aggregations take the same two numbers
-    """The share of three people that an answer needs."""
-    return min(1.0, matches / ENOUGH_MATCHES)
-
-
-_AGGREGATIONS: Final[dict[str, Callable[[int, int], float]]] = {"leave_one_out": _leave_one_out, "min3": min3}
 
 
 @dataclass(frozen=True)

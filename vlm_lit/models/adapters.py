@@ -68,6 +68,13 @@ def _decoder_leaves(family: Family, lora: LoraSettings) -> list[str]:
     return lora.leaves
 
 
+def _leaf_pattern(leaves: Sequence[str]) -> str:
+    """A pattern for layers inside a decoder layer: a bare name at any depth, a name with a dot from the top."""
+    bare, paths = ([leaf for leaf in leaves if ("." in leaf) == dotted] for dotted in (False, True))
+    patterns = [*([rf"(?:\w+\.)*(?:{'|'.join(bare)})"] if bare else []), *map(re.escape, paths)]
+    return patterns[0] if len(patterns) == 1 else f"(?:{'|'.join(patterns)})"
+
+
 def _decoder_indices(model: nn.Module, family: Family, lora: LoraSettings) -> str:
     """A pattern for the indices of the decoder layers to adapt; read off the model, since configs count differently."""
     if lora.last_share == 1.0:
@@ -84,8 +91,8 @@ def _numbered(name: str) -> str:
 
 def _pattern(model: nn.Module, part: PartName, family: Family, lora: LoraSettings) -> str:
     if part == "language_model":
-        indices, leaves = _decoder_indices(model, family, lora), "|".join(_decoder_leaves(family, lora))
-        return rf"{re.escape(family.decoder_layers)}\.{indices}\.(?:\w+\.)*(?:{leaves})"
+        indices, leaves = _decoder_indices(model, family, lora), _leaf_pattern(_decoder_leaves(family, lora))
+        return rf"{re.escape(family.decoder_layers)}\.{indices}\.{leaves}"
     linear = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
     owned = names_of(part, linear, family)
     if not owned:
@@ -100,12 +107,18 @@ def target_pattern(model: nn.Module, family: Family, parts: PartsSettings, lora:
     return "|".join(f"(?:{pattern})" for pattern in patterns) or None
 
 
-def modules_in_full(model: nn.Module, part: PartName, family: Family) -> list[str]:
+def modules_in_full(model: nn.Module, part: PartName, family: Family, *, last_layers: int | None = None) -> list[str]:
     """Names of the fewest modules that together hold all of `part` and nothing of another part.
 
     A root is not enough: Qwen's projector lies inside its tower. Lists of modules are taken apart, since PEFT can only
-    save what has a forward pass; a parameter that stands alone outside any such module stays frozen.
+    save what has a forward pass; a parameter that stands alone outside any such module stays frozen. With `last_layers`
+    it is the last decoder layers and what stands behind them, in place of all of `part`.
+
+    Raises:
+        ConfigError: there are fewer decoder layers than `last_layers`.
     """
+    if last_layers is not None:
+        return [*_last_layers(model, family, last_layers), *family.above_layers]
     owned = names_of(part, [name for name, _ in model.named_parameters()], family)
 
     def cover(name: str) -> list[str]:
@@ -121,6 +134,16 @@ def modules_in_full(model: nn.Module, part: PartName, family: Family) -> list[st
     return [found for root in family.roots(part) if is_module(model, root) for found in cover(root)]
 
 
+def _last_layers(model: nn.Module, family: Family, count: int) -> list[str]:
+    there = len(list(model.get_submodule(family.decoder_layers).children()))
+    if count > there:
+        raise ConfigError(
+            f"parts.language_model.last_layers is {count}, but this checkpoint has {there} decoder layers. Set it to "
+            f"a number from 1 to {there}, or to null to train the whole part."
+        )
+    return [f"{family.decoder_layers}.{index}" for index in range(there - count, there)]
+
+
 def is_module(model: nn.Module, name: str) -> bool:
     """Whether a part's root is a module, rather than a parameter that stands alone."""
     return any(name == found for found, _ in model.named_modules())
@@ -131,7 +154,11 @@ def lora_config(model: nn.Module, family: Family, parts: PartsSettings, lora: Lo
 
     A part that merely had `requires_grad` set would train as well and be absent from the saved adapter.
     """
-    full = [name for part in parts.trained_as("full") for name in modules_in_full(model, part, family)]
+    full = [
+        name
+        for part in parts.trained_as("full")
+        for name in modules_in_full(model, part, family, last_layers=parts.of(part).last_layers)
+    ]
     return LoraConfig(
         r=lora.rank,
         lora_alpha=lora.alpha,
@@ -145,8 +172,11 @@ def lora_config(model: nn.Module, family: Family, parts: PartsSettings, lora: Lo
 def _refuse_tied(model: nn.Module, parts: PartsSettings) -> None:
     if not has_tied_head(model):
         return
-    for part in ("head", "language_model"):
-        if parts.of(part).training == "full" or (part == "head" and parts.head.training == "lora"):
+    # The last layers of a language model are trained without its word embeddings.
+    whole = parts.language_model.training == "full" and parts.language_model.last_layers is None
+    trained: dict[PartName, bool] = {"head": parts.head.training != "frozen", "language_model": whole}
+    for part, drifts in trained.items():
+        if drifts:
             raise ConfigError(
                 f"{part}.training is {parts.of(part).training}, but this checkpoint's head shares its weights with the "
                 "word embeddings; trained copies would drift apart. Use lora for the language_model and a frozen head."

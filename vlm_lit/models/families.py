@@ -17,13 +17,16 @@ from vlm_lit.errors import ConfigError
 if TYPE_CHECKING:
     from torch import nn
 
-PartName = Literal["vision_tower", "projector", "language_model", "head"]
+PartName = Literal["vision_tower", "projector", "embeddings", "language_model", "head"]
+Task = Literal["generate", "classify"]
+"""How a model answers: in words that it generates, or by the score of each answer in a list."""
+
 Projected = Literal["rows", "images", "tiles", "windows", "deepstack", "states"]
 LayeredPart = Literal["vision_tower", "language_model"]
 """The parts that are a stack of layers."""
 
 LAYERED: Final[tuple[LayeredPart, ...]] = ("vision_tower", "language_model")
-PART_NAMES: Final[tuple[PartName, ...]] = ("vision_tower", "projector", "language_model", "head")
+PART_NAMES: Final[tuple[PartName, ...]] = ("vision_tower", "projector", "embeddings", "language_model", "head")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,13 +34,18 @@ class Family:
     """The facts of one architecture.
 
     Args:
+        task: how it answers: `generate` words, or `classify`: choose among a list of answers.
         auto_class: name of the transformers class that loads its checkpoints.
         backbone: path of the model without its head.
-        vision_tower, projector, language_model, head: dotted paths of each part's roots: modules, lists of modules, or
-            single parameters; empty where the architecture has no such part.
+        vision_tower, projector, embeddings, language_model, head: dotted paths of each part's roots: modules, lists of
+            modules, or single parameters; empty where the architecture has no such part. `embeddings` is what turns
+            words and patches into the transformer's inputs, where the architecture has one stream for both.
         decoder_layers: path of the language model's list of layers.
-        attention: names of the linear layers inside a decoder layer's attention.
+        above_layers: paths of what the language model has behind its layers.
+        attention: names of the linear layers inside a decoder layer's attention. A name with a dot is a path from the
+            decoder layer, for architectures that call several layers alike.
         mlp: names of the linear layers inside a decoder layer's feed-forward block.
+        dropout: the config's field of the dropout that the architecture was published with.
         causal_prompt: whether a prompt token sees only what stands before it.
         positions: how positions are counted: along the row, or by multimodal rotary sections.
         unpackable: why questions that share an image cannot share a row; None where they can.
@@ -47,15 +55,19 @@ class Family:
             deeper layers; `states` for cross-attention. None where nobody has tried.
     """
 
+    task: Task = "generate"
     auto_class: str = "AutoModelForImageTextToText"
     backbone: str = "model"
     vision_tower: tuple[str, ...] = ()
     projector: tuple[str, ...] = ()
+    embeddings: tuple[str, ...] = ()
     language_model: tuple[str, ...]
     decoder_layers: str
+    above_layers: tuple[str, ...]
     head: tuple[str, ...] = ("lm_head",)
     attention: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj")
     mlp: tuple[str, ...] = ("gate_proj", "up_proj", "down_proj")
+    dropout: str | None = None
     causal_prompt: bool = True
     positions: Literal["row", "mrope"] = "row"
     unpackable: str | None = None
@@ -87,6 +99,7 @@ _LLAVA: Final = Family(
     projector=("model.multi_modal_projector",),
     language_model=("model.language_model",),
     decoder_layers="model.language_model.layers",
+    above_layers=("model.language_model.norm",),
     projected="rows",
 )
 _IDEFICS3: Final = Family(
@@ -94,6 +107,7 @@ _IDEFICS3: Final = Family(
     projector=("model.connector",),
     language_model=("model.text_model",),
     decoder_layers="model.text_model.layers",
+    above_layers=("model.text_model.norm",),
     projected="images",
 )
 _QWEN2_VL: Final = Family(
@@ -101,8 +115,27 @@ _QWEN2_VL: Final = Family(
     projector=("model.visual.merger",),
     language_model=("model.language_model",),
     decoder_layers="model.language_model.layers",
+    above_layers=("model.language_model.norm",),
     positions="mrope",
     projected="rows",
+)
+# One transformer for words and patches, and a head over a list of answers.
+_VILT: Final = Family(
+    task="classify",
+    auto_class="AutoModelForVisualQuestionAnswering",
+    backbone="vilt",
+    embeddings=("vilt.embeddings",),
+    language_model=("vilt.encoder", "vilt.layernorm", "vilt.pooler"),
+    decoder_layers="vilt.encoder.layer",
+    above_layers=("vilt.layernorm", "vilt.pooler"),
+    head=("classifier",),
+    attention=("query", "key", "value", "attention.output.dense"),
+    mlp=("intermediate.dense", "output.dense"),
+    # The original's drop_rate (dandelin/ViLT 762fd39) is that of embeddings and of what attention and feed-forward
+    # block put out; its dropout of attention weights is 0.
+    dropout="hidden_dropout_prob",
+    causal_prompt=False,
+    unpackable="it reads one question with one picture",
 )
 
 FAMILIES: Final[dict[str, Family]] = {
@@ -139,6 +172,7 @@ FAMILIES: Final[dict[str, Family]] = {
         projected="images",
     ),
     "internvl": replace(_LLAVA, projected="images"),
+    "vilt": _VILT,
 }
 
 _ASKED_OF_PICTURES: Final[dict[str, str]] = {
@@ -154,20 +188,29 @@ _ASKED_OF_PICTURES: Final[dict[str, str]] = {
 }
 
 _OWN_CODE: Final = "its checkpoint brings code of its own, and no downloaded code is run here"
+_REGIONS: Final = (
+    "it reads regions that a Faster R-CNN of its own finds in a picture, which no processor of transformers does, and "
+    "other regions give wrong answers; use ViLT"
+)
+_NO_HEAD: Final = "transformers has no head for answers to questions on it; use ViLT"
 _EXPERTS: Final = "its experts are fused parameters, which neither 4-bit layers nor LoRA targets reach"
 
 REFUSED: Final[dict[str, str]] = {
+    "blip": "it generates answers with a decoder that has no chat template, untried here; use a family below or ViLT",
+    "bridgetower": _NO_HEAD,
+    "flava": _NO_HEAD,
     "gemma3n": "its pictures and sound pass towers that share no interface with the others'; use Gemma3",
     "idefics2": "its projector is a resampler with attention of its own, untried here; use Idefics3",
     "internvl_chat": f"{_OWN_CODE}; use the checkpoint whose name ends in -hf",
     "llama4": _EXPERTS,
     "llava_llama": "this is the original code's format; use the checkpoint of llava-hf",
     "llava_mistral": "this is the original code's format; use the checkpoint of llava-hf",
+    "lxmert": _REGIONS,
     "minicpmv": _OWN_CODE,
     "molmo": _OWN_CODE,
     "phi3_v": _OWN_CODE,
     "qwen3_vl_moe": _EXPERTS,
-    "vilt": "it classifies and generates no text",
+    "visual_bert": _REGIONS,
 }
 """Architectures that people ask for, and why each cannot be had."""
 
@@ -186,17 +229,45 @@ def family_of(model_type: str) -> Family:
         raise ConfigError(f"Model type {model_type!r} is not supported: {REFUSED[model_type]}. Supported are {known}.")
     raise ConfigError(
         f"Model type {model_type!r} is not supported; known are {known}. To add it, write its "
-        "Family entry (vision_tower, projector, language_model, decoder_layers, layer names) in "
+        "Family entry (vision_tower, projector, language_model, decoder_layers, above_layers, layer names) in "
         "vlm_lit/models/families.py and its tiny model in tests/support/tiny_families/; "
         "tests/models/test_families.py then proves the paths, and tests/families/ every promise made for a family."
     )
 
 
+_DOORS: Final[dict[Task, str]] = {"generate": "vlm_lit.SupervisedModule", "classify": "vlm_lit.ClassifierModule"}
+_ANSWERS: Final[dict[Task, str]] = {
+    "generate": "generates its answers word by word",
+    "classify": "chooses its answers from a list",
+}
+
+
+def check_task(model_type: str, task: Task) -> None:
+    """Refuse an architecture that answers in another way than it is asked to.
+
+    Raises:
+        ConfigError: naming the class that is for it; or the architecture is unknown.
+    """
+    own = family_of(model_type).task
+    if own != task:
+        raise ConfigError(
+            f"Model type {model_type!r} {_ANSWERS[own]}, so it is no model for {_DOORS[task]}. Set model.class_path to "
+            f"{_DOORS[own]}, or model_id to a checkpoint that {_ANSWERS[task]}."
+        )
+
+
 def family_of_class(name: str) -> Family | None:
     """The facts for a transformers model class such as LlavaForConditionalGeneration; None where no family has it."""
-    from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES as CLASSES  # heavy
+    from transformers.models.auto.modeling_auto import (  # heavy
+        MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES,
+        MODEL_FOR_VISUAL_QUESTION_ANSWERING_MAPPING_NAMES,
+    )
 
-    return next((family for model_type, family in FAMILIES.items() if CLASSES.get(model_type) == name), None)
+    named: dict[Task, dict[str, str]] = {
+        "generate": MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES,
+        "classify": MODEL_FOR_VISUAL_QUESTION_ANSWERING_MAPPING_NAMES,
+    }
+    return next((family for kind, family in FAMILIES.items() if named[family.task].get(kind) == name), None)
 
 
 def asked_of_pictures(model_type: str, tower: str) -> str | None:

@@ -44,8 +44,12 @@ def _is_pointer(path: Path) -> bool:
     return path.read_bytes().startswith(_POINTER)
 
 
-def refuse_stored_weights(folder: Path) -> None:
+def refuse_stored_weights(folder: Path, auto_class: str) -> None:
     """Refuse a checkpoint folder whose weights are not those that can be trained from.
+
+    Args:
+        folder: the checkpoint's; nothing is refused of a hub id.
+        auto_class: the transformers class that loads its weights.
 
     Raises:
         ConfigError: they are pickled, or quantized already.
@@ -57,7 +61,7 @@ def refuse_stored_weights(folder: Path) -> None:
         raise ConfigError(
             f"The checkpoint folder {folder} has its weights in {pickled[0]} only, a pickle file, which can run a "
             "program when it is read, so it is not read here. If you trust whom it comes from, write it anew once: "
-            "AutoModelForImageTextToText.from_pretrained(folder).save_pretrained(new_folder), with the processor's "
+            f"{auto_class}.from_pretrained(folder).save_pretrained(new_folder), with the processor's "
             "files copied beside it; or take a version with .safetensors files."
         )
 
@@ -105,6 +109,8 @@ def why(error: BaseException, model_id: str) -> str:
             "attention is flash_attention_2, whose package is not installed or does not run here. Install it by `pip "
             "install flash-attn --no-build-isolation` (it needs a CUDA GPU), or set attention to sdpa."
         )
+    if "does not support an attention implementation" in text:
+        return "its architecture does not have this attention. Set attention to eager, or to null for what it has."
     return f"{str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__}"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from torch import nn
 from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
 
 from vlm_lit.errors import ConfigError
-from vlm_lit.models.families import PART_NAMES, Family, family_of, owner_of
+from vlm_lit.models.families import PART_NAMES, Family, Task, check_task, family_of, owner_of
 from vlm_lit.models.load_errors import refuse_pointers, refuse_quantized, refuse_stored_weights, why
 from vlm_lit.models.loading_bar import without_loading_bar
 from vlm_lit.models.parts import PartsSettings, refuse_absent_parts
@@ -43,24 +44,41 @@ def load_config(model_id: str, revision: str | None = None) -> PretrainedConfig:
         ) from error
 
 
-def check_family(model_id: str, revision: str | None) -> None:
+def check_family(model_id: str, revision: str | None, task: Task = "generate") -> None:
     """Refuse an unknown architecture, in a folder before transformers does: only we can say what to add where.
 
     Raises:
-        ConfigError: it is in no family, or there is no such checkpoint.
+        ConfigError: it is in no family, answers in another way than `task` says, or there is no such checkpoint.
     """
     if (Path(model_id) / "config.json").is_file():
         settings: dict[str, Any] = {}
         with suppress(OSError):  # a broken one is `load_config`'s to name
             settings, _ = PretrainedConfig.get_config_dict(model_id)
         if "model_type" in settings:
-            family_of(settings["model_type"])
-    family_of(load_config(model_id, revision).model_type)
+            check_task(settings["model_type"], task)
+    check_task(load_config(model_id, revision).model_type, task)
 
 
 def load_dtype(parts: PartsSettings) -> torch.dtype:
     """The dtype to read weights in: float32 if any part is kept so, else bfloat16. Parts are cast down afterwards."""
     return torch.float32 if "fp32" in parts.precisions.values() else torch.bfloat16
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadCheckpoint:
+    """A model as its files gave it, before its parts have their precision.
+
+    Args:
+        model: the model, its quantized layers quantized.
+        family: its facts.
+        missing: names of its parameters that the files lack, or have in another shape; they hold random numbers.
+        unused: names in the files that the model has no place for.
+    """
+
+    model: PreTrainedModel
+    family: Family
+    missing: tuple[str, ...]
+    unused: tuple[str, ...]
 
 
 def load_base(
@@ -72,7 +90,32 @@ def load_base(
     attention: str | None = None,
     device: torch.device | None = None,
 ) -> tuple[PreTrainedModel, Family]:
-    """Load the checkpoint with each part in its precision, and prove it.
+    """Load a checkpoint that generates text with each part in its precision, and prove it.
+
+    The arguments are those of `read_checkpoint`. A classifier is loaded by `answer_head.load_classifier`.
+
+    Raises:
+        ConfigError: unknown family or checkpoint, a part that it does not have, or a layer that did not get the asked
+            precision.
+    """
+    read = read_checkpoint(
+        model_id, parts=parts, quantization=quantization, revision=revision, attention=attention, device=device
+    )
+    return with_precisions(read, parts), read.family
+
+
+def read_checkpoint(
+    model_id: str,
+    *,
+    parts: PartsSettings,
+    quantization: QuantizationSettings,
+    revision: str | None = None,
+    attention: str | None = None,
+    device: torch.device | None = None,
+    task: Task = "generate",
+    dropout: float | None = None,
+) -> ReadCheckpoint:
+    """Read a checkpoint's weights.
 
     Args:
         model_id: local folder or hub id; only safetensors weights are read and no remote code is run.
@@ -81,21 +124,24 @@ def load_base(
         revision: branch, tag or commit on the hub.
         attention: transformers' attention implementation (eager, sdpa, flash_attention_2); null takes its default.
         device: where quantized weights are made; null for the CPU.
+        task: how the model must answer. Of a classifier, weights may be missing or have another shape.
+        dropout: probability of the dropout that the architecture was published with; null leaves what its config says.
 
     Raises:
-        ConfigError: unknown family or checkpoint, a part that it does not have, or a layer that did not get the asked
-            precision.
+        ConfigError: unknown family or checkpoint, one for another task, a part or a dropout that it does not have.
     """
     config = load_config(model_id, revision)
+    check_task(config.model_type, task)
     family = family_of(config.model_type)
     refuse_absent_parts(family, config.model_type, parts)
     refuse_quantized(config, model_id)
-    refuse_stored_weights(Path(model_id))
-    refuse_tied_head(config, parts)
+    refuse_stored_weights(Path(model_id), family.auto_class)
+    refuse_tied_head(config, family, parts)
+    changed = _with_dropout(config, family, dropout)
     bits = quantization_config(parts.precisions, family, quantization)
     try:
         with without_loading_bar():
-            model = family.auto().from_pretrained(
+            model, info = family.auto().from_pretrained(
                 model_id,
                 revision=revision,
                 dtype=load_dtype(parts),
@@ -103,19 +149,48 @@ def load_base(
                 attn_implementation=attention,
                 device_map={"": device} if device is not None and device.type != "cpu" else None,
                 use_safetensors=True,
+                ignore_mismatched_sizes=task == "classify",
+                output_loading_info=True,
+                **changed,
             )
     except ImportError as error:
         raise ConfigError(f"The weights of {model_id!r} cannot be loaded: {why(error, model_id)}") from error
     except (OSError, ValueError, SafetensorError) as error:
-        reason = why(error, model_id).rstrip(".")
-        raise ConfigError(f"The weights of {model_id!r} cannot be loaded: {reason}. Fetch them again.") from error
-    cast_parts(model, family, parts)
-    keep_weights_unpacked(model)
-    check_quantized(model, family, parts.precisions)
-    return model, family
+        raise ConfigError(f"The weights of {model_id!r} cannot be loaded: {_advised(error, model_id)}") from error
+    missing = {*info["missing_keys"], *(name for name, *_ in info["mismatched_keys"])}
+    unused = tuple(sorted(info["unexpected_keys"]))
+    return ReadCheckpoint(model=model, family=family, missing=tuple(sorted(missing)), unused=unused)
 
 
-def refuse_tied_head(config: PretrainedConfig, parts: PartsSettings) -> None:
+def _with_dropout(config: PretrainedConfig, family: Family, dropout: float | None) -> dict[str, float]:
+    if dropout is None:
+        return {}
+    if family.dropout is None:
+        raise ConfigError(f"dropout is {dropout}, but model type {config.model_type!r} has none to set. Leave it out.")
+    if not 0.0 <= dropout < 1.0:
+        raise ConfigError(f"dropout is {dropout}; it must lie in [0, 1).")
+    return {family.dropout: dropout}
+
+
+def with_precisions(read: ReadCheckpoint, parts: PartsSettings) -> PreTrainedModel:
+    """The model with each part in its precision, proven.
+
+    Raises:
+        ConfigError: a layer did not get the asked precision.
+    """
+    cast_parts(read.model, read.family, parts)
+    keep_weights_unpacked(read.model)
+    check_quantized(read.model, read.family, parts.precisions)
+    return read.model
+
+
+def _advised(error: BaseException, model_id: str) -> str:
+    """Why weights are not loaded, with what helps: to fetch them again, where nothing else is known."""
+    reason = why(error, model_id)
+    return reason if "Set attention" in reason else f"{reason.rstrip('.')}. Fetch them again."
+
+
+def refuse_tied_head(config: PretrainedConfig, family: Family, parts: PartsSettings) -> None:
     """Refuse to quantize a head that is the embedding matrix.
 
     Raises:
@@ -124,7 +199,8 @@ def refuse_tied_head(config: PretrainedConfig, parts: PartsSettings) -> None:
     tied = getattr(config, "tie_word_embeddings", False) or getattr(
         config.get_text_config(), "tie_word_embeddings", False
     )
-    if tied and parts.head.precision in ("nf4", "int8"):
+    # A classifier's config may say so too: it means the head that predicts words, which is not there.
+    if tied and family.task == "generate" and parts.head.precision in ("nf4", "int8"):
         raise ConfigError(
             f"head.precision is {parts.head.precision}, but this checkpoint's head shares its weights with the word "
             "embeddings, which cannot be quantized. Use bf16 or fp32."
@@ -139,8 +215,13 @@ def cast_parts(model: nn.Module, family: Family, parts: PartsSettings) -> None:
             parameter.data = parameter.data.to(DTYPES[parts.of(owner).precision])
 
 
-def check_precision(precision: str, parts: PartsSettings) -> None:
+def check_precision(precision: str, parts: PartsSettings, family: Family | None = None) -> None:
     """Refuse a precision of the trainer that the parts' precisions cannot be multiplied in.
+
+    Args:
+        precision: the trainer's.
+        parts: as asked for.
+        family: the model's; None for one that generates text.
 
     Raises:
         ConfigError: naming the settings to change.
@@ -149,15 +230,21 @@ def check_precision(precision: str, parts: PartsSettings) -> None:
         raise ConfigError(
             f"trainer.precision is {precision}; use bf16-mixed, or 32-true. Parts have their own precision."
         )
-    if precision == "32-true" and needs_autocast(parts):
+    if precision == "32-true" and needs_autocast(parts, family):
         raise ConfigError(
             "Some parts are stored in bf16 while others are kept or trained in float32, which only autocast can "
             "multiply. Set trainer.precision to bf16-mixed, or every part's precision to fp32 or nf4."
         )
 
 
-def needs_autocast(parts: PartsSettings) -> bool:
-    """Whether bfloat16 weights meet float32 ones, so that only autocast can multiply them."""
-    bf16 = any(parts.of(part).precision == "bf16" for part in PART_NAMES)
-    fp32 = any(parts.of(part).precision == "fp32" or parts.of(part).training == "full" for part in PART_NAMES)
+def needs_autocast(parts: PartsSettings, family: Family | None = None) -> bool:
+    """Whether bfloat16 weights meet float32 ones, so that only autocast can multiply them.
+
+    Args:
+        parts: as asked for.
+        family: the model's; None for one that generates text, which has every part but the embeddings.
+    """
+    there = [part for part in PART_NAMES if (family.roots(part) if family is not None else part != "embeddings")]
+    bf16 = any(parts.of(part).precision == "bf16" for part in there)
+    fp32 = any(parts.of(part).precision == "fp32" or parts.of(part).training == "full" for part in there)
     return bf16 and fp32

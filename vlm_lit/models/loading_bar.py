@@ -1,7 +1,11 @@
-"""Suppression of transformers' progress bar for loading weights; the bars of downloads are shown."""
+"""Suppression of what transformers prints while it loads weights: its bar, and its table of missing and unused ones.
+
+The bars of downloads are shown.
+"""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
@@ -19,6 +23,22 @@ def without_loading_bar() -> Iterator[None]:
         yield
     finally:
         set_tqdm_hook(before)
+
+
+@contextmanager
+def without_load_report() -> Iterator[None]:
+    """No table of weights that are missing or unused within; whoever calls says that in words of their own."""
+    # Not by the logger's level: at a higher one the library warns of layers that are not sharded, as none is to be.
+    logger = logging.getLogger("transformers.modeling_utils")
+    logger.addFilter(_is_error)
+    try:
+        yield
+    finally:
+        logger.removeFilter(_is_error)
+
+
+def _is_error(record: logging.LogRecord) -> bool:
+    return record.levelno >= logging.ERROR
 
 
 def _hook(made: Callable[..., Any], values: tuple[Any, ...], options: Mapping[str, Any]) -> object:

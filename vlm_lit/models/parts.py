@@ -24,17 +24,31 @@ class PartSettings:
         precision: how the part's weights are stored. A fully trained part keeps float32 master weights.
         training: frozen, adapted by LoRA, or trained in full.
         learning_rate: peak learning rate of the part's trainable parameters; null takes the module's.
+        last_layers: with training full of the language_model: train only its last N decoder layers, with what the part
+            has behind them; null trains the whole part.
     """
 
     precision: Precision = "bf16"
     training: Training = "frozen"
     learning_rate: float | None = None
+    last_layers: int | None = None
 
     def __post_init__(self) -> None:
         if self.training == "full" and self.precision in ("nf4", "int8"):
             raise ConfigError(f"A part stored in {self.precision} cannot be trained in full; use training: lora.")
         if self.learning_rate is not None and not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
             raise ConfigError(f"learning_rate is {self.learning_rate}; it must be a finite number above zero.")
+        if self.last_layers is None:
+            return
+        if self.training != "full":
+            raise ConfigError(
+                f"last_layers is {self.last_layers} where training is {self.training}; it goes with training: full. "
+                "LoRA on the last layers alone is lora.last_share."
+            )
+        if self.last_layers < 1:
+            raise ConfigError(
+                f"last_layers is {self.last_layers}; it must be at least 1. To train no layer, set training: frozen."
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,8 +57,17 @@ class PartsSettings:
 
     vision_tower: PartSettings = PartSettings()
     projector: PartSettings = PartSettings(training="full")
+    embeddings: PartSettings = PartSettings()
     language_model: PartSettings = PartSettings(precision="nf4", training="lora")
     head: PartSettings = PartSettings()
+
+    def __post_init__(self) -> None:
+        for part in PART_NAMES:
+            if part != "language_model" and (layers := self.of(part).last_layers) is not None:
+                raise ConfigError(
+                    f"{part}.last_layers is {layers}, but only the language_model is trained by its last layers. Set "
+                    f"{part}.last_layers to null."
+                )
 
     def of(self, part: PartName) -> PartSettings:
         """The settings of `part`."""
@@ -55,6 +78,15 @@ class PartsSettings:
     def trained_as(self, training: Training) -> list[PartName]:
         """The parts whose training is `training`, in the model's order."""
         return [part for part in PART_NAMES if self.of(part).training == training]
+
+    def stated(self, family: Family) -> dict[str, dict[str, object]]:
+        """The rows as they stand beside trained weights: what the architecture lacks is left out, and so is what came
+        later than the first checkpoints and is not used."""
+        kept = {part: vars(self.of(part)) for part in PART_NAMES if part != "embeddings" or family.roots(part)}
+        return {
+            part: {name: value for name, value in row.items() if name != "last_layers" or value is not None}
+            for part, row in kept.items()
+        }
 
     @property
     def precisions(self) -> dict[PartName, Precision]:

@@ -45,7 +45,7 @@ def shaped_base(
     """
     family = family_of(config.model_type)
     refuse_absent_parts(family, config.model_type, parts)
-    refuse_tied_head(config, parts)
+    refuse_tied_head(config, family, parts)
     bits = quantization_config(parts.precisions, family, quantization)
     options = {} if attention is None else {"attn_implementation": attention}
     try:

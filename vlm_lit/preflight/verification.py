@@ -263,7 +263,7 @@ def in_bfloat16(module: LightningModule, trainer: lightning.Trainer) -> bool:
     """Whether anything of a run is computed in bfloat16."""
     quantization = getattr(module, "quantization", None)
     if isinstance(module, Towered) and isinstance(quantization, QuantizationSettings):
-        return needs_autocast(module.parts) or quantization.compute_dtype != "fp32"
+        return needs_autocast(module.parts, getattr(module, "family", None)) or quantization.compute_dtype != "fp32"
     return str(trainer.precision) != "32-true"
 
 

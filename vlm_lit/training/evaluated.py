@@ -37,6 +37,9 @@ class EvaluatedModule(VisionLanguageModule):
         """The metrics that replies are judged by, the leading one first."""
         return chosen_rules(self.metrics, one_reference=one_reference)
 
+    dropped_because = "are longer than max_length"
+    """Why a record of a validation may have no loss."""
+
     calibration = "ece"
     """What the calibration error of replies is logged as, where they have a confidence."""
 
@@ -56,7 +59,7 @@ class EvaluatedModule(VisionLanguageModule):
     def on_validation_epoch_start(self) -> None:
         """Begin with no answers and no loss."""
         self.evaluation = Evaluation(self.metrics, self.calibration)
-        self.validation_loss = ValidationLoss(self.loss)
+        self.validation_loss = ValidationLoss(self.loss, self.dropped_because)
 
     def validation_step(self, batch: EvaluationBatch, batch_idx: int) -> None:
         """Answer a batch of prompts and judge the answers; add up the loss of the true ones."""

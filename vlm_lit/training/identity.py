@@ -8,13 +8,14 @@ from textwrap import shorten
 from typing import Any, Final
 
 from torch import nn
+from transformers import PretrainedConfig
 
 from vlm_lit.data.records.sources import SourceSettings
 from vlm_lit.data.step_datamodule import StepDataModule
 from vlm_lit.errors import ConfigError
 from vlm_lit.models.adapter_state import base_identity
 from vlm_lit.models.adapters import LoraSettings
-from vlm_lit.models.families import PART_NAMES
+from vlm_lit.models.families import family_of
 from vlm_lit.models.parts import PartsSettings
 from vlm_lit.models.quantization import QuantizationSettings
 from vlm_lit.training.data_content import content
@@ -42,10 +43,12 @@ def identity_of(
     seed: int,
 ) -> dict[str, Any]:
     """What trained weights belong to: the base, and what was put on it."""
-    commit = getattr(getattr(base, "config", None), "_commit_hash", None)
+    config = getattr(base, "config", None)
+    assert isinstance(config, PretrainedConfig)
+    commit = getattr(config, "_commit_hash", None)
     return {
         "base": base_identity(model_id, revision, commit),
-        "parts": {part: vars(parts.of(part)) for part in PART_NAMES},
+        "parts": parts.stated(family_of(config.model_type)),
         "lora": dict(vars(lora)),
         "quantization": dict(vars(quantization)),
         "seed": seed,

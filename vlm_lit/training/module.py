@@ -23,20 +23,21 @@ from vlm_lit.data.run_length import length_of
 from vlm_lit.errors import ConfigError
 from vlm_lit.models.adapter_state import load_adapter, load_trainable_state, trainable_state
 from vlm_lit.models.adapters import LoraSettings, attach_adapters, recompute_activations
-from vlm_lit.models.attention import unpackable
-from vlm_lit.models.families import LAYERED, Family, LayeredPart, family_of, owner_of
+from vlm_lit.models.families import LAYERED, Family, LayeredPart, Task, family_of
 from vlm_lit.models.loading import check_precision, load_base, load_config
+from vlm_lit.models.modes import set_modes
 from vlm_lit.models.parts import PartRow, PartsSettings
 from vlm_lit.models.parts import parts_table as rows_of_parts
 from vlm_lit.models.quantization import QuantizationSettings
 from vlm_lit.models.shortcuts import shortcuts_of
-from vlm_lit.schema import Shortcuts, TokenBatch
+from vlm_lit.schema import Shortcuts
 from vlm_lit.settings import as_settings
 from vlm_lit.training.callbacks.brought import brought
 from vlm_lit.training.hyperparameters import arguments, plain
 from vlm_lit.training.identity import check_course, check_same, course_of, identity_of, library_versions
 from vlm_lit.training.optimization import (
     DEFAULT_RATE,
+    Decay,
     Schedule,
     check_numbers,
     check_used,
@@ -45,7 +46,7 @@ from vlm_lit.training.optimization import (
 )
 from vlm_lit.training.optimizer_choice import as_optimizer, check_rate, stored
 from vlm_lit.training.processor_change import check_adapter, check_checkpoint
-from vlm_lit.training.protocols import SharesRows
+from vlm_lit.training.row_sharing import check_sharing
 
 
 class VisionLanguageModule(LightningModule):
@@ -63,7 +64,7 @@ class VisionLanguageModule(LightningModule):
             layers; or in those of the parts that are named, of vision_tower and language_model.
         optimizer: class of the optimizer; learning rates come from `parts` and `learning_rate`.
         learning_rate: peak learning rate of parts that state none.
-        schedule: cosine, linear, constant or constant_with_warmup.
+        schedule: cosine, linear, polynomial, constant or constant_with_warmup.
         warmup_ratio: share of the run's steps over which the learning rate rises from zero.
         gradient_clip: largest norm of the gradient; null does not clip.
         seed: what the LoRA matrices and dropout follow from; linked to seed_everything.
@@ -72,6 +73,10 @@ class VisionLanguageModule(LightningModule):
     automatic_optimization: bool
     read_from = "ConversationDataModule"
     """The data module that makes this kind of module's batches."""
+    task: Task = "generate"
+    """How the checkpoint must answer."""
+    decay: Decay = "all"
+    """What the optimizer's weight decay is for."""
 
     def __init__(
         self,
@@ -118,11 +123,20 @@ class VisionLanguageModule(LightningModule):
             self.check_precision()
         if self.model is None:
             self._load()
-            self._check_packing()
+            assert self.family is not None
+            check_sharing(self.base, self.family, getattr(self._trainer, "datamodule", None))
 
     def _load(self) -> None:
         device = self.trainer.strategy.root_device if self._trainer is not None else torch.device("cpu")
-        base, family = load_base(
+        self.model = self.adopt(*self.read_base(device))
+        if self.adapter is not None:
+            load_adapter(self.model, Path(self.adapter))
+            if self._trainer is not None:
+                check_adapter(Path(self.adapter), processor_identity(self.data.processor))
+
+    def read_base(self, device: torch.device) -> tuple[PreTrainedModel, Family]:
+        """The checkpoint, each part in its precision, and its facts; nothing is put on it yet."""
+        return load_base(
             self.model_id,
             parts=self.parts,
             quantization=self.quantization,
@@ -130,11 +144,6 @@ class VisionLanguageModule(LightningModule):
             attention=self.attention,
             device=device,
         )
-        self.model = self.adopt(base, family)
-        if self.adapter is not None:
-            load_adapter(self.model, Path(self.adapter))
-            if self._trainer is not None:
-                check_adapter(Path(self.adapter), processor_identity(self.data.processor))
 
     def adopt(self, base: PreTrainedModel, family: Family) -> PeftModel:
         """Put on a base what this run trains, and make it recompute activations if asked to."""
@@ -149,22 +158,14 @@ class VisionLanguageModule(LightningModule):
         config = load_config(self.model_id, self.revision)
         return shortcuts_of(config, family_of(config.model_type), attention=self.attention)
 
-    def _check_packing(self) -> None:
-        """Refuse a model whose attention is not what its config promised when rows were to be shared."""
-        assert self.family is not None
-        assert isinstance(self.base, PreTrainedModel)
-        reason = unpackable(self.base, self.family)
-        data = getattr(self._trainer, "datamodule", None)
-        if isinstance(data, SharesRows) and data.packs and reason is not None:
-            raise ConfigError(f"Questions about one image cannot share a row ({reason}). Set data.packing to false.")
-
     def check_precision(self) -> None:
         """Refuse a precision of the trainer that the parts' precisions cannot be multiplied in.
 
         Raises:
             ConfigError: naming the settings to change.
         """
-        check_precision(str(self.trainer.precision) if self._trainer is not None else "32-true", self.parts)
+        family = family_of(load_config(self.model_id, self.revision).model_type)
+        check_precision(str(self.trainer.precision) if self._trainer is not None else "32-true", self.parts, family)
 
     @property
     def recomputed(self) -> list[LayeredPart]:
@@ -187,11 +188,7 @@ class VisionLanguageModule(LightningModule):
         super().train(mode)
         if self.model is None or self.family is None:
             return self
-        # By name, not by root: a trained part may lie inside a frozen one.
-        for name, module in self.base.named_modules():
-            owner = owner_of(name, self.family)
-            if owner is not None:
-                module.training = mode and self.parts.of(owner).training != "frozen"
+        set_modes(self.base, self.family, self.parts, mode)
         return self
 
     def parts_table(self) -> list[PartRow]:
@@ -238,13 +235,13 @@ class VisionLanguageModule(LightningModule):
                 f"{type(self).__name__}.configure_callbacks leaves out what counts the epochs. Let it "
                 "return [*super().configure_callbacks(), ...]."
             )
-        groups: Any = parameter_groups(self.base, self.family, self.parts, self.learning_rate)
+        groups: Any = parameter_groups(self.base, self.family, self.parts, self.learning_rate, decay=self.decay)
         optimizer = self.optimizer(groups)
         steps = self.data.total_steps
         rates = learning_rates(optimizer, self.schedule, warmup_ratio=self.warmup_ratio, total_steps=steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": rates, "interval": "step"}}
 
-    def loss(self, batch: TokenBatch) -> Tensor:
+    def loss(self, batch: Any) -> Tensor:  # noqa: ANN401 - each way to train has its own kind of micro-batch
         """The loss of a micro-batch, summed over what it is counted in (a scalar); each way to train has its own."""
         raise NotImplementedError(f"{type(self).__name__} has no loss. Let it define loss(batch), a sum.")
 

@@ -22,7 +22,7 @@ from vlm_lit.files.strict_yaml import read_strict
 from vlm_lit.models.adapter_state import WEIGHTS, load_adapter
 from vlm_lit.models.adapters import LoraSettings, attach_adapters
 from vlm_lit.models.attention import unpackable
-from vlm_lit.models.families import Family, family_of
+from vlm_lit.models.families import Family, check_task, family_of
 from vlm_lit.models.loading import load_base, load_config, needs_autocast
 from vlm_lit.models.merge.base_source import adapter_folder, find_base, read_fingerprint
 from vlm_lit.models.merge.merging import load_model
@@ -138,7 +138,9 @@ def _device() -> torch.device:
 
 def _whole(source: str) -> OpenedModel:
     """A model that is one by itself, in the dtype it is stored in."""
-    family = family_of(load_config(source).model_type)
+    model_type = load_config(source).model_type
+    check_task(model_type, "generate")
+    family = family_of(model_type)
     model = load_model(Path(source) if Path(source).is_dir() else source)
     encoder = encoder_of(load_processor(source))
     return OpenedModel(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import Final, Literal, TypedDict
+from typing import Any, Final, Literal, NotRequired, TypedDict
 
 import torch
 import torch.distributed as dist
@@ -19,21 +19,35 @@ from vlm_lit.models.parts import PartsSettings
 
 DEFAULT_RATE: Final = 2e-4
 
-Schedule = Literal["cosine", "linear", "constant", "constant_with_warmup"]
+Schedule = Literal["cosine", "linear", "polynomial", "constant", "constant_with_warmup"]
+Decay = Literal["all", "matrices"]
+"""What the optimizer's weight decay is for: everything, or all but biases and norms."""
+
+# As ViLT's recipe has it; transformers' own default ends above zero.
+_SHAPES: Final[dict[Schedule, dict[str, Any]]] = {"polynomial": {"power": 1.0, "lr_end": 0.0}}
 
 
 class ParameterGroup(TypedDict):
-    """What an optimizer is given for one part of the model."""
+    """What an optimizer is given for one part of the model, or for what has no weight decay in it."""
 
     name: str
     params: list[nn.Parameter]
     lr: float
+    weight_decay: NotRequired[float]
 
 
 def parameter_groups(
-    model: nn.Module, family: Family, parts: PartsSettings, learning_rate: float
+    model: nn.Module, family: Family, parts: PartsSettings, learning_rate: float, *, decay: Decay = "all"
 ) -> list[ParameterGroup]:
     """The trainable parameters, one group a part, each with its learning rate.
+
+    Args:
+        model: the adapted model without its PEFT shell.
+        family: its facts.
+        parts: what is trained of it, and how fast.
+        learning_rate: that of parts which state none.
+        decay: `matrices` splits a part in two: its biases and norms, which are vectors, go to a second group
+            `PART/no_decay` without weight decay. (ViLT's own list of names leaves out the norm inside its head.)
 
     Raises:
         ConfigError: nothing is to be trained.
@@ -41,8 +55,13 @@ def parameter_groups(
     groups: list[ParameterGroup] = []
     for part in PART_NAMES:
         owned = [p for name, p in model.named_parameters() if p.requires_grad and owner_of(name, family) == part]
-        if owned:
-            groups.append({"name": part, "params": owned, "lr": parts.of(part).learning_rate or learning_rate})
+        rate = parts.of(part).learning_rate or learning_rate
+        vectors = [p for p in owned if p.dim() < 2] if decay == "matrices" else []
+        others = [p for p in owned if p.dim() >= 2] if decay == "matrices" else owned
+        if others:
+            groups.append({"name": part, "params": others, "lr": rate})
+        if vectors:
+            groups.append({"name": f"{part}/no_decay", "params": vectors, "lr": rate, "weight_decay": 0.0})
     if not groups:
         raise ConfigError("Every part is frozen, so there is nothing to train. Set a part's training to lora or full.")
     return groups
@@ -51,7 +70,15 @@ def parameter_groups(
 def learning_rates(optimizer: Optimizer, kind: Schedule, *, warmup_ratio: float, total_steps: int) -> LambdaLR:
     """The learning rates' course over the run, as a factor on each group's own rate."""
     warmup = round(warmup_ratio * total_steps)
-    made = get_scheduler(kind, optimizer, num_warmup_steps=warmup, num_training_steps=total_steps)
+    if kind == "polynomial":
+        warmup = min(warmup, total_steps - 1)  # transformers divides by the steps that are left
+    made = get_scheduler(
+        kind,
+        optimizer,
+        num_warmup_steps=warmup,
+        num_training_steps=total_steps,
+        scheduler_specific_kwargs=_SHAPES.get(kind),
+    )
     assert isinstance(made, LambdaLR)
     return made
 

@@ -13,6 +13,8 @@ from transformers import ProcessorMixin
 from vlm_lit.data.checkpoint.processors import backend_of, load_processor, processor_identity, settings_of
 from vlm_lit.errors import ConfigError
 from vlm_lit.models.adapter_state import FINGERPRINT
+from vlm_lit.models.families import family_of
+from vlm_lit.models.loading import load_config
 from vlm_lit.models.merge.base_source import read_fingerprint
 
 _FILES: Final = {
@@ -38,7 +40,8 @@ def processor_of_run(base: Path, fingerprint: Mapping[str, Any]) -> tuple[Proces
         ConfigError: its chat template is another one, so that the model would read words it was not trained on.
     """
     kept = fingerprint.get("processor") or {}
-    processor = load_processor(str(base), image_backend=backend_of(kept), image_settings=settings_of(kept))
+    turns = family_of(load_config(str(base)).model_type).task == "generate"
+    processor = load_processor(str(base), image_backend=backend_of(kept), image_settings=settings_of(kept), turns=turns)
     now = processor_identity(processor)
     # Another version of Pillow is no reason to warn of; the fingerprint says which it was.
     compared = (kept.keys() & now.keys()) - {"image_libraries"}

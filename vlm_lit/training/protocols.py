@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from vlm_lit.data.answers.blind import Blind
 from vlm_lit.data.answers.judged_turns import JudgedTurns, TurnItems
+from vlm_lit.data.answers.vocabulary import AnswerVocabulary
 from vlm_lit.data.record_datamodule import ValidateBy
 from vlm_lit.data.rows.conversation_encoder import ConversationEncoder
 from vlm_lit.metrics.rules import Rule
@@ -92,6 +93,17 @@ class SharesRows(Protocol):
     @property
     def packs(self) -> bool:
         """Whether they do."""
+
+
+@runtime_checkable
+class ChoosesAnswers(Protocol):
+    """A data module that says which answers there are to choose from."""
+
+    most_words: int
+
+    @property
+    def vocabulary(self) -> AnswerVocabulary:
+        """The answers, in the order of the head's rows."""
 
 
 @runtime_checkable

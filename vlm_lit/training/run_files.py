@@ -21,6 +21,7 @@ _PATTERNS: Final = (
     "bad_records.jsonl",
     "hparams.yaml",
     "shortcuts.json",
+    "answers.json",
     "events.out.tfevents.*",
     # Those of the CSV logger and of W&B. MLflow's database holds other runs too.
     "lightning_logs/version_*/**/*",

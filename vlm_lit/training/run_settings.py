@@ -68,6 +68,13 @@ _LOOKERS: Final = re.compile(
     r"vlm_lit\.training\.callbacks\..*|lightning\.pytorch\.callbacks\.(.*\.)?(ModelCheckpoint|LearningRateMonitor"
     r"|DeviceStatsMonitor|ThroughputMonitor|ModelSummary|RichModelSummary|TQDMProgressBar|RichProgressBar|Timer)"
 )
+# Settings that came later, each with the value that says what was so before: checkpoints of then lack them.
+_LATER: Final[tuple[tuple[re.Pattern[str], object], ...]] = (
+    (re.compile(r"model\.init_args\.parts\.\w+\.last_layers"), None),
+    (re.compile(r"model\.init_args\.parts\.embeddings\.precision"), "bf16"),
+    (re.compile(r"model\.init_args\.parts\.embeddings\.training"), "frozen"),
+    (re.compile(r"model\.init_args\.parts\.embeddings\.learning_rate"), None),
+)
 _SOURCE_PATH: Final = re.compile(r"data\.init_args\.\w+(\.images_from)?\.path")
 
 
@@ -82,6 +89,7 @@ def number_settings(config: Mapping[str, Any], verb: str = "fit") -> dict[str, A
         for name, value in leaves(config).items()
         if not any(name == other or name.startswith(f"{other}.") for other in (*harmless, _CALLBACKS))
         and not (_SOURCE_PATH.fullmatch(name) and Path(str(value)).exists() and verb == "fit")
+        and not any(pattern.fullmatch(name) and value == before for pattern, before in _LATER)
     }
     trainer = config.get("trainer")
     callbacks = trainer.get("callbacks") if isinstance(trainer, Mapping) else None

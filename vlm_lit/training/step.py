@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from vlm_lit.data.sampler import derive_seed
 from vlm_lit.errors import VlmLitError
-from vlm_lit.schema import StepBatch, TokenBatch
+from vlm_lit.schema import MicroBatch, StepBatch
 from vlm_lit.training.memory import is_out_of_memory, most_rows
 from vlm_lit.training.module import VisionLanguageModule
 from vlm_lit.training.optimization import clip, sum_gradients_over_ranks, sum_over_ranks
@@ -24,14 +25,16 @@ class StepModule(VisionLanguageModule):
     """
 
     weighed_in = "supervised token"
+    unweighed_remedy = "Check their answers, max_length and over_length."
+    """What to do where a step has none."""
 
-    def training_step(self, step_batch: StepBatch, batch_idx: int) -> Tensor:
+    def training_step(self, step_batch: StepBatch[Any], batch_idx: int) -> Tensor:
         """Forward and backward for each micro-batch, then clip, step and schedule, once; the step's loss (a scalar)."""
         weight = int(sum_over_ranks(step_batch.weight, self.device))
         if weight == 0:
             raise VlmLitError(
                 f"Step {self.global_step} has no {self.weighed_in}, so it has no loss. Its conversations: "
-                f"{_listed(step_batch.ids + step_batch.dropped)}. Check their answers, max_length and over_length."
+                f"{_listed(step_batch.ids + step_batch.dropped)}. {self.unweighed_remedy}"
             )
         optimizer = self.optimizers()
         assert not isinstance(optimizer, list)
@@ -50,7 +53,7 @@ class StepModule(VisionLanguageModule):
         scheduler.step()
         return torch.tensor(loss, dtype=torch.float64)
 
-    def _accumulate(self, step_batch: StepBatch, weight: int) -> tuple[StepBatch, list[float]]:
+    def _accumulate(self, step_batch: StepBatch[Any], weight: int) -> tuple[StepBatch[Any], list[float]]:
         """Each micro-batch's share of the loss, its gradients added up; in smaller micro-batches if memory runs out."""
         while True:
             try:
@@ -82,12 +85,12 @@ class StepModule(VisionLanguageModule):
         self.data.micro_batch.rows = rows // 2
         rank_zero_warn(f"Out of memory with {rows} rows at step {self.global_step}; micro_batch is now {rows // 2}.")
 
-    def _made_anew(self) -> StepBatch:
+    def _made_anew(self) -> StepBatch[Any]:
         """This step's conversations in micro-batches as large as they may be now."""
         step_batch = self.data.step_batch(self.global_step)
         if step_batch is None:
             raise VlmLitError(f"Out of memory at step {self.global_step} of a stream. Set micro_batch lower.")
-        moved: StepBatch = self.data.transfer_batch_to_device(step_batch, self.device, 0)  # type: ignore[assignment]
+        moved: StepBatch[Any] = self.data.transfer_batch_to_device(step_batch, self.device, 0)  # type: ignore[assignment]
         return moved
 
     def _forget_gradients(self) -> None:
@@ -119,7 +122,7 @@ class StepModule(VisionLanguageModule):
         finally:
             self._forget_gradients()
 
-    def _backward(self, batch: TokenBatch, micro: int, weight: int) -> float:
+    def _backward(self, batch: MicroBatch, micro: int, weight: int) -> float:
         # Dropout follows from where the micro-batch stands, not from what ran before, so a resumed run repeats it.
         torch.manual_seed(derive_seed("dropout", self.seed, self.global_step, micro, self.global_rank))
         loss = self.loss(batch) / weight
@@ -127,7 +130,7 @@ class StepModule(VisionLanguageModule):
             loss.backward()  # type: ignore[no-untyped-call]
         return float(loss.detach())
 
-    def _refuse_non_finite(self, step_batch: StepBatch, losses: list[float], loss: float, norm: float) -> None:
+    def _refuse_non_finite(self, step_batch: StepBatch[Any], losses: list[float], loss: float, norm: float) -> None:
         if math.isfinite(loss) and math.isfinite(norm):
             return
         bad = [b.ids for b, value in zip(step_batch.micro_batches, losses, strict=True) if not math.isfinite(value)]

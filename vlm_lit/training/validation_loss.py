@@ -4,26 +4,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
-from vlm_lit.schema import EvaluationBatch, TokenBatch
+from vlm_lit.schema import EvaluationBatch
 from vlm_lit.training.optimization import sum_over_ranks
 
 
 class ValidationLoss:
-    """The loss per supervised token over one validation, with training's masks and rows.
+    """The loss per supervised token, or per whatever training counts, over one validation, with training's rows.
 
-    It is a sum over all tokens of the split by their number, so that no batch size and no number of ranks shows in it.
+    It is a sum over all of the split by their number, so that no batch size and no number of ranks shows in it.
 
     Args:
-        loss: the summed loss of a micro-batch's supervised tokens, as training has it.
+        loss: the summed loss of a micro-batch, as training has it.
+        dropped_because: what is said of the records that have none, for example that they are too long.
     """
 
-    def __init__(self, loss: Callable[[TokenBatch], Tensor]) -> None:
-        self.loss = loss
+    def __init__(self, loss: Callable[[Any], Tensor], dropped_because: str) -> None:
+        self.loss, self.dropped_because = loss, dropped_because
         self.sums: list[float] = []
         self.tokens = self.records = self.unanswered = self.dropped = 0
 
@@ -33,7 +35,7 @@ class ValidationLoss:
             return
         with torch.no_grad():
             self.sums += [float(self.loss(batch)) for batch in step_batch.supervised.micro_batches]
-        self.tokens += step_batch.supervised.supervised_tokens
+        self.tokens += step_batch.supervised.weight
         self.records += len(step_batch.supervised.ids)
         self.unanswered += len(step_batch.unanswered)
         self.dropped += len(step_batch.supervised.dropped)
@@ -51,7 +53,7 @@ class ValidationLoss:
         if left_out:
             rank_zero_info(
                 f"val/loss is of {self.records} records: {self.unanswered} have no answer to compare with, "
-                f"{self.dropped} are longer than max_length."
+                f"{self.dropped} {self.dropped_because}."
             )
         found = {"loss": self.sums[0] / self.tokens} if self.tokens else {}
         return found | ({"loss/left_out": float(left_out)} if left_out else {})

@@ -25,19 +25,26 @@ from vlm_lit.schema import Conversation, StepBatch
 
 
 def paths(tiny: TinyFamily, folder: Path) -> str | None:
-    """Every path leads somewhere, and every parameter has exactly one owner."""
+    """Every path leads somewhere, every parameter has exactly one owner, and no more lies behind the layers."""
     model, family = AutoModelForImageTextToText.from_pretrained(folder), FAMILIES[tiny.model_type]
     assert model.config.model_type == tiny.model_type
     modules, parameters = (
         dict(model.named_modules()), dict(model.named_parameters(remove_duplicate=False)),
     )  # fmt: skip
-    for part in PART_NAMES:
+    assert [part for part in PART_NAMES if not family.roots(part)] == ["embeddings"]
+    for part in filter(family.roots, PART_NAMES):
         assert all(root in modules or root in parameters for root in family.roots(part)), part
         assert names_of(part, parameters, family), part
     assert [name for name in parameters if owner_of(name, family) is None] == []
     layers = model.get_submodule(family.decoder_layers)
     leaves = {name.rsplit(".", 1)[-1] for name, module in layers.named_modules() if isinstance(module, nn.Linear)}
     assert leaves == {*family.attention, *family.mlp}
+    embedded = {
+        f"{family.decoder_layers}.",
+        *(f"{n}." for n, m in modules.items() if m is model.get_input_embeddings()),
+    }
+    behind = [n for n in names_of("language_model", parameters, family) if not n.startswith(tuple(embedded))]
+    assert behind == [n for n in parameters if n.startswith(tuple(f"{path}." for path in family.above_layers))]
     return None
 
 

@@ -15,6 +15,7 @@ from tests.support.tiny_families.internvl import internvl
 from tests.support.tiny_families.llava_like import llava, llava_next, pixtral
 from tests.support.tiny_families.mllama import mllama
 from tests.support.tiny_families.qwen import qwen2_5_vl, qwen2_vl, qwen3_vl
+from tests.support.tiny_families.vilt import vilt, vilt_without_head
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,11 +52,20 @@ _ALL: Final = (
     TinyFamily(name="internvl", model_type="internvl", build=internvl),
 )
 TINY: Final[dict[str, TinyFamily]] = {family.name: family for family in _ALL}
+"""The families that generate text."""
+
+CLASSIFIERS: Final[dict[str, TinyFamily]] = {
+    "vilt": TinyFamily(name="vilt", model_type="vilt", build=vilt, images=(1,), turns=False),
+    "vilt_without_head": TinyFamily(
+        name="vilt_without_head", model_type="vilt", build=vilt_without_head, images=(1,), turns=False
+    ),
+}
+"""Those that choose an answer from a list, with such a head and as they are pre-trained."""
 
 
 def save(name: str, folder: Path, seed: int = 0) -> Path:
     """Write a checkpoint folder as the hub would hold it."""
-    model, processor = TINY[name].build(seed)
+    model, processor = {**TINY, **CLASSIFIERS}[name].build(seed)
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
     return folder

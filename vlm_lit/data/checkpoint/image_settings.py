@@ -230,7 +230,10 @@ def _makes_something_else(processor: ProcessorMixin, other: ProcessorMixin) -> b
 def _made(processor: ProcessorMixin, size: tuple[int, int]) -> dict[str, torch.Tensor]:
     width, height = size
     noise = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
-    output = processor(text=[str(processor.image_token)], images=[[Image.fromarray(noise)]], return_tensors="pt")
+    token = getattr(processor, "image_token", None)
+    # Where no token stands for a picture (ViLT), it is given beside a question.
+    text, images = ("?", Image.fromarray(noise)) if token is None else (str(token), [Image.fromarray(noise)])
+    output = processor(text=[text], images=[images], return_tensors="pt")
     return {name: value for name, value in output.items() if isinstance(value, torch.Tensor)}
 
 

@@ -38,6 +38,8 @@ def load_processor(
     revision: str | None = None,
     image_backend: ImageBackend = IMAGE_BACKEND,
     image_settings: ImageSettings | None = None,
+    *,
+    turns: bool = True,
 ) -> ProcessorMixin:
     """The checkpoint's own processor, from a local folder or the hub; no remote code is run.
 
@@ -46,10 +48,11 @@ def load_processor(
         revision: branch, tag or commit on the hub.
         image_backend: the library that resizes and normalizes pictures.
         image_settings: how a run prepares pictures otherwise than the checkpoint's files say.
+        turns: whether it must be able to tell an answer from its prompt; a classifier's is given questions alone.
 
     Raises:
-        ConfigError: there is none, it has neither a chat template nor a `suffix` to tell an answer from its prompt, the
-            backend is not there, or the settings are not for it.
+        ConfigError: there is none, it has neither a chat template nor a `suffix` to tell an answer from its prompt
+            where it needs one, the backend is not there, or the settings are not for it.
     """
     check_image_backend(image_backend)
     processor = _load(model_id, revision, image_backend)
@@ -63,7 +66,7 @@ def load_processor(
             f"data.init_args.image_backend to {has}, which it has."
         )
     complete(processor, model_id, revision)
-    if getattr(processor, "chat_template", None) is None and not takes_suffix(processor):
+    if turns and getattr(processor, "chat_template", None) is None and not takes_suffix(processor):
         raise ConfigError(
             f"The processor of {model_id!r} has no chat template, so turns cannot be told apart. Use the checkpoint's "
             "instruction-tuned version, or put a chat_template.jinja of your own beside the checkpoint's files."

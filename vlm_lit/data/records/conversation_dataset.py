@@ -35,6 +35,11 @@ class ConversationDataset(RecordDataset[Conversation]):
     def answers(self, known: list[int]) -> None:
         self._answers = known
 
+    def keep(self, kept: Sequence[int]) -> None:
+        """See `RecordDataset`; the counts of answers go with their conversations."""
+        self._answers = None if self._answers is None else [self._answers[i] for i in kept]
+        super().keep(kept)
+
     def looked_at(self, items: Iterable[Conversation]) -> Iterator[Conversation]:
         """See `RecordDataset`; answers are counted as well."""
         answers = list[int]()

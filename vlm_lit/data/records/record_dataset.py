@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from itertools import accumulate, pairwise
 from typing import Generic, TypeVar
 
 from torch.utils.data import Dataset
@@ -11,6 +12,7 @@ from torch.utils.data import Dataset
 from vlm_lit.data.mixture import Mixture
 from vlm_lit.data.records.bad_records import BadRecord
 from vlm_lit.data.records.findings import Findings
+from vlm_lit.data.records.record_sequences import ChosenRecords
 from vlm_lit.data.rows.packing import image_key
 from vlm_lit.schema import DataItem, Record
 
@@ -50,6 +52,21 @@ class RecordDataset(Dataset[Item], Generic[Item]):
         item = self.read(self.records[index])
         new = self.renamed.get(index if index >= 0 else index + len(self))
         return item if new is None else replace(item, id=new)
+
+    def keep(self, kept: Sequence[int]) -> None:
+        """Leave out all items but these, once every record has been looked at.
+
+        Args:
+            kept: which, in ascending order.
+        """
+        if self.mixture is not None:
+            ends = [0, *accumulate(self.mixture.sizes)]
+            sizes = tuple(sum(begin <= i < end for i in kept) for begin, end in pairwise(ends))
+            self.mixture = replace(self.mixture, sizes=sizes)
+        self.renamed = {new: self.renamed[old] for new, old in enumerate(kept) if old in self.renamed}
+        self.records = ChosenRecords(self.records, kept)
+        self.image_keys = None if self.image_keys is None else [self.image_keys[i] for i in kept]
+        self.ids = None if self.ids is None else [self.ids[i] for i in kept]
 
     def looked_at(self, items: Iterable[Item]) -> Iterator[Item]:
         """The same items, all of the data set's in order, noting what later stages ask for."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -88,7 +87,6 @@ class PairEvaluationCollator:
     def __call__(self, pairs: Sequence[Preference]) -> EvaluationBatch | RecordError:
         """Collate pairs; the error of a bad record is returned, not raised."""
         try:
-            made: StepBatch[Any] = raised(self.pairs(pairs))
-            return EvaluationBatch(batches=[], ids=[], supervised=made)
+            return EvaluationBatch(batches=[], ids=[], supervised=raised(self.pairs(pairs)))
         except RecordError as error:
             return error

@@ -77,10 +77,9 @@ class PromptCollator:
         written = [one for group in groups for one in group.written]
         conversations = [one.conversation for one in written]
         batch = self._shared(groups) or self._stored(written) or self._decoded(conversations)
-        # Decoded pixels stay in the worker: the conversation travels with references to its images only.
         return PromptBatch(
             inputs=batch.inputs,
-            conversations=[_without_pixels(c) for c in conversations],
+            conversations=[without_pixels(c) for c in conversations],
             segments=batch.segments,
             features=batch.features,
         )
@@ -148,7 +147,8 @@ def _encode(encoder: ConversationEncoder, decoded: Sequence[Decoded], side: Side
     return encoder.encode(conversations, images, side=side, for_generation=for_generation)
 
 
-def _without_pixels(conversation: Conversation) -> Conversation:
+def without_pixels(conversation: Conversation) -> Conversation:
+    """The conversation with references to its images alone: decoded pixels stay in the worker."""
     images = tuple(ref if ref.path is not None else replace(ref, pixels=None) for ref in conversation.images)
     return replace(conversation, images=images)
 

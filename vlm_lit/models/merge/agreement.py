@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from vlm_lit.errors import ConfigError
+from vlm_lit.models.patch_draw import seeded_patches
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,12 +43,17 @@ class LogitAgreement:
 def text_logits(model: nn.Module, inputs: Mapping[str, Tensor], image_token: int | None) -> Tensor:
     """The logits [T, V] in float32 behind each of one row's T tokens that is not an image placeholder.
 
+    Of a classifier its logits [1, N].
+
     Raises:
         ConfigError: a logit is not a finite number.
     """
-    logits: Tensor = model.eval()(**inputs).logits[0]
+    with seeded_patches(0):
+        logits: Tensor = model.eval()(**inputs).logits
+    if logits.dim() == 2:
+        return logits.float()
     kept = inputs["input_ids"][0] != (-1 if image_token is None else image_token)
-    chosen = logits[kept].float()
+    chosen = logits[0][kept].float()
     if not bool(torch.isfinite(chosen).all()):
         raise ConfigError(
             "The model's logits are not finite numbers in this dtype. Use --dtype bf16 or fp32: fp16 ends at 65504."

@@ -11,6 +11,8 @@ from __future__ import annotations
 import json
 import shutil
 import warnings
+from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,9 +25,10 @@ from transformers import GenerationConfig, PreTrainedModel
 
 from vlm_lit.errors import ConfigError
 from vlm_lit.models.adapter_state import load_adapter
-from vlm_lit.models.families import family_of
-from vlm_lit.models.loading import load_config
-from vlm_lit.models.loading_bar import without_loading_bar
+from vlm_lit.models.answer_head import fit_head
+from vlm_lit.models.families import family_of, owner_of
+from vlm_lit.models.loading import ReadCheckpoint, load_config
+from vlm_lit.models.loading_bar import without_load_report, without_loading_bar
 
 # Named one by one: a folder of one's own may hold more, and what is copied may be published.
 _BESIDE_WEIGHTS: Final = (
@@ -37,22 +40,34 @@ _INDEX: Final = "model.safetensors.index.json"
 _DTYPE_KEYS: Final = ("dtype", "torch_dtype")
 
 
-def load_model(folder: Path | str, dtype: torch.dtype | None = None) -> PreTrainedModel:
+def load_model(
+    folder: Path | str, dtype: torch.dtype | None = None, answers: Sequence[str] | None = None
+) -> PreTrainedModel:
     """The checkpoint in `folder` (or of this hub id), unquantized, in `dtype` or else in the one it is stored in.
+
+    Args:
+        folder: folder or hub id.
+        dtype: the dtype asked for.
+        answers: of a classifier, the answers that its head is to have; None for its own.
 
     Raises:
         ConfigError: it cannot be read, or its weights are not exactly those the architecture has.
     """
     family = family_of(load_config(str(folder)).model_type)
+    classifies = family.task == "classify"
     try:
-        with without_loading_bar():
+        with without_loading_bar(), without_load_report() if classifies else nullcontext():
             model, info = family.auto().from_pretrained(
-                folder, dtype=dtype or "auto", use_safetensors=True, output_loading_info=True
-            )
+                folder, dtype=dtype or "auto", use_safetensors=True, output_loading_info=True,
+                ignore_mismatched_sizes=classifies,
+            )  # fmt: skip
     except (OSError, ValueError, SafetensorError) as error:
         reason = str(error).strip().split("\n")[0]
         raise ConfigError(f"The weights in {folder} cannot be loaded: {reason}. Fetch them again.") from error
-    missing = sorted(info["missing_keys"])
+    missing = sorted({*info["missing_keys"], *(name for name, *_ in info["mismatched_keys"])})
+    if answers is not None:
+        fit_head(ReadCheckpoint(model=model, family=family, missing=tuple(missing), unused=()), answers, seed=0)
+        missing = [name for name in missing if owner_of(name, family) != "head"]
     if missing:
         raise ConfigError(f"The weights in {folder} lack {len(missing)} parameters, the first {missing[0]}.")
     assert isinstance(model, PreTrainedModel)
@@ -85,13 +100,15 @@ def adapter_config(adapter: Path) -> LoraConfig:
     return config
 
 
-def load_tuned(folder: Path, adapter: Path, dtype: torch.dtype | None = None) -> PeftModel:
+def load_tuned(
+    folder: Path, adapter: Path, dtype: torch.dtype | None = None, answers: Sequence[str] | None = None
+) -> PeftModel:
     """The base in `folder` with the adapter on it, trained weights in float32, every one of them used.
 
     Raises:
         ConfigError: base or adapter cannot be read, or do not fit each other.
     """
-    base, config = load_model(folder, dtype), adapter_config(adapter)
+    base, config = load_model(folder, dtype, answers), adapter_config(adapter)
     try:
         model = get_peft_model(base, config)
     except (ValueError, TypeError) as error:
@@ -152,6 +169,9 @@ def save_merged(model: PreTrainedModel, base: Path, target: Path) -> None:
                 shutil.copyfile(file, target / file.name)
     settings = json.loads((base / "config.json").read_text(encoding="utf-8"))
     settings = with_dtype(settings, str(model.dtype).removeprefix("torch."))
+    if family_of(model.config.model_type).task == "classify":  # its head may be another than the base's
+        own = model.config.to_dict()
+        settings |= {key: own[key] for key in ("id2label", "label2id")} | {"architectures": [type(model).__name__]}
     (target / "config.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
     for file in target.glob("*.safetensors"):
         file.chmod((target / "config.json").stat().st_mode)  # safetensors lets nobody else read what it writes

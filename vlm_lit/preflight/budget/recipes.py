@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Final
 
-from vlm_lit.models.families import PART_NAMES
+from vlm_lit.models.families import PART_NAMES, Family
 from vlm_lit.models.parts import PartSettings, PartsSettings
 from vlm_lit.models.quantization import Precision
 
@@ -21,16 +21,16 @@ class Recipe:
     configured: bool = False
 
 
-def recipes(parts: PartsSettings) -> list[Recipe]:
+def recipes(parts: PartsSettings, family: Family) -> list[Recipe]:
     """Full fine-tuning, LoRA on a 16-bit base, LoRA on an 8-bit base, QLoRA; and the run's own parts where it is none.
 
-    Each changes the language model alone; full fine-tuning trains projector and head as well. Whatever else the run
-    says of its parts stays: a vision tower that is frozen there is frozen in all of them.
+    Each changes the language model alone; full fine-tuning trains projector, embeddings and head as well. Whatever else
+    the run says of its parts stays: a vision tower that is frozen there is frozen in all of them.
     """
-    whole = {name: _in_full(parts.of(name)) for name in PART_NAMES if name != "vision_tower"}
+    whole = {name: _in_full(parts.of(name)) for name in filter(family.roots, PART_NAMES) if name != "vision_tower"}
+    words = replace(parts.language_model, training="lora", last_layers=None)
     standard = {"full": replace(parts, **whole)} | {
-        name: replace(parts, language_model=replace(parts.language_model, precision=precision, training="lora"))
-        for name, precision in _ADAPTED.items()
+        name: replace(parts, language_model=replace(words, precision=precision)) for name, precision in _ADAPTED.items()
     }
     found = [Recipe(name=name, parts=asked, configured=_same(asked, parts)) for name, asked in standard.items()]
     if not any(recipe.configured for recipe in found):
@@ -40,11 +40,10 @@ def recipes(parts: PartsSettings) -> list[Recipe]:
 
 def _in_full(part: PartSettings) -> PartSettings:
     precision = "bf16" if part.precision in ("nf4", "int8") else part.precision
-    return replace(part, precision=precision, training="full")
+    return replace(part, precision=precision, training="full", last_layers=None)
 
 
 def _same(one: PartsSettings, other: PartsSettings) -> bool:
     return all(
-        (one.of(name).precision, one.of(name).training) == (other.of(name).precision, other.of(name).training)
-        for name in PART_NAMES
+        replace(one.of(name), learning_rate=None) == replace(other.of(name), learning_rate=None) for name in PART_NAMES
     )

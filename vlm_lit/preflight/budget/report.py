@@ -93,7 +93,8 @@ def budget(
     picture = estimator.picture() if images else ImageShape(tokens=None, cached=None)
     row = longest_row(data, length=length, supervised=supervised, images=images, image_tokens=picture.tokens)
     found = []
-    for recipe in recipes(module.parts):
+    family = family_of(config.model_type)
+    for recipe in recipes(module.parts, family):
         say(f"Estimating {recipe.name} ...")
         with _without_collection():
             found.append(estimator.needs(recipe, row))
@@ -105,6 +106,6 @@ def budget(
         row=row,
         picture=picture,
         uncounted=estimator.asked if images else None,
-        cross_attention=family_of(config.model_type).projected == "states",
+        cross_attention=family.projected == "states",
         recipes=found,
     )

@@ -161,7 +161,7 @@ def _by_part(
     held = held_model(module)
     owners = {held.name(name): held.part(name) for name, _ in module.named_parameters()}
     rows = []
-    for part in (*PART_NAMES, *([OTHER] if OTHER in owners.values() else [])):
+    for part in (*filter(held.family.roots, PART_NAMES), *([OTHER] if OTHER in owners.values() else [])):
         own = {name for name, owner in owners.items() if owner == part}
         rows.append(
             PartFlow(

@@ -97,11 +97,15 @@ def front_matter(run: RunFiles) -> dict[str, object]:
     found: dict[str, object] = {}
     if not base.get("weights_sha256"):
         found |= {"base_model": base["model_id"], "base_model_relation": "finetune"}
-    found |= {"library_name": "transformers", "pipeline_tag": "image-text-to-text"}
+    found |= {"library_name": "transformers", "pipeline_tag": _tag(run)}
     sources = [source["path"] for _, source in _sources(run) if not _is_local(source["path"])]
     if sources:
         found["datasets"] = sorted(set(sources))
     return found | {"tags": ["vlm_lit", *_methods(run)]}
+
+
+def _tag(run: RunFiles) -> str:
+    return "visual-question-answering" if "answers" in run.fingerprint else "image-text-to-text"
 
 
 def _methods(run: RunFiles) -> list[str]:
@@ -127,6 +131,8 @@ def _loading(run: RunFiles, name: str, *, chat_template: bool) -> list[str]:
     revision = f', revision="{base["commit"]}"' if base.get("commit") else ""
     settings = (run.fingerprint.get("processor") or {}).get("image_settings")
     # The merged model's files hold the run's image settings; the base's do not.
+    if "answers" in run.fingerprint:  # its base has another head, which PEFT alone does not put there
+        return [_USE_CLASSIFIER.replace("{name}", name), *_images(run, name)]
     otherwise = f", with the processor above: the run set {json.dumps(settings)} for its images" if settings else ""
     return [
         _USE.format(name=name, inputs=_MESSAGES if chat_template else _PLAIN),
@@ -169,6 +175,19 @@ question = "What is in this picture?"
 {inputs}
 output = model.generate(**inputs.to(model.device, model.dtype), max_new_tokens=64)
 print(processor.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True))
+```"""
+
+_USE_CLASSIFIER: Final = """\
+```python
+from PIL import Image
+from transformers import AutoModelForVisualQuestionAnswering, AutoProcessor
+
+model = AutoModelForVisualQuestionAnswering.from_pretrained("{name}", dtype="auto")
+processor = AutoProcessor.from_pretrained("{name}")
+image = Image.open("picture.png").convert("RGB")
+inputs = processor(text="What is in this picture?", images=image, truncation=True, max_length=40, return_tensors="pt")
+logits = model(**inputs).logits
+print(model.config.id2label[int(logits.argmax(-1))])
 ```"""
 
 _BACKEND: Final = """\

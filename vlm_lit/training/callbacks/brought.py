@@ -14,6 +14,7 @@ from vlm_lit.errors import ConfigError
 from vlm_lit.training.callbacks.best_checkpoint import BestCheckpoint
 from vlm_lit.training.callbacks.epoch_schedule import EpochSchedule
 from vlm_lit.training.callbacks.feature_cache import FeatureCache
+from vlm_lit.training.callbacks.kept_answers import KeptAnswers
 from vlm_lit.training.callbacks.kept_config import KeptConfig
 from vlm_lit.training.callbacks.monitored import StopAfterValidation
 from vlm_lit.training.callbacks.pictures import AnswerPicture
@@ -48,7 +49,7 @@ def brought(trainer: lightning.Trainer) -> list[Callback]:
     if tries:
         return []
     keeps = any(isinstance(callback, Checkpoint) for callback in callbacks)  # as enable_checkpointing says
-    return _lacking(callbacks, *([StepCheckpoint] if keeps else []), KeptShortcuts, RunDirectory)
+    return _lacking(callbacks, *([StepCheckpoint] if keeps else []), KeptShortcuts, KeptAnswers, RunDirectory)
 
 
 def _lacking(callbacks: Sequence[Callback], *kinds: type[Callback]) -> list[Callback]:

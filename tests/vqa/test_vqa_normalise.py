@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vlm_lit.metrics.normalize import ARTICLES, CONTRACTIONS, m4c_normalise, vqa_normalise
+from vlm_lit.vqa.normalize import ARTICLES, CONTRACTIONS, m4c_normalise, vqa_normalise
 
 SENTENCES = st.text(alphabet="aTthe 1,.'?-/\u00e9", max_size=40)
 

@@ -1,0 +1,178 @@
+"""Training rows of the workbench's ViLT: one picture with many questions, and what each word of them refers to.
+
+Shape suffixes: B rows, T text tokens of a row, P image patches (64), L = 1 + P + T positions, D features.
+"""
+
+from __future__ import annotations
+
+import re
+from itertools import pairwise
+from random import Random
+from typing import Final, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import BertTokenizerFast, ViltForQuestionAnswering
+from workbench_lessons import Bytes, Meaning, meaning
+
+from vlm_lit.workbench.base_model import IMAGE_TOKENS
+from vlm_lit.workbench.questions import PLAIN, QA, ask, plural
+from vlm_lit.workbench.vilt_model import VILT_ANSWERS, classified
+from vlm_lit.workbench.world import COLORS, KINDS, MAX_READING, SHAPES, Scene
+
+IMAGE_POSITIONS: Final = 1 + IMAGE_TOKENS
+"""ViLT puts a token of its own before the patches."""
+_SILENT: Final[Meaning] = (-1, -1, -1, -1, -1)
+
+
+class ViltRow(NamedTuple):
+    """What the model reads about one picture, token by token, padded: each question is a segment of its own.
+
+    `segments` counts questions from 1 and is 0 in padding; `positions` start again with each question. `starts` are the
+    places of the questions' [CLS] tokens and `answers` what is to be answered there; both have -1 where there is none.
+    """
+
+    ids: list[int]
+    segments: list[int]
+    positions: list[int]
+    meanings: list[Meaning]
+    starts: list[int]
+    answers: list[int]
+
+
+class ViltRows:
+    """Writes rows of up to `questions` questions and `tokens` tokens."""
+
+    def __init__(self, tokenizer: BertTokenizerFast, *, questions: int, tokens: int) -> None:
+        self.tokenizer, self.questions, self.tokens = tokenizer, questions, tokens
+        self.known: dict[str, list[int]] = {}
+        self.kinds = {self.id(word): kind for kind in KINDS for word in (kind, plural(kind))}
+        self.colors = {self.id(color): color for color in COLORS}
+
+    def id(self, word: str) -> int:
+        """The token of a word of the plain language."""
+        return int(self.tokenizer.convert_tokens_to_ids(word))
+
+    def names(self) -> list[list[int]]:
+        """The token of each kind, colour, lamp state and gauge reading, in the order of `PATCH_FACTS`."""
+        words = (KINDS, COLORS, ("off", "on"), map(str, range(MAX_READING + 1)))
+        return [[self.id(word) for word in group] for group in words]
+
+    def encoded(self, question: str) -> list[int]:
+        """The tokens of a question as the processor writes it, kept for the next time."""
+        if question not in self.known:
+            self.known[question] = self.tokenizer(question)["input_ids"]
+        return self.known[question]
+
+    def row(self, shown: Scene, rng: Random) -> ViltRow:
+        """One row about `shown`."""
+        row = ViltRow([], [], [], [], [], [])
+        for qa in classified(ask(shown, rng, self.questions + self.questions // 4, PLAIN)):
+            ids = self.encoded(qa.question)
+            if len(row.starts) == self.questions or len(row.ids) + len(ids) > self.tokens:
+                break
+            row.starts.append(len(row.ids))
+            row.answers.append(VILT_ANSWERS.index(qa.answer))
+            row.ids.extend(ids)
+            row.segments.extend([len(row.starts)] * len(ids))
+            row.positions.extend(range(len(ids)))
+            row.meanings.extend(self.meanings(shown, qa, ids))
+        spare, fewer = self.tokens - len(row.ids), self.questions - len(row.starts)
+        for part in (row.ids, row.segments, row.positions):
+            part.extend([0] * spare)
+        row.meanings.extend([_SILENT] * spare)
+        row.starts.extend([-1] * fewer)
+        row.answers.extend([-1] * fewer)
+        return row
+
+    def meanings(self, shown: Scene, qa: QA, ids: list[int]) -> list[Meaning]:
+        """What each token of a question refers to in the scene: names of kinds and colours, and places."""
+        found = [_SILENT] * len(ids)
+        for at, token in enumerate(ids):
+            if token in self.kinds:
+                items = shown.of_kind(self.kinds[token])
+                found[at] = meaning(items, len(items))
+            elif token in self.colors:
+                items = [item for item in shown.items if item.color == self.colors[token]]
+                found[at] = meaning(items, len([item for item in items if item.kind in SHAPES]))
+        place = re.search(r"row (\d), column (\d)", qa.question)
+        if place:
+            row, column = (int(part) for part in place.groups())
+            lying = [item for item in shown.items if (item.row, item.column) == (row, column)]
+            # The last three tokens are the column's number, the question mark and [SEP].
+            found[-3] = meaning(lying, len(lying))
+        return found
+
+
+def single_questions(rows: list[ViltRow], most: int) -> tuple[list[int], list[ViltRow]]:
+    """The first `most` questions of each row as rows of their own, with the number of the row that each comes from."""
+    origins, singles = [], []
+    for origin, row in enumerate(rows):
+        starts = [start for start in row.starts if start >= 0]
+        borders = [*starts, sum(segment > 0 for segment in row.segments)][: most + 1]
+        for (start, end), answer in zip(pairwise(borders), row.answers, strict=False):
+            origins.append(origin)
+            segments = [1] * (end - start)
+            part = (row.ids[start:end], segments, row.positions[start:end], row.meanings[start:end])
+            singles.append(ViltRow(*part, [0], [answer]))
+    longest = max(len(row.ids) for row in singles)
+    for row in singles:
+        spare = longest - len(row.ids)
+        for tokens in (row.ids, row.segments, row.positions):
+            tokens.extend([0] * spare)
+        row.meanings.extend([_SILENT] * spare)
+    return origins, singles
+
+
+def seen_by_branches(segments_BT: Tensor) -> Tensor:
+    """Which position sees which [B, L, L] bool: the picture sees itself, a question the picture and itself."""
+    segments_BL = torch.nn.functional.pad(segments_BT, (IMAGE_POSITIONS, 0), value=-1)
+    same = segments_BL[:, :, None] == segments_BL[:, None, :]
+    return same | (segments_BL == -1)[:, None, :]
+
+
+def seen_by_all(segments_BT: Tensor) -> Tensor:
+    """Which position sees which [B, L, L] bool, as in ViLT itself: all see everything but padding."""
+    seen_BL = torch.nn.functional.pad(segments_BT > 0, (IMAGE_POSITIONS, 0), value=True)
+    return seen_BL[:, None, :].expand(-1, seen_BL.shape[1], -1)
+
+
+def embed_picture(model: ViltForQuestionAnswering, pixels_BCHW: Tensor) -> Tensor:
+    """The patches [B, 1 + P, D] that enter ViLT's first layer, in their own order instead of a random one."""
+    parts = model.vilt.embeddings
+    patches_BPD = parts.patch_embeddings(pixels_BCHW).flatten(2).transpose(1, 2)
+    first = parts.cls_token.expand(len(patches_BPD), -1, -1)
+    picture = torch.cat([first, patches_BPD], dim=1) + parts.position_embeddings
+    return picture + parts.token_type_embeddings.weight[1]
+
+
+def embed_text(model: ViltForQuestionAnswering, ids_BT: Tensor, positions_BT: Tensor) -> Tensor:
+    """The words [B, T, D] that enter ViLT's first layer."""
+    parts = model.vilt.embeddings.text_embeddings
+    words_BTD = parts.word_embeddings(ids_BT) + parts.token_type_embeddings.weight[0]
+    words_BTD = parts.LayerNorm(words_BTD + parts.position_embeddings(positions_BT))
+    return words_BTD + model.vilt.embeddings.token_type_embeddings.weight[0]
+
+
+def states(model: ViltForQuestionAnswering, embedded_BLD: Tensor, seen_BLL: Tensor | None, layers: int) -> list[Tensor]:
+    """The states [B, L, D] behind each of the first `layers` layers; None shows every position to every other."""
+    mask = None
+    if seen_BLL is not None:
+        mask = torch.zeros(seen_BLL.shape).masked_fill(~seen_BLL, torch.finfo(torch.float32).min)[:, None]
+    found, state = [], embedded_BLD
+    for layer in model.vilt.encoder.layer[:layers]:
+        state = layer(state, mask)[0]
+        found.append(state)
+    return found
+
+
+def answer_logits(model: ViltForQuestionAnswering, cls_SD: Tensor) -> Tensor:
+    """The classifier's logits from the last layer's states at the [CLS] tokens, as ViLT makes them."""
+    return model.classifier(torch.tanh(model.vilt.pooler.dense(model.vilt.layernorm(cls_SD))))
+
+
+def pixel_values(pictures: Bytes) -> Tensor:
+    """uint8 [B, H, W, 3] -> the model's float32 [B, 3, H, W] in -1..1, as the processor makes it."""
+    scaled = torch.from_numpy(np.ascontiguousarray(pictures)).float() / 127.5 - 1
+    return scaled.permute(0, 3, 1, 2).contiguous()

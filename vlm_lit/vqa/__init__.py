@@ -1,0 +1,1 @@
+"""VQA's own rules, which training targets and metrics share: how answers are normalised, and how far people agree."""
