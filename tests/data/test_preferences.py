@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import copy
+import json
+import re
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
 
+import vlm_lit
 from vlm_lit.data.conversations.conversations import to_conversation
 from vlm_lit.data.conversations.preferences import to_preference
 from vlm_lit.errors import RecordError
@@ -309,3 +312,19 @@ def test_supervised_fine_tuning_names_the_module_for_pairs() -> None:
     record = Record(file="a.json", index=3, fields=FORMS["RLAIF-V"], image_root=Path("/set"))
     with pytest.raises(RecordError, match=r"it has chosen, and preferences are not supported.*PreferenceModule"):
         to_conversation(record, requires_answer=True)
+
+
+README = (Path(vlm_lit.__file__).parent / "data" / "README.md").read_text(encoding="utf-8")
+EXAMPLES = re.findall(r"^\| [^|]+ \| `(\{.*\})` \|", README.split("## Pairs of answers")[1], re.MULTILINE)
+
+
+def test_the_readme_shows_every_form() -> None:
+    assert len(EXAMPLES) == 8
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_an_example_of_the_readme_is_a_pair(example: str) -> None:
+    found = read(json.loads(example))
+    assert [turn.text for turn in (found.chosen.turns[-1], found.rejected.turns[-1])] == ["yes", "no"]
+    assert found.chosen.turns[0].content == (IMAGE, "Is it red?")
+    assert ([image.path for image in found.images], found.notes) == ([Path("/set/a.png")], ())

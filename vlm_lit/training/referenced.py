@@ -15,7 +15,6 @@ from vlm_lit.data.records.preference_dataset import PreferenceDataset
 from vlm_lit.data.records.streamed_steps import StreamedSteps
 from vlm_lit.errors import ConfigError
 from vlm_lit.models.adapter_state import WEIGHTS, file_sha256
-from vlm_lit.models.families import PART_NAMES
 from vlm_lit.models.reference import Reference
 from vlm_lit.models.shared_tower import SharedTower
 from vlm_lit.objectives.log_probs import answer_log_probs
@@ -154,7 +153,7 @@ class ReferencedModule(AnsweredModule):
         own = self.identity
         return {
             "base": own["base"],
-            "precisions": {part: self.parts.of(part).precision for part in PART_NAMES},
+            "precisions": self.parts.precisions,
             "quantization": own["quantization"],
             "adapter": own["reference_adapter"],
             "lora": None if self.adapter is None else own["lora"],
