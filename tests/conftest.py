@@ -16,6 +16,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 import torch
 
 from tests.support import small_config, small_data, tiny_models
+from tests.support.pairs import preference_config, write_folder
 
 pytest_plugins = ["tests.support.family_table", "tests.support.postgres"]
 
@@ -37,7 +38,23 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with train.json (20 pairs of answers) and val.json (6 questions)."""
+    return write_folder(tmp_path_factory.mktemp("preferences"), "questions")
+
+
 @pytest.fixture
 def config(tiny_llava: Path, small: Path, tmp_path: Path) -> Callable[..., Path]:
     """Writes a runnable config: NF4 language model with LoRA, projector in full, dropout off. Returns its path."""
     return partial(small_config.write, tmp_path, tiny_llava, small)
+
+
+@pytest.fixture(params=["supervised", "preference"])
+def either_config(
+    request: pytest.FixtureRequest, tiny_llava: Path, small: Path, pairs: Path, tmp_path: Path
+) -> Callable[..., Path]:
+    """The same of supervised fine-tuning, and of a preference run over pairs that is validated by questions."""
+    if request.param == "supervised":
+        return partial(small_config.write, tmp_path, tiny_llava, small)
+    return partial(preference_config, tmp_path, tiny_llava, pairs)

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from vlm_lit.data.answers.vocabulary_building import VocabularySettings
     from vlm_lit.data.classifier_datamodule import ClassifierDataModule
     from vlm_lit.data.datamodule import ConversationDataModule
+    from vlm_lit.data.preference_datamodule import PreferenceDataModule
     from vlm_lit.data.records.image_tables import ImageTableSettings
     from vlm_lit.data.records.sources import SourceSettings
     from vlm_lit.errors import ConfigError, RecordError, VlmLitError
@@ -20,8 +21,10 @@ if TYPE_CHECKING:
     from vlm_lit.models.classifier_parts import ClassifierParts
     from vlm_lit.models.parts import PartSettings, PartsSettings
     from vlm_lit.models.quantization import QuantizationSettings
-    from vlm_lit.schema import ClassBatch, Conversation, EvaluationBatch, Prediction, StepBatch, TokenBatch
+    from vlm_lit.objectives.preference_losses import PreferenceLossSettings
+    from vlm_lit.schema import ClassBatch, Conversation, EvaluationBatch, Prediction, Preference, StepBatch, TokenBatch
     from vlm_lit.training.classifier import ClassifierModule
+    from vlm_lit.training.preference import PreferenceModule
     from vlm_lit.training.supervised import SupervisedModule
     from vlm_lit.training.trainer import Trainer
 
@@ -42,6 +45,10 @@ __all__ = [
     "PartSettings",
     "PartsSettings",
     "Prediction",
+    "Preference",
+    "PreferenceDataModule",
+    "PreferenceLossSettings",
+    "PreferenceModule",
     "QuantizationSettings",
     "RecordError",
     "SourceSettings",
@@ -68,6 +75,9 @@ _PLACES: Final = {
     "LoraSettings": "models.adapters",
     "PartSettings": "models.parts",
     "PartsSettings": "models.parts",
+    "PreferenceDataModule": "data.preference_datamodule",
+    "PreferenceLossSettings": "objectives.preference_losses",
+    "PreferenceModule": "training.preference",
     "QuantizationSettings": "models.quantization",
     "SupervisedModule": "training.supervised",
     "Trainer": "training.trainer",

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, Literal, Protocol, TypeAlias
@@ -131,6 +131,28 @@ class Conversation:
     turn: int | None = None
     continues: bool = False
     notes: tuple[Note, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preference:
+    """A prompt with two answers of which one is preferred.
+
+    `chosen` and `rejected` show the same images behind the same turns and differ in the last, an assistant's, the only
+    one that is learned from. `chosen` has the references, groups and image id of the record.
+    """
+
+    id: str
+    images: tuple[ImageRef, ...]
+    chosen: Conversation
+    rejected: Conversation
+    file: Path | str = ""
+    record: str = ""
+    notes: tuple[Note, ...] = ()
+
+    @property
+    def sides(self) -> tuple[Conversation, Conversation]:
+        """The chosen and the rejected conversation, with ids that messages can tell apart."""
+        return replace(self.chosen, id=f"{self.id}/chosen"), replace(self.rejected, id=f"{self.id}/rejected")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,7 +22,8 @@ from vlm_lit.data.records.sources import SourceSettings
 
 README = (Path(vlm_lit.__file__).parent / "data" / "README.md").read_text(encoding="utf-8")
 FILES = re.findall(r"^\| ([^|]+) \| [^|{]+ \|$", README.split("| file | kept as |")[1].split("\n\n")[0], re.MULTILINE)
-EXAMPLES = dict(re.findall(r"^\| ([^|]+) \| `(\{.*\})` \|", README, re.MULTILINE))
+SINGLE = README.split("## Pairs of answers")[0]
+EXAMPLES = dict(re.findall(r"^\| ([^|]+) \| `(\{.*\})` \|", SINGLE, re.MULTILINE))
 
 
 def test_the_table_is_there() -> None:

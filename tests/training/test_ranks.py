@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,8 +16,7 @@ import torch
 from safetensors.torch import load_file
 
 from tests.support.runs import predictions, scalars
-
-Config = Callable[..., Path]
+from vlm_lit.training.pair_figures import FIGURES
 
 RANKS = ("--trainer.strategy=ddp", "--trainer.devices=2")
 
@@ -30,22 +29,24 @@ def run(verb: str, config: Path, folder: Path, *more: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def folders() -> dict[int, Path]:
+def of_kinds() -> dict[object, dict[int, Path]]:
     return {}
 
 
 @pytest.fixture
 def runs(
-    config: Config, small: Path, tmp_path_factory: pytest.TempPathFactory, folders: dict[int, Path]
+    either_config: partial[Path], tmp_path_factory: pytest.TempPathFactory, of_kinds: dict[object, dict[int, Path]]
 ) -> dict[int, Path]:
     # By number of ranks: a fit and the test of what it has trained. 13 conversations are steps of 4, 4, 4 and 1.
+    folders = of_kinds.setdefault(either_config.func, {})
     if not folders:
-        path = config(
+        data_set = either_config.args[2]
+        path = either_config(
             # A gradient enters SGD's step as it is; Adam's would blow up the rounding of entries near zero.
             model={"optimizer": {"class_path": "torch.optim.SGD"}, "learning_rate": 0.05},
             data={
-                "train": {"path": str(small / "train.json"), "limit": 13},
-                "test": {"path": str(small / "val.json"), "limit": 5},
+                "train": {"path": str(data_set / "train.json"), "limit": 13},
+                "test": {"path": str(data_set / "val.json"), "limit": 5},
                 "effective_batch": 4,
                 "micro_batch": 1,
                 "eval_batch": 2,
@@ -64,14 +65,16 @@ def runs(
 
 def test_equality_5_losses_and_gradient_norms(runs: dict[int, Path]) -> None:
     one, two = scalars(runs[1]), scalars(runs[2])
-    for name in ("train/loss", "train/gradient_norm"):
+    pairs = [f"train/{name}" for name in FIGURES if f"train/{name}" in one]
+    for name in ("train/loss", "train/gradient_norm", *pairs):
         assert [step for step, _ in two[name]] == list(range(8))
         # float32 sums in another order: 1e-5 is some 80 rounding steps, over eight optimizer steps.
-        assert [value for _, value in two[name]] == pytest.approx([value for _, value in one[name]], rel=1e-5)
+        assert [v for _, v in two[name]] == pytest.approx([v for _, v in one[name]], rel=1e-5, abs=1e-6), name
     assert two["train/learning_rate/projector"] == one["train/learning_rate/projector"]
     # Sums over the ranks' step batches: six records in step batches of two, of which one rank has four.
-    assert len(one["val/loss"]) == len(two["val/loss"]) == 2
-    assert [value for _, value in two["val/loss"]] == pytest.approx([value for _, value in one["val/loss"]], rel=1e-5)
+    measured = "val/vqa_accuracy" if pairs else "val/loss"
+    assert len(one[measured]) == len(two[measured]) == 2
+    assert [value for _, value in two[measured]] == pytest.approx([value for _, value in one[measured]], rel=1e-5)
 
 
 def test_equality_5_trained_weights(runs: dict[int, Path]) -> None:

@@ -15,12 +15,19 @@ from pathlib import Path
 import pytest
 
 from tests.support.interrupted import Kill, Outcome, fit_apart
+from tests.support.pairs import preference_config
 from tests.support.runs import scalars
 
 Config = Callable[..., Path]
 
-MODULE = "vlm_lit.training.supervised:SupervisedModule"
+BACKWARD = "vlm_lit.training.step:StepModule._backward"
+VALIDATION = "vlm_lit.training.evaluated:EvaluatedModule.validation_step"
 STEPS = 9
+
+
+@pytest.fixture
+def config(either_config: Config) -> Config:
+    return either_config
 
 
 def written(config: Config, every_n_steps: int = 1) -> Path:
@@ -28,23 +35,26 @@ def written(config: Config, every_n_steps: int = 1) -> Path:
         "class_path": "vlm_lit.training.callbacks.step_checkpoint.StepCheckpoint",
         "init_args": {"every_n_steps": every_n_steps},
     }
+    # A preference run has no dropout unless it is asked for.
+    asked = {"dropout": True} if config.func is preference_config else {}  # type: ignore[attr-defined]
     return config(
-        model={"lora": {"dropout": 0.1}},
+        model={"lora": {"dropout": 0.1}, **asked},
         data={"num_workers": 2},
         trainer={"max_epochs": 3, "callbacks": [keeper]},
     )
 
 
-_NEVER_KILLED: list[Outcome] = []
+_NEVER_KILLED: dict[object, Outcome] = {}
 
 
 @pytest.fixture
 def never_killed(config: Config, tmp_path: Path) -> Outcome:
-    # Once for all tests here: model and data are the session's.
-    if not _NEVER_KILLED:
+    # Once for all tests of a kind here: model and data are the session's.
+    kind = config.func  # type: ignore[attr-defined]
+    if kind not in _NEVER_KILLED:
         assert fit_apart(written(config), tmp_path / "whole") == 0
-        _NEVER_KILLED.append(Outcome.of(tmp_path / "whole"))
-    return _NEVER_KILLED[0]
+        _NEVER_KILLED[kind] = Outcome.of(tmp_path / "whole")
+    return _NEVER_KILLED[kind]
 
 
 def killed_and_resumed(path: Path, folder: Path, *kills: Kill, tamper: Callable[[], None] | None = None) -> Outcome:
@@ -69,10 +79,10 @@ def test_the_run_to_compare_with_is_whole_and_repeats_itself(
 
 KILLS = {
     # A step batch has 3, 3 and 2 micro-batches, so call 12 is the second pass's second step batch, half done.
-    "within a step batch": Kill(at=f"{MODULE}._backward", call=12),
+    "within a step batch": Kill(at=BACKWARD, call=12),
     "gradients there, weights not yet": Kill(at="vlm_lit.training.step:clip", call=5),
     "weights there, schedule not yet": Kill(at="torch.optim.lr_scheduler:LambdaLR.step", call=6),
-    "within validation": Kill(at=f"{MODULE}.validation_step", call=2),
+    "within validation": Kill(at=VALIDATION, call=2),
     "checkpoint written, not yet in place": Kill(at="os:fsync", call=9),
     "checkpoint in place, at the border of a pass": Kill(at="vlm_lit.files.whole:sync_folder", call=5),
     "last checkpoint in place, adapter not yet": Kill(
@@ -88,13 +98,13 @@ def test_equality_6_killed_once(kill: Kill, never_killed: Outcome, config: Confi
 
 def test_equality_6_killed_twice(never_killed: Outcome, config: Config, tmp_path: Path) -> None:
     # The second kill strikes a resumed process, whose state has been through a checkpoint once.
-    kills = Kill(at=f"{MODULE}._backward", call=6), Kill(at=f"{MODULE}.validation_step", call=1)
+    kills = Kill(at=BACKWARD, call=6), Kill(at=VALIDATION, call=1)
     assert killed_and_resumed(written(config), tmp_path / "killed", *kills) == never_killed
 
 
 def test_steps_that_are_done_again_show_once(never_killed: Outcome, config: Config, tmp_path: Path) -> None:
     path, folder = written(config, every_n_steps=4), tmp_path / "killed"
-    assert fit_apart(path, folder, kill=Kill(at=f"{MODULE}._backward", call=20)) == -9
+    assert fit_apart(path, folder, kill=Kill(at=BACKWARD, call=20)) == -9
     assert [step for step, _ in scalars(folder)["train/loss"]] == list(range(7))
     assert fit_apart(path, folder, "--ckpt_path", "last") == 0  # from step 4
     assert Outcome.of(folder) == never_killed
@@ -119,7 +129,7 @@ def test_the_comparison_sees_what_is_not_restored(tamper: Callable[[], None], co
     # Negative controls: each run is deterministic, but a resumed one is another.
     path = written(config)
     assert fit_apart(path, tmp_path / "whole", tamper=tamper) == 0
-    kill = Kill(at=f"{MODULE}._backward", call=12)
+    kill = Kill(at=BACKWARD, call=12)
     resumed = killed_and_resumed(path, tmp_path / "killed", kill, tamper=tamper)
     whole = Outcome.of(tmp_path / "whole")
     assert resumed.adapter_sha256 != whole.adapter_sha256

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -15,10 +15,10 @@ from transformers import ProcessorMixin
 from vlm_lit.data.features.feature_store import FeatureStore
 from vlm_lit.data.features.stored_images import Observed, StoredImage
 from vlm_lit.data.images.images import load_images
-from vlm_lit.data.records.conversation_dataset import ConversationDataset
+from vlm_lit.data.records.record_dataset import RecordDataset
 from vlm_lit.data.rows.encoding import processed
 from vlm_lit.errors import RecordError, raised
-from vlm_lit.schema import Conversation
+from vlm_lit.schema import Conversation, Preference
 
 _READERS: Final = 8
 
@@ -33,7 +33,7 @@ class ProcessedImage:
 
 
 def distinct_images(
-    datasets: Iterable[ConversationDataset | Sequence[Conversation]], store: FeatureStore
+    datasets: Iterable[RecordDataset[Any] | Sequence[Conversation]], store: FeatureStore
 ) -> dict[str, Conversation]:
     """Each distinct image's key, with a conversation that shows it and no other. Every image file is read once.
 
@@ -43,7 +43,8 @@ def distinct_images(
     alone: dict[Path | str, Conversation] = {}
     for dataset in datasets:
         for i in range(len(dataset)):
-            conversation = dataset[i]
+            item = dataset[i]
+            conversation = item.chosen if isinstance(item, Preference) else item
             for ref in conversation.images:
                 shown = replace(conversation, images=(ref,))
                 alone.setdefault(ref.path if ref.path is not None else _key(shown, store), shown)

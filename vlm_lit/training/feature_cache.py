@@ -16,7 +16,7 @@ from vlm_lit.data.checkpoint.processors import processor_identity
 from vlm_lit.data.distinct_images import ProcessedImage, distinct_images, processed_images
 from vlm_lit.data.features.feature_store import SHARD_BYTES, FeatureStore, check_room
 from vlm_lit.data.features.stored_images import StoredImage
-from vlm_lit.data.records.conversation_dataset import ConversationDataset
+from vlm_lit.data.records.record_dataset import RecordDataset
 from vlm_lit.data.token_rows import TokenRows
 from vlm_lit.errors import ConfigError
 from vlm_lit.models.families import Family, family_of
@@ -105,7 +105,7 @@ def fill(
         _compute(store, data, _Tower(base, family), mine, total=len(missing), say=say)
 
 
-def shown(data: TokenRows[Any], family: Family) -> list[ConversationDataset]:
+def shown(data: TokenRows[Any], family: Family) -> list[RecordDataset[Any]]:
     """The data sets whose images a run shows from kept features.
 
     Raises:
@@ -115,7 +115,7 @@ def shown(data: TokenRows[Any], family: Family) -> list[ConversationDataset]:
     found = []
     for split in used:
         dataset = data.datasets[split]
-        if not isinstance(dataset, ConversationDataset):
+        if not isinstance(dataset, RecordDataset):
             raise ConfigError(
                 f"data.{split} is streamed, so nobody knows its images before they come: set streaming to false, or "
                 "leave data.init_args.feature_cache out."

@@ -13,7 +13,7 @@ from vlm_lit.metrics.rules import Answer, Rule
 from vlm_lit.metrics.summary import judged_item, summarised
 from vlm_lit.models.families import PART_NAMES
 from vlm_lit.training.evaluation import logged_name
-from vlm_lit.training.protocols import Judged, Towered, Validated
+from vlm_lit.training.protocols import HasFigures, Judged, Towered, Validated
 
 if TYPE_CHECKING:
     from vlm_lit.schema import Conversation
@@ -56,16 +56,21 @@ def logged_names(module: LightningModule, data: Validated, wanted: Iterable[str]
     if isinstance(module, Towered):
         trained = [part for part in PART_NAMES if module.parts.of(part).training != "frozen"]
         modes |= {f"train/learning_rate/{part}": None for part in trained}
+    own = module.own_figures if isinstance(module, HasFigures) else {}
+    modes |= {f"train/{name}": mode for name, mode in own.items()}
     if "val" not in data.datasets:
         return LoggedNames(modes, ("train/loss",), {"val/": "there is no validation: set data.init_args.val"})
     leading, missing = ["train/loss"], {}
     if data.validate_by == "answers":
-        missing["val/loss"] = "data.init_args.validate_by is answers: set it to both"
+        reason = "data.val holds no pairs" if own else "data.init_args.validate_by is answers: set it to both"
+        missing["val/loss"] = reason
     else:
         leading.append("val/loss")
         modes["val/loss"] = "min"
     if data.validate_by == "loss":
-        missing["val/"] = "data.init_args.validate_by is loss, so nothing is answered: set it to both"
+        if not own:
+            missing["val/"] = "data.init_args.validate_by is loss, so nothing is answered: set it to both"
+        modes |= {f"val/{name}": mode for name, mode in own.items()}
     else:
         rules = module.judged_by() if isinstance(module, Judged) else []
         if getattr(module, "answer_from", None) is not None:

@@ -7,7 +7,7 @@ Each names only what its asker uses. Attributes whose value needs a loaded model
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from lightning.pytorch.cli import OptimizerCallable
 from peft import PeftModel
@@ -112,6 +112,13 @@ class Judged(Protocol):
 
     def judged_by(self, *, one_reference: bool = False) -> list[Rule]:
         """The metrics' rules, where no question has more than one reference or where some may have."""
+
+
+@runtime_checkable
+class HasFigures(Protocol):
+    """A module that logs more than a loss, of training and of a validation by loss; says what is better of each."""
+
+    own_figures: Mapping[str, Literal["min", "max"] | None]
 
 
 @runtime_checkable

@@ -50,6 +50,8 @@ _HARMLESS: Final = (
     "model.init_args.activation_checkpointing",
     "data.init_args.feature_cache",
     "data.init_args.feature_cache_gb",
+    # A stored reference says what the live one does (equality 9).
+    "model.init_args.reference_store",
     # Prompts answered together are answered as one by one (equality 7).
     "data.init_args.eval_batch",
     # How data is read and looked at, not what is read.

@@ -18,7 +18,7 @@ from vlm_lit.data.checking.pictures import bad_pictures
 from vlm_lit.data.checking.source_identity import encoder_identity, source_identity
 from vlm_lit.data.conversations.conversations import check_unique_ids
 from vlm_lit.data.records.bad_records import BadRecord
-from vlm_lit.data.records.conversation_dataset import ConversationDataset
+from vlm_lit.data.records.preference_dataset import CheckedDataset
 from vlm_lit.data.rows.conversation_encoder import TextLengths
 from vlm_lit.data.rows.over_length import TOO_LONG
 from vlm_lit.errors import RecordError
@@ -27,7 +27,7 @@ from vlm_lit.schema import Note
 
 
 def checked_ahead(
-    dataset: ConversationDataset, encoder: TextLengths, uses: Uses, limit: Callable[[int], int | None]
+    dataset: CheckedDataset, encoder: TextLengths, uses: Uses, limit: Callable[[int], int | None]
 ) -> Seen:
     """What is known of all records of a data set, those that cannot be used among them, in order.
 
@@ -54,7 +54,7 @@ def checked_ahead(
     return seen
 
 
-def _seen(dataset: ConversationDataset, encoder: TextLengths, uses: Uses) -> Seen:
+def _seen(dataset: CheckedDataset, encoder: TextLengths, uses: Uses) -> Seen:
     examiner = Examiner(dataset, encoder, uses)
     if len(dataset) < FEW:
         return _joined(mapped(examiner, len(dataset), what="records"))
@@ -113,7 +113,7 @@ def _unpacked(kept: Any, n: int) -> Seen | None:  # noqa: ANN401 - whatever the 
     )
 
 
-def _too_long(dataset: ConversationDataset, seen: Seen, limit: int | None) -> list[BadRecord]:
+def _too_long(dataset: CheckedDataset, seen: Seen, limit: int | None) -> list[BadRecord]:
     """The records whose words alone are longer than is allowed."""
     found = []
     for index, length in enumerate(seen.longest) if limit is not None else ():
@@ -130,7 +130,7 @@ def _too_long(dataset: ConversationDataset, seen: Seen, limit: int | None) -> li
     return found
 
 
-def _with_bad_images(dataset: ConversationDataset, seen: Seen, uses: Uses) -> list[BadRecord]:
+def _with_bad_images(dataset: CheckedDataset, seen: Seen, uses: Uses) -> list[BadRecord]:
     """The records whose image files cannot be used."""
     assert uses.images is not None
     paths = list(dict.fromkeys(path for files in dict.fromkeys(seen.files) for path in files if path is not None))
@@ -145,7 +145,7 @@ def _with_bad_images(dataset: ConversationDataset, seen: Seen, uses: Uses) -> li
 
 
 def _bad_image(
-    dataset: ConversationDataset,
+    dataset: CheckedDataset,
     index: int,
     files: Sequence[str | None],
     position: int,
@@ -164,7 +164,7 @@ def _bad_image(
     )
 
 
-def _repeated(dataset: ConversationDataset, seen: Seen, bad: Mapping[int, BadRecord]) -> list[BadRecord]:
+def _repeated(dataset: CheckedDataset, seen: Seen, bad: Mapping[int, BadRecord]) -> list[BadRecord]:
     """The records whose id an earlier one has: scores go by it."""
     first, found = dict[str, int](), []
     for index, name in enumerate(seen.ids):

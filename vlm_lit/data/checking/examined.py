@@ -11,12 +11,12 @@ from vlm_lit.data.conversations.conversations import can_be_learned
 from vlm_lit.data.images.images import naming
 from vlm_lit.data.images.whole_pictures import Depth, examine
 from vlm_lit.data.records.bad_records import BadRecord
-from vlm_lit.data.records.conversation_dataset import ConversationDataset
+from vlm_lit.data.records.preference_dataset import CheckedDataset
 from vlm_lit.data.rows.conversation_encoder import TextLengths
 from vlm_lit.data.rows.over_length import OverLength
 from vlm_lit.data.rows.packing import image_key
 from vlm_lit.errors import RecordError
-from vlm_lit.schema import Conversation, Note
+from vlm_lit.schema import Conversation, Note, Preference
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,14 +55,14 @@ class Seen:
     notes: Counter[Note] = field(default_factory=Counter)
     bad: list[BadRecord] = field(default_factory=list)
 
-    def add(self, conversation: Conversation | None) -> None:
-        """Keep what later stages ask for; of a record that is no conversation, that it is there."""
-        self.ids.append(conversation.id if conversation is not None else "")
-        self.answers.append(sum(t.role == "user" for t in conversation.turns) if conversation is not None else 0)
-        self.keys.append(image_key(conversation) if conversation is not None else None)
-        images = conversation.images if conversation is not None else ()
+    def add(self, item: Conversation | Preference | None) -> None:
+        """Keep what later stages ask for; of a record that cannot be used, that it is there."""
+        self.ids.append(item.id if item is not None else "")
+        self.answers.append(sum(t.role == "user" for t in _asked(item).turns) if item is not None else 0)
+        self.keys.append(image_key(item) if item is not None else None)
+        images = item.images if item is not None else ()
         self.files.append(tuple(None if ref.path is None else str(ref.path) for ref in images))
-        self.notes.update(set(conversation.notes) if conversation is not None else ())
+        self.notes.update(set(item.notes) if item is not None else ())
 
 
 class Examiner:
@@ -74,46 +74,46 @@ class Examiner:
         uses: what is made of them.
     """
 
-    def __init__(self, dataset: ConversationDataset, encoder: TextLengths, uses: Uses) -> None:
+    def __init__(self, dataset: CheckedDataset, encoder: TextLengths, uses: Uses) -> None:
         self.dataset, self.encoder, self.uses = dataset, encoder, uses
 
     def __call__(self, rows: range) -> Seen:
         """Examine some neighbouring records."""
-        seen, conversations = Seen(), dict[int, Conversation]()
+        seen, items = Seen(), dict[int, Conversation | Preference]()
         for index in rows:
             try:
-                conversation = self.dataset.reading(self.dataset.records[index])
-                self._examine_held_images(conversation)
+                item = self.dataset.reading(self.dataset.records[index])
+                self._examine_held_images(item)
             except RecordError as error:
                 seen.add(None)
                 seen.bad.append(BadRecord.of(index, error))
                 continue
-            seen.add(conversation)
-            conversations[index] = conversation
+            seen.add(item)
+            items[index] = item
         longest = dict.fromkeys(rows, 0)
-        errors = dict(self._errors(conversations, longest))
+        errors = dict(self._errors(items, longest))
         seen.longest = list(longest.values())
         seen.bad += [BadRecord.of(index, error) for index, error in errors.items()]
         return seen
 
-    def _examine_held_images(self, conversation: Conversation) -> None:
+    def _examine_held_images(self, item: Conversation | Preference) -> None:
         """Look at the images that the record itself holds; many records may name one file, which is looked at once."""
-        for position, ref in enumerate(conversation.images if self.uses.images is not None else ()):
+        for position, ref in enumerate(item.images if self.uses.images is not None else ()):
             if ref.path is None and self.uses.images is not None:
-                with naming(conversation, position):
+                with naming(item, position):
                     examine(ref, self.uses.images)
 
     def _errors(
-        self, conversations: dict[int, Conversation], longest: dict[int, int]
+        self, items: dict[int, Conversation | Preference], longest: dict[int, int]
     ) -> Iterator[tuple[int, RecordError]]:
-        """What is wrong with the text of conversations, the first thing of each; `longest` takes their lengths."""
+        """What is wrong with the text of items, the first thing of each; `longest` takes their lengths."""
         found: set[int] = set()
         for for_generation in (False, True):
             views = [
                 (index, view)
-                for index, conversation in conversations.items()
+                for index, item in items.items()
                 if index not in found
-                for view in self._views(conversation, for_generation=for_generation)
+                for view in self._views(item, for_generation=for_generation)
             ]
             lengths = self.encoder.text_lengths([view for _, view in views], for_generation=for_generation)
             # An evaluation leaves no question out.
@@ -125,10 +125,17 @@ class Examiner:
                     found.add(index)
                     yield index, length
 
-    def _views(self, conversation: Conversation, *, for_generation: bool) -> Iterator[Conversation]:
+    def _views(self, item: Conversation | Preference, *, for_generation: bool) -> Iterator[Conversation]:
+        conversation = _asked(item)
         if not for_generation:
-            yield from [conversation] if self.uses.learns and can_be_learned(conversation) else []
+            sides = item.sides if isinstance(item, Preference) else (item,)
+            yield from (side for side in sides if self.uses.learns and can_be_learned(side))
         elif self.uses.asks:
             last = len(asked_turns(conversation.turns))
             for number in range(1 if self.uses.judged == "every" else last, last + 1):
                 yield judged_turn(conversation, number, self.uses.judged)
+
+
+def _asked(item: Conversation | Preference) -> Conversation:
+    """The conversation whose answers may be asked for."""
+    return item.chosen if isinstance(item, Preference) else item

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
 from typing import Literal
@@ -10,9 +11,10 @@ from typing import Literal
 from lightning.pytorch.utilities import rank_zero_info
 
 from vlm_lit.data.checking.examined import Seen
-from vlm_lit.data.records.bad_records import firsts
-from vlm_lit.data.records.conversation_dataset import ConversationDataset
+from vlm_lit.data.conversations.rated_answers import TIE
+from vlm_lit.data.records.bad_records import BadRecord, firsts
 from vlm_lit.data.records.findings import numbered_repeats
+from vlm_lit.data.records.preference_dataset import CheckedDataset
 from vlm_lit.data.records.record_sequences import ChosenRecords
 from vlm_lit.data.records.sources import name_of
 from vlm_lit.errors import ConfigError, RecordError
@@ -60,18 +62,20 @@ def refuse_skipping(settings: BadRecordSettings, *, streamed: bool) -> None:
         )
 
 
-def settle(dataset: ConversationDataset, seen: Seen, settings: BadRecordSettings) -> None:
+def settle(dataset: CheckedDataset, seen: Seen, settings: BadRecordSettings) -> None:
     """Give a data set what is known of its records, and leave out those that cannot be used if that is asked for.
 
     Raises:
         RecordError: there are some, or more than may be left out; names each kind of them with a count.
     """
-    n = len(dataset)
+    ties = _ties(dataset, seen)
+    n = len(dataset) - len(ties)
     allowed = 0 if settings.policy == "error" else min(settings.allowed(n), n - 1)
     if len(seen.bad) > allowed and settings.most is not None:
         raise _refusal(dataset, seen, settings)
+    _leave_out(dataset, seen, ties)
     if seen.bad:
-        _leave_out(dataset, seen)
+        dataset.skipped = tuple(seen.bad)
         if settings.most is not None:
             rank_zero_info(
                 f"{name_of(dataset.reading.source)}: {len(seen.bad):,} of {n:,} records are left out (bad_records: "
@@ -80,7 +84,24 @@ def settle(dataset: ConversationDataset, seen: Seen, settings: BadRecordSettings
     _know(dataset, seen)
 
 
-def _refusal(dataset: ConversationDataset, seen: Seen, settings: BadRecordSettings) -> RecordError:
+def _ties(dataset: CheckedDataset, seen: Seen) -> list[BadRecord]:
+    """The records of which no pair can be made, which is no fault of theirs: they are not among the bad any more.
+
+    Raises:
+        RecordError: there is no other.
+    """
+    ties = [one for one in seen.bad if one.code == TIE]
+    if ties and len(ties) == len(dataset):
+        raise ties[0].error
+    if ties:
+        rank_zero_info(
+            f"{dataset.name}: no pair can be made of {len(ties):,} of {len(dataset):,} records: their ratings tie."
+        )
+        seen.bad = [one for one in seen.bad if one.code != TIE]
+    return ties
+
+
+def _refusal(dataset: CheckedDataset, seen: Seen, settings: BadRecordSettings) -> RecordError:
     n, bad, source = len(dataset), seen.bad, name_of(dataset.reading.source)
     if settings.policy == "error" and len(bad) == 1:
         return bad[0].error
@@ -100,21 +121,23 @@ def _refusal(dataset: ConversationDataset, seen: Seen, settings: BadRecordSettin
     )
 
 
-def _leave_out(dataset: ConversationDataset, seen: Seen) -> None:
-    out = {one.index for one in seen.bad}
+def _leave_out(dataset: CheckedDataset, seen: Seen, ties: Sequence[BadRecord]) -> None:
+    """Take the bad records and the ties out of a data set, and out of what is known of it."""
+    out = {one.index for one in (*seen.bad, *ties)}
+    if not out:
+        return
     kept = [index for index in range(len(dataset)) if index not in out]
     if dataset.mixture is not None:
         ends = [0, *accumulate(dataset.mixture.sizes)]
         sizes = tuple(sum(begin <= index < end for index in kept) for begin, end in pairwise(ends))
         dataset.mixture = replace(dataset.mixture, sizes=sizes)
     dataset.records = ChosenRecords(dataset.records, kept)
-    dataset.skipped = tuple(seen.bad)
     seen.ids, seen.answers = [seen.ids[index] for index in kept], [seen.answers[index] for index in kept]
     seen.longest = [seen.longest[index] for index in kept]
     seen.keys, seen.files = [seen.keys[index] for index in kept], [seen.files[index] for index in kept]
 
 
-def _know(dataset: ConversationDataset, seen: Seen) -> None:
+def _know(dataset: CheckedDataset, seen: Seen) -> None:
     """Hand over what was learned of each record that is kept."""
     dataset.image_keys, dataset.answers = seen.keys, seen.answers
     dataset.most_images = max(map(len, seen.files), default=0)

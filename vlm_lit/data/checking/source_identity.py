@@ -10,8 +10,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
-from vlm_lit.data.records.conversation_dataset import ConversationDataset
 from vlm_lit.data.records.locate import locate
+from vlm_lit.data.records.preference_dataset import CheckedDataset
 from vlm_lit.data.records.record_sequences import table_fingerprints
 from vlm_lit.data.records.sources import SourceSettings
 from vlm_lit.data.rows.conversation_encoder import TextLengths
@@ -22,7 +22,7 @@ _LIBRARIES: Final = ("vlm_lit", "transformers", "tokenizers", "datasets", "pillo
 _CODE: Final = ("data", "files")  # the package's folders that the check is made of
 
 
-def source_identity(dataset: ConversationDataset) -> dict[str, object]:
+def source_identity(dataset: CheckedDataset) -> dict[str, object]:
     """What the records of a data set follow from: its settings, and its files by their contents."""
     source, reading = dataset.reading.source, dataset.reading
     root = source.image_root
@@ -35,6 +35,7 @@ def source_identity(dataset: ConversationDataset) -> dict[str, object]:
         "prompt": reading.prompt,
         "system": reading.system,
         "requires_answer": reading.requires_answer,
+        "read_as": type(reading).__name__,
     }
 
 

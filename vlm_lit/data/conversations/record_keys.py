@@ -36,13 +36,15 @@ HARMLESS: Final = frozenset(
 )
 """Keys that say where a record is from, or what it is about, and nothing that a model would be shown or taught."""
 
+_PREFERENCES: Final = "preferences"
+
 CARRIES: Final[Mapping[str, str]] = {
     **dict.fromkeys(("video", "videos", "video_path", "video_paths", "video_file", "video_url"), "videos"),
     **dict.fromkeys(("audio", "audios", "audio_path", "audio_paths", "audio_file", "audio_url", "speech"), "sounds"),
     **dict.fromkeys(("tools", "functions", "tool_calls", "function_call", "available_tools"), "tools"),
     **dict.fromkeys(("objects", "ref_objects"), "objects and boxes for placeholders"),
-    **dict.fromkeys(("chosen", "rejected", "rejected_response", "rejected_answer", "rejected_images"), "preferences"),
-    **dict.fromkeys(("kto_tag",), "preferences"),
+    **dict.fromkeys(("chosen", "rejected", "rejected_response", "rejected_answer", "rejected_images"), _PREFERENCES),
+    **dict.fromkeys(("kto_tag",), _PREFERENCES),
     **dict.fromkeys(("chat_template_kwargs", "chat_template", "documents"), "settings of the chat template"),
     **dict.fromkeys(UNSUPPORTED, "weights of the loss"),
 }
@@ -78,6 +80,8 @@ def refuse_carried(record: Record, used: Collection[str]) -> None:
         value = record.fields.get(key)
         if key not in used and not empty(value) and value is not False:
             remedy = f"Take it out; or name it in ignore_keys to train without it (ignore_keys: [{key}])."
+            if what == _PREFERENCES:
+                remedy += " Pairs of answers are trained on by PreferenceModule with PreferenceDataModule."
             problem = f"it has {key}, and {what} are not supported"
             raise refusal(record, problem, remedy=remedy, code="key")
     label = record.fields.get("label")

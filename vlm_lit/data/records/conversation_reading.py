@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from vlm_lit.data.conversations.choices import choices_of, with_lettered_choices
 from vlm_lit.data.conversations.conversations import to_conversation
@@ -36,25 +37,34 @@ class ConversationReading:
         Raises:
             RecordError: the record cannot be used whole.
         """
+        record = self.joined(record)
+        return to_conversation(record, requires_answer=self.requires_answer, **self.options(record))
+
+    def joined(self, record: Record) -> Record:
+        """The record with what stands elsewhere: its answers, its image, its options as a list.
+
+        Raises:
+            RecordError: there is no such thing for it.
+        """
         if self.answers is not None:
             record = self.answers.with_answers(record)
             _check_image_is_named(record, self)
         if self.image_name is not None:
             record = with_named_image(record, self.image_name)
         record = with_lettered_choices(with_lists(record, self.source.lists or ()))
-        if self.images is not None:
-            record = self.images.with_image(record)
+        return record if self.images is None else self.images.with_image(record)
+
+    def options(self, record: Record) -> dict[str, Any]:
+        """What of the settings says how a joined record is read: arguments of `to_conversation`."""
         other = self.source.prompt_without_choices
-        return to_conversation(
-            record,
-            prompt=self.prompt if other is None or choices_of(record) else other,
-            system=self.system,
-            requires_answer=self.requires_answer,
-            group_fields=self.source.group_fields or (),
-            ignore_keys=self.source.ignore_keys or (),
-            known_keys=self.known_keys,
-            placeholders=self.source.placeholders,
-        )
+        return {
+            "prompt": self.prompt if other is None or choices_of(record) else other,
+            "system": self.system,
+            "group_fields": self.source.group_fields or (),
+            "ignore_keys": self.source.ignore_keys or (),
+            "known_keys": self.known_keys,
+            "placeholders": self.source.placeholders,
+        }
 
     @property
     def known_keys(self) -> Sequence[str]:

@@ -1,0 +1,115 @@
+"""Tests of equality 9 and its kin: a preference run equals two plain models, and its reference never drifts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from statistics import fmean
+
+import pytest
+import torch
+from torch import Tensor, nn
+from transformers import AutoModelForImageTextToText
+
+from tests.support import family_cases as cases
+from tests.support.pair_cases import BETA, module, preferences, step
+from tests.support.tiny_families.catalogue import TINY
+from tests.support.whole_precision import WholePrecision
+from vlm_lit.models.attention import unpackable
+from vlm_lit.schema import IGNORE_INDEX, Conversation, Preference, TokenBatch
+
+
+def doubled(batch: TokenBatch) -> TokenBatch:
+    return replace(batch, inputs={n: v.double() if v.is_floating_point() else v for n, v in batch.inputs.items()})
+
+
+def plain_log_prob(model: nn.Module, folder: Path, talk: Conversation) -> tuple[Tensor, int]:
+    """An answer's log-probability from all logits of its own unpadded row, and its tokens."""
+    row = doubled(cases.encode(cases.encoder(folder), [talk]))
+    log_probs = model(**row.inputs).logits[0, :-1].double().log_softmax(-1)
+    targets = row.labels[0, 1:]
+    said = targets != IGNORE_INDEX
+    return log_probs[said].gather(1, targets[said, None]).sum(), int(said.sum())
+
+
+def plain_loss(policy: nn.Module, reference: nn.Module, folder: Path, pairs: Sequence[Preference]) -> Tensor:
+    """The mean loss over pairs, written out, two answers and two models apart."""
+    losses = []
+    for pair in pairs:
+        sides = pair.chosen, pair.rejected
+        (won, n_won), (lost, n_lost) = (plain_log_prob(policy, folder, side) for side in sides)
+        with torch.no_grad():
+            (ref_won, _), (ref_lost, _) = (plain_log_prob(reference, folder, side) for side in sides)
+        sigmoid = -torch.log(1 / (1 + torch.exp(-BETA * ((won - ref_won) - (lost - ref_lost)))))
+        ipo = ((won - ref_won) / n_won - (lost - ref_lost) / n_lost - 1 / (2 * BETA)) ** 2
+        losses.append(0.8 * sigmoid + 0.2 * ipo + 0.3 * -won / n_won)
+    return torch.stack(losses).mean()
+
+
+@pytest.mark.parametrize("packing", [True, False])
+def test_equality_4_the_result_does_not_depend_on_the_micro_batch(packing: bool, tiny_llava: Path) -> None:
+    ours, pairs = module(tiny_llava).double(), preferences()
+    parameters = ours.trainable_parameters()
+    found = []
+    for rows in (1, 2, 8):
+        made = step(tiny_llava, pairs, rows=rows, packing=packing)
+        assert made.weight == len(pairs) == sum(batch.weight for batch in made.micro_batches)
+        with WholePrecision():
+            parts = [ours.loss(doubled(batch)) / made.weight for batch in made.micro_batches]
+        whole = torch.stack(parts).sum()
+        found.append((len(parts), float(whole.detach()), torch.autograd.grad(whole, parameters)))
+    assert [count for count, _, _ in found] == ([2, 1, 1] if packing else [6, 6, 2])
+    for _, loss, gradients in found[1:]:
+        assert loss == pytest.approx(found[0][1], rel=1e-12)
+        torch.testing.assert_close(gradients, found[0][2], rtol=1e-10, atol=1e-12)
+
+
+def test_figures_are_those_of_the_plain_models(tiny_llava: Path) -> None:
+    ours, pairs = module(tiny_llava).double(), preferences()
+    reference = AutoModelForImageTextToText.from_pretrained(tiny_llava, dtype=torch.float64).eval()
+    made = step(tiny_llava, pairs, rows=1)
+    with WholePrecision(), torch.no_grad():
+        for batch in made.micro_batches:
+            ours.loss(doubled(batch))
+        apart = [
+            [
+                (float(plain_log_prob(ours.base, tiny_llava, side)[0]), *plain_log_prob(reference, tiny_llava, side))
+                for side in (pair.chosen, pair.rejected)
+            ]
+            for pair in pairs
+        ]
+    chosen, rejected = ([(p, n, float(r)) for p, r, n in column] for column in zip(*apart, strict=True))
+    rewards = [[BETA * (p - r) for p, _, r in side] for side in (chosen, rejected)]
+    expected = {
+        "rewards/chosen": fmean(rewards[0]),
+        "rewards/rejected": fmean(rewards[1]),
+        "rewards/accuracies": fmean(won > lost for won, lost in zip(*rewards, strict=True)),
+        "rewards/margins": fmean(rewards[0]) - fmean(rewards[1]),
+        "logps/chosen": fmean(p for p, _, _ in chosen),
+        "logps/rejected": fmean(p for p, _, _ in rejected),
+        "lengths/chosen": fmean(n for _, n, _ in chosen),
+        "lengths/rejected": fmean(n for _, n, _ in rejected),
+        "kl": (fmean(rewards[0]) + fmean(rewards[1])) / 2 / BETA,
+    }
+    assert ours.figures.finish(torch.device("cpu")) == pytest.approx(expected, rel=1e-9)
+    assert ours.figures.finish(torch.device("cpu")) == {}
+
+
+@pytest.mark.parametrize("family", TINY)
+def test_loss_and_gradients_equal_two_plain_models(family: str, folders: dict[str, Path]) -> None:
+    folder, pairs = folders[family], preferences()
+    ours = module(folder).double()
+    reference = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float64).eval()
+    assert ours.family is not None
+    packs = unpackable(ours.base, ours.family) is None
+    made = step(folder, pairs, packing=packs)
+    assert all((batch.segments is not None) == packs for batch in made.micro_batches)
+    with WholePrecision():
+        loss = torch.stack([ours.loss(doubled(batch)) for batch in made.micro_batches]).sum() / made.weight
+        expected = plain_loss(ours.base, reference, folder, pairs)
+    names, parameters = zip(*((n, p) for n, p in ours.named_parameters() if p.requires_grad), strict=True)
+    found = torch.autograd.grad(loss, parameters)
+    torch.testing.assert_close(loss, expected, rtol=1e-10, atol=1e-10)
+    for name, one, other in zip(names, found, torch.autograd.grad(expected, parameters), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-10, msg=f"{name} differs")

@@ -1,0 +1,216 @@
+"""Accepted forms of a pair's record, each rewritten into two records with one answer each.
+
+A form is told by its keys. `rejected_conversations`, `rejected_messages` and `rejected_response` stand beside a whole
+conversation whose last answer is the chosen one. `chosen` and `rejected` are texts, single turns, or lists of turns:
+the answer alone behind the record's own prompt or question, or a conversation with its prompt in it. `completions` are
+several rated answers, of which a pair is made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from vlm_lit.data.conversations.rated_answers import COMPLETIONS, rated_pair
+from vlm_lit.data.conversations.record_forms import ANSWER_KEYS, TURN_KEYS
+from vlm_lit.data.conversations.refusals import empty, refusal, shown, words
+from vlm_lit.data.conversations.turn_entries import ROLES
+from vlm_lit.schema import Note, Record
+
+CHOSEN: Final = "chosen"
+REJECTED: Final = "rejected"
+PAIR_FORMS: Final = (
+    "Accepted are chosen and rejected (texts, or lists of turns) beside a prompt, a question or turns that end with a "
+    "user's; rejected_conversations beside conversations; rejected_messages or rejected_response beside messages; or "
+    "completions with ratings. The setting `columns` renames keys."
+)
+
+_OTHER_REJECTED: Final[Mapping[str, str]] = {
+    "rejected_conversations": "conversations",  # POVID
+    "rejected_messages": "messages",  # ms-swift
+}
+_RESPONSE: Final = "rejected_response"  # ms-swift
+_IMAGES: Final = "rejected_images"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SideRecords:
+    """A pair's record as two records of the forms that conversations are read from.
+
+    `names` are the keys that a message calls the sides by. `asked` is a text that both must answer, where the record
+    has it besides. `notes` say what was not used.
+    """
+
+    chosen: Record
+    rejected: Record
+    names: tuple[str, str] = (CHOSEN, REJECTED)
+    asked: str | None = None
+    notes: tuple[Note, ...] = ()
+
+
+def is_pair(record: Record) -> bool:
+    """Whether a record has a key of one of the forms of pairs."""
+    return any(
+        record.fields.get(key) is not None for key in (CHOSEN, REJECTED, *_OTHER_REJECTED, _RESPONSE, COMPLETIONS)
+    )
+
+
+def side_records(record: Record) -> SideRecords:
+    """Both sides of a record.
+
+    Raises:
+        RecordError: it is no pair, lacks a side, or has one of a wrong type.
+    """
+    _refuse_other_images(record)
+    keys = (*_OTHER_REJECTED, _RESPONSE, REJECTED, COMPLETIONS)
+    forms = [key for key in keys if not empty(record.fields.get(key))]
+    forms = forms or [key for key in (*keys, CHOSEN) if key in record.fields][:1]
+    if not forms:
+        named = ", ".join(map(repr, record.fields)) or "none"
+        problem = f"no pair of answers in it; its keys are {named}"
+        raise refusal(record, problem, remedy=PAIR_FORMS, code="preference.form")
+    if len(forms) > 1:
+        remedy = "Keep one of the two, or name the other in ignore_keys."
+        raise refusal(record, f"both {forms[0]} and {forms[1]}", remedy=remedy, code="preference.ambiguous")
+    if forms[0] == COMPLETIONS:
+        pair = rated_pair(record)
+        given = _without(record, (COMPLETIONS,))
+        return replace(_beside(given, pair.chosen, pair.rejected), notes=pair.notes)
+    if forms[0] in _OTHER_REJECTED:
+        return _whole(record, _OTHER_REJECTED[forms[0]], forms[0])
+    if forms[0] == _RESPONSE:
+        return _response(record)
+    for key in (CHOSEN, REJECTED):
+        _refuse_missing(record, key)
+    return _beside(_without(record, (CHOSEN, REJECTED)), record.fields[CHOSEN], record.fields[REJECTED])
+
+
+def _refuse_missing(record: Record, key: str) -> None:
+    if empty(record.fields.get(key)):
+        problem = f"{key} is {'missing' if record.fields.get(key) is None else 'empty'}"
+        remedy = "Write the answer, or take the record out."
+        raise refusal(record, problem, remedy=remedy, code="preference.missing")
+
+
+def _refuse_other_images(record: Record) -> None:
+    """Refuse a rejected side that is about other pictures than the chosen one."""
+    other = record.fields.get(_IMAGES)
+    if not empty(other) and other != record.fields.get("images"):
+        problem = f"{_IMAGES} shows other images than images"
+        remedy = f"Both answers are about the same images: take the record out, or name {_IMAGES} in ignore_keys."
+        raise refusal(record, problem, remedy=remedy, code="preference.images")
+
+
+def _without(record: Record, keys: Collection[str]) -> Record:
+    left = {key: value for key, value in record.fields.items() if key not in (*keys, _IMAGES)}
+    return replace(record, fields=left)
+
+
+def _with(record: Record, **fields: object) -> Record:
+    return replace(record, fields={**record.fields, **fields})
+
+
+def _whole(record: Record, chosen: str, rejected: str) -> SideRecords:
+    """Two whole conversations, each under a key of its own."""
+    for key in (chosen, rejected):
+        _refuse_missing(record, key)
+    rest = _without(record, (chosen, rejected))
+    sides = (_with(rest, **{chosen: record.fields[key]}) for key in (chosen, rejected))
+    return SideRecords(chosen=next(sides), rejected=next(sides), names=(chosen, rejected))
+
+
+def _response(record: Record) -> SideRecords:
+    """A conversation, or a question with its response, and another text for its last answer."""
+    _refuse_missing(record, _RESPONSE)
+    text = words(record, record.fields[_RESPONSE], _RESPONSE)
+    rest = _without(record, (_RESPONSE,))
+    if not empty(rest.fields.get("response")):
+        return SideRecords(chosen=rest, rejected=_with(rest, response=text), names=("response", _RESPONSE))
+    _refuse_missing(record, "messages")
+    entries = record.fields["messages"]
+    if not isinstance(entries, list | tuple) or not _is_assistants(entries[-1]):
+        remedy = "Write them as a list that ends with the chosen answer."
+        raise refusal(record, "messages do not end with an answer", remedy=remedy, code="preference.missing")
+    other = [*entries[:-1], {"role": "assistant", "content": text}]
+    return SideRecords(chosen=rest, rejected=_with(rest, messages=other), names=("messages", _RESPONSE))
+
+
+def _beside(record: Record, chosen: object, rejected: object) -> SideRecords:
+    """The two answers behind what the rest of the record asks, or as conversations of their own."""
+    sides = {CHOSEN: _turns_of(record, chosen, CHOSEN), REJECTED: _turns_of(record, rejected, REJECTED)}
+    whole = [isinstance(side, list) and not _is_assistants(side[0]) for side in sides.values()]
+    if all(whole):
+        return _conversations(record, chosen, rejected)
+    if any(whole):
+        remedy = "Write both as the answer alone, or both with the prompt before it."
+        problem = f"the prompt stands in {CHOSEN if whole[0] else REJECTED} alone"
+        raise refusal(record, problem, remedy=remedy, code="preference.prompt")
+    found = [_answered(record, side) for side in sides.values()]
+    return SideRecords(chosen=found[0], rejected=found[1])
+
+
+def _turns_of(record: Record, side: object, key: str) -> str | list[object]:
+    """A side as its text, or as a list of turns."""
+    if isinstance(side, Mapping):
+        return [side]
+    if isinstance(side, str) or (isinstance(side, list | tuple) and side and isinstance(side[0], Mapping)):
+        return words(record, side, key) if isinstance(side, str) else list(side)
+    remedy = "Write the answer as a string, or as a list of turns {role, content}."
+    raise refusal(record, f"{key} is {shown(side)}", remedy=remedy, code="preference.type")
+
+
+def _is_assistants(entry: object) -> bool:
+    role = entry.get("role", entry.get("from")) if isinstance(entry, Mapping) else None
+    return isinstance(role, str) and ROLES.get(role.strip().lower()) == "assistant"
+
+
+def _conversations(record: Record, chosen: object, rejected: object) -> SideRecords:
+    """Sides with the prompt in them; a `prompt` besides must say the same."""
+    prompt = record.fields.get("prompt")
+    asked, rest = None, record
+    if isinstance(prompt, list | tuple):
+        for key, side in ((CHOSEN, chosen), (REJECTED, rejected)):
+            if not isinstance(side, list | tuple) or list(side[: len(prompt)]) != list(prompt):
+                remedy = "Leave the prompt out of both answers, or out of the record."
+                problem = f"{key} begins with another prompt than the record's"
+                raise refusal(record, problem, remedy=remedy, code="preference.prompt")
+        rest = _without(record, ("prompt",))
+    elif isinstance(prompt, str) and prompt.strip():
+        asked, rest = prompt, _without(record, ("prompt",))
+    return SideRecords(chosen=_with(rest, messages=chosen), rejected=_with(rest, messages=rejected), asked=asked)
+
+
+def _answered(record: Record, side: str | list[object]) -> Record:
+    """The record with one answer, in whichever of the forms of conversations it has its prompt."""
+    if isinstance(record.fields.get("prompt"), list | tuple):
+        return _with(record, completion=side)
+    turns = [{"role": "assistant", "content": side}] if isinstance(side, str) else side
+    for key in TURN_KEYS:
+        entries = record.fields.get(key)
+        if isinstance(entries, list | tuple) and entries:
+            if _is_assistants(entries[-1]):
+                remedy = f"Let {key} end with the user's turn that both answer."
+                problem = f"{key} end with an answer of their own, beside {CHOSEN} and {REJECTED}"
+                raise refusal(record, problem, remedy=remedy, code="preference.ambiguous")
+            return _with(record, **{key: [*entries, *turns]})
+    return _with_answer(record, side if isinstance(side, str) else _text_of(record, side))
+
+
+def _text_of(record: Record, turns: Sequence[object]) -> object:
+    """The words of a single turn that answers a question written as text."""
+    content = turns[0].get("content", turns[0].get("value")) if isinstance(turns[0], Mapping) else None
+    if isinstance(content, list | tuple) and len(content) == 1 and isinstance(content[0], Mapping):
+        content = content[0].get("text")
+    if len(turns) > 1 or not isinstance(content, str):
+        remedy = "Write the prompt as a list of turns as well, or the answers as strings."
+        raise refusal(record, "its answers are turns, and its prompt is none", remedy=remedy, code="preference.type")
+    return content
+
+
+def _with_answer(record: Record, answer: object) -> Record:
+    """A question with this answer to learn; the accepted answers that it has besides stay what it is scored against."""
+    given = next((key for key in ANSWER_KEYS if not empty(record.fields.get(key))), None)
+    if given is None:
+        return _with(record, answer=answer)
+    return _with(_without(record, ANSWER_KEYS), answers=record.fields[given], multiple_choice_answer=answer)

@@ -1,0 +1,112 @@
+"""The data module for preferences: pairs of answers to train on, and questions or pairs to validate by."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from vlm_lit.data.checking.ahead import checked_ahead
+from vlm_lit.data.checking.examined import Uses
+from vlm_lit.data.checking.settled import refuse_skipping, settle
+from vlm_lit.data.datamodule import ConversationDataModule
+from vlm_lit.data.record_datamodule import ValidateBy
+from vlm_lit.data.records.preference_dataset import PreferenceDataset, holds_pairs, open_preferences
+from vlm_lit.data.records.record_dataset import RecordDataset
+from vlm_lit.data.records.sources import SourceSettings
+from vlm_lit.data.records.streamed_steps import StreamedSteps
+from vlm_lit.data.rows.packing import size_of
+from vlm_lit.data.rows.pairs import PairCollator, PairEvaluationCollator
+from vlm_lit.errors import ConfigError
+from vlm_lit.schema import Conversation, Preference
+
+
+class PreferenceDataModule(ConversationDataModule):
+    """Pairs of a chosen and a rejected answer to train on, from the same sources as conversations.
+
+    What `ConversationDataModule` counts in conversations for training is counted in pairs: `effective_batch` are pairs,
+    and `questions_per_row` are pairs that share a row. A row of `micro_batch` holds a pair, or several about one
+    picture; where the model does not allow shared rows, a pair takes two rows of one micro-batch.
+
+    `val` may hold pairs, whose loss, rewards and accuracies are measured, or conversations, whose answers are judged as
+    in supervised fine-tuning, so that a preference that costs accuracy is seen. `test` and `predict` take
+    conversations.
+    """
+
+    def __init__(self, *arguments: Any, **settings: Any) -> None:  # noqa: ANN401 - those of the class above
+        super().__init__(*arguments, **settings)
+        self._validate_by = self.validate_by
+        self._reference: dict[str, Mapping[str, float]] = {}
+
+    def open(  # type: ignore[override] # of other items
+        self, split: str, source: SourceSettings
+    ) -> RecordDataset[Any] | StreamedSteps[Any]:
+        """Open a split's source and check its records."""
+        pairs = split == "train" or (split == "val" and holds_pairs(source))
+        if split == "val":
+            self.validate_by = _validated_by(self._validate_by, pairs=pairs)
+        if not pairs:
+            return super().open(split, source)
+        if self.blind is not None:
+            raise ConfigError(
+                f"data.blind is {self.blind}, and data.{split} holds pairs, which are shown their images."
+            )
+        refuse_skipping(self.bad_records, streamed=source.streaming)
+        return open_preferences(
+            source,
+            prompt=self.prompt,
+            system=self.system,
+            training=split == "train",
+            check_images=self.check_images != "none",
+            check=self._check_pairs,
+        )
+
+    def _check_pairs(self, dataset: PreferenceDataset) -> None:
+        """Go through all records as the run will use them."""
+        images = None if self.check_images == "none" else self.check_images
+        uses = Uses(learns=True, asks=False, over_length=self.over_length, images=images)
+        settle(dataset, checked_ahead(dataset, self.text_lengths, uses, self.longest), self.bad_records)
+
+    def size(self, item: Conversation | Preference) -> tuple[int, int]:
+        """An item's images, and the letters of all that is said in it."""
+        if isinstance(item, Conversation):
+            return super().size(item)
+        return len(item.images), sum(size_of(side)[1] for side in (item.chosen, item.rejected))
+
+    def use_reference(self, split: str, log_probs: Mapping[str, float]) -> None:
+        """Hand the reference's log-probabilities of a split's answers, by the answer's id, to its batches."""
+        self._reference[split] = log_probs
+
+    def collator(self) -> PairCollator:  # type: ignore[override] # of other items
+        """What makes a step batch of pairs."""
+        return self.pair_collator("train")
+
+    def pair_collator(self, split: str) -> PairCollator:
+        """What makes a step batch of a split's pairs."""
+        return PairCollator(super().collator(), self._reference.get(split))
+
+    def evaluated(self, split: str) -> Any:  # noqa: ANN401 - of conversations or of pairs
+        """What an evaluation of a split measures or asks."""
+        dataset: object = self.datasets[split]
+        return dataset if isinstance(dataset, PreferenceDataset) else super().evaluated(split)
+
+    def evaluation_collator(self, split: str) -> Any:  # noqa: ANN401 - of conversations or of pairs
+        """What makes batches of a split's pairs, or of its prompts."""
+        dataset: object = self.datasets[split]
+        if isinstance(dataset, PreferenceDataset):
+            return PairEvaluationCollator(self.pair_collator(split))
+        return super().evaluation_collator(split)
+
+
+def _validated_by(asked: ValidateBy, *, pairs: bool) -> ValidateBy:
+    """What a validation measures: of pairs their loss, of conversations their answers.
+
+    Raises:
+        ConfigError: something else is asked for.
+    """
+    found: ValidateBy = "loss" if pairs else "answers"
+    if asked not in ("both", found):
+        held = "pairs, which are not answered" if pairs else "conversations, of which there is no preference loss"
+        raise ConfigError(
+            f"data.init_args.validate_by is {asked}, and data.val holds {held}. Set it to {found}, or leave it at both."
+        )
+    return found

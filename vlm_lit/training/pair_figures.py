@@ -1,0 +1,104 @@
+"""Figures of pairs that tell how a preference run goes, under the names that TRL logs them by."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Mapping, Sequence
+from statistics import fmean
+from typing import Final, Literal
+
+import torch
+from lightning.pytorch.utilities import rank_zero_warn
+from torch import Tensor
+
+from vlm_lit.objectives.preference_losses import LOSSES, PairLogProbs, PreferenceLossSettings
+from vlm_lit.training.optimization import sum_over_ranks
+
+FIGURES: Final[Mapping[str, Literal["min", "max"] | None]] = {
+    "rewards/chosen": None,
+    "rewards/rejected": None,
+    "rewards/accuracies": "max",
+    "rewards/margins": "max",
+    "logps/chosen": None,
+    "logps/rejected": None,
+    "lengths/chosen": None,
+    "lengths/rejected": None,
+    "kl": None,
+}
+"""What is logged of pairs, and what is better of it."""
+
+_STEPS: Final = 20
+
+
+class PairFigures:
+    """Means over pairs, of all micro-batches and ranks since they were last asked for.
+
+    A reward is beta times how much likelier an answer is than by the reference; without a reference, beta times the
+    mean log-probability of its tokens. Beta is that of the first loss that compares with a reference, else of the
+    first. `kl` is the mean of the log-ratios of both answers: an estimate of the divergence from the reference on the
+    answers of the data, which are not samples of the model; it may be negative.
+
+    Args:
+        losses: the run's losses.
+    """
+
+    def __init__(self, losses: Sequence[PreferenceLossSettings]) -> None:
+        compared = [loss for loss in losses if LOSSES[loss.name].needs_reference]
+        self.beta, self.has_reference = (compared or losses)[0].beta, bool(compared)
+        self.forget()
+
+    def forget(self) -> None:
+        """Begin anew."""
+        self._sums: list[list[float]] = []
+        self._pairs = 0
+
+    def add(self, pairs: PairLogProbs) -> None:
+        """Take in a micro-batch of pairs."""
+        with torch.no_grad():
+            self._sums.append(torch.stack([value.double().sum() for value in self._values(pairs)]).tolist())
+        self._pairs += len(pairs.chosen)
+
+    def _values(self, pairs: PairLogProbs) -> list[Tensor]:
+        """Each figure of each pair [P], in the order of `FIGURES`."""
+        chosen, rejected = (
+            (pairs.chosen_ratio, pairs.rejected_ratio)
+            if self.has_reference
+            else (pairs.chosen_mean, pairs.rejected_mean)
+        )
+        rewards = self.beta * chosen, self.beta * rejected
+        figures = [*rewards, rewards[0] > rewards[1], rewards[0] - rewards[1], pairs.chosen, pairs.rejected]
+        figures += [pairs.chosen_lengths, pairs.rejected_lengths]
+        return [*figures, (chosen + rejected) / 2] if self.has_reference else figures
+
+    def finish(self, device: torch.device) -> dict[str, float]:
+        """The means, and a new beginning; nothing where there was no pair. Every rank has to ask, and gets the same."""
+        sums = [math.fsum(column) for column in zip(*self._sums, strict=True)]
+        sums += [0.0] * (len(FIGURES) - len(sums))
+        total = sum_over_ranks(self._pairs, device)
+        means = [sum_over_ranks(value, device) / max(total, 1) for value in sums]
+        self.forget()
+        found = dict(zip(FIGURES, means, strict=True)) if total else {}
+        return found if self.has_reference else {name: value for name, value in found.items() if name != "kl"}
+
+
+class ChosenWatch:
+    """Says once where the chosen answers have become less likely than they were at the start while margins rise."""
+
+    def __init__(self, steps: int = _STEPS) -> None:
+        self._seen: deque[tuple[float, float]] = deque(maxlen=steps)
+        self._said = False
+
+    def see(self, figures: Mapping[str, float]) -> None:
+        """Look at a step's figures: a chosen reward below 0 is a log-probability below that of the reference."""
+        self._seen.append((figures["rewards/chosen"], figures["rewards/margins"]))
+        if self._said or len(self._seen) < (self._seen.maxlen or 0):
+            return
+        chosen, margins = (fmean(column) for column in zip(*self._seen, strict=True))
+        if chosen < 0 < margins:
+            self._said = True
+            rank_zero_warn(
+                f"Over the last {len(self._seen)} steps the chosen answers are less likely than at the start of the "
+                f"run (rewards/chosen {chosen:.3g}) while margins rise (rewards/margins {margins:.3g}): the model "
+                "learns to say neither answer. Add {name: sft} to model.init_args.losses, or lower the learning rate."
+            )

@@ -1,0 +1,98 @@
+"""Preference optimization: a model is trained to prefer one answer to another, as DPO and its relatives do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+from torch import Tensor
+
+from vlm_lit.errors import ConfigError
+from vlm_lit.objectives.preference_losses import (
+    PairLogProbs,
+    PreferenceLossSettings,
+    needs_reference,
+    preference_loss,
+)
+from vlm_lit.schema import TokenBatch
+from vlm_lit.settings import as_settings
+from vlm_lit.training.pair_figures import FIGURES, ChosenWatch, PairFigures
+from vlm_lit.training.referenced import ReferencedModule
+from vlm_lit.training.step import StepModule
+
+
+class PreferenceModule(StepModule, ReferencedModule):
+    """Preference optimization over pairs of answers; a step's loss is the mean over its pairs.
+
+    The reference is the start of the run: the base, or the saved adapter that `adapter` names.
+
+    Args:
+        losses: the losses whose weighted sum is a pair's, for example [{name: sigmoid, weight: 0.8}, {name: sft}]; null
+            takes sigmoid with beta 0.1, which is DPO.
+    """
+
+    weighed_in = "pair"
+    read_from = "PreferenceDataModule"
+    own_figures = FIGURES
+
+    def __init__(
+        self,
+        model_id: str,
+        *,
+        losses: list[PreferenceLossSettings] | None = None,
+        **settings: Any,  # noqa: ANN401 - those of the classes above
+    ) -> None:
+        super().__init__(model_id, **settings)
+        self.losses = _losses(losses)
+        self.compares = needs_reference(self.losses)
+        self.figures, self._watch = PairFigures(self.losses), ChosenWatch()
+
+    def loss(self, batch: TokenBatch) -> Tensor:
+        """Summed loss of a micro-batch's pairs (a scalar)."""
+        pairs = self.log_probs(batch)
+        self.figures.add(pairs)
+        return preference_loss(self.losses, pairs).sum()
+
+    def log_probs(self, batch: TokenBatch) -> PairLogProbs:
+        """The log-probabilities of a micro-batch's pairs by the policy, and by the reference where a loss needs it."""
+        policy, reference, lengths = self.policy_and_reference(batch)
+        return PairLogProbs(
+            chosen=policy[0::2],
+            rejected=policy[1::2],
+            chosen_lengths=lengths[0::2],
+            rejected_lengths=lengths[1::2],
+            reference_chosen=None if reference is None else reference[0::2],
+            reference_rejected=None if reference is None else reference[1::2],
+        )
+
+    # What is logged of pairs -------------------------------------------------------------------------------------
+
+    def _forget_gradients(self) -> None:
+        super()._forget_gradients()
+        self.figures.forget()
+
+    def _log_step(self, loss: float, norm: float, groups: list[dict[str, object]]) -> None:
+        super()._log_step(loss, norm, groups)
+        found = self.figures.finish(self.device)
+        self.log_dict({f"train/{name}": value for name, value in found.items()}, batch_size=1)
+        if self.figures.has_reference:
+            self._watch.see(found)
+
+    def on_validation_epoch_start(self) -> None:
+        """Begin with no answers, no loss and no pairs."""
+        super().on_validation_epoch_start()
+        self.figures.forget()
+
+    def _finish(self, split: str, more: Mapping[str, float] = MappingProxyType({})) -> None:
+        found = self.figures.finish(self.device) if split == "val" else {}
+        super()._finish(split, {**more, **found})
+
+
+def _losses(given: Sequence[Any] | None) -> list[PreferenceLossSettings]:
+    """The losses as settings, which in Python may be mappings of their fields."""
+    if given is None:
+        return [PreferenceLossSettings()]
+    if not given:
+        raise ConfigError("model.losses is empty. Name one at least, or leave it out for sigmoid, which is DPO.")
+    return [as_settings(PreferenceLossSettings, one, f"model.losses[{k}]") for k, one in enumerate(given)]

@@ -1,0 +1,159 @@
+"""Log-probabilities of a reference kept on disk: computed once ahead of a run, read from then on.
+
+They follow from the pair, its pictures' contents, the start of the run, the processor and the precision. All of these
+are in the name that a value is kept under, so that where one of them differs nothing is found, and it is computed anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from tqdm import tqdm
+
+from vlm_lit.data.records.preference_dataset import PreferenceDataset
+from vlm_lit.data.rows.device import to_device
+from vlm_lit.data.rows.pairs import PairBatch, PairCollator
+from vlm_lit.errors import raised
+from vlm_lit.files.whole import write_whole
+from vlm_lit.models.adapter_state import file_sha256
+from vlm_lit.schema import ImageRef, ImageSlot, Preference
+
+_TOGETHER: Final = 8
+"""Pairs that are handed over at once; they are cut into micro-batches as in training."""
+
+Sides = tuple[float, float]
+"""The log-probabilities of a pair's chosen and rejected answer."""
+
+
+class ReferenceStore:
+    """The kept log-probabilities of one reference, under the keys of their pairs.
+
+    Args:
+        folder: where they are kept, a file for each identity.
+        identity: all that they follow from besides the pairs.
+    """
+
+    def __init__(self, folder: Path, identity: Mapping[str, object]) -> None:
+        text = json.dumps(identity, sort_keys=True, default=str)
+        self.identity, self.file = json.loads(text), folder / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.json"
+
+    def read(self) -> dict[str, Sides]:
+        """All that is kept; nothing where the file is missing or not whole."""
+        try:
+            kept = json.loads(self.file.read_text(encoding="utf-8"))
+        except (FileNotFoundError, ValueError):
+            return {}
+        if kept["identity"] != self.identity:
+            return {}
+        return {key: (chosen, rejected) for key, (chosen, rejected) in kept["log_probs"].items()}
+
+    def write(self, log_probs: Mapping[str, Sides]) -> None:
+        """Keep these, whole or not at all."""
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(self.file, json.dumps({"identity": self.identity, "log_probs": log_probs}) + "\n")
+
+
+def pair_key(pair: Preference) -> str:
+    """What names a pair by what is said in it and by its pictures' contents."""
+    said = [
+        [[turn.role, [None if isinstance(part, ImageSlot) else part for part in turn.content]] for turn in side.turns]
+        for side in (pair.chosen, pair.rejected)
+    ]
+    text = json.dumps([said, [_contents(image) for image in pair.images]])
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _contents(image: ImageRef) -> str:
+    if image.path is not None:
+        about = image.path.stat()
+        return _of_file(image.path, about.st_size, about.st_mtime_ns)
+    if image.digest is not None:
+        return image.digest
+    assert image.pixels is not None
+    return hashlib.sha256(f"{image.pixels.mode} {image.pixels.size}".encode() + image.pixels.tobytes()).hexdigest()
+
+
+@lru_cache(maxsize=65536)
+def _of_file(path: Path, _size: int, _changed: int) -> str:
+    return file_sha256(path)
+
+
+def filled(
+    store: ReferenceStore,
+    dataset: PreferenceDataset,
+    collator: PairCollator,
+    reference: Callable[[PairBatch], Tensor],
+    *,
+    device: torch.device,
+    say: Callable[[str], None],
+    rank: int = 0,
+    world: int = 1,
+) -> dict[str, float]:
+    """The reference's log-probability of each answer of a data set, by the answer's id; what is missing is computed.
+
+    Args:
+        store: where they are kept.
+        dataset: the pairs.
+        collator: makes batches of them.
+        reference: the log-probability of each answer of a batch [2 P], in the order of its `ids`.
+        device: where.
+        say: takes a line of progress.
+        rank, world: which share of the pairs is this process's.
+
+    Raises:
+        RecordError: a pair cannot be used.
+    """
+    kept = store.read()
+    keys = [pair_key(dataset[i]) for i in range(len(dataset))]
+    missing = list({key: i for i, key in enumerate(keys) if key not in kept}.values())
+    there = len(keys) - len(missing)
+    say(f"Reference: {len(keys):,} pairs, {there:,} found in {store.file}, {len(missing):,} to compute.")
+    if missing:
+        found = _gathered(_computed(dataset, missing[rank::world], keys, collator, reference, device), world)
+        kept |= found
+        if rank == 0:
+            store.write({**store.read(), **found})
+    ids = dataset.ids or [dataset[i].id for i in range(len(dataset))]
+    known = [(name, kept[key]) for name, key in zip(ids, keys, strict=True) if key in kept]
+    sides = (("chosen", 0), ("rejected", 1))
+    return {f"{name}/{side}": values[at] for name, values in known for side, at in sides}
+
+
+def _computed(
+    dataset: PreferenceDataset,
+    wanted: Sequence[int],
+    keys: Sequence[str],
+    collator: PairCollator,
+    reference: Callable[[PairBatch], Tensor],
+    device: torch.device,
+) -> dict[str, Sides]:
+    found = dict[str, Sides]()
+    with tqdm(total=len(wanted), desc="Reference", unit=" pairs", leave=False, disable=None) as bar:
+        for at in range(0, len(wanted), _TOGETHER):
+            places = wanted[at : at + _TOGETHER]
+            pairs = [dataset[i] for i in places]
+            key_of = {pair.sides[0].id: keys[i] for i, pair in zip(places, pairs, strict=True)}
+            for batch in raised(collator(pairs)).micro_batches:
+                to_device(batch, device)
+                values = reference(batch).tolist()
+                for name, chosen, rejected in zip(batch.ids[0::2], values[0::2], values[1::2], strict=True):
+                    found[key_of[name]] = (chosen, rejected)
+            bar.update(len(places))
+    return found
+
+
+def _gathered(mine: dict[str, Sides], world: int) -> dict[str, Sides]:
+    """What all processes have computed."""
+    if world == 1:
+        return mine
+    shares: list[Any] = [None] * world
+    dist.all_gather_object(shares, mine)
+    return {key: values for share in shares for key, values in share.items()}
