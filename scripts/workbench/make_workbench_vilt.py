@@ -1,6 +1,6 @@
 """Training of the workbench's ViLT: remakes `vlm_lit/workbench/vilt_base/` from nothing, on two CPU cores.
 
-    python scripts/workbench/make_workbench_vilt.py --minutes 40 --seed 1 --output vilt_base
+    python scripts/workbench/make_workbench_vilt.py --minutes 30 --seed 1 --output vilt_base
 
 Three stages share the given time; all pictures and questions are new. *Eyes*: the lower half of the layers alone
 learns, for every patch, what lies there. *Branches*: about fourteen questions share one picture, each a branch that
@@ -8,7 +8,7 @@ sees the picture and itself, so that the picture is read once for all of them. *
 both in full view of each other, which is ViLT itself. The patch loss stays on to the end, with two more dense losses:
 halfway up a patch shall resemble the word for what it shows, and three quarters up a word of a question shall know
 what it refers to. The answers are learned with ViLT's own loss. Started again with the same output, it goes on from
-its last checkpoint.
+its last checkpoint. The shipped weights were made while the cores were shared; `training.json` beside them says how.
 
 Shape suffixes: B rows, T text tokens of a row, P image patches (64), D features, S questions, N answers.
 """
@@ -63,7 +63,7 @@ PLATEAU: Final = 0.6
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--minutes", type=float, default=40.0, help="wall time to train for")
+    parser.add_argument("--minutes", type=float, default=30.0, help="wall time to train for")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--output", type=Path, required=True, help="folder of the finished model")
     arguments = parser.parse_args()
@@ -103,12 +103,9 @@ class ViltTraining:
         # Nearly all answers are wrong for a question: the classifier starts from there.
         nn.init.constant_(self.model.classifier[-1].bias, -float(np.log(len(VILT_ANSWERS))))
         hidden = self.model.config.hidden_size
-        self.probes = nn.ModuleDict(
-            {
-                "patch": nn.ModuleDict({fact: nn.Linear(hidden, size) for fact, size in PATCH_FACTS.items()}),
-                "word": nn.ModuleDict({fact: nn.Linear(hidden, size) for fact, size in WORD_FACTS.items()}),
-            }
-        )
+        self.patch_probes = nn.ModuleDict({fact: nn.Linear(hidden, size) for fact, size in PATCH_FACTS.items()})
+        self.word_probes = nn.ModuleDict({fact: nn.Linear(hidden, size) for fact, size in WORD_FACTS.items()})
+        self.probes = nn.ModuleDict({"patch": self.patch_probes, "word": self.word_probes})
         self.parameters = [*self.model.parameters(), *self.probes.parameters()]
         self.optimizer = torch.optim.AdamW(
             self.parameters, lr=PEAK_LR, betas=(0.9, 0.98), weight_decay=0.01, fused=True
@@ -168,38 +165,43 @@ class ViltTraining:
         first = (self.step * WORKERS + self.rank) * max(PICTURES.values())
         scenes = [scene(self.seed, first + place) for place in range(count)]
         pictures = np.stack([np.asarray(small_picture(shown, place)) for place, shown in enumerate(scenes)])
+        pixels = pixel_values(pictures)
+        return self.eyes_loss(pixels, scenes) if stage == "eyes" else self.answers_loss(pixels, scenes, stage)
+
+    def eyes_loss(self, pixels_BCHW: Tensor, scenes: list[Scene]) -> tuple[Tensor, dict[str, float]]:
+        """What lies in each patch, by the lower half of the layers and without any question."""
         with torch.autocast("cpu", torch.bfloat16):
-            picture_BPD = embed_picture(self.model, pixel_values(pictures))
-            if stage == "eyes":
-                seen = states(self.model, picture_BPD, None, EYES_LAYERS)[-1]
-                patches, parts = self.patch_loss(seen.float(), scenes)
-                return patches, parts
-            rows = [self.rows.row(shown, Random(f"rows {shown.name}")) for shown in scenes]
-            origins, visible = list(range(count)), seen_by_branches
-            if stage == "whole":
-                (origins, rows), visible = single_questions(rows, WHOLE_QUESTIONS), seen_by_all
-            ids, segments, positions, meanings, starts, answers = map(torch.tensor, zip(*rows, strict=True))
+            found = states(self.model, embed_picture(self.model, pixels_BCHW), None, EYES_LAYERS)
+        return self.patch_loss(found[-1].float(), scenes)
+
+    def answers_loss(self, pixels_BCHW: Tensor, scenes: list[Scene], stage: str) -> tuple[Tensor, dict[str, float]]:
+        """ViLT's loss on the answers, with what patches and words shall know on the way to them."""
+        rows = [self.rows.row(shown, Random(f"rows {shown.name}")) for shown in scenes]
+        origins, visible = list(range(len(rows))), seen_by_branches
+        if stage == "whole":
+            (origins, rows), visible = single_questions(rows, WHOLE_QUESTIONS), seen_by_all
+        ids, segments, positions, meanings, starts, answers = map(torch.tensor, zip(*rows, strict=True))
+        known = starts >= 0
+        with torch.autocast("cpu", torch.bfloat16):
+            picture_BPD = embed_picture(self.model, pixels_BCHW)[origins]
             words_BTD = embed_text(self.model, ids, positions)
-            embedded = torch.cat([picture_BPD[origins], words_BTD.to(picture_BPD.dtype)], dim=1)
+            embedded = torch.cat([picture_BPD, words_BTD.to(picture_BPD.dtype)], dim=1)
             found = states(self.model, embedded, visible(segments), len(self.model.vilt.encoder.layer))
-            known = starts >= 0
             logits_SN = answer_logits(self.model, found[-1][known.nonzero()[:, 0], IMAGE_POSITIONS + starts[known]])
         right_S = answers[known]
-        asked = F.binary_cross_entropy_with_logits(
-            logits_SN.float(), F.one_hot(right_S, len(VILT_ANSWERS)).float()
-        ) * len(VILT_ANSWERS)
+        targets_SN = F.one_hot(right_S, len(VILT_ANSWERS)).float()
+        asked = F.binary_cross_entropy_with_logits(logits_SN.float(), targets_SN) * len(VILT_ANSWERS)
         patches, facts = self.patch_loss(found[EYES_LAYERS - 1].float(), [scenes[origin] for origin in origins])
         words, meant = self.word_loss(found[WORD_LAYERS - 1][:, IMAGE_POSITIONS:].float(), meanings)
         accuracy = (logits_SN.argmax(-1) == right_S).float().mean().item()
-        parts = {"answers": asked.item(), "accuracy": accuracy, **facts, **meant}
-        return asked + 0.1 * patches + 0.2 * words, parts
+        return asked + 0.1 * patches + 0.2 * words, {"answers": asked.item(), "accuracy": accuracy, **facts, **meant}
 
     def patch_loss(self, states_BLD: Tensor, scenes: list[Scene]) -> tuple[Tensor, dict[str, float]]:
         """Cross-entropy of each patch fact, and how unlike the patches are to the words for them, summed."""
         seen_BPD = states_BLD[:, 1:IMAGE_POSITIONS]
         facts = torch.from_numpy(np.stack([patch_facts(shown) for shown in scenes]))
         losses = {}
-        for column, (fact, head) in enumerate(self.probes["patch"].items()):
+        for column, (fact, head) in enumerate(self.patch_probes.items()):
             # A patch to which the question does not apply is the common case: it counts for little.
             weight = torch.ones(PATCH_FACTS[fact])
             weight[0] = 1.0 if fact == "place" else 0.15
@@ -216,7 +218,7 @@ class ViltTraining:
     def word_loss(self, states_BTD: Tensor, meanings_BTF: Tensor) -> tuple[Tensor, dict[str, float]]:
         """What does each word of a question refer to? Asked below the top, so that the rest can answer from it."""
         losses = {}
-        for column, (fact, head) in enumerate(self.probes["word"].items()):
+        for column, (fact, head) in enumerate(self.word_probes.items()):
             known = meanings_BTF[..., column] >= 0
             losses[fact] = mean_or_zero(head(states_BTD[known]), meanings_BTF[..., column][known])
         return torch.stack(list(losses.values())).sum(), {f"word/{fact}": loss.item() for fact, loss in losses.items()}

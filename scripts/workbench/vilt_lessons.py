@@ -143,16 +143,17 @@ def embed_picture(model: ViltForQuestionAnswering, pixels_BCHW: Tensor) -> Tenso
     parts = model.vilt.embeddings
     patches_BPD = parts.patch_embeddings(pixels_BCHW).flatten(2).transpose(1, 2)
     first = parts.cls_token.expand(len(patches_BPD), -1, -1)
-    picture = torch.cat([first, patches_BPD], dim=1) + parts.position_embeddings
-    return picture + parts.token_type_embeddings.weight[1]
+    places: Tensor = parts.position_embeddings + parts.token_type_embeddings.weight[1]
+    return torch.cat([first, patches_BPD], dim=1) + places
 
 
 def embed_text(model: ViltForQuestionAnswering, ids_BT: Tensor, positions_BT: Tensor) -> Tensor:
     """The words [B, T, D] that enter ViLT's first layer."""
     parts = model.vilt.embeddings.text_embeddings
-    words_BTD = parts.word_embeddings(ids_BT) + parts.token_type_embeddings.weight[0]
+    words_BTD: Tensor = parts.word_embeddings(ids_BT) + parts.token_type_embeddings.weight[0]
     words_BTD = parts.LayerNorm(words_BTD + parts.position_embeddings(positions_BT))
-    return words_BTD + model.vilt.embeddings.token_type_embeddings.weight[0]
+    kind: Tensor = model.vilt.embeddings.token_type_embeddings.weight[0]
+    return words_BTD + kind
 
 
 def states(model: ViltForQuestionAnswering, embedded_BLD: Tensor, seen_BLL: Tensor | None, layers: int) -> list[Tensor]:
@@ -169,7 +170,8 @@ def states(model: ViltForQuestionAnswering, embedded_BLD: Tensor, seen_BLL: Tens
 
 def answer_logits(model: ViltForQuestionAnswering, cls_SD: Tensor) -> Tensor:
     """The classifier's logits from the last layer's states at the [CLS] tokens, as ViLT makes them."""
-    return model.classifier(torch.tanh(model.vilt.pooler.dense(model.vilt.layernorm(cls_SD))))
+    logits: Tensor = model.classifier(torch.tanh(model.vilt.pooler.dense(model.vilt.layernorm(cls_SD))))
+    return logits
 
 
 def pixel_values(pictures: Bytes) -> Tensor:
