@@ -213,7 +213,7 @@ def test_another_vocabulary_is_refused(config: Config, questions: Path) -> None:
 
 
 def test_a_run_is_tested_with_its_own_answers_without_its_training_data(config: Config, tmp_path: Path) -> None:
-    path = config()
+    path = config(data={"vocabulary": {"normalize": "none", "least_count": 2}})
     fit(path)
     assert verb("test", path, "--ckpt_path=last") == 0
     moved = tmp_path / "elsewhere"

@@ -85,7 +85,9 @@ def from_run(verb: str, arguments: Sequence[str]) -> tuple[list[str], Path | Non
         else:
             more += ["--ckpt_path=null", f"--model.init_args.adapter={adapter}"]
     if (run / ANSWERS).is_file():
-        more.append(f"--data.init_args.vocabulary={json.dumps({'file': str(run / ANSWERS)})}")
+        # What built the run's list would contradict the file that holds it.
+        built = {"least_count": None, "most": None, "source": "train", "normalize": "vqa"}
+        more.append(f"--data.init_args.vocabulary={json.dumps({'file': str(run / ANSWERS), **built})}")
     return [*more, *words], run
 
 
