@@ -332,5 +332,5 @@ def test_what_cannot_be_asked_is_found_before_a_run_starts(
     assert isinstance(dataset, ConversationDataset)
     for uses in (Uses(learns=True, asks=False), Uses(learns=False, asks=True)):
         seen = checked_ahead(dataset, ClassEncoder(processor), uses, lambda _: None)
-        assert [(one.index, one.code) for one in seen.bad] == [(1, "classifier.images"), (2, "classifier.images")]
+        assert [(one.index, one.code) for one in seen.bad] == [(1, "question.images"), (2, "question.images")]
         assert seen.longest[0] == 6

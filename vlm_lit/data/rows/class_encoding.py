@@ -178,7 +178,7 @@ def question_of(conversation: Conversation) -> str:
             conversation,
             f"{len(turns)} turns before the answer ({roles}), and a classifier is asked one question",
             "Keep the question alone, without a system message or earlier turns.",
-            "classifier.turns",
+            "question.turns",
         )
     if len(conversation.images) != 1:
         count = len(conversation.images)
@@ -186,12 +186,12 @@ def question_of(conversation: Conversation) -> str:
             conversation,
             f"{count} images, and a classifier is asked about one",
             "Give it its image, or take it out." if count == 0 else "Keep one image.",
-            "classifier.images",
+            "question.images",
         )
     text = turns[0].text.strip()
     if not text:
         remedy = "Write a question beside the image, or take it out."
-        raise _refusal(conversation, "no words to ask", remedy, "classifier.words")
+        raise _refusal(conversation, "no words to ask", remedy, "question.words")
     return text
 
 
