@@ -87,6 +87,15 @@ def test_a_turns_keys_are_read_or_named_or_refused() -> None:
         read({"messages": [TALK["messages"][0], {**turn, key: None}]})
 
 
+def test_of_two_answer_keys_the_one_that_is_not_read_is_named() -> None:
+    asked = {key: value for key, value in ASKED.items() if key not in ("answer", "answers")}
+    assert notes(read({**asked, "answer": "a box", "label": "a lid"})) == [("unused", "label")]
+    assert notes(read({**asked, "answers": ["a box"], "answer": "a lid"})) == [("unused", "answer")]
+    assert notes(read({**asked, "answers": ["a box", "a lid"], "answer": "a lid"})) == []
+    assert notes(read({**asked, "answers": [{"answer": "a box"}], "answer": "a box"})) == []
+    assert notes(read({**asked, "answers": ["a box"], "multiple_choice_answer": "a lid"})) == []
+
+
 KEYS = st.text("abcdefghijklmnopqrstuvwxyz_", min_size=1, max_size=12)
 VALUES = st.recursive(
     st.one_of(st.text("ab <>|", min_size=1, max_size=8), st.integers(), st.booleans(), st.just("pictures/a.png")),

@@ -92,8 +92,16 @@ def to_conversation(
 
 
 def _notes(record: Record, form: Formed, known: Collection[str]) -> Iterator[Note]:
-    answers = ("answers",) if form.turns is not None else ANSWER_KEYS
+    answers = {"answers"} if form.turns is not None else _answer_keys(record)
     return unused_keys(record, {*form.used, *known, *answers})
+
+
+def _answer_keys(record: Record) -> set[str]:
+    """The answer keys of a question that are read, and those that say no more than these."""
+    there = {key: value for key in ANSWER_KEYS if (value := record.fields.get(key)) is not None}
+    first = next(iter(there.values()), None)
+    said = [first, *map(_answer, first)] if isinstance(first, list | tuple) else [first]
+    return {key for key, value in there.items() if key == "multiple_choice_answer" or value in said}
 
 
 def check_unique_ids(items: Iterable[DataItem]) -> None:
