@@ -315,8 +315,9 @@ class Reply:
     """What a model replies to a prompt, stripped of blanks at both ends.
 
     `confidence` is the chosen answer's share in the softmax over the log-likelihoods (or, with `answer_score: mean`,
-    over their means per token) of all answers it was chosen from; None for what the model says by itself. `unfinished`
-    says that it was cut by the limit of tokens, before an end of turn.
+    over their means per token) of all answers it was chosen from; of a classifier its probability, by itself where the
+    objective is binary. None for what the model says by itself. `unfinished` says that it was cut by the limit of
+    tokens, before an end of turn.
     """
 
     text: str
@@ -328,8 +329,8 @@ class Reply:
 class Prediction:
     """One answer and how it was judged; a line of `predictions.jsonl`, which has `choices` only where there are any.
 
-    `score` is a fraction in [0, 1]. `confidence`, which the line has only where there is one, is the share of the
-    answer in the probabilities of all that could be chosen; None where the answer was generated. `turn`, which the line
+    `score` is a fraction in [0, 1]. `confidence`, which the line has only where there is one, is that of its
+    `Reply`; None where the answer was generated. `turn`, which the line
     has only where there is one, is which of its record's several answers this is, counted from 1. `unfinished`, which
     the line has only where it is true, says that the answer was cut by `max_new_tokens`.
     """
