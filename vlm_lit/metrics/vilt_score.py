@@ -9,13 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Final
+from typing import ClassVar
 
 from vlm_lit.metrics.rules import Answer, Counts, Rule, need_references
-from vlm_lit.vqa.agreement import ENOUGH_MATCHES
-
-TABLE: Final = (0.0, 0.3, 0.6, 0.9)
-"""The score of an answer that 0, 1, 2 or 3 of ten people gave; from four on it is 1."""
+from vlm_lit.vqa.agreement import vilt_agreement
 
 
 def vilt_score(prediction: str, references: Sequence[str]) -> float:
@@ -31,10 +28,7 @@ def vilt_score(prediction: str, references: Sequence[str]) -> float:
         VlmLitError: there are no references.
     """
     need_references("ViLT's score", references)
-    matches = list(references).count(prediction)
-    if len(references) <= ENOUGH_MATCHES:
-        return float(matches > 0)
-    return TABLE[matches] if matches < len(TABLE) else 1.0
+    return vilt_agreement(list(references).count(prediction), len(references))
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,10 @@ ENOUGH_MATCHES: Final = 3
 """So many agreeing people make an answer fully right."""
 
 
+_VILT_SCORES: Final = (0.0, 0.3, 0.6, 0.9, 1.0)
+"""By how many people gave an answer; so many or more for the last."""
+
+
 def agreement(matches: int, n: int, aggregation: Aggregation = "leave_one_out") -> float:
     """The score, a fraction in [0, 1], of an answer that `matches` of `n` people gave.
 
@@ -24,6 +28,15 @@ def agreement(matches: int, n: int, aggregation: Aggregation = "leave_one_out") 
     with a single ground truth, and under either aggregation any match scores 1, none 0.
     """
     return float(matches > 0) if n <= ENOUGH_MATCHES else _AGGREGATIONS[aggregation](matches, n)
+
+
+def vilt_agreement(matches: int, n: int) -> float:
+    """The same by ViLT's table: 0, 0.3, 0.6, 0.9, 1 for 0, 1, 2, 3, >= 4, however many people were asked.
+
+    Source: dandelin/ViLT, `vilt/utils/write_vqa.py` (`get_score`), snapshot 762fd39. Fewer than four people are the
+    case of a single ground truth here as well.
+    """
+    return float(matches > 0) if n <= ENOUGH_MATCHES else _VILT_SCORES[min(matches, len(_VILT_SCORES) - 1)]
 
 
 def compared_raw(references: Sequence[str]) -> bool:

@@ -5,18 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Literal
 
 from vlm_lit.data.answers.vocabulary import AnswerVocabulary
 from vlm_lit.data.answers.vocabulary_building import answer_of
 from vlm_lit.schema import Conversation
-from vlm_lit.vqa.agreement import ENOUGH_MATCHES, agreement, compared_raw
+from vlm_lit.vqa.agreement import ENOUGH_MATCHES, agreement, compared_raw, vilt_agreement
 from vlm_lit.vqa.normalize import one_line, vqa_normalise
 
 SoftTargets = Literal["vilt", "vqa", "one_hot"]
-
-VILT_SCORES: Final = (0.0, 0.3, 0.6, 0.9, 1.0)
-"""By how many people gave an answer; so many or more for the last."""
 
 
 def targets_of(
@@ -49,7 +46,7 @@ def targets_of(
     if len(given) <= ENOUGH_MATCHES:
         return _each_right(given, vocabulary)
     placed = [(vocabulary.index(text), count) for text, count in Counter(references).items()]
-    return {place: VILT_SCORES[min(count, 4)] for place, count in placed if place is not None}
+    return {place: vilt_agreement(count, len(given)) for place, count in placed if place is not None}
 
 
 def _each_right(texts: Sequence[str], vocabulary: AnswerVocabulary) -> dict[int, float]:
