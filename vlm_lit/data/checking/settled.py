@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from itertools import accumulate, pairwise
+from dataclasses import dataclass
 from typing import Literal
 
 from lightning.pytorch.utilities import rank_zero_info
@@ -15,7 +14,6 @@ from vlm_lit.data.conversations.rated_answers import TIE
 from vlm_lit.data.records.bad_records import BadRecord, firsts
 from vlm_lit.data.records.findings import numbered_repeats
 from vlm_lit.data.records.preference_dataset import CheckedDataset
-from vlm_lit.data.records.record_sequences import ChosenRecords
 from vlm_lit.data.records.sources import name_of
 from vlm_lit.errors import ConfigError, RecordError
 
@@ -127,11 +125,7 @@ def _leave_out(dataset: CheckedDataset, seen: Seen, ties: Sequence[BadRecord]) -
     if not out:
         return
     kept = [index for index in range(len(dataset)) if index not in out]
-    if dataset.mixture is not None:
-        ends = [0, *accumulate(dataset.mixture.sizes)]
-        sizes = tuple(sum(begin <= index < end for index in kept) for begin, end in pairwise(ends))
-        dataset.mixture = replace(dataset.mixture, sizes=sizes)
-    dataset.records = ChosenRecords(dataset.records, kept)
+    dataset.keep(kept)
     seen.ids, seen.answers = [seen.ids[index] for index in kept], [seen.answers[index] for index in kept]
     seen.longest = [seen.longest[index] for index in kept]
     seen.keys, seen.files = [seen.keys[index] for index in kept], [seen.files[index] for index in kept]

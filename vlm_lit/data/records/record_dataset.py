@@ -54,7 +54,7 @@ class RecordDataset(Dataset[Item], Generic[Item]):
         return item if new is None else replace(item, id=new)
 
     def keep(self, kept: Sequence[int]) -> None:
-        """Leave out all items but these, once every record has been looked at.
+        """Leave out all items but these, and forget what is known of the others.
 
         Args:
             kept: which, in ascending order.
