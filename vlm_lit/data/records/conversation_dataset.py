@@ -81,6 +81,5 @@ def open_source(
     if source.streaming:
         return StreamedSteps(partial(stream_source, source), reading, name=name_of(source))
     dataset = ConversationDataset(read_source(source), reading)
-    asked = partial(check, dataset) if check is not None else None
-    examine(dataset, source, training=requires_answer, images=check_images, check=asked)
+    examine(dataset, source, training=requires_answer, images=check_images, check=check)
     return dataset

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from typing import Any, TypeVar
 
 from lightning.pytorch.utilities import rank_zero_info
 
@@ -17,14 +18,16 @@ from vlm_lit.data.records.sources import SourceSettings
 from vlm_lit.errors import ConfigError
 from vlm_lit.schema import Record
 
+Examined = TypeVar("Examined", bound=RecordDataset[Any])
+
 
 def examine(
-    dataset: RecordDataset[Item],
+    dataset: Examined,
     source: SourceSettings,
     *,
     training: bool,
     images: bool,
-    check: Callable[[], None] | None = None,
+    check: Callable[[Examined], None] | None = None,
 ) -> None:
     """Check every record that is at hand, note what is found, and say it.
 
@@ -42,7 +45,7 @@ def examine(
     # Checking a table means reading all of its image bytes, so it is skipped together with the images.
     if images or not isinstance(dataset.records, ArrowRecords):
         if check is not None:
-            check()
+            check(dataset)
         else:
             _check(dataset, training=training, images=images)
     elif len(dataset):

@@ -100,6 +100,5 @@ def open_preferences(
     if source.streaming:
         return StreamedSteps(partial(stream_source, source), reading, name=name_of(source))
     dataset = PreferenceDataset(read_source(source), reading)
-    asked = partial(check, dataset) if check is not None else None
-    examine(dataset, source, training=training, images=check_images, check=asked)
+    examine(dataset, source, training=training, images=check_images, check=check)
     return dataset
