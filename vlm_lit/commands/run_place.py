@@ -7,12 +7,14 @@ import os
 import re
 import shlex
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from datetime import datetime
 from difflib import get_close_matches
 from glob import escape, glob
 from pathlib import Path
 from typing import Final
 
+from vlm_lit.data.answers.vocabulary_building import VocabularySettings
 from vlm_lit.errors import ConfigError
 from vlm_lit.training.callbacks.kept_answers import FILE as ANSWERS
 from vlm_lit.training.callbacks.step_checkpoint import FOLDER, checkpoints, newest_checkpoint
@@ -85,9 +87,8 @@ def from_run(verb: str, arguments: Sequence[str]) -> tuple[list[str], Path | Non
         else:
             more += ["--ckpt_path=null", f"--model.init_args.adapter={adapter}"]
     if (run / ANSWERS).is_file():
-        # What built the run's list would contradict the file that holds it.
-        built = {"least_count": None, "most": None, "source": "train", "normalize": "vqa"}
-        more.append(f"--data.init_args.vocabulary={json.dumps({'file': str(run / ANSWERS), **built})}")
+        # All of its settings: what built the run's list would contradict the file that holds it.
+        more.append(f"--data.init_args.vocabulary={json.dumps(asdict(VocabularySettings(file=str(run / ANSWERS))))}")
     return [*more, *words], run
 
 

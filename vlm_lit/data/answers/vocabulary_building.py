@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -55,8 +55,7 @@ class VocabularySettings:
         for name, number in (("least_count", self.least_count), ("most", self.most)):
             if number is not None and number < 1:
                 raise ConfigError(f"{name} is {number}; it must be at least 1.")
-        built = {"least_count": None, "most": None, "source": "train", "normalize": "vqa"}
-        given = [name for name, default in built.items() if getattr(self, name) != default]
+        given = [one.name for one in fields(self) if one.name != "file" and getattr(self, one.name) != one.default]
         if self.file is not None and given:
             raise ConfigError(
                 f"file is {self.file}, so {' and '.join(given)} would do nothing: that is for a vocabulary built from "
