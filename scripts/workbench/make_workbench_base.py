@@ -16,8 +16,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
-import tempfile
 import time
 from collections import defaultdict
 from pathlib import Path
@@ -29,6 +27,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from two_workers import WORKERS, agree, average_gradients, mean_or_zero, meet, start
 from workbench_exam import exam
 from workbench_lessons import (
     PATCH_FACTS,
@@ -48,7 +47,6 @@ from vlm_lit.workbench.world import GRID, scene
 
 SCENES: Final = 40_000
 EYES_SHARE: Final = 0.09
-WORKERS: Final = 2
 EYES_ROWS, WHOLE_ROWS = 32, 6
 """Images per worker and step in each stage."""
 PEAK_LR: Final = 9e-4
@@ -69,21 +67,12 @@ def main() -> None:
     pictures = arguments.output.with_name(f"{arguments.output.name}.pictures.{arguments.seed}.{arguments.scenes}.npy")
     if not pictures.exists():
         np.save(pictures, draw_all(arguments.seed, arguments.scenes))
-    with tempfile.TemporaryDirectory() as meeting:
-        context, point = multiprocessing.get_context("spawn"), f"file://{meeting}/point"
-        workers = [context.Process(target=run, args=(rank, arguments, pictures, point)) for rank in range(WORKERS)]
-        for worker in workers:
-            worker.start()
-        for worker in workers:
-            worker.join()
-    if any(worker.exitcode for worker in workers):
-        raise SystemExit("A worker failed; its error is above. Start again to go on from the last checkpoint.")
+    start(run, arguments, pictures)
 
 
 def run(rank: int, arguments: argparse.Namespace, pictures: Path, meeting: str) -> None:
-    """One worker. Each has one thread and half of every batch: threads would wait for each other at every layer."""
-    torch.set_num_threads(1)
-    torch.distributed.init_process_group("gloo", init_method=meeting, rank=rank, world_size=WORKERS)
+    """One worker."""
+    meet(rank, meeting)
     training = Training(arguments.seed, arguments.minutes, arguments.output, np.load(pictures, mmap_mode="r"), rank)
     training.resume()
     training.train()
@@ -126,7 +115,7 @@ class Training:
         while self.elapsed < self.seconds:
             for name, value in self.update().items():
                 losses[name].append(value)
-            self.step, self.elapsed = self.step + 1, self.agree(time.monotonic() - started)
+            self.step, self.elapsed = self.step + 1, agree(time.monotonic() - started)
             if self.step % 50 == 0 and self.rank == 0:
                 self.report(losses)
                 losses.clear()
@@ -143,25 +132,10 @@ class Training:
         loss, parts = self.eyes_loss() if self.elapsed < EYES_SHARE * self.seconds else self.whole_loss()
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
-        self.average_gradients()
+        average_gradients(self.parameters)
         nn.utils.clip_grad_norm_(self.parameters, 1.0)
         self.optimizer.step()
         return parts
-
-    def average_gradients(self) -> None:
-        """Give every worker the mean of all gradients."""
-        gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
-        flat = torch.cat([gradient.flatten() for gradient in gradients])
-        torch.distributed.all_reduce(flat)
-        means = torch.split(flat, [gradient.numel() for gradient in gradients])
-        for gradient, mean in zip(gradients, means, strict=True):
-            gradient.copy_(mean.view_as(gradient) / WORKERS)
-
-    def agree(self, seconds: float) -> float:
-        """The first worker's clock, so that all change stage and stop together."""
-        clock = torch.tensor([seconds], dtype=torch.float64)
-        torch.distributed.broadcast(clock, 0)
-        return float(clock)
 
     def report(self, losses: dict[str, list[float]]) -> None:
         """Print the mean of each loss since the last report."""
@@ -297,11 +271,6 @@ class Training:
         for file in self.output.iterdir():
             file.chmod(0o644)
         (self.output / "training.json").write_text(json.dumps(report, indent=2) + "\n")
-
-
-def mean_or_zero(logits: Tensor, targets: Tensor) -> Tensor:
-    """Cross-entropy, 0 where there is nothing to predict."""
-    return F.cross_entropy(logits, targets, reduction="sum") / max(1, len(targets))
 
 
 if __name__ == "__main__":

@@ -17,8 +17,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
-import tempfile
 import time
 from collections import defaultdict
 from pathlib import Path
@@ -29,6 +27,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from two_workers import WORKERS, agree, average_gradients, mean_or_zero, meet, start
 from vilt_exam import vilt_exam
 from vilt_lessons import (
     IMAGE_POSITIONS,
@@ -48,7 +47,6 @@ from vlm_lit.files.whole import fill_whole
 from vlm_lit.workbench.vilt_model import VILT_ANSWERS, build_vilt, build_vilt_processor, build_vilt_tokenizer
 from vlm_lit.workbench.world import Scene, scene
 
-WORKERS: Final = 2
 EYES_END, BRANCHES_END = 0.08, 0.7
 """Shares of the time at which the first and the second stage end."""
 PICTURES: Final = {"eyes": 24, "branches": 8, "whole": 12}
@@ -68,21 +66,12 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True, help="folder of the finished model")
     arguments = parser.parse_args()
     arguments.output.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as meeting:
-        context, point = multiprocessing.get_context("spawn"), f"file://{meeting}/point"
-        workers = [context.Process(target=run, args=(rank, arguments, point)) for rank in range(WORKERS)]
-        for worker in workers:
-            worker.start()
-        for worker in workers:
-            worker.join()
-    if any(worker.exitcode for worker in workers):
-        raise SystemExit("A worker failed; its error is above. Start again to go on from the last checkpoint.")
+    start(run, arguments)
 
 
 def run(rank: int, arguments: argparse.Namespace, meeting: str) -> None:
-    """One worker. Each has one thread and half of every batch: threads would wait for each other at every layer."""
-    torch.set_num_threads(1)
-    torch.distributed.init_process_group("gloo", init_method=meeting, rank=rank, world_size=WORKERS)
+    """One worker."""
+    meet(rank, meeting)
     training = ViltTraining(arguments.seed, arguments.minutes, arguments.output, rank)
     training.resume()
     training.train()
@@ -121,7 +110,7 @@ class ViltTraining:
         while self.elapsed < self.seconds:
             for name, value in self.update().items():
                 losses[name].append(value)
-            self.step, self.elapsed = self.step + 1, self.agree(time.monotonic() - started)
+            self.step, self.elapsed = self.step + 1, agree(time.monotonic() - started)
             if self.step % 100 == 0 and self.rank == 0:
                 self.report(losses)
                 losses.clear()
@@ -139,7 +128,7 @@ class ViltTraining:
         loss, parts = self.loss(stage)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
-        self.average_gradients()
+        average_gradients(self.parameters)
         nn.utils.clip_grad_norm_(self.parameters, 1.0)
         self.optimizer.step()
         return parts
@@ -223,21 +212,6 @@ class ViltTraining:
             losses[fact] = mean_or_zero(head(states_BTD[known]), meanings_BTF[..., column][known])
         return torch.stack(list(losses.values())).sum(), {f"word/{fact}": loss.item() for fact, loss in losses.items()}
 
-    def average_gradients(self) -> None:
-        """Give every worker the mean of all gradients."""
-        gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
-        flat = torch.cat([gradient.flatten() for gradient in gradients])
-        torch.distributed.all_reduce(flat)
-        means = torch.split(flat, [gradient.numel() for gradient in gradients])
-        for gradient, mean in zip(gradients, means, strict=True):
-            gradient.copy_(mean.view_as(gradient) / WORKERS)
-
-    def agree(self, seconds: float) -> float:
-        """The first worker's clock, so that all change stage and stop together."""
-        clock = torch.tensor([seconds], dtype=torch.float64)
-        torch.distributed.broadcast(clock, 0)
-        return float(clock)
-
     def report(self, losses: dict[str, list[float]]) -> None:
         """Print the mean of each loss since the last report."""
         means = "  ".join(f"{name} {sum(values) / len(values):.3f}" for name, values in losses.items())
@@ -278,11 +252,6 @@ class ViltTraining:
         (self.output / "training.json").write_text(json.dumps(report, indent=2) + "\n")
         for file in self.output.iterdir():
             file.chmod(0o644)
-
-
-def mean_or_zero(logits: Tensor, targets: Tensor) -> Tensor:
-    """Cross-entropy, 0 where there is nothing to predict."""
-    return F.cross_entropy(logits, targets, reduction="sum") / max(1, len(targets))
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ Shape suffixes: B rows, T text tokens of a row, P image patches (64), L = 1 + P 
 
 from __future__ import annotations
 
-import re
 from itertools import pairwise
 from random import Random
 from typing import Final, NamedTuple
@@ -14,16 +13,15 @@ import numpy as np
 import torch
 from torch import Tensor
 from transformers import BertTokenizerFast, ViltForQuestionAnswering
-from workbench_lessons import Bytes, Meaning, meaning
+from workbench_lessons import SILENT, Bytes, Meaning, meanings
 
 from vlm_lit.workbench.base_model import IMAGE_TOKENS
-from vlm_lit.workbench.questions import PLAIN, QA, ask, plural
+from vlm_lit.workbench.questions import PLAIN, ask, plural
 from vlm_lit.workbench.vilt_model import VILT_ANSWERS, classified
-from vlm_lit.workbench.world import COLORS, KINDS, MAX_READING, SHAPES, Scene
+from vlm_lit.workbench.world import COLORS, KINDS, MAX_READING, Scene
 
 IMAGE_POSITIONS: Final = 1 + IMAGE_TOKENS
 """ViLT puts a token of its own before the patches."""
-_SILENT: Final[Meaning] = (-1, -1, -1, -1, -1)
 
 
 class ViltRow(NamedTuple):
@@ -77,32 +75,15 @@ class ViltRows:
             row.ids.extend(ids)
             row.segments.extend([len(row.starts)] * len(ids))
             row.positions.extend(range(len(ids)))
-            row.meanings.extend(self.meanings(shown, qa, ids))
+            # Behind a place stand the question mark and [SEP].
+            row.meanings.extend(meanings(shown, qa, ids, self.kinds, self.colors, behind=2))
         spare, fewer = self.tokens - len(row.ids), self.questions - len(row.starts)
         for part in (row.ids, row.segments, row.positions):
             part.extend([0] * spare)
-        row.meanings.extend([_SILENT] * spare)
+        row.meanings.extend([SILENT] * spare)
         row.starts.extend([-1] * fewer)
         row.answers.extend([-1] * fewer)
         return row
-
-    def meanings(self, shown: Scene, qa: QA, ids: list[int]) -> list[Meaning]:
-        """What each token of a question refers to in the scene: names of kinds and colours, and places."""
-        found = [_SILENT] * len(ids)
-        for at, token in enumerate(ids):
-            if token in self.kinds:
-                items = shown.of_kind(self.kinds[token])
-                found[at] = meaning(items, len(items))
-            elif token in self.colors:
-                items = [item for item in shown.items if item.color == self.colors[token]]
-                found[at] = meaning(items, len([item for item in items if item.kind in SHAPES]))
-        place = re.search(r"row (\d), column (\d)", qa.question)
-        if place:
-            row, column = (int(part) for part in place.groups())
-            lying = [item for item in shown.items if (item.row, item.column) == (row, column)]
-            # The last three tokens are the column's number, the question mark and [SEP].
-            found[-3] = meaning(lying, len(lying))
-        return found
 
 
 def single_questions(rows: list[ViltRow], most: int) -> tuple[list[int], list[ViltRow]]:
@@ -121,7 +102,7 @@ def single_questions(rows: list[ViltRow], most: int) -> tuple[list[int], list[Vi
         spare = longest - len(row.ids)
         for tokens in (row.ids, row.segments, row.positions):
             tokens.extend([0] * spare)
-        row.meanings.extend([_SILENT] * spare)
+        row.meanings.extend([SILENT] * spare)
     return origins, singles
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import re
 import string
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from random import Random
 from typing import Final, NamedTuple
@@ -35,7 +35,7 @@ PATCH_FACTS: Final = {"kind": len(KINDS) + 1, "color": len(COLORS) + 1, "lit": 3
 WORD_FACTS: Final = {"count": 11, "row": GRID, "column": GRID, "color": len(COLORS), "kind": len(KINDS) + 1}
 """What each word that names something is asked in the second stage, with the number of answers; -1 is not asked."""
 Meaning = tuple[int, int, int, int, int]
-_SILENT: Final[Meaning] = (-1, -1, -1, -1, -1)
+SILENT: Final[Meaning] = (-1, -1, -1, -1, -1)
 
 
 class Row(NamedTuple):
@@ -79,7 +79,7 @@ class RowMaker:
         question, and its positions start after the image; otherwise all turns are one dialogue (segment 0).
         """
         size = len(self.prefix)
-        row = Row(list(self.prefix), [-100] * size, [0.0] * size, [0] * size, list(range(size)), [_SILENT] * size)
+        row = Row(list(self.prefix), [-100] * size, [0.0] * size, [0] * size, list(range(size)), [SILENT] * size)
         for branch, qa in enumerate(self.turns(shown, rng)):
             opening = qa.question if shared or branch == 0 else f"USER: {qa.question}"
             asked, answer = self.ids(f"{opening} ASSISTANT:"), [*self.ids(f" {qa.answer}"), self.eos]
@@ -93,29 +93,18 @@ class RowMaker:
             row.weights.extend([0.0] * len(asked) + [len(answer) ** -0.75] * len(answer))
             row.segments.extend([branch + 1 if shared else 0] * size)
             row.positions.extend(range(start, start + size))
-            row.meanings.extend([*self.meanings(shown, qa, asked), *[_SILENT] * len(answer)])
+            row.meanings.extend(
+                [
+                    *meanings(shown, qa, asked, self.kinds, self.colors, behind=len(self.ids("? ASSISTANT:"))),
+                    *[SILENT] * len(answer),
+                ]
+            )
         spare = ROW_TOKENS - len(row.ids)
         for part, fill in ((row.ids, self.pad), (row.labels, -100), (row.segments, -1), (row.positions, 0)):
             part.extend([fill] * spare)
         row.weights.extend([0.0] * spare)
-        row.meanings.extend([_SILENT] * spare)
+        row.meanings.extend([SILENT] * spare)
         return row
-
-    def meanings(self, shown: Scene, qa: QA, asked: list[int]) -> list[Meaning]:
-        """What each token of a question refers to in the scene: names of kinds and colours, and places."""
-        found = [_SILENT] * len(asked)
-        for at, token in enumerate(asked):
-            if token in self.kinds:
-                items = shown.of_kind(self.kinds[token])
-                found[at] = meaning(items, len(items))
-            elif token in self.colors:
-                items = [item for item in shown.items if item.color == self.colors[token]]
-                found[at] = meaning(items, len([item for item in items if item.kind in SHAPES]))
-        place = re.search(r"row (\d), column (\d)", qa.question)
-        if place:
-            lying = [item for item in shown.items if [item.row, item.column] == [int(part) for part in place.groups()]]
-            found[-len(self.ids("? ASSISTANT:")) - 1] = meaning(lying, len(lying))
-        return found
 
     def turns(self, shown: Scene, rng: Random) -> Iterator[QA]:
         """Questions about the scene in random order, with some that only ask to repeat a string."""
@@ -123,6 +112,33 @@ class RowMaker:
             if rng.random() < 0.08:
                 yield repeat(rng, self.tokenizer)
             yield qa
+
+
+def meanings(
+    shown: Scene, qa: QA, asked: list[int], kinds: Mapping[int, str], colors: Mapping[int, str], *, behind: int
+) -> list[Meaning]:
+    """What each token of a question refers to in the scene: names of kinds and colours, and places.
+
+    Args:
+        shown: the scene.
+        qa: the question.
+        asked: its tokens.
+        kinds, colors: which tokens name a kind, and which a colour.
+        behind: how many tokens stand behind a place's last number.
+    """
+    found = [SILENT] * len(asked)
+    for at, token in enumerate(asked):
+        if token in kinds:
+            items = shown.of_kind(kinds[token])
+            found[at] = meaning(items, len(items))
+        elif token in colors:
+            items = [item for item in shown.items if item.color == colors[token]]
+            found[at] = meaning(items, len([item for item in items if item.kind in SHAPES]))
+    place = re.search(r"row (\d), column (\d)", qa.question)
+    if place:
+        lying = [item for item in shown.items if [item.row, item.column] == [int(part) for part in place.groups()]]
+        found[-behind - 1] = meaning(lying, len(lying))
+    return found
 
 
 def meaning(items: list[SceneItem], count: int) -> Meaning:
