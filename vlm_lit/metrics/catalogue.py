@@ -95,6 +95,16 @@ def rule(name: str, options: Mapping[str, object] = _NO_OPTIONS) -> Rule:
     return kind(**options)
 
 
+def less_is_better(reported: str | None) -> bool:
+    """Whether a lower score of a metric is the better one.
+
+    Args:
+        reported: what reports call it, `chair[objects=...]`; that of a metric of the user's own is not known.
+    """
+    title = (reported or "").partition("[")[0].partition("/")[0]
+    return any(kind.title == title and not kind.higher_is_better for kind in RULES.values())
+
+
 def metric(name: str, options: Mapping[str, object] = _NO_OPTIONS) -> ItemMetric:
     """Returns a metric as a torchmetrics `Metric` with no items in it.
 
