@@ -61,6 +61,12 @@ class Rule(ABC):
     higher_is_better: ClassVar[bool] = True
     """Whether a higher `overall` is a better one: what the best checkpoint and early stopping go by."""
 
+    in_units: ClassVar[frozenset[str]] = frozenset()
+    """Details of a score that are no fractions, such as a mean error: they are shown as they are, not as percent."""
+
+    compares_details: ClassVar[bool] = False
+    """Whether a comparison shows every detail with an interval, and not only those that are no means over items."""
+
     def __post_init__(self) -> None:
         for option, value in self.options.items():
             _check(self.title, option, value, _kinds(type(self))[option])
