@@ -13,7 +13,8 @@ from vlm_lit.metrics.catalogue import RULES, MetricSettings, less_is_better, met
 
 NAMES = {
     *("vqa_v2", "textvqa", "chartqa_relaxed", "anls", "pope", "gqa", "multiple_choice", "mmmu"),
-    *("exact_match", "vizwiz", "aokvqa", "vilt_score", "bleu", "rouge_l", "answer_length", "chair"),
+    *("exact_match", "vizwiz", "aokvqa", "vilt_score", "number", "json_fields", "bleu", "rouge_l", "answer_length"),
+    "chair",
 }
 
 

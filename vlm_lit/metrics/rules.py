@@ -65,6 +65,12 @@ class Rule(ABC):
     higher_details: ClassVar[Mapping[str, bool]] = MappingProxyType({})
     """The same of those details that are better one way: `{"chair_i": False}`."""
 
+    in_units: ClassVar[frozenset[str]] = frozenset()
+    """Details of a score that are no fractions, such as a mean error: they are shown as they are, not as percent."""
+
+    compares_details: ClassVar[bool] = False
+    """Whether a comparison shows every detail with an interval, and not only those that are no means over items."""
+
     def __post_init__(self) -> None:
         for option, value in self.options.items():
             _check(self.title, option, value, _kinds(type(self))[option])
