@@ -89,9 +89,13 @@ class Queue:
         from optuna import create_study
 
         with self._lock(), expected_warnings():
-            wanted = "minimize" if less_is_better(self.study.metric) else "maximize"
-            trials = create_study(study_name=self.version, storage=self._storage, direction=wanted, load_if_exists=True)
-            trials.set_metric_names([self.study.metric])
+            trials = create_study(
+                study_name=self.version,
+                storage=self._storage,
+                direction="minimize" if less_is_better(self.study.metric) else "maximize",
+                load_if_exists=True,
+            )
+        trials.set_metric_names([self.study.metric])
         return trials
 
     def _found(self) -> optuna.Study:
