@@ -12,6 +12,7 @@ from typing import Final
 
 from vlm_lit.commands.answer_columns import parsed_columns
 from vlm_lit.commands.answer_files import read_records
+from vlm_lit.commands.coco_files import are_coco_files, read_coco
 from vlm_lit.commands.filed_rows import FiledAnswer
 from vlm_lit.commands.official_files import read_official
 from vlm_lit.commands.options import OptionParser
@@ -20,6 +21,7 @@ from vlm_lit.commands.score_report import report_of
 from vlm_lit.commands.server_answers import write_server_file
 from vlm_lit.errors import ConfigError
 from vlm_lit.metrics.catalogue import RULES, rule
+from vlm_lit.metrics.chair import CHAIR
 from vlm_lit.metrics.rules import Rule
 from vlm_lit.studies.run_files.server_files import FORMATS
 
@@ -91,9 +93,10 @@ def _parser(verb: str) -> OptionParser:
     results = "answers alone: what a benchmark's server is handed, LLaVA's answers, or a run's predictions.jsonl"
     parser.add_argument("--predictions", metavar="FILE", type=Path, help=results)
     published = (
-        "what these answer, as published: VQA, OK-VQA, TextVQA, DocVQA, VizWiz, GQA, A-OKVQA; or records with ids"
+        "what these answer, as published: VQA, OK-VQA, TextVQA, DocVQA, VizWiz, GQA, A-OKVQA; COCO's captions and "
+        "instances for chair; or records with ids"
     )
-    parser.add_argument("--annotations", metavar="FILE", type=Path, help=published)
+    parser.add_argument("--annotations", metavar="FILE", type=Path, nargs="+", help=published)
     questions = "VQA questions, to check that they are the same"
     parser.add_argument("--questions", metavar="FILE", type=Path, help=questions)
     columns = "of any other file: prediction=NAME,id=NAME,references=NAME (image_id, choices, groups)"
@@ -131,7 +134,7 @@ def _value(text: str) -> object:
 
 
 def _refuse_overwriting(parser: OptionParser, asked: argparse.Namespace) -> None:
-    for path in (*(asked.records or []), asked.predictions, asked.annotations, asked.questions):
+    for path in (*(asked.records or []), asked.predictions, *(asked.annotations or []), asked.questions):
         if path is not None and path.resolve() == asked.output.resolve():
             parser.error(f"--output {path} would overwrite what is to be judged")
 
@@ -147,4 +150,12 @@ def _read(parser: OptionParser, asked: argparse.Namespace, chosen: Rule) -> list
         return read_records(asked.records[0], columns)
     if asked.predictions is None or asked.annotations is None:
         parser.error("give either --records, or --predictions and --annotations")
-    return read_official(asked.predictions, asked.annotations, asked.questions, metric=chosen.title, columns=columns)
+    if isinstance(chosen, CHAIR) and are_coco_files(asked.annotations):
+        if asked.questions is not None:
+            parser.error("--questions is for VQA; COCO's images are all asked the same")
+        return read_coco(asked.predictions, asked.annotations, columns)
+    if len(asked.annotations) > 1:
+        parser.error(
+            "--annotations takes one file; several are for chair alone, which takes COCO's captions and instances"
+        )
+    return read_official(asked.predictions, asked.annotations[0], asked.questions, metric=chosen.title, columns=columns)

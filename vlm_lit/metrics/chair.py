@@ -26,7 +26,8 @@ class CHAIR(Rule):
     captions, or the names of the objects in it. `overall` is `chair_s`, a mean over answers. `chair_i` is the share of
     hallucinated mentions among all mentions of all answers, repeats counted. `coverage` is the share of the true
     objects that are named. An answer that names no object is no hallucination to `chair_s` and adds nothing to
-    `chair_i`; `silent` is the share of such answers, for they make a model look good. Nothing over nothing is 0.
+    `chair_i`: `silent`, the share of such answers, and `mentions` per answer say whether a model looks good by saying
+    little. Nothing over nothing is 0.
 
     Args:
         objects: the table of words: `coco`, CHAIR's own for COCO's 80 classes; a `.json` file of your own words,
@@ -40,6 +41,7 @@ class CHAIR(Rule):
     title: ClassVar[str] = "chair"
     columns: ClassVar[int] = 6
     higher_is_better: ClassVar[bool] = False
+    in_units: ClassVar[frozenset[str]] = frozenset({"mentions"})
     higher_details: ClassVar[Mapping[str, bool]] = MappingProxyType(
         {"chair_s": False, "chair_i": False, "coverage": True}
     )
@@ -87,4 +89,5 @@ class CHAIR(Rule):
             "chair_i": wrong / mentions if mentions else 0.0,
             "coverage": covered / true if true else 0.0,
             "silent": silent / n,
+            "mentions": mentions / n,
         }

@@ -25,6 +25,7 @@ _FORM: Final = 'Write {"hammer": ["hammer", "hammers"], ...}: each object with t
 _FULL_STOP: Final = re.compile(r"(?<=[^.])\.(?=[\])}>\"'»”’ ]*(?:\s|$))")  # noqa: RUF001 - the curly quote
 _ALONE: Final = re.compile(r"\.{2,}|--|''|[;@#$%&?!*\[\](){}<>«»“”‘’„`\"\u2012-\u2015]|[:,](?!\d)")  # noqa: RUF001
 _OPENING: Final = re.compile(r"(?<!\w)'(?!(?:re|ve|ll|m|t|s|d|n)\b)(?=\w)")
+_LAST: Final = re.compile(r"(?<=[^' ])'(?= )")
 _CLOSING: Final = re.compile(r"(?<=[^' ])(?:'(?:s|m|d|ll|re|ve)|')(?= )")
 
 
@@ -81,7 +82,7 @@ def caption_tokens(text: str) -> list[str]:
     brackets, quotes and `'s` do.
     """
     text = _FULL_STOP.sub(" . ", text)
-    text = _ALONE.sub(r" \g<0> ", text)
+    text = _LAST.sub(r" \g<0>", _ALONE.sub(r" \g<0> ", text))
     text = _OPENING.sub(r"\g<0> ", f" {' '.join(text.split())} ")
     return _CLOSING.sub(r" \g<0>", text).split()
 
