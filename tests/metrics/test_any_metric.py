@@ -45,6 +45,7 @@ def items(name: str, replies: list[int]) -> list[Answer]:
     """One item a reply; its references fit the metric."""
     references = {
         "pope": [["yes"], ["no"]],
+        "amber": [["yes"], ["no"]],
         "multiple_choice": [["A"], ["C"]],
         "mmmu": [["A"], ["C"]],
         "number": [["1"], ["2"]],

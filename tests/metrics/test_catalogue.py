@@ -14,7 +14,7 @@ from vlm_lit.metrics.catalogue import RULES, MetricSettings, less_is_better, met
 NAMES = {
     *("vqa_v2", "textvqa", "chartqa_relaxed", "anls", "pope", "gqa", "multiple_choice", "mmmu"),
     *("exact_match", "vizwiz", "aokvqa", "vilt_score", "number", "json_fields", "bleu", "rouge_l", "answer_length"),
-    "chair",
+    *("chair", "amber"),
 }
 
 

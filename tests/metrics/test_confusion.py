@@ -88,6 +88,7 @@ TEXTS = [
     "yes",
     "Yes.",
     "no",
+    "No",
     "B",
     "(C) a red car",
     "a red car",
@@ -102,7 +103,9 @@ TEXTS = [
     '{"b": "c", "a": 1.0}',
 ]
 REFERENCES = {
-    "pope": ["yes", "no"], "multiple_choice": ["A", "B", "C"], "mmmu": ["A", "B", "C"], "number": ["5", "2", "0.05"],
+    "pope": ["yes", "no"],
+    "amber": ["yes", "no"],
+    "multiple_choice": ["A", "B", "C"], "mmmu": ["A", "B", "C"], "number": ["5", "2", "0.05"],
     "json_fields": ['{"a": 1, "b": "c"}'],
 }  # fmt: skip
 

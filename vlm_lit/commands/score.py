@@ -10,6 +10,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Final
 
+from vlm_lit.commands.amber_files import read_amber
 from vlm_lit.commands.answer_columns import parsed_columns
 from vlm_lit.commands.answer_files import read_records
 from vlm_lit.commands.coco_files import are_coco_files, read_coco
@@ -20,6 +21,7 @@ from vlm_lit.commands.output_files import write_output
 from vlm_lit.commands.score_report import report_of
 from vlm_lit.commands.server_answers import write_server_file
 from vlm_lit.errors import ConfigError
+from vlm_lit.metrics.amber import AMBER
 from vlm_lit.metrics.catalogue import RULES, rule
 from vlm_lit.metrics.chair import CHAIR
 from vlm_lit.metrics.rules import Rule
@@ -93,11 +95,11 @@ def _parser(verb: str) -> OptionParser:
     results = "answers alone: what a benchmark's server is handed, LLaVA's answers, or a run's predictions.jsonl"
     parser.add_argument("--predictions", metavar="FILE", type=Path, help=results)
     published = (
-        "what these answer, as published: VQA, OK-VQA, TextVQA, DocVQA, VizWiz, GQA, A-OKVQA; COCO's captions and "
-        "instances for chair; or records with ids"
+        "what these answer, as published: VQA, OK-VQA, TextVQA, DocVQA, VizWiz, GQA, A-OKVQA, AMBER; COCO's captions "
+        "and instances for chair; or records with ids"
     )
     parser.add_argument("--annotations", metavar="FILE", type=Path, nargs="+", help=published)
-    questions = "VQA questions, to check that they are the same"
+    questions = "VQA questions, to check that they are the same; AMBER's, which name the pictures"
     parser.add_argument("--questions", metavar="FILE", type=Path, help=questions)
     columns = "of any other file: prediction=NAME,id=NAME,references=NAME (image_id, choices, groups)"
     parser.add_argument("--columns", metavar="KEYS", help=columns)
@@ -158,4 +160,6 @@ def _read(parser: OptionParser, asked: argparse.Namespace, chosen: Rule) -> list
         parser.error(
             "--annotations takes one file; several are for chair alone, which takes COCO's captions and instances"
         )
+    if isinstance(chosen, AMBER):
+        return read_amber(asked.predictions, asked.annotations[0], asked.questions, columns)
     return read_official(asked.predictions, asked.annotations[0], asked.questions, metric=chosen.title, columns=columns)

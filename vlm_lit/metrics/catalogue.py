@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 from vlm_lit.errors import ConfigError, nearest
+from vlm_lit.metrics.amber import AMBER
 from vlm_lit.metrics.anls import ANLS
 from vlm_lit.metrics.answer_length import AnswerLength
 from vlm_lit.metrics.aokvqa import AOKVQAAccuracy
@@ -53,6 +54,7 @@ RULES: Final[Mapping[str, type[Rule]]] = MappingProxyType(
         "rouge_l": RougeL,
         "answer_length": AnswerLength,
         "chair": CHAIR,
+        "amber": AMBER,
     }
 )
 _NO_OPTIONS: Final[Mapping[str, object]] = MappingProxyType({})
@@ -64,8 +66,8 @@ class MetricSettings:
 
     Args:
         name: vqa_v2 (logged as vqa_accuracy), textvqa, chartqa_relaxed, anls, pope, gqa, multiple_choice, mmmu,
-            exact_match, vizwiz, aokvqa, vilt_score, number, json_fields, bleu, rouge_l, answer_length or chair; or the
-            class path of your own, for example my_package.WithinOne (see vlm_lit.metrics.own_rules).
+            exact_match, vizwiz, aokvqa, vilt_score, number, json_fields, bleu, rouge_l, answer_length, chair or
+            amber; or the class path of your own, for example my_package.WithinOne (see vlm_lit.metrics.own_rules).
         options: what to change of the metric's definition, for example {normalize: always}.
 
     Raises:
