@@ -184,6 +184,17 @@ def test_a_title_says_what_was_shown(blind: Any, says: str) -> None:
     assert (titled("test: n = 8", None), what_was_shown(None)) == ("test: n = 8", "")
 
 
+@pytest.mark.parametrize(("score", "less", "green"), [(1.0, False, True), (0.0, True, True), (1.0, True, False)])
+def test_a_panel_has_the_better_answer_in_green(score: float, less: bool, green: bool) -> None:
+    prediction = Prediction(
+        id="a", image=None, image_id=None, question="?", references=("b",), prediction="b", score=score, groups={}
+    )  # fmt: skip
+    drawn = draw_panel([(Conversation(id="a", turns=(), images=()), prediction)], less_is_better=less)
+    assert drawn is not None
+    red, ink, _ = np.moveaxis(np.asarray(drawn).astype(int), -1, 0)
+    assert (ink - red).max() > 50 if green else (red - ink).max() > 50
+
+
 def test_a_panels_title_is_written_above_its_pictures() -> None:
     conversation = Conversation(id="a", turns=(), images=())
     prediction = Prediction(

@@ -97,7 +97,9 @@ def report_of(chosen: Rule, filed: Sequence[FiledAnswer]) -> ScoreReport:
     return ScoreReport(
         summary=found,
         references=reference_counts(answer.references for answer in answers),
-        misses=near_misses((a.prediction, a.references, found.scores.get(a.id)) for a in answers),
+        misses=near_misses((a.prediction, a.references, found.scores.get(a.id)) for a in answers)
+        if chosen.higher_is_better
+        else NearMisses(),
         image_ids={item.answer.id: item.image_id for item in kept if item.image_id is not None},
     )
 
