@@ -81,6 +81,10 @@ class NumberAccuracy(Rule):
         value = None if said is None else said.in_unit_of(truth)
         return None if value is None else value - truth.value
 
+    def truth(self, answer: Answer) -> float:
+        """The true number, in its own unit."""
+        return _truth(answer.references).value
+
     def values(self, sums: Sequence[float], n: int) -> dict[str, float]:
         """The share of near answers as `overall`, then the errors."""
         near, answered, _, error, size, square, share, shares = sums
