@@ -25,7 +25,7 @@ from vlm_lit.metrics.amber import AMBER
 from vlm_lit.metrics.catalogue import RULES, rule
 from vlm_lit.metrics.chair import CHAIR
 from vlm_lit.metrics.rules import Rule
-from vlm_lit.studies.run_files.server_files import FORMATS
+from vlm_lit.studies.run_files.server_files import FILLED, FORMATS
 
 _OPTION: Final = "--options."
 _WORDS: Final = {"true": True, "false": False}
@@ -53,12 +53,16 @@ def run(verb: str, arguments: Sequence[str]) -> int:
 
 
 def _hand_in(parser: OptionParser, asked: argparse.Namespace, options: Mapping[str, object]) -> int:
-    names = ("metric", "predictions", "annotations", "questions", "columns")
+    filled = asked.server in FILLED
+    names = ["metric", "predictions", "questions", "columns", *([] if filled else ["annotations"])]
     given = [f"--{name}" for name in names if getattr(asked, name) is not None]
     given += [f"{_OPTION}{name}" for name in options]
     if given:
         parser.error(f"--server judges nothing: it takes --records and --output, and not {given[0]}")
-    count = write_server_file(asked.server, asked.records, asked.output)
+    template = asked.annotations or []
+    if filled and len(template) != 1:
+        parser.error(f"--server {asked.server} fills in the benchmark's own file: give that one by --annotations")
+    count = write_server_file(asked.server, asked.records, asked.output, *template)
     print(f"{count:,} answers written to {asked.output}")
     return 0
 
@@ -103,8 +107,11 @@ def _parser(verb: str) -> OptionParser:
     parser.add_argument("--questions", metavar="FILE", type=Path, help=questions)
     columns = "of any other file: prediction=NAME,id=NAME,references=NAME (image_id, choices, groups)"
     parser.add_argument("--columns", metavar="KEYS", help=columns)
-    servers = f"judge nothing; write a run's --records as this server reads them: {', '.join(FORMATS)}"
-    parser.add_argument("--server", metavar="NAME", choices=FORMATS, help=servers)
+    servers = (
+        f"judge nothing; write a run's --records as this server or judge reads them: {', '.join(FORMATS)}; or mmhal, "
+        "with MMHal-Bench's response_template.json as --annotations"
+    )
+    parser.add_argument("--server", metavar="NAME", choices=(*FORMATS, *FILLED), help=servers)
     return parser
 
 
