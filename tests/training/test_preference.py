@@ -178,7 +178,7 @@ def test_features_from_the_cache_give_the_same_run(preferring: Config, tmp_path:
     assert any((tmp_path / "features").rglob("*.safetensors"))
 
 
-@pytest.mark.parametrize("command", ["inspect", "verify"])
+@pytest.mark.parametrize("command", ["inspect"])
 def test_what_looks_at_conversations_alone_says_so(
     command: str, preferring: Config, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -11,14 +11,13 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 from tqdm import tqdm
 
-from vlm_lit.data.records.preference_dataset import PreferenceDataset
 from vlm_lit.data.rows.device import to_device
 from vlm_lit.data.rows.pairs import Corrupts, PairBatch, PairCollator
 from vlm_lit.errors import raised
@@ -91,12 +90,21 @@ def _of_file(path: Path, _size: int, _changed: int) -> str:
     return file_sha256(path)
 
 
+class IndexedPairs(Protocol):
+    """Pairs by index."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Preference: ...
+
+
 def filled(
     store: ReferenceStore,
-    dataset: PreferenceDataset,
+    dataset: IndexedPairs,
     collator: PairCollator,
     reference: Callable[[PairBatch], Tensor],
     *,
+    ids: Sequence[str] | None = None,
     device: torch.device,
     say: Callable[[str], None],
     rank: int = 0,
@@ -109,6 +117,7 @@ def filled(
         dataset: the pairs.
         collator: makes batches of them.
         reference: the log-probability of each answer of a batch [N], in the order of its `ids`.
+        ids: the pairs' ids, where they are known without reading the records.
         device: where.
         say: takes a line of progress.
         rank, world: which share of the pairs is this process's.
@@ -126,14 +135,14 @@ def filled(
         kept |= found
         if rank == 0:
             store.write({**store.read(), **found})
-    ids = dataset.ids or [dataset[i].id for i in range(len(dataset))]
-    known = [(name, kept[key]) for name, key in zip(ids, keys, strict=True) if key in kept]
+    names = ids or [dataset[i].id for i in range(len(dataset))]
+    known = [(name, kept[key]) for name, key in zip(names, keys, strict=True) if key in kept]
     # SIDES has one name more than a pair has values where no picture is corrupted.
     return {f"{name}/{side}": value for name, values in known for side, value in zip(SIDES, values, strict=False)}
 
 
 def _computed(
-    dataset: PreferenceDataset,
+    dataset: IndexedPairs,
     wanted: Sequence[int],
     keys: Sequence[str],
     collator: PairCollator,

@@ -141,6 +141,7 @@ class ReferencedModule(AnsweredModule):
                 dataset,
                 data.pair_collator(split),
                 self.reference_log_probs,
+                ids=dataset.ids,
                 device=self.device,
                 say=rank_zero_info,
                 rank=self.global_rank,
