@@ -13,7 +13,7 @@ from vlm_lit.metrics.catalogue import RULES, MetricSettings, metric, rule
 
 NAMES = {
     *("vqa_v2", "textvqa", "chartqa_relaxed", "anls", "pope", "gqa", "multiple_choice", "mmmu"),
-    *("exact_match", "vizwiz", "aokvqa", "vilt_score", "bleu", "rouge_l", "answer_length"),
+    *("exact_match", "vizwiz", "aokvqa", "vilt_score", "bleu", "rouge_l", "answer_length", "chair"),
 }
 
 

@@ -71,7 +71,13 @@ def contents(directory: Path) -> dict[str, bytes]:
 def test_without_a_variation_the_files_are_what_they_were(plain: Path) -> None:
     written = b"".join((plain / f"{split}.json").read_bytes() for split in SPLITS)
     assert hashlib.sha256(written).hexdigest() == BEFORE_VARIATIONS
-    assert sorted(path.name for path in plain.iterdir()) == ["images", "test.json", "train.json", "val.json"]
+    assert sorted(path.name for path in plain.iterdir()) == [
+        "images",
+        "objects.json",
+        "test.json",
+        "train.json",
+        "val.json",
+    ]
     with Image.open(plain / "images" / "21-000000.png") as picture:
         assert picture.tobytes() == draw(scene(21, 0)).tobytes()
 

@@ -37,6 +37,7 @@ def write(options: argparse.Namespace) -> None:
     from vlm_lit.workbench.base_model import copy_base
     from vlm_lit.workbench.dataset import NOTE
     from vlm_lit.workbench.dataset import write as write_dataset
+    from vlm_lit.workbench.objects import OBJECTS_FILE
     from vlm_lit.workbench.vilt_model import copy_vilt_base
 
     target: Path = options.output
@@ -55,4 +56,7 @@ def write(options: argparse.Namespace) -> None:
     copy_base(target / "base")
     copy_vilt_base(target / "vilt")
     varied = f"{NOTE} on what was varied, " if (target / NOTE).exists() else ""
-    print(f"Written to {target}: images/, train.json, val.json, test.json, {varied}and the models in base/ and vilt/")
+    print(
+        f"Written to {target}: images/, train.json, val.json, test.json, {OBJECTS_FILE} (the words for each object), "
+        f"{varied}and the models in base/ and vilt/"
+    )

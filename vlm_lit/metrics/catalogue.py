@@ -12,6 +12,7 @@ from vlm_lit.metrics.anls import ANLS
 from vlm_lit.metrics.answer_length import AnswerLength
 from vlm_lit.metrics.aokvqa import AOKVQAAccuracy
 from vlm_lit.metrics.bleu import BLEU
+from vlm_lit.metrics.chair import CHAIR
 from vlm_lit.metrics.chartqa import ChartQARelaxedAccuracy
 from vlm_lit.metrics.gqa import GQAAccuracy
 from vlm_lit.metrics.mmmu import MMMUAccuracy
@@ -47,6 +48,7 @@ RULES: Final[Mapping[str, type[Rule]]] = MappingProxyType(
         "bleu": BLEU,
         "rouge_l": RougeL,
         "answer_length": AnswerLength,
+        "chair": CHAIR,
     }
 )
 _NO_OPTIONS: Final[Mapping[str, object]] = MappingProxyType({})
@@ -58,8 +60,8 @@ class MetricSettings:
 
     Args:
         name: vqa_v2 (logged as vqa_accuracy), textvqa, chartqa_relaxed, anls, pope, gqa, multiple_choice, mmmu,
-            exact_match, vizwiz, aokvqa, vilt_score, bleu, rouge_l or answer_length; or the class path of your own, for
-            example my_package.WithinOne (see vlm_lit.metrics.own_rules).
+            exact_match, vizwiz, aokvqa, vilt_score, bleu, rouge_l, answer_length or chair; or the class path of your
+            own, for example my_package.WithinOne (see vlm_lit.metrics.own_rules).
         options: what to change of the metric's definition, for example {normalize: always}.
 
     Raises:
@@ -106,5 +108,6 @@ def metric(name: str, options: Mapping[str, object] = _NO_OPTIONS) -> ItemMetric
 
 
 def _meant(written: str, known: Mapping[str, object] | list[str]) -> str:
-    near = nearest(written, known)
+    begun = (name for name in known if len(written) > 3 and name.startswith(written))  # chartqa is no typo of chair
+    near = next(begun, None) or nearest(written, known)
     return f" Did you mean {near!r}?" if near else ""

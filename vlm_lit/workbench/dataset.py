@@ -13,6 +13,7 @@ from vlm_lit.files.whole import write_folder_whole
 from vlm_lit.workbench.dialect import TEAM
 from vlm_lit.workbench.drawing import draw
 from vlm_lit.workbench.looks import Look, seen
+from vlm_lit.workbench.objects import OBJECT_WORDS, OBJECTS_FILE
 from vlm_lit.workbench.questions import PLAIN, QA, Language, ask
 from vlm_lit.workbench.world import Scene, scene
 from vlm_lit.workbench.wrong_answers import with_wrong_answers
@@ -52,7 +53,8 @@ def write(
 
     Args:
         directory: gets `images/*.png`, `train.json`, `val.json` and `test.json`: one conversation per question, those
-            about one image side by side; and `variation.json` where either of the last two arguments changes anything.
+            about one image side by side; `objects.json`, the words for each kind of thing; and `variation.json` where
+            either of the last two arguments changes anything.
         train_images, val_images, test_images: how many scenes each split has; no scene is in two.
         seed: the world's seed; the base model was trained on other seeds.
         dialect: `plain`, the language of the base model, or `team`, which it has never seen.
@@ -77,6 +79,7 @@ def write(
             note |= _spoil(rows["train"], wrong_answers, Random(f"workbench wrong answers {seed}/{dialect}"))
         for split, found in rows.items():
             _write_json(folder / f"{split}.json", [_conversation(row) for row in found])
+        _write_json(folder / OBJECTS_FILE, OBJECT_WORDS)
         if note:
             _write_json(folder / NOTE, note)
 
