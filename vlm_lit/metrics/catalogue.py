@@ -15,8 +15,10 @@ from vlm_lit.metrics.bleu import BLEU
 from vlm_lit.metrics.chair import CHAIR
 from vlm_lit.metrics.chartqa import ChartQARelaxedAccuracy
 from vlm_lit.metrics.gqa import GQAAccuracy
+from vlm_lit.metrics.json_fields import JsonFields
 from vlm_lit.metrics.mmmu import MMMUAccuracy
 from vlm_lit.metrics.multiple_choice import MultipleChoiceAccuracy
+from vlm_lit.metrics.number import NumberAccuracy
 from vlm_lit.metrics.own_rules import own_rule
 from vlm_lit.metrics.pope import POPE
 from vlm_lit.metrics.rouge import RougeL
@@ -45,6 +47,8 @@ RULES: Final[Mapping[str, type[Rule]]] = MappingProxyType(
         "vizwiz": VizWizAccuracy,
         "aokvqa": AOKVQAAccuracy,
         "vilt_score": ViltScore,
+        "number": NumberAccuracy,
+        "json_fields": JsonFields,
         "bleu": BLEU,
         "rouge_l": RougeL,
         "answer_length": AnswerLength,
@@ -60,8 +64,8 @@ class MetricSettings:
 
     Args:
         name: vqa_v2 (logged as vqa_accuracy), textvqa, chartqa_relaxed, anls, pope, gqa, multiple_choice, mmmu,
-            exact_match, vizwiz, aokvqa, vilt_score, bleu, rouge_l, answer_length or chair; or the class path of your
-            own, for example my_package.WithinOne (see vlm_lit.metrics.own_rules).
+            exact_match, vizwiz, aokvqa, vilt_score, number, json_fields, bleu, rouge_l, answer_length or chair; or the
+            class path of your own, for example my_package.WithinOne (see vlm_lit.metrics.own_rules).
         options: what to change of the metric's definition, for example {normalize: always}.
 
     Raises:
@@ -93,6 +97,16 @@ def rule(name: str, options: Mapping[str, object] = _NO_OPTIONS) -> Rule:
             there = f"It has: {', '.join(known)}." if known else "It has none."
             raise ConfigError(f"The metric {name} has no option {option!r}.{_meant(option, known)} {there}")
     return kind(**options)
+
+
+def less_is_better(reported: str | None) -> bool:
+    """Whether a lower score of a metric is the better one.
+
+    Args:
+        reported: what reports call it, `chair[objects=...]`; that of a metric of the user's own is not known.
+    """
+    title = (reported or "").partition("[")[0].partition("/")[0]
+    return any(kind.title == title and not kind.higher_is_better for kind in RULES.values())
 
 
 def metric(name: str, options: Mapping[str, object] = _NO_OPTIONS) -> ItemMetric:

@@ -7,10 +7,11 @@ takes WordNet's lemmas instead of `pattern`'s singulars, and its figures are not
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import ClassVar
 
 from vlm_lit.metrics.object_words import COCO, ObjectWords, object_words
@@ -39,6 +40,9 @@ class CHAIR(Rule):
     title: ClassVar[str] = "chair"
     columns: ClassVar[int] = 6
     higher_is_better: ClassVar[bool] = False
+    higher_details: ClassVar[Mapping[str, bool]] = MappingProxyType(
+        {"chair_s": False, "chair_i": False, "coverage": True}
+    )
 
     objects: str = COCO
 
