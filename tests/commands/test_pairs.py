@@ -116,7 +116,7 @@ def test_the_report_says_what_became_of_every_question(desk: Path, made: tuple[P
 def test_a_preference_run_trains_on_them(desk: Path, made: tuple[Path, list[str]], tmp_path: Path) -> None:
     shutil.copy(made[0], desk / "bench" / "trained.jsonl")
     model: small_config.Settings = {"metrics": None, "max_new_tokens": 4}
-    data = {"val": None, "test": None, "effective_batch": 4, "max_length": 512}
+    data: small_config.Settings = {"val": None, "test": None, "effective_batch": 4, "max_length": 512}
     path = preference_config(tmp_path, desk / "bench" / "base", desk / "bench", model=model, data=data)
     edited(path, {"data.init_args.train.path": str(desk / "bench" / "trained.jsonl")})
     assert main(["fit", "--config", str(path), "--trainer.max_steps", "2"]) == 0

@@ -76,7 +76,7 @@ class Sampler:
         return shares_NV.masked_fill(left_out_NV, 0.0)
 
 
-class SampledTokens(LogitsProcessor):
+class SampledTokens(LogitsProcessor):  # type: ignore[misc]
     """A sampler as transformers' `generate` takes it: it leaves the drawn token alone to be chosen from.
 
     Args:
