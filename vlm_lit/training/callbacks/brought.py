@@ -19,6 +19,7 @@ from vlm_lit.training.callbacks.kept_config import KeptConfig
 from vlm_lit.training.callbacks.monitored import StopAfterValidation
 from vlm_lit.training.callbacks.pictures import AnswerPicture
 from vlm_lit.training.callbacks.run_directory import RunDirectory
+from vlm_lit.training.callbacks.sampled_answers import SampledAnswers
 from vlm_lit.training.callbacks.shortcuts import KeptShortcuts
 from vlm_lit.training.callbacks.step_checkpoint import StepCheckpoint
 from vlm_lit.training.trainer import check_options
@@ -46,7 +47,7 @@ def brought(trainer: lightning.Trainer) -> list[Callback]:
         callbacks = [callback for callback in callbacks if not isinstance(callback, _WRITERS)]
     # These decide before the others look.
     trainer.callbacks = [*_lacking(callbacks, StopAfterValidation, EpochSchedule, FeatureCache), *callbacks]  # type: ignore[attr-defined]
-    if tries:
+    if tries or any(isinstance(callback, SampledAnswers) for callback in callbacks):  # which are no run's results
         return []
     keeps = any(isinstance(callback, Checkpoint) for callback in callbacks)  # as enable_checkpointing says
     return _lacking(callbacks, *([StepCheckpoint] if keeps else []), KeptShortcuts, KeptAnswers, RunDirectory)
