@@ -35,10 +35,10 @@ class Watch(Callback):
         """A step is over."""
         self.measured.step()
         self.measured.losses.append(float(trainer.callback_metrics["train/loss"]))
-        self.measured.ids.append(sorted({_record(name) for name in batch.ids}))
+        self.measured.ids.append(sorted({record_id(name) for name in batch.ids}))
 
 
-def _record(name: str) -> str:
+def record_id(name: str) -> str:
     """The id of the record that a conversation, or a side of a pair, is from."""
     return name.removesuffix("/chosen").removesuffix("/rejected")
 
