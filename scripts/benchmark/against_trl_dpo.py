@@ -59,7 +59,7 @@ class PairBench(against_trl.Bench):
 def parsed() -> argparse.Namespace:
     """The command line."""
     parser = against_trl.parser_of(__doc__, pair_workloads.GOALS)
-    parser.add_argument("--trl-rows", nargs="+", type=int, default=[1, 2, 4, 8], help="TRL's batch sizes to try")
+    parser.add_argument("--trl-rows", nargs="+", type=int, default=[1, 2, 4], help="TRL's batch sizes to try")
     parser.add_argument("--sides", nargs="+", choices=list(SIDES), default=list(SIDES), help="in turn; default: all")
     parser.set_defaults(growth=False)
     return parser.parse_args()
