@@ -134,7 +134,7 @@ class Bench:
         }
 
     def chosen(self, side: str, candidates: Iterable[int]) -> tuple[int, list[Run]]:
-        """The smallest micro-batch that is about as fast as any, by one step each, behind a first if that counts not."""
+        """The smallest micro-batch that is about as fast as any, by one step each (and a first that does not count)."""
         steps = 1 if self.workload.whole_course else 2
         tried = [self.run(side, rows, steps=steps) for rows in candidates if self.workload.batch % rows == 0]
         fastest = max(run["samples_per_second"] for run in tried)

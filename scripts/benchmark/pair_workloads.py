@@ -47,9 +47,7 @@ GOALS: Final = (
     PairWorkload(name="short_answers", says="short answers, 256 image tokens"),
     PairWorkload(name="long_answers", says="answers of 100 to 200 tokens, 256 image tokens", answers="long"),
     PairWorkload(name="three_passes", says="short answers, 256 image tokens, 3 passes", steps=2, passes=3),
-    PairWorkload(
-        name="four_pairs", says="4 pairs an image, short answers, 256 image tokens", questions=4, batch=8, steps=2
-    ),
+    PairWorkload(name="four_pairs", says="4 pairs an image, 256 image tokens", questions=4, batch=8, steps=2),
     PairWorkload(name="tiled_images", says="short answers, tiled images, vision-heavy", shape="smolvlm"),
     PairWorkload(name="short_answers_nf4", says="short answers, 256 image tokens, NF4", precision="nf4"),
 )
