@@ -23,6 +23,7 @@ from measuring import Measured
 from transformers import AutoModelForImageTextToText
 from workloads import Workload
 
+from tests.support.bench_runs import run_of
 from vlm_lit.data.checkpoint.processors import load_processor
 from vlm_lit.data.conversations.conversations import to_conversation
 from vlm_lit.data.images.images import load_images
@@ -140,17 +141,6 @@ def test_the_first_step_counts_only_where_the_whole_course_does() -> None:
     assert one["above_bytes"] == 50
     course = Workload(name="w", says="w", batch=4, steps=1, passes=3)
     assert against_trl.figures(measured(ends), course)["samples_per_second"] == pytest.approx(4 * 3 / 14.0)
-
-
-def run_of(side: str, speed: float, above: int, losses: list[float]) -> dict[str, Any]:
-    """A run as `Bench.run` returns it."""
-    return {
-        "side": side,
-        "samples_per_second": speed,
-        "processor_seconds_per_sample": 1.6 / speed,
-        "above_bytes": above,
-        "losses": losses,
-    }
 
 
 def test_ratios_are_of_neighbouring_runs_and_losses_of_the_same_step() -> None:

@@ -17,8 +17,9 @@ import theirs_dpo
 import torch
 import yaml
 from pair_workloads import PairWorkload
-from test_benchmark import run_of
+from workloads import PHOTO
 
+from tests.support.bench_runs import run_of
 from tests.test_configs import printed
 from vlm_lit.data.conversations.preferences import to_preference
 from vlm_lit.data.images.images import load_images
@@ -94,7 +95,7 @@ def test_trl_is_given_our_samplers_pairs_from_short_to_long(train: Path) -> None
     assert [row["prompt"][0]["content"][1]["text"] for row in made] == [
         row["prompt"][0]["content"][1]["text"] for row in given
     ]
-    assert made[0]["images"][0].size == pair_workloads.PHOTO
+    assert made[0]["images"][0].size == PHOTO
 
 
 def test_what_is_computed_ahead_of_the_first_step_counts() -> None:
