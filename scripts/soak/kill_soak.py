@@ -58,11 +58,11 @@ def run(options: argparse.Namespace) -> list[Row]:
     print(f"  {startup:.1f} s to start, {step:.2f} s a step: {epochs * _AN_EPOCH} steps", flush=True)
     path = _config(folder / "long.yaml", bench, epochs)
     _timed(path, folder / "alone", epochs * _AN_EPOCH)
-    draw = random.Random(options.seed)
+    draw, until = random.Random(options.seed), time.monotonic() + 60 * options.minutes
 
     def at_random(_: Path) -> Callable[[float], bool]:
         moment = draw.uniform(0.0, 2 * startup)
-        return lambda seconds: seconds > moment
+        return lambda seconds: seconds > moment and time.monotonic() < until
 
     killed = _until_over(path, folder / "killed", at_random, most=options.kills)
     steps = epochs * _AN_EPOCH
@@ -149,6 +149,8 @@ def _until_over(path: Path, folder: Path, moments: Moment, *, most: int, tamper:
                     killed.kills += 1
                     killed.workers += len(workers)
                     killed.orphans += _alive_later(workers)
+                    if killed.kills % 10 == 0:
+                        print(f"  {killed.kills} kills, {checkpoints(folder / FOLDER)[-1:]}", flush=True)
             elif seconds > _HANGS and killed.kills >= most:
                 process.kill()
                 killed.failed = "the run hangs"

@@ -172,6 +172,10 @@ def test_a_job_that_slurm_runs_again_goes_on(
     assert Outcome.of(folder) == never_stopped
 
 
+def _set_environment(values: dict[str, str]) -> None:
+    os.environ |= values
+
+
 @pytest.mark.parametrize(("number", "asks"), [(signal.SIGUSR1, "requeue 77\n"), (signal.SIGTERM, "")])
 def test_before_the_training_a_signal_stops_at_once_under_slurm_too(
     number: signal.Signals, asks: str, config: Config, tmp_path: Path
@@ -181,7 +185,7 @@ def test_before_the_training_a_signal_stops_at_once_under_slurm_too(
     scontrol.parent.mkdir()
     scontrol.write_text(f'#!/bin/sh\necho "$@" > {asked}\n')
     scontrol.chmod(0o755)
-    job = partial(os.environ.update, {**JOB, "PATH": f"{scontrol.parent}:{os.environ['PATH']}"})
+    job = partial(_set_environment, {**JOB, "PATH": f"{scontrol.parent}:{os.environ['PATH']}"})
     folder = tmp_path / "run"
     kill = Kill(at="lightning.pytorch.loops.fit_loop:_FitLoop.setup_data", call=1, by=number)
     assert fit_apart(written(config), folder, kill=kill, tamper=job) == 128 + number
