@@ -36,13 +36,21 @@ def ended(run: Callable[[], object]) -> int:
     """The exit status of what Lightning runs, which is that of a shell's where a signal ended it."""
     from lightning.pytorch.utilities.exceptions import SIGTERMException
 
+    from vlm_lit.training.rank_links import LOST, STATUS
+    from vlm_lit.training.stop_signals import stopping_at_once
+
     try:
-        run()
+        with stopping_at_once():
+            run()
     except SIGTERMException as stop:
         return stop.code if isinstance(stop.code, int) else 128 + signal.SIGTERM
     except SystemExit as stop:
         # What Lightning makes of a KeyboardInterrupt.
         if isinstance(stop.__context__, KeyboardInterrupt):
             return 128 + signal.SIGINT
+        raise
+    except Exception:
+        if LOST:  # what a collective says of it is no news
+            return STATUS
         raise
     return 0

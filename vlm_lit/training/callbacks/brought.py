@@ -16,6 +16,7 @@ from vlm_lit.training.callbacks.epoch_schedule import EpochSchedule
 from vlm_lit.training.callbacks.feature_cache import FeatureCache
 from vlm_lit.training.callbacks.kept_answers import KeptAnswers
 from vlm_lit.training.callbacks.kept_config import KeptConfig
+from vlm_lit.training.callbacks.lost_ranks import LostRanks
 from vlm_lit.training.callbacks.monitored import StopAfterValidation
 from vlm_lit.training.callbacks.pictures import AnswerPicture
 from vlm_lit.training.callbacks.run_directory import RunDirectory
@@ -50,7 +51,9 @@ def brought(trainer: lightning.Trainer) -> list[Callback]:
     if tries or any(isinstance(callback, SampledAnswers) for callback in callbacks):  # which are no run's results
         return []
     keeps = any(isinstance(callback, Checkpoint) for callback in callbacks)  # as enable_checkpointing says
-    return _lacking(callbacks, *([StepCheckpoint] if keeps else []), KeptShortcuts, KeptAnswers, RunDirectory)
+    return _lacking(
+        callbacks, *([StepCheckpoint] if keeps else []), KeptShortcuts, KeptAnswers, RunDirectory, LostRanks
+    )
 
 
 def _lacking(callbacks: Sequence[Callback], *kinds: type[Callback]) -> list[Callback]:
