@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Final
 
 import lightning
+from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch import Callback
 from lightning.pytorch.callbacks import Checkpoint
 
@@ -23,6 +24,7 @@ from vlm_lit.training.callbacks.run_directory import RunDirectory
 from vlm_lit.training.callbacks.sampled_answers import SampledAnswers
 from vlm_lit.training.callbacks.shortcuts import KeptShortcuts
 from vlm_lit.training.callbacks.step_checkpoint import StepCheckpoint
+from vlm_lit.training.checkpoint_io import DurableCheckpointIO
 from vlm_lit.training.trainer import check_options
 
 _WRITERS: Final = (RunDirectory, StepCheckpoint, BestCheckpoint, KeptConfig, AnswerPicture)
@@ -50,6 +52,8 @@ def brought(trainer: lightning.Trainer) -> list[Callback]:
     trainer.callbacks = [*_lacking(callbacks, StopAfterValidation, EpochSchedule, FeatureCache), *callbacks]  # type: ignore[attr-defined]
     if tries or any(isinstance(callback, SampledAnswers) for callback in callbacks):  # which are no run's results
         return []
+    if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:  # which a full disk makes destroy the file before
+        trainer.strategy.checkpoint_io = DurableCheckpointIO()
     keeps = any(isinstance(callback, Checkpoint) for callback in callbacks)  # as enable_checkpointing says
     return _lacking(
         callbacks, *([StepCheckpoint] if keeps else []), KeptShortcuts, KeptAnswers, RunDirectory, LostRanks
