@@ -33,7 +33,7 @@ _WORDS: Final = {"true": True, "false": False}
 
 def run(verb: str, arguments: Sequence[str]) -> int:
     """Read, judge, write and print; the exit status."""
-    rest, options = _split(arguments)
+    rest, options = metric_options(arguments)
     parser = _parser(verb)
     asked = parser.parse_args(rest)
     needed = ("output", "records") if asked.server is not None else ("metric", "output")
@@ -119,7 +119,7 @@ def _described(kind: type[Rule]) -> list[str]:
     return [f"{option.name}={str(option.default).lower()}" for option in fields(kind)]
 
 
-def _split(arguments: Sequence[str]) -> tuple[list[str], dict[str, object]]:
+def metric_options(arguments: Sequence[str]) -> tuple[list[str], dict[str, object]]:
     """What argparse knows, and the metric's own options."""
     rest: list[str] = []
     options: dict[str, object] = {}

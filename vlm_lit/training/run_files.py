@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Final
 
-from vlm_lit.files.whole import STAGED
+from vlm_lit.files.staged import STAGED
 
 _PICTURES: Final = (
     "predictions.png", "confusion.png", "confusion.json", "reliability.png", "reliability.json", "numbers.png",
