@@ -101,9 +101,13 @@ class PreferenceModule(StepModule, ReferencedModule):
         super().on_validation_epoch_start()
         self.figures.forget()
 
+    def on_test_epoch_start(self) -> None:
+        """Begin with no answers, no loss and no pairs."""
+        super().on_test_epoch_start()
+        self.figures.forget()
+
     def _finish(self, split: str, more: Mapping[str, float] = MappingProxyType({})) -> None:
-        found = self.figures.finish(self.device) if split == "val" else {}
-        super()._finish(split, {**more, **found})
+        super()._finish(split, {**more, **self.figures.finish(self.device)})
 
 
 def check_corruption(losses: Sequence[PreferenceLossSettings], corrupt: str | None) -> None:
