@@ -1,4 +1,4 @@
-"""Tests of the workbench's preferences: SFT, pairs of its own answers, DPO and both comparisons, each step in its turn."""
+"""Tests of the workbench's preferences: SFT, pairs of its own answers, DPO, and both models compared."""
 
 from __future__ import annotations
 
