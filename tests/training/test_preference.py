@@ -12,10 +12,10 @@ from torch import Tensor
 
 from tests.support.pairs import preference_config, write_folder
 from tests.support.runs import fit, run_dir, scalars, verb
+from vlm_lit.data.rows.pairs import PairBatch
 from vlm_lit.errors import ConfigError
 from vlm_lit.models.reference import Reference
 from vlm_lit.objectives.preference_losses import PreferenceLossSettings
-from vlm_lit.schema import TokenBatch
 from vlm_lit.training.pair_figures import FIGURES, ChosenWatch
 from vlm_lit.training.preference import PreferenceModule
 
@@ -87,7 +87,7 @@ def test_out_of_memory_halves_the_rows_and_changes_nothing(preferring: Config, m
     kept = scalars(run_dir(path))
     loss, called = PreferenceModule.loss, list[int]()
 
-    def small(self: PreferenceModule, batch: TokenBatch) -> Tensor:
+    def small(self: PreferenceModule, batch: PairBatch) -> Tensor:
         called.append(len(batch.labels))
         found = loss(self, batch)
         if len(batch.labels) > 2:

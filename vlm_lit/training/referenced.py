@@ -143,6 +143,7 @@ class ReferencedModule(AnsweredModule):
                 self.reference_log_probs,
                 device=self.device,
                 say=rank_zero_info,
+                workers=data.num_workers,
                 rank=self.global_rank,
                 world=self.trainer.world_size,
             )
