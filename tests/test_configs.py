@@ -12,7 +12,7 @@ import yaml
 from transformers import AutoModelForImageTextToText, BitsAndBytesConfig, CLIPVisionConfig, LlamaConfig, LlavaConfig
 from transformers.integrations import replace_with_bnb_linear
 
-from tests.support import class_runs, small_tables
+from tests.support import class_runs, pairs, small_tables
 from vlm_lit.cli import main
 from vlm_lit.commands.lightning import VlmLitCLI
 from vlm_lit.models.adapters import LoraSettings, attach_adapters
@@ -24,8 +24,10 @@ from vlm_lit.training.supervised import SupervisedModule
 CONFIGS = Path(__file__).parent.parent / "configs"
 RUNNABLE = sorted(p for folder in (CONFIGS, CONFIGS / "paper") for p in folder.glob("*.yaml"))
 CLASSIFYING = [path for path in RUNNABLE if path.stem.startswith("vilt")]
-GENERATING = [path for path in RUNNABLE if path not in CLASSIFYING]
+PREFERRING = [path for path in RUNNABLE if path.stem.endswith(("_dpo", "_mdpo", "_mpo", "_rlaifv", "_cookbook"))]
+GENERATING = [path for path in RUNNABLE if path not in (*CLASSIFYING, *PREFERRING)]
 OVERLAYS = sorted((CONFIGS / "overlay").glob("*.yaml"))
+LOSSES_OVERLAYS = ("ipo", "mdpo", "mpo", "orpo", "simpo")
 PARTS = sorted(p for folder in ("trainer", "model", "data") for p in (CONFIGS / folder).glob("*.yaml"))
 
 
@@ -47,8 +49,9 @@ def test_runnable_configs_are_understood(path: Path, capsys: pytest.CaptureFixtu
 
 @pytest.mark.parametrize("overlay", OVERLAYS, ids=lambda p: p.stem)
 def test_overlays_change_what_they_say(overlay: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    base = printed(capsys, "--config", str(RUNNABLE[0]))
-    changed = printed(capsys, "--config", str(RUNNABLE[0]), "--config", str(overlay))
+    below = CONFIGS / ("smolvlm_dpo.yaml" if overlay.stem in LOSSES_OVERLAYS else "easy_vqa.yaml")
+    base = printed(capsys, "--config", str(below))
+    changed = printed(capsys, "--config", str(below), "--config", str(overlay))
     assert changed != base
     for key in ("model", "data"):
         assert changed[key]["class_path"] == base[key]["class_path"]
@@ -84,7 +87,10 @@ def stand_ins(path: Path, small: Path, tmp_path: Path) -> list[str]:
 def family_of_config(path: Path) -> str:
     """The tiny family that stands in for the checkpoint a config names."""
     model = yaml.safe_load((path.parent / yaml.safe_load(path.read_text())["model"]).read_text())["init_args"]
-    names = {"SmolVLM": "smolvlm", "Qwen2-VL": "qwen2_vl", "llava": "llava", "base": "llava", "vilt": "vilt"}
+    names = {
+        "SmolVLM": "smolvlm", "Qwen2-VL": "qwen2_vl", "llava": "llava", "base": "llava", "vilt": "vilt",
+        "Idefics3": "idefics3", "internvl3": "internvl",
+    }  # fmt: skip
     (found,) = (family for name, family in names.items() if name in model["model_id"])
     return found
 
@@ -129,6 +135,48 @@ def test_runnable_configs_of_classifiers_train_two_steps(path: Path, tmp_path: P
     assert cli.trainer.global_step == 2
     assert torch.isfinite(cli.trainer.logged_metrics["train/loss"])
     assert (head / "adapter" / "adapter_model.safetensors").is_file()
+
+
+@pytest.mark.parametrize("path", PREFERRING, ids=lambda p: p.stem)
+def test_runnable_configs_of_preferences_train_two_steps(path: Path, folders: dict[str, Path], tmp_path: Path) -> None:
+    run, file = tmp_path / "run", pairs.write_pairs(tmp_path, 8)
+    given = yaml.safe_load((path.parent / yaml.safe_load(path.read_text())["data"]).read_text())["init_args"]
+    held = "ChartQA" in str(given.get("val"))
+    val = small_tables.write_charts(tmp_path, 8) if held else file
+    cli = VlmLitCLI(
+        "fit",
+        [
+            f"--config={path}", f"--run_dir={run}", "--model.init_args.adapter=null",
+            f"--model.init_args.model_id={folders[family_of_config(path)]}",
+            f"--data.init_args.train.path={file}", "--data.init_args.train.image_root=null",
+            "--data.init_args.train.split=train", "--data.init_args.test=null",
+            *([f"--data.init_args.val.path={val}", "--data.init_args.val.split=train"] if "val" in given else []),
+            "--data.init_args.num_workers=0", "--data.init_args.effective_batch=4", "--data.init_args.micro_batch=2",
+            *(["--model.init_args.reference_store=null"] if path.parent.name == "paper" else
+              [f"--model.init_args.reference_store={tmp_path / 'reference'}"]),
+            "--model.init_args.max_new_tokens=4", "--trainer.accelerator=cpu", "--trainer.devices=1",
+            "--trainer.max_steps=2", "--trainer.limit_val_batches=1", "--trainer.log_every_n_steps=1",
+        ],
+    )  # fmt: skip
+    assert cli.trainer.global_step == 2
+    assert torch.isfinite(cli.trainer.logged_metrics["train/loss"])
+    assert cli.trainer.logged_metrics["train/lengths/chosen"] > 0
+    assert (run / "adapter").is_dir()
+
+
+def test_smolvlm_goes_on_from_the_adapter_of_its_first_run(capsys: pytest.CaptureFixture[str]) -> None:
+    first, then = (
+        printed(capsys, "--config", str(CONFIGS / name)) for name in ("smolvlm_chartqa_qlora.yaml", "smolvlm_dpo.yaml")
+    )
+    assert then["model"]["init_args"]["adapter"] == f"{first['run_dir']}/adapter"
+    for key in ("model_id", "quantization", "lora"):
+        assert then["model"]["init_args"][key] == first["model"]["init_args"][key]
+    assert {k: v["precision"] for k, v in then["model"]["init_args"]["parts"].items()} == {
+        k: v["precision"] for k, v in first["model"]["init_args"]["parts"].items()
+    }
+    assert then["data"]["init_args"]["system"] == first["data"]["init_args"]["system"]
+    for split in ("val", "test"):
+        assert then["data"]["init_args"][split] == first["data"]["init_args"][split]
 
 
 def llava_7b() -> torch.nn.Module:

@@ -178,11 +178,6 @@ def test_features_from_the_cache_give_the_same_run(preferring: Config, tmp_path:
     assert any((tmp_path / "features").rglob("*.safetensors"))
 
 
-@pytest.mark.parametrize("command", ["inspect", "verify"])
-def test_what_looks_at_conversations_alone_says_so(
-    command: str, preferring: Config, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert verb(command, preferring()) == 2
-    assert "this config asks for PreferenceModule on PreferenceDataModule" in capsys.readouterr().err
+def test_records_of_pairs_are_checked_ahead(preferring: Config, capsys: pytest.CaptureFixture[str]) -> None:
     assert verb("check", preferring(), "--split", "train", "--split", "val") == 0
     assert "all 20 records can be used" in capsys.readouterr().err

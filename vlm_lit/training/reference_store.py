@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import torch
 import torch.distributed as dist
@@ -19,7 +19,6 @@ from torch import Tensor
 from tqdm import tqdm
 
 from vlm_lit.data.loaders import loader
-from vlm_lit.data.records.preference_dataset import PreferenceDataset
 from vlm_lit.data.rows.device import to_device
 from vlm_lit.data.rows.pairs import Corrupts, PairBatch, PairCollator
 from vlm_lit.errors import RecordError, raised
@@ -92,12 +91,21 @@ def _of_file(path: Path, _size: int, _changed: int) -> str:
     return file_sha256(path)
 
 
+class IndexedPairs(Protocol):
+    """Pairs by index."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Preference: ...
+
+
 def filled(
     store: ReferenceStore,
-    dataset: PreferenceDataset,
+    dataset: IndexedPairs,
     collator: PairCollator,
     reference: Callable[[PairBatch], Tensor],
     *,
+    ids: Sequence[str] | None = None,
     device: torch.device,
     say: Callable[[str], None],
     workers: int = 0,
@@ -111,6 +119,7 @@ def filled(
         dataset: the pairs.
         collator: makes batches of them.
         reference: the log-probability of each answer of a batch [N], in the order of its `ids`.
+        ids: the pairs' ids, where they are known without reading the records.
         device: where.
         say: takes a line of progress.
         workers: processes that decode and tokenize; 0 does it in this one.
@@ -121,7 +130,7 @@ def filled(
     """
     kept = store.read()
     keys = [pair_key(dataset[i], collator.corrupted) for i in range(len(dataset))]
-    ids = dataset.ids or [dataset[i].id for i in range(len(dataset))]
+    names = ids or [dataset[i].id for i in range(len(dataset))]
     missing = list({key: i for i, key in enumerate(keys) if key not in kept}.values())
     there = len(keys) - len(missing)
     say(f"Reference: {len(keys):,} pairs, {there:,} found in {store.file}, {len(missing):,} to compute.")
@@ -132,12 +141,12 @@ def filled(
         batches = loader(dataset, collate_fn=collator, workers=workers, **options)
         said = _said(batches, chunks, reference, device)
         # An over-length pair may have been left out.
-        mine = {keys[i]: values for chunk in chunks for i in chunk if (values := _sides(ids[i], said))}
+        mine = {keys[i]: values for chunk in chunks for i in chunk if (values := _sides(names[i], said))}
         found = _gathered(mine, world)
         kept |= found
         if rank == 0:
             store.write({**store.read(), **found})
-    known = [(name, kept[key]) for name, key in zip(ids, keys, strict=True) if key in kept]
+    known = [(name, kept[key]) for name, key in zip(names, keys, strict=True) if key in kept]
     # SIDES has one name more than a pair has values where no picture is corrupted.
     return {f"{name}/{side}": value for name, values in known for side, value in zip(SIDES, values, strict=False)}
 
