@@ -116,7 +116,7 @@ def test_our_config_is_one_that_fit_reads(tmp_path: Path, side: str, capsys: pyt
     config.write_text(yaml.safe_dump(ours.settings(run, tmp_path)), encoding="utf-8")
     made = printed(capsys, "--config", str(config))
     model, data = made["model"]["init_args"], made["data"]["init_args"]
-    assert (model["reference_store"] is None) == (side == "ours_live")
+    assert (model["reference_store"] is None) == (data["feature_cache"] is None) == (side == "ours_live")
     assert model["losses"][0]["beta"] == run["beta"] == 0.1
     assert model["parts"]["language_model"]["precision"] == "fp32"
     assert data["max_length"] is None
