@@ -20,7 +20,8 @@ from typing import Any, Final
 
 import against_trl
 import pair_workloads
-from against_trl import QUESTIONS_PER_ROW, Run
+from against_trl import QUESTIONS_PER_ROW
+from comparing import Run
 
 SIDES: Final = {
     "ours": "ours.py",
@@ -41,6 +42,11 @@ class PairBench(against_trl.Bench):
         train = pair_workloads.write(self.folder / "data", self.workload)
         return train, pair_workloads.steps(json.loads(train.read_text()), self.workload, QUESTIONS_PER_ROW)
 
+    @property
+    def keeps_features(self) -> bool:
+        """`ours` does, `ours_live` does not."""
+        return True
+
     def asked(self, side: str, micro_batch: int, steps: int | None, place: Path) -> Run:
         """What a side's script is told of a run in the folder `place`."""
         run = super().asked(side, micro_batch, steps, place)
@@ -49,7 +55,7 @@ class PairBench(against_trl.Bench):
         return run | {
             "parts": {**against_trl.PARTS, "language_model": language_model},
             "beta": BETA,
-            "data": {**run["data"], against_trl.FEATURE_CACHE: str(place / "features") if stored else None},
+            "data": run["data"] if stored else {**run["data"], against_trl.FEATURE_CACHE: None},
             "module": "vlm_lit.training.preference.PreferenceModule",
             "module_settings": {
                 "losses": [{"name": "sigmoid", "beta": BETA}],
