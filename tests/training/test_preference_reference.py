@@ -191,9 +191,15 @@ def test_a_store_is_filled_from_workers_with_the_same_values(
         makers.write_text("")
         folder = tmp_path / f"workers {workers}"
         folder.mkdir()
-        once = {"max_steps": 1, "limit_val_batches": 0}
-        data, store = {"num_workers": workers, "effective_batch": 2}, {"reference_store": str(folder / "store")}
-        fit(preference_config(folder, tiny_llava, pairs, model=store, data=data, trainer=once))
+        path = preference_config(
+            folder,
+            tiny_llava,
+            pairs,
+            model={"reference_store": str(folder / "store")},
+            data={"num_workers": workers, "effective_batch": 2},
+            trainer={"max_steps": 1, "limit_val_batches": 0},
+        )
+        fit(path)
         lines = [line.split() for line in makers.read_text().splitlines()]
         assert sorted(items for _, items in lines if items != "2") == ["4", "8", "8"]  # 20 pairs, eight at a time
         assert (str(os.getpid()) in {process for process, _ in lines}) is (workers == 0)
