@@ -21,7 +21,7 @@ sys.path[:0] = [str(Path(__file__).parent), str(ROOT)]
 
 from soak_rows import Row, table  # noqa: E402
 
-PARTS: Final = ("kill_soak", "flat_soak", "kept_soak", "hostile_soak", "tested_soak")
+PARTS: Final = ("kill_soak", "kill_controls", "flat_soak", "kept_soak", "hostile_soak", "tested_soak")
 """In the order in which they run; one whose file is not there is left out with a word."""
 
 
