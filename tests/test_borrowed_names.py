@@ -52,6 +52,7 @@ _SHAPES: Final = "vlm_lit/models/shapes.py"
 _HOLLOW: Final = "vlm_lit/preflight/budget/hollow_module.py"
 _LEDGER: Final = "vlm_lit/preflight/budget/ledger.py"
 _FILES: Final = "vlm_lit/data/checkpoint/processor_files.py"
+_BOUNDED: Final = "vlm_lit/data/checkpoint/bounded_template.py"
 _PUBLISHED: Final = "vlm_lit/data/checkpoint/published_processors.py"
 _PROCESSORS: Final = "vlm_lit/data/checkpoint/processors_without_torchvision.py"
 _SETTINGS: Final = "vlm_lit/data/checkpoint/image_settings.py"
@@ -140,6 +141,9 @@ BORROWED: Final = (
         words=True,
     ),
     Borrowed("transformers.configuration_utils", "_commit_hash", ("vlm_lit/training/identity.py",), words=True),
+    Borrowed("transformers.utils.chat_template_utils", "_compile_jinja_template", (_BOUNDED,)),
+    Borrowed("jinja2.sandbox", "safe_range", (_BOUNDED,)),
+    Borrowed("jinja2.sandbox:SandboxedEnvironment", "wrap_str_format", (_BOUNDED,)),
     Borrowed("transformers.utils.logging", "set_tqdm_hook", ("vlm_lit/models/loading_bar.py",)),
     Borrowed("transformers.integrations.bitsandbytes", "replace_with_bnb_linear", (_SHAPES,)),
     Borrowed("transformers.vision_utils", "get_vision_window_index", (_FEATURES,)),

@@ -33,7 +33,7 @@ from vlm_lit.training.callbacks.best_checkpoint import BestCheckpoint, best_chec
 from vlm_lit.training.callbacks.kept_config import KeptConfig
 from vlm_lit.training.callbacks.monitored import check_monitors
 from vlm_lit.training.callbacks.step_checkpoint import FOLDER, StepCheckpoint, checkpoints
-from vlm_lit.training.checkpoint_io import checked
+from vlm_lit.training.checkpoint_io import sound
 from vlm_lit.training.identity import check_data, data_files
 from vlm_lit.training.logged_names import Mode
 from vlm_lit.training.protocols import Validated
@@ -131,7 +131,8 @@ class VlmLitCLI(LightningCLI):
         path = best_checkpoint(run) if asked == "best" else last_of(run, self.verb) if asked == "last" else Path(asked)
         if not path.is_file():
             raise ConfigError(f"--ckpt_path {asked} is not a file. Write a checkpoint's path, last or best.")
-        self.kept = {name: value for name, value in checked(path).items() if name not in _TENSORS}
+        found = sound(path, resumes=self.verb == "fit")
+        self.kept = {name: value for name, value in found.items() if name not in _TENSORS}
         self.begins_at = int(self.kept["global_step"])
         return path
 

@@ -33,6 +33,7 @@ from vlm_lit.models.shortcuts import shortcuts_of
 from vlm_lit.schema import Shortcuts
 from vlm_lit.settings import as_settings
 from vlm_lit.training.callbacks.brought import brought
+from vlm_lit.training.checkpoint_content import check_complete
 from vlm_lit.training.hyperparameters import arguments, plain
 from vlm_lit.training.identity import check_course, check_same, course_of, identity_of, library_versions
 from vlm_lit.training.optimization import (
@@ -306,8 +307,9 @@ class VisionLanguageModule(LightningModule):
         Raises:
             ConfigError: the checkpoint belongs to another base, configuration or set of parameters.
         """
-        check_same(checkpoint["identity"], self.identity)
         resumes = self._trainer is not None and self.trainer.state.fn == "fit"
+        check_complete(checkpoint, type(self.data).__qualname__ if resumes else None)
+        check_same(checkpoint["identity"], self.identity)
         if self._trainer is not None:
             check_checkpoint(checkpoint, processor_identity(self.data.processor), resumes=resumes)
         if resumes:

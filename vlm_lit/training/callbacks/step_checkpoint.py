@@ -18,8 +18,9 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch.utils.hooks import RemovableHandle
 
 from vlm_lit.errors import ConfigError, VlmLitError
+from vlm_lit.files.staged import sweep
 from vlm_lit.schema import StepBatch
-from vlm_lit.training.checkpoint_io import checked_step, sweep_orphans
+from vlm_lit.training.checkpoint_io import sound
 from vlm_lit.training.optimization import restate_learning_rates
 from vlm_lit.training.position import place_behind_step
 from vlm_lit.training.run_logger import RunLogger
@@ -90,7 +91,8 @@ class StepCheckpoint(Callback):
         if not trainer.is_global_zero:
             return
         folder = run_folder(trainer) / FOLDER
-        sweep_orphans(folder)
+        for place in (folder, folder.parent):
+            sweep(place)
         if self.command is None and trainer.ckpt_path is None and (earlier := checkpoints(folder)):
             # The command line refuses this.
             rank_zero_info(
@@ -284,7 +286,7 @@ def checkpoints(folder: Path) -> list[Path]:
 
 
 def newest_checkpoint(run_dir: Path) -> Path:
-    """The last whole state of a run; a damaged one is named on stderr and passed over.
+    """The last whole state of a run; one that is damaged or lacks something is named on stderr and passed over.
 
     Raises:
         ConfigError: there is none; going on from nothing would be a silent restart.
@@ -292,7 +294,7 @@ def newest_checkpoint(run_dir: Path) -> Path:
     found = checkpoints(run_dir / FOLDER)
     for path in reversed(found):
         try:
-            checked_step(path)
+            sound(path, resumes=True)
         except ConfigError as error:
             print(f"warning: {error} Trying the one before it.", file=sys.stderr)
         else:
