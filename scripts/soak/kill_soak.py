@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from soak_rows import Row
-from soak_runs import Tamper, Trace, begin, config, workbench
+from soak_runs import Tamper, Trace, begin, config, last_words, workbench
 
 from vlm_lit.training.callbacks.step_checkpoint import FOLDER, checkpoints
 
@@ -124,7 +124,7 @@ def timed(path: Path, folder: Path, steps: int, tamper: Tamper | None = None) ->
     first = time.monotonic() - begun
     process.join()
     if process.exitcode != 0:
-        raise SystemExit(f"the run left alone ended with {process.exitcode}: {_last_words(folder)}")
+        raise SystemExit(f"the run left alone ended with {process.exitcode}: {last_words(folder)}")
     step = (time.monotonic() - begun - first) / (steps - _EVERY)
     return first, step
 
@@ -155,7 +155,7 @@ def until_over(path: Path, folder: Path, moments: Moment, *, most: int, tamper: 
                 killed.failed = "the run hangs"
         if process.exitcode != -9 or killed.failed:
             if process.exitcode not in (0, -9):
-                killed.failed = f"start {killed.starts} ended with {process.exitcode}: {_last_words(folder)}"
+                killed.failed = f"start {killed.starts} ended with {process.exitcode}: {last_words(folder)}"
             return killed
 
 
@@ -184,8 +184,3 @@ def _alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
-
-
-def _last_words(folder: Path) -> str:
-    lines = folder.with_suffix(".log").read_text(errors="replace").strip().splitlines()
-    return lines[-1][:200] if lines else "it said nothing"
