@@ -1,7 +1,7 @@
 """Kill soak: SIGKILLs at random moments over one long run, which must end as the run that was left alone.
 
-A moment is drawn from the start of a process to as long again after its first step, so imports, checks of the data,
-loading, steps, saves, validations and the end are all struck. `kill_controls` shows that the comparison can fail.
+Three of ten moments are drawn from a process's start, the others from the time behind its first six steps, so imports,
+checks of the data, loading, steps, saves and validations are all struck. `kill_controls` shows that the comparison can fail.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ from vlm_lit.training.callbacks.step_checkpoint import FOLDER, checkpoints
 _IMAGES: Final = 16  # of eight questions each, so eight steps an epoch
 AN_EPOCH: Final = 8
 _EVERY: Final = 2  # steps between checkpoints
+_STEPS_A_KILL: Final = 2.0  # that a kill leaves behind it, about
+_BURST: Final = 0.05  # seconds within which figures are logged together
 _HANGS: Final = 900.0  # seconds after which a process that was not killed should have ended or gone on
 
 Moment = Callable[[Path], Callable[[float], bool]]
@@ -51,17 +53,15 @@ def run(options: argparse.Namespace) -> list[Row]:
     short = short_config(folder / "short.yaml", bench, 3)
     timed(short, folder / "first", 3 * AN_EPOCH)  # fills the store of features
     startup, step = timed(short, folder / "second", 3 * AN_EPOCH)
-    # The second half of the moments lies in the training, and costs half a checkpoint's steps each.
-    a_kill = max(0.5, startup / 4 / step - _EVERY / 4)
-    epochs = max(3, round(options.kills * a_kill / AN_EPOCH))
+    epochs = max(3, round(options.kills * _STEPS_A_KILL / AN_EPOCH))
     print(f"  {startup:.1f} s to start, {step:.2f} s a step: {epochs * AN_EPOCH} steps", flush=True)
     path = short_config(folder / "long.yaml", bench, epochs)
     timed(path, folder / "alone", epochs * AN_EPOCH)
     draw, until = random.Random(options.seed), time.monotonic() + 60 * options.minutes
 
-    def at_random(_: Path) -> Callable[[float], bool]:
-        moment = draw.uniform(0.0, 2 * startup)
-        return lambda seconds: seconds > moment and time.monotonic() < until
+    def at_random(run: Path) -> Callable[[float], bool]:
+        struck = _while_it_starts(draw, startup) if draw.random() < 0.3 else _behind_steps(run, draw, step)
+        return lambda seconds: struck(seconds) and time.monotonic() < until
 
     killed = until_over(path, folder / "killed", at_random, most=options.kills)
     steps = epochs * AN_EPOCH
@@ -106,6 +106,35 @@ def _rows(folder: Path, killed: Killed, steps: int) -> list[Row]:
 
 def found_different(different: list[str], nothing: str) -> str:
     return ("different: " + "; ".join(different[:4])) if different else nothing
+
+
+# Moments -------------------------------------------------------------------------------------------------------------
+
+
+def _while_it_starts(draw: random.Random, startup: float) -> Callable[[float], bool]:
+    moment = draw.uniform(0.0, startup)
+    return lambda seconds: seconds > moment
+
+
+def _behind_steps(run: Path, draw: random.Random, step: float) -> Callable[[float], bool]:
+    """Some time after a few steps or validations were logged: counted in what is written, for machines are shared."""
+    words, delay = draw.randint(1, 6), draw.uniform(0.0, 2 * step)
+    size, at = _logged(run), 0.0
+
+    def struck(seconds: float) -> bool:
+        nonlocal size, at, words
+        if words == 0:
+            return seconds - at > delay
+        if (now := _logged(run)) != size and seconds - at > _BURST:
+            words, at = words - 1, seconds
+        size = now
+        return False
+
+    return struck
+
+
+def _logged(run: Path) -> int:
+    return sum(path.stat().st_size for path in run.glob("events.out.tfevents.*"))
 
 
 # Runs ----------------------------------------------------------------------------------------------------------------
