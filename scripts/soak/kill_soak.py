@@ -1,7 +1,8 @@
 """Kill soak: SIGKILLs at random moments over one long run, which must end as the run that was left alone.
 
 Three of ten moments are drawn from a process's start, the others from the time behind its first six steps, so imports,
-checks of the data, loading, steps, saves and validations are all struck. `kill_controls` shows that the comparison can fail.
+checks of the data, loading, steps, saves and validations are all struck. `kill_controls` shows that the comparison can
+fail.
 """
 
 from __future__ import annotations

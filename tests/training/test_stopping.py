@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 
 from tests.support.interrupted import Kill, Outcome, fit_apart, start
 from tests.support.runs import run_dir, verb
@@ -23,7 +24,7 @@ from tests.support.slow_items import SlowItems, busy, lives
 from vlm_lit.data.loaders import loader
 from vlm_lit.errors import VlmLitError
 from vlm_lit.training.callbacks.step_checkpoint import checkpoints
-from vlm_lit.training.stop_signals import StopSignals
+from vlm_lit.training.stop_signals import StopSignals, requeue_signals
 
 Config = Callable[..., Path]
 
@@ -200,6 +201,16 @@ def test_lightnings_file_of_half_a_step_is_named(config: Config, capsys: pytest.
     (run_dir(path) / "hpc_ckpt_1.ckpt").touch()
     assert verb("fit", path) == 2
     assert "hpc_ckpt_1.ckpt was written by Lightning in the middle of a step" in capsys.readouterr().err
+
+
+def test_slurms_signals_are_taken_from_lightning(monkeypatch: pytest.MonkeyPatch) -> None:
+    # In a program of one's own nothing else keeps Lightning's handlers out, before the training and behind it.
+    for name, value in JOB.items():
+        monkeypatch.setenv(name, value)
+    environment = SLURMEnvironment()
+    assert requeue_signals(environment) == (signal.SIGUSR1,)
+    assert not environment.auto_requeue
+    assert requeue_signals(SLURMEnvironment(auto_requeue=False)) == ()
 
 
 def test_what_nohup_ignores_stays_ignored() -> None:
