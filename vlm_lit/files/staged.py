@@ -70,7 +70,7 @@ def _abandoned(path: Path) -> bool:
     if name is None:
         return False
     try:
-        changed = max(inside.lstat().st_mtime for inside in (path, *(path.iterdir() if path.is_dir() else ())))
+        changed: float = max(inside.lstat().st_mtime for inside in (path, *(path.iterdir() if path.is_dir() else ())))
     except OSError:  # it was finished, or swept by another process
         return False
     if name["host"] not in (None, _HOST):

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from vlm_lit.models.families import Family
+from vlm_lit.models.finite import refuse, senseless
 from vlm_lit.models.generation import StopTokens, cut_at_end, without_adapter_shell
 from vlm_lit.models.head import head_logits
 from vlm_lit.models.packed_rows import read
@@ -39,14 +40,20 @@ def generate_shared(
 
     Returns:
         Lists of token ids, cut before the end of turn: the questions of the first row, those of the second, ...
+
+    Raises:
+        NonFiniteScoresError: no token is the likeliest behind some question.
     """
     base = without_adapter_shell(model)
     reader = read(base, inputs, segments, family)
     said: list[list[int]] = [[] for _ in reader.rows]
     unfinished, hidden = list(range(len(said))), reader.hidden
     itself = torch.ones(1, 1, dtype=torch.bool, device=segments.device)
+    bad = torch.zeros(len(said), dtype=torch.bool, device=segments.device)
     for length in range(1, max_new_tokens + 1):
-        for question, token in zip(unfinished, _likeliest(head_logits(base, hidden), stop), strict=True):
+        logits = head_logits(base, hidden)
+        bad[unfinished] |= senseless(logits)
+        for question, token in zip(unfinished, _likeliest(logits, stop), strict=True):
             said[question].append(token)
         unfinished = [q for q in unfinished if said[q][-1] not in (*stop.end_of_turn, stop.pad)]
         if not unfinished or length == max_new_tokens:
@@ -54,6 +61,7 @@ def generate_shared(
         last = torch.tensor([said[q][-1:] for q in unfinished], device=segments.device)
         depth = torch.tensor([length - 1], device=segments.device)
         hidden = reader.append(unfinished, last, depth, itself)[:, 0]
+    refuse(bad)
     return [cut_at_end(tokens, stop) for tokens in said]
 
 

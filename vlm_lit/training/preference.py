@@ -15,7 +15,7 @@ from vlm_lit.objectives.preference_losses import (
     needs_reference,
     preference_loss,
 )
-from vlm_lit.schema import TokenBatch
+from vlm_lit.schema import EvaluationBatch, TokenBatch
 from vlm_lit.settings import as_settings
 from vlm_lit.training.pair_figures import FIGURES, ChosenWatch, PairFigures
 from vlm_lit.training.referenced import ReferencedModule
@@ -83,6 +83,14 @@ class PreferenceModule(StepModule, ReferencedModule):
         """Begin with no answers, no loss and no pairs."""
         super().on_validation_epoch_start()
         self.figures.forget()
+
+    def _validated(self, batch: EvaluationBatch) -> None:
+        before = self.figures.mark()
+        try:
+            super()._validated(batch)
+        except Exception:  # if memory ran out, its pairs come once more
+            self.figures.back_to(before)
+            raise
 
     def _finish(self, split: str, more: Mapping[str, float] = MappingProxyType({})) -> None:
         found = self.figures.finish(self.device) if split == "val" else {}

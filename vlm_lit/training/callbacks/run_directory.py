@@ -82,9 +82,10 @@ class RunDirectory(Callback):
     def _write_answers(
         self, trainer: LightningTrainer, answered: Sequence[Prediction], data: AsksQuestions, split: str, name: str
     ) -> None:
-        run, items = run_folder(trainer), data.asked(split)
-        asked = (items[i] for i in range(len(items)))
+        run = run_folder(trainer)
         if answered or split != "val":
+            items = data.asked(split)
+            asked = (items[i] for i in range(len(items)))
             write_predictions(run / name, with_pictures(answered, asked, run))
         else:  # a validation by its loss alone; an earlier one's answers would be taken for this one's
             (run / name).unlink(missing_ok=True)
