@@ -52,6 +52,7 @@ _SHAPES: Final = "vlm_lit/models/shapes.py"
 _HOLLOW: Final = "vlm_lit/preflight/budget/hollow_module.py"
 _LEDGER: Final = "vlm_lit/preflight/budget/ledger.py"
 _FILES: Final = "vlm_lit/data/checkpoint/processor_files.py"
+_BOUNDED: Final = "vlm_lit/data/checkpoint/bounded_template.py"
 _PUBLISHED: Final = "vlm_lit/data/checkpoint/published_processors.py"
 _PROCESSORS: Final = "vlm_lit/data/checkpoint/processors_without_torchvision.py"
 _SETTINGS: Final = "vlm_lit/data/checkpoint/image_settings.py"
@@ -141,6 +142,9 @@ BORROWED: Final = (
         words=True,
     ),
     Borrowed("transformers.configuration_utils", "_commit_hash", ("vlm_lit/training/identity.py",), words=True),
+    Borrowed("transformers.utils.chat_template_utils", "_compile_jinja_template", (_BOUNDED,)),
+    Borrowed("jinja2.sandbox", "safe_range", (_BOUNDED,)),
+    Borrowed("jinja2.sandbox:SandboxedEnvironment", "wrap_str_format", (_BOUNDED,)),
     Borrowed("transformers.utils.logging", "set_tqdm_hook", ("vlm_lit/models/loading_bar.py",)),
     Borrowed("transformers.integrations.bitsandbytes", "replace_with_bnb_linear", (_SHAPES,)),
     Borrowed("transformers.vision_utils", "get_vision_window_index", (_FEATURES,)),
@@ -155,7 +159,14 @@ BORROWED: Final = (
     Borrowed("datasets:Dataset", "_fingerprint", ("vlm_lit/data/records/record_sequences.py",), words=True),
     Borrowed("huggingface_hub.utils._validators", "validate_repo_id", ("vlm_lit/commands/upload.py",)),
     Borrowed("tensorboard.plugins.hparams.metadata", "create_summary_metadata", (_HPARAMS,)),
-    Borrowed("tensorboard.summary.writer.record_writer", "RecordWriter", (_HPARAMS,)),
+    Borrowed("tensorboard.summary.writer.record_writer", "RecordWriter", (_HPARAMS, "vlm_lit/training/run_events.py")),
+    *(
+        Borrowed("torch.utils.tensorboard.writer:SummaryWriter", name, ("vlm_lit/training/run_events.py",), words=True)
+        for name in ("_get_file_writer", "file_writer", "all_writers")
+    ),
+    Borrowed(
+        "torch.utils.tensorboard.writer:FileWriter", "event_writer", ("vlm_lit/training/run_events.py",), words=True
+    ),
     # torch -------------------------------------------------------------------------------------------------------
     Borrowed(
         "torch._subclasses.fake_tensor",
@@ -175,6 +186,8 @@ BORROWED: Final = (
     Borrowed("torch.nn:Module", "_modules", (_HOLLOW,), words=True),
 )
 _NOT_BORROWED: Final = {
+    "vlm_lit/training/rank_links.py": {"_exit"},
+    "vlm_lit/data/workers.py": {"_exit"},
     "vlm_lit/studies/running/child_process.py": {"_exit"},  # os._exit, as public as it gets
     "scripts/benchmark/theirs.py": {"_use_triton"},  # TRL, of the extra `bench`; refused there if it has gone
 }

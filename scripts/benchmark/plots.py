@@ -18,6 +18,8 @@ from matplotlib.figure import Figure
 HERE: Final = Path(__file__).parent
 BEGIN, END = "<!-- {}: written by plots.py -->", "<!-- end of {} -->"
 NAMES: Final = {"ours": "vlm_lit", "trl": "TRL", "trl_supervised_head": "TRL, head on supervised positions alone"}
+REFERENCES: Final = {"ours": "stored", "ours_live": "live"}
+"""Where each side of ours has its reference from in the benchmark of pairs."""
 Found = dict[str, Any]
 
 
@@ -36,6 +38,23 @@ def _rows(result: Found) -> Iterator[str]:
             f"| {compared['memory_ratio']:.2f}x | {_range(compared['resident_ratio'], compared['resident_ratios'])} "
             f"| {compared['largest_relative_loss_difference']:.0e} |"
         )
+
+
+def pairs_table(found: Found) -> str:
+    """The same of pairs, for each of the ways in which ours asks its reference."""
+    head = "| workload | reference | against | pairs/s, ours and theirs | speed | processor | tensors | losses within |"
+    rows = [_pairs_row(result, compared) for result in found["results"] for compared in result["comparisons"]]
+    return "\n".join([head, "|---|---|---|---|---|---|---|---|", *rows])
+
+
+def _pairs_row(result: Found, compared: Found) -> str:
+    ours, theirs = (_median_speed(result, compared[side]) for side in ("own", "opponent"))
+    return (
+        f"| {result['workload']['says']} | {REFERENCES[compared['own']]} | {NAMES[compared['opponent']]} "
+        f"| {ours:.2f}, {theirs:.2f} | {_range(compared['speed_ratio'], compared['speed_ratios'])} "
+        f"| {_range(compared['processor_ratio'], compared['processor_ratios'])} | {compared['memory_ratio']:.2f}x "
+        f"| {compared['largest_relative_loss_difference']:.0e} |"
+    )
 
 
 def _range(middle: float, every: Sequence[float]) -> str:
@@ -142,7 +161,12 @@ def main() -> None:
     """Write the tables and the plot of the files that are there."""
     readme = HERE / "README.md"
     text = readme.read_text(encoding="utf-8")
-    for name, file, table in (("goals", "against_trl.json", goals_table), ("gpu", "gpu.json", gpu_table)):
+    tables = (
+        ("goals", "against_trl.json", goals_table),
+        ("pairs", "against_trl_dpo.json", pairs_table),
+        ("gpu", "gpu.json", gpu_table),
+    )
+    for name, file, table in tables:
         if (found := read(file)) is not None:
             text = between(text, name, f"{table(found)}\n\n{about(found)}")
     if (found := read("growth.json")) is not None:

@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Final
 
 import yaml
+from yaml.composer import ComposerError
 
 from vlm_lit.errors import ConfigError, nearest
 from vlm_lit.files.strict_yaml import StrictLoader, loading_problem
 
 COMMAND_LINE: Final = "the command line"
+_MOST_FILES: Final = 100
 _SUFFIXES: Final = (".yaml", ".yml")
 
 
@@ -26,6 +28,7 @@ class ConfigFiles:
         self.empty: list[str] = []
         self.sections: set[str] = set()
         """The keys whose value is a mapping."""
+        self._read_so_far = 0
         for word, following in pairwise([*arguments, ""]):
             if is_option(word):
                 option, _, value = word.lstrip("-").partition("=")
@@ -34,6 +37,7 @@ class ConfigFiles:
     def _option(self, option: str, value: str) -> None:
         self.places[plain(option)] = COMMAND_LINE
         self.values.setdefault(plain(option), []).append(value)
+        _refuse_bombs(option, value)
         if option in ("config", "c"):
             self._read(Path(value), "", COMMAND_LINE)
         elif option in ("trainer", "model", "data") and value.endswith(_SUFFIXES):
@@ -50,6 +54,11 @@ class ConfigFiles:
         if not path.is_file():
             near = nearest(str(path), map(str, path.parent.glob("*.yaml")))
             raise ConfigError(f"{named}: there is no config file {path}." + (f" Did you mean {near}?" if near else ""))
+        self._read_so_far += 1
+        if self._read_so_far > _MOST_FILES:
+            raise ConfigError(
+                f"{named}: more than {_MOST_FILES} files name one another. A part may not name its config."
+            )
         try:
             loader = StrictLoader(path.read_text(encoding="utf-8"))
             node = loader.get_single_node()
@@ -73,6 +82,20 @@ class ConfigFiles:
                     self._read(path.parent / inner.value, key, self.places[key])
                 elif isinstance(inner, yaml.ScalarNode):
                     self.values.setdefault(key, []).append(inner.value)
+
+
+def _refuse_bombs(option: str, value: str) -> None:
+    """Refuse a value that would take hours to read.
+
+    Raises:
+        ConfigError: what it stands for has no end, or nearly none.
+    """
+    try:
+        StrictLoader(value).get_single_node()
+    except ComposerError as error:
+        raise ConfigError(f"{COMMAND_LINE}: {option}{loading_problem(error)}. A setting is plain data.") from error
+    except yaml.YAMLError:
+        pass  # a text that is no YAML is a text
 
 
 def is_option(word: str) -> bool:

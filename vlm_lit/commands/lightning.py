@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Final
 
@@ -37,6 +38,7 @@ from vlm_lit.training.identity import check_data, data_files
 from vlm_lit.training.logged_names import Mode
 from vlm_lit.training.protocols import Validated
 from vlm_lit.training.run_files import written_by_run
+from vlm_lit.training.run_lock import refuse_second_writer, sole_writer
 from vlm_lit.training.run_settings import check_settings, number_settings
 from vlm_lit.training.stop_signals import requeued
 from vlm_lit.training.trainer import Trainer
@@ -115,8 +117,14 @@ class VlmLitCLI(LightningCLI):
             asked = "last"
         path = None if asked is None else self._begun_from(asked, self.source or run_dir)
         settings["ckpt_path"] = None if path is None else str(path)
-        if self.verb == "fit" and self.writes and not settings["trainer"].get("fast_dev_run"):
-            self._check_place(run_dir, path)
+        if self._keeps_files:
+            refuse_second_writer(run_dir)
+            if self.verb == "fit":
+                self._check_place(run_dir, path)
+
+    @property
+    def _keeps_files(self) -> bool:
+        return self.writes and not self.config[self.verb]["trainer"].get("fast_dev_run")
 
     def _begun_from(self, asked: str, run: Path) -> Path:
         """The checkpoint to start from, read."""
@@ -199,6 +207,13 @@ class VlmLitCLI(LightningCLI):
     def _run_subcommand(self, subcommand: str) -> None:
         """Open what may be refused, then run; Lightning would write its log before it looks at the data."""
         self.open_data()
+        with sole_writer(self.run_dir, self.verb) if self._keeps_files else nullcontext():
+            self._run_alone(subcommand)
+
+    def _run_alone(self, subcommand: str) -> None:
+        if self.verb == "fit" and self._keeps_files:
+            path = self.config["fit"]["ckpt_path"]  # it was free when the command began; the data took their time
+            self._check_place(self.run_dir, None if path is None else Path(path))
         if self.verb == "fit" and self.kept and isinstance(self.datamodule, RecordDataModule):
             check_data(self.kept.get("course", {}), data_files(self.datamodule.sources))
         starts_anew = self.verb == "fit" and not self.kept

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from lightning.pytorch.utilities import rank_zero_info
 
+from vlm_lit.data.distinct_images import Shown
 from vlm_lit.data.features.feature_store import FeatureStore
 from vlm_lit.data.record_datamodule import RecordDataModule
 from vlm_lit.data.records.conversation_dataset import most_images
@@ -95,6 +96,10 @@ class TokenRows(RecordDataModule[Item]):
     def use_features(self, open_store: Callable[[], FeatureStore]) -> None:
         """Take vision features from a store, which is opened and filled when the first batch is to be made."""
         self._open_store, self._store = open_store, None
+
+    def also_shown(self) -> Sequence[Shown]:
+        """Conversations that batches show besides those of the data sets; the store keeps their images as well."""
+        return ()
 
     def stored(self) -> FeatureStore | None:
         """The feature store, filled when first asked for: the model is on its device by then."""

@@ -3,6 +3,9 @@
 PyYAML keeps the last of two equal keys, takes `.nan` for a number, makes a date of what looks like one, reads `yes`,
 `no`, `on` and `off` as truth values, 12:30 as 750, 010 as 8 and 1e-4 as text. Here the first two are mistakes; dates,
 yes, no, on, off, 12:30 and 010 are text, as in YAML 1.2, and 1e-4 is the number.
+
+A few lines whose names (`&a`, `*a`) repeat each other stand for more values than a computer holds. What a file stands
+for is counted before anything is made of it.
 """
 
 from __future__ import annotations
@@ -14,11 +17,21 @@ from pathlib import Path
 from typing import Any, Final
 
 import yaml
+from yaml.composer import ComposerError
 from yaml.constructor import ConstructorError
 
 from vlm_lit.errors import ConfigError
 
 _TAG: Final = "tag:yaml.org,2002:"
+MAX_VALUES: Final = 100_000
+"""Values that a file may stand for, each repetition by a name counted."""
+
+MAX_DEPTH: Final = 64
+"""Levels of nesting. A config has six."""
+
+MAX_BYTES: Final = 200_000
+"""Of a text. The longest config here has 8,000; a longer one than this takes seconds to read."""
+
 _OUR_OWN: Final = {f"{_TAG}{kind}" for kind in ("timestamp", "bool", "int", "float")}
 
 
@@ -29,6 +42,34 @@ class StrictLoader(yaml.SafeLoader):
         first: [(tag, pattern) for tag, pattern in pairs if tag not in _OUR_OWN]
         for first, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
+
+    def __init__(self, stream: str | bytes) -> None:
+        super().__init__(stream)
+        self._level = 0
+        self._sizes: dict[yaml.Node, int] = {}
+        if len(stream) > MAX_BYTES:
+            raise ComposerError(None, None, f"a text of {len(stream):,} bytes, where at most {MAX_BYTES:,} are read")
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        """Make the tree of a value.
+
+        Raises:
+            ComposerError: it is nested too deep, holds itself, or stands for too many values.
+        """
+        event = self.peek_event()  # type: ignore[no-untyped-call]
+        mark = event.start_mark
+        self._level += 1
+        if self._level > MAX_DEPTH:
+            raise ComposerError(None, None, f"nested deeper than {MAX_DEPTH} levels", mark)
+        node: yaml.Node | None = super().compose_node(parent, index)
+        self._level -= 1
+        if isinstance(event, yaml.AliasEvent) and node not in self._sizes:
+            raise ComposerError(None, None, f"the value {event.anchor} holds itself", mark)
+        if node is not None and node not in self._sizes:
+            self._sizes[node] = 1 + sum(self._sizes[held] for held in _held(node))
+            if self._sizes[node] > MAX_VALUES:
+                raise ComposerError(None, None, f"it stands for more than {MAX_VALUES:,} values", mark)
+        return node
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         """Make a mapping's keys and values.
@@ -54,6 +95,13 @@ class StrictLoader(yaml.SafeLoader):
         if not math.isfinite(value):
             raise ConstructorError(None, None, f"{node.value} is not a finite number", node.start_mark)
         return value
+
+
+def _held(node: yaml.Node) -> list[yaml.Node]:
+    """The keys and values of a mapping, the items of a list."""
+    if isinstance(node, yaml.MappingNode):
+        return [one for pair in node.value for one in pair]
+    return list(node.value) if isinstance(node, yaml.SequenceNode) else []
 
 
 StrictLoader.add_implicit_resolver(f"{_TAG}bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF"))

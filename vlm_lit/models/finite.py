@@ -27,15 +27,22 @@ class NonFiniteScoresError(VlmLitError):
 
 
 class WatchedScores(LogitsProcessor):  # type: ignore[misc]
-    """Notes in which rows of a generation no token was the likeliest; leaves the scores as they are."""
+    """Notes in which rows of a generation no token was the likeliest; leaves the scores as they are.
 
-    def __init__(self) -> None:
+    Args:
+        at_once: refuse them when they come: something behind this draws tokens by them.
+    """
+
+    def __init__(self, *, at_once: bool = False) -> None:
+        self.at_once = at_once
         self._bad_B: Tensor | None = None
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         """Look at the scores [B, V] of the next token behind `input_ids` [B, L]."""
         bad_B = senseless(scores)
         self._bad_B = bad_B if self._bad_B is None else self._bad_B | bad_B  # not read here: a GPU would be waited for
+        if self.at_once:
+            self.check()
         return scores
 
     def check(self) -> None:

@@ -11,6 +11,7 @@ from vlm_lit.data.token_rows import TokenRows
 from vlm_lit.errors import ConfigError
 from vlm_lit.models.head import head_logits
 from vlm_lit.models.hidden_states import hidden_states
+from vlm_lit.models.sampling import SamplingSettings
 from vlm_lit.schema import PromptBatch, Reply, TokenBatch
 from vlm_lit.training.answering import Answering, ClosedSet, Score
 from vlm_lit.training.evaluated import EvaluatedModule
@@ -25,6 +26,9 @@ class AnsweredModule(EvaluatedModule):
         answer_from: the answers that an evaluation chooses from by log-likelihood, without generation; null generates.
         answer_score: sum takes the likeliest of them, mean divides each log-likelihood by the answer's tokens.
     """
+
+    sampling: SamplingSettings | None = None
+    """How replies are drawn; None says the likeliest tokens."""
 
     def __init__(
         self,
@@ -67,5 +71,5 @@ class AnsweredModule(EvaluatedModule):
         if self._answering is None:
             assert self.model is not None
             assert self.family is not None
-            self._answering = Answering(self.model, self.family, self._encoder, self.answer_from)
+            self._answering = Answering(self.model, self.family, self._encoder, self.answer_from, self.sampling)
         return self._answering.replies(batch, self.max_new_tokens)

@@ -8,7 +8,10 @@ from typing import Any, Final, Literal
 from jinja2 import TemplateError
 from transformers import ProcessorMixin
 
+from vlm_lit.data.checkpoint.bounded_template import TooMuchWorkError, bound_templates
 from vlm_lit.schema import ImageSlot, Role, Turn
+
+bound_templates()
 
 Form = Literal["list", "content", "string"]
 """How a message's content is written: a list of parts, a list whose texts also stand under `content` (as Mistral's
@@ -27,6 +30,10 @@ _DATE: Final = {"date_string": "26 Jul 2024"}
 
 class TemplateRefusedError(Exception):
     """What a template said, or the Python error that it ended with, where it does not take a conversation."""
+
+
+class TemplateStoppedError(Exception):
+    """A template that did not end by itself."""
 
 
 class ChatTemplate:
@@ -50,6 +57,7 @@ class ChatTemplate:
 
         Raises:
             TemplateRefusedError: it does not take them. Templates refuse by `raise_exception`, or by any Python error.
+            TemplateStoppedError: it does more than any conversation needs.
         """
         if not turns:
             return ""
@@ -61,6 +69,8 @@ class ChatTemplate:
                     messages, tokenize=False, add_generation_prompt=for_generation, **date
                 )
             )
+        except TooMuchWorkError as error:
+            raise TemplateStoppedError(str(error)) from error
         except TemplateError as error:
             raise TemplateRefusedError(str(error)) from error
         except Exception as error:  # a template is a program of the checkpoint's: its errors are of any type

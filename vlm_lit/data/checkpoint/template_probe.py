@@ -14,7 +14,7 @@ from typing import Final, Literal
 
 from transformers import ProcessorMixin
 
-from vlm_lit.data.checkpoint.chat_template import FORMS, ChatTemplate, Form, TemplateRefusedError
+from vlm_lit.data.checkpoint.chat_template import FORMS, ChatTemplate, Form, TemplateRefusedError, TemplateStoppedError
 from vlm_lit.errors import ConfigError
 from vlm_lit.schema import IMAGE, Role, Turn
 
@@ -89,8 +89,19 @@ def template_facts(processor: ProcessorMixin) -> TemplateFacts:
     """Probe a processor's chat template.
 
     Raises:
-        ConfigError: it loses, repeats, moves or changes what is said, or does not write answers as it asks for them.
+        ConfigError: it loses, repeats, moves or changes what is said, does not write answers as it asks for them, or
+            does not end.
     """
+    try:
+        return _facts(processor)
+    except TemplateStoppedError as error:
+        raise ConfigError(
+            f"The chat template does not end by itself: {error}. Give the checkpoint's folder another "
+            "chat_template.jinja."
+        ) from error
+
+
+def _facts(processor: ProcessorMixin) -> TemplateFacts:
     template = ChatTemplate(processor, _forms(processor))
     prompt = template.text([_QUESTION], for_generation=True)
     row = template.text([_QUESTION, _ANSWERED], for_generation=False)

@@ -7,8 +7,9 @@ rendered, and put back after tokenization as ordinary text. So content can never
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from itertools import chain
 from typing import Final
 
 from transformers import PreTrainedTokenizerBase
@@ -17,8 +18,14 @@ from vlm_lit.schema import ImageSlot, Turn
 
 Span = tuple[int, int]
 
-# A private use area: characters that no text, and no vocabulary, gives a meaning to.
+# Private use areas: characters that no text, and no vocabulary, gives a meaning to. The second is for texts that hold
+# all of the first.
 _PRIVATE: Final = range(0xE000, 0xF8FF)
+_MORE_PRIVATE: Final = range(0xF0000, 0xFFFFD)
+
+
+class NoCharacterLeftError(Exception):
+    """A text that holds every private character."""
 
 
 def any_of(strings: Iterable[str]) -> re.Pattern[str]:
@@ -28,15 +35,22 @@ def any_of(strings: Iterable[str]) -> re.Pattern[str]:
 
 
 def escape(turns: Sequence[Turn], control: re.Pattern[str]) -> tuple[list[Turn], dict[str, str]]:
-    """Put a private character for every control string that was typed; which stands for what is the second value."""
+    """Put a private character for every control string that was typed; which stands for what is the second value.
+
+    Raises:
+        NoCharacterLeftError: the text holds them all.
+    """
     said = "".join(turn.text for turn in turns)
     if not control.search(said):
         return list(turns), {}
-    free = (chr(code) for code in _PRIVATE if chr(code) not in said)
+    free = _free(said, _PRIVATE)
     names: dict[str, str] = {}
 
     def private(match: re.Match[str]) -> str:
-        return names.setdefault(match.group(), next(free))
+        typed = match.group()
+        if typed not in names:
+            names[typed] = next(free)
+        return names[typed]
 
     escaped = [
         replace(
@@ -48,6 +62,13 @@ def escape(turns: Sequence[Turn], control: re.Pattern[str]) -> tuple[list[Turn],
     return escaped, {character: typed for typed, character in names.items()}
 
 
+def _free(text: str, first: Sequence[int]) -> Iterator[str]:
+    """Private characters that a text does not hold; the usual ones first, in the order given."""
+    held = set(text)
+    yield from (chr(code) for code in chain(first, _MORE_PRIVATE) if chr(code) not in held)
+    raise NoCharacterLeftError
+
+
 def literal_tokens(text: str, tokenizer: PreTrainedTokenizerBase) -> list[tuple[int, Span]]:
     """Tokens of `text` as ordinary text in the middle of other text, each with the characters that it stands for.
 
@@ -56,7 +77,7 @@ def literal_tokens(text: str, tokenizer: PreTrainedTokenizerBase) -> list[tuple[
     """
     if not text:
         return []
-    anchor = next(chr(code) for code in reversed(_PRIVATE) if chr(code) not in text)
+    anchor = next(_free(text, _PRIVATE[::-1]))
     found = _as_text(anchor + text, tokenizer)
     behind = [(i, (start - 1, end - 1)) for i, (start, end) in found if end > 1]
     if any(start < 0 for _, (start, _) in behind):  # joined with the anchor

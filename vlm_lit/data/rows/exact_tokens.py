@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
@@ -130,21 +131,38 @@ class ExactTokens:
             text: what they are tokens of.
             typed: for each private character what was typed in its place.
         """
-        places = [at for at, character in enumerate(text) if character in typed]
-        k = len(tokens) - 1
-        for at in reversed(places):
-            covering = [i for i in range(k + 1) if tokens.offsets[i][0] <= at < tokens.offsets[i][1]]
-            if not covering:
+        ids, offsets, source = list[list[int]](), list[list[Span]](), list[list[int]]()
+        put_back: dict[str, list[int]] = {}
+        kept = len(tokens)  # those before are still as they were, going backwards
+        for at in reversed([at for at, character in enumerate(text) if character in typed]):
+            start, stop = _covering(tokens.offsets, at, kept)
+            if start == stop:
                 continue  # put back together with a later one
-            start, stop = covering[0], covering[-1] + 1
             begin, end = tokens.offsets[start][0], max(e for _, e in tokens.offsets[start:stop])
             while start > 0 and tokens.offsets[start - 1][1] > begin:
                 start -= 1
                 begin = min(begin, tokens.offsets[start][0])
             said = "".join(typed.get(character, character) for character in text[begin:end])
-            new = [(i, (begin, end)) for i, _ in literal_tokens(said, self.tokenizer)]
-            tokens, k = tokens.spliced(start, stop, new), start - 1
-        return tokens
+            if said not in put_back:
+                put_back[said] = [i for i, _ in literal_tokens(said, self.tokenizer)]
+            new = put_back[said]
+            ids += [tokens.ids[stop:kept], new]
+            offsets += [tokens.offsets[stop:kept], [(begin, end)] * len(new)]
+            source += [tokens.source[stop:kept], [tokens.source[start]] * len(new)]
+            kept = start
+        parts = ((ids, tokens.ids), (source, tokens.source))
+        whole_ids, whole_source = (list(chain(own[:kept], *reversed(pieces))) for pieces, own in parts)
+        return Tokens(whole_ids, list(chain(tokens.offsets[:kept], *reversed(offsets))), whole_source)
+
+
+def _covering(offsets: Sequence[Span], at: int, stop: int) -> tuple[int, int]:
+    """Of the tokens before `stop`, the first and the end of those that hold a character; equal where none does."""
+    while stop > 0 and (offsets[stop - 1][0] > at or offsets[stop - 1][0] == offsets[stop - 1][1]):
+        stop -= 1
+    start = stop
+    while start > 0 and offsets[start - 1][0] <= at < offsets[start - 1][1]:
+        start -= 1
+    return start, stop
 
 
 def supervised_tokens(

@@ -20,9 +20,9 @@ from typing import NoReturn
 
 from transformers import PreTrainedTokenizerBase, ProcessorMixin
 
-from vlm_lit.data.checkpoint.chat_template import ChatTemplate, TemplateRefusedError
+from vlm_lit.data.checkpoint.chat_template import ChatTemplate, TemplateRefusedError, TemplateStoppedError
 from vlm_lit.data.checkpoint.template_probe import TemplateFacts, template_facts
-from vlm_lit.data.rows.escapes import Span, any_of, escape
+from vlm_lit.data.rows.escapes import NoCharacterLeftError, Span, any_of, escape
 from vlm_lit.errors import RecordError
 from vlm_lit.schema import Conversation, ImageSlot, Turn
 
@@ -93,7 +93,17 @@ class Transcript:
         turns = conversation.turns
         if for_generation and turns[-1].role == "assistant":
             turns = turns[:-1]
-        escaped, escapes = escape(turns, self.control_strings)
+        try:
+            escaped, escapes = escape(turns, self.control_strings)
+        except NoCharacterLeftError:
+            raise RecordError(
+                "it holds a control string of the tokenizer and every private character of Unicode, so that none is "
+                "left to stand for the string",
+                remedy="Take the private characters out.",
+                file=conversation.file,
+                record=conversation.record,
+                code="template.private",
+            ) from None
         rendering = _Rendering(self, conversation, escaped)
         rendering.check_system()
         try:
@@ -106,6 +116,14 @@ class Transcript:
                 file=conversation.file,
                 record=conversation.record,
                 code="template.refused",
+            ) from error
+        except TemplateStoppedError as error:
+            raise RecordError(
+                f"the checkpoint's chat template does not end on it: {error}",
+                remedy="Give the checkpoint another chat_template.jinja.",
+                file=conversation.file,
+                record=conversation.record,
+                code="template.stopped",
             ) from error
         return Rendered(text, spans, escapes, [begin for begin, _ in spans] + [len(text)] * for_generation)
 

@@ -16,6 +16,7 @@ from vlm_lit.files.whole import write_whole
 from vlm_lit.models.adapter_state import FINGERPRINT, WEIGHTS, file_sha256, save_adapter
 from vlm_lit.schema import Prediction
 from vlm_lit.training.answer_basis import basis_of, in_words
+from vlm_lit.training.callbacks.pictures import leading_rule
 from vlm_lit.training.identity import library_versions
 from vlm_lit.training.kept_pictures import with_pictures
 from vlm_lit.training.protocols import Adapted, AsksQuestions, Predicted
@@ -98,6 +99,7 @@ class RunDirectory(Callback):
             rank_zero_info(f"{type(pl_module).__name__} keeps no last_predictions, so no results are written.")
             return
         answered, longest = pl_module.last_predictions, _longest_answer(pl_module)
+        leading = leading_rule(pl_module)
         result = RunResult(
             split=split,
             n=len(answered) if answered or split != "val" else _judged_by_loss(pl_module),
@@ -107,7 +109,11 @@ class RunDirectory(Callback):
             versions=library_versions(),
             weights=_weights(trainer, pl_module),
             judged_turns=data.judged_turns if any(p.turn is not None for p in answered) else None,
-            **basis_of(answered, generated=longest is not None and getattr(pl_module, "answer_from", None) is None),
+            **basis_of(
+                answered,
+                generated=longest is not None and getattr(pl_module, "answer_from", None) is None,
+                zero_is_a_miss=leading is None or leading.higher_is_better,
+            ),
             skipped_records=len(skipped(data.datasets[split])) or None,
         )
         predictions, name = _FILES[split]

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from typing import Any, Final
 
+import torch
 from lightning.pytorch import Callback, LightningModule
 from lightning.pytorch import Trainer as LightningTrainer
 from lightning.pytorch.trainer.states import TrainerFn
@@ -36,7 +37,7 @@ class StepCheckpoint(Callback):
 
     A checkpoint is written before each validation, so that a death in it loses nothing, and when a step begins behind
     one that is due by number or by time: what belongs to a step is either before the checkpoint or done again.
-    Ctrl-C and SIGTERM end the run at the next such place; after an error, the last finished step is kept.
+    A signal to stop ends the run at the next such place; after an error, the last finished step is kept.
 
     Args:
         every_n_steps: optimizer steps between checkpoints; one is kept at the end of the run in any case.
@@ -59,8 +60,13 @@ class StepCheckpoint(Callback):
         self._figures: dict[str, float] = {}
         self._planned: int | None = None
         self._hooks: list[RemovableHandle] = []
+        self._requeue_at: tuple[signal.Signals, ...] = ()
 
     # Where a run begins --------------------------------------------------------------------------------------------
+
+    def setup(self, trainer: LightningTrainer, pl_module: LightningModule, stage: str) -> None:
+        """Take SLURM's signals from Lightning, before it has its handlers in place."""
+        self._requeue_at += requeue_signals(trainer._accelerator_connector.cluster_environment)
 
     def on_load_checkpoint(
         self, trainer: LightningTrainer, pl_module: LightningModule, checkpoint: dict[str, Any]
@@ -100,13 +106,14 @@ class StepCheckpoint(Callback):
         self._kept, self._kept_at = trainer.global_step, time.monotonic()
         self._running, self._torn = True, False
         self._hooks = [o.register_step_pre_hook(self._tear) for o in trainer.optimizers]
-        if self._validation_due:
-            for logger in trainer.loggers:
-                # Purging what the unfinished validation logged at this step took the step's own figures as well.
-                if isinstance(logger, RunLogger) and logger.purge_step == trainer.global_step - 1 and self._figures:
+        for logger in trainer.loggers:
+            if isinstance(logger, RunLogger):
+                logger.void_earlier()  # not before: the checkpoint is accepted, optimizer and all
+                if self._validation_due and logger.purge_step == trainer.global_step - 1 and self._figures:
+                    # Voiding what the unfinished validation logged at this step took the step's own figures as well.
                     logger.log_metrics(self._figures, trainer.global_step - 1)
         self._say_course(trainer)
-        self.signals.watch(*requeue_signals(trainer._accelerator_connector.cluster_environment))
+        self.signals.watch(*self._requeue_at)
 
     def _say_course(self, trainer: LightningTrainer) -> None:
         """Train on: the schedule is that of the longer run from here on, and word of it."""
@@ -197,10 +204,11 @@ class StepCheckpoint(Callback):
         self._torn = True
 
     def _stop(self, trainer: LightningTrainer) -> None:
-        number = self.signals.received
-        if number is None or number == signal.SIGINT:  # none: another rank has it
+        mine = torch.tensor(int(self.signals.received or 0), device=trainer.strategy.root_device)
+        number = int(trainer.strategy.reduce(mine, reduce_op="max"))  # it may be another rank that has it
+        if number == signal.SIGINT:
             raise KeyboardInterrupt
-        if number != signal.SIGTERM and trainer.is_global_zero:
+        if number in self._requeue_at and trainer.is_global_zero:
             requeue()
         raise SIGTERMException(128 + number)
 

@@ -1,0 +1,258 @@
+"""Kill soak: SIGKILLs at random moments over one long run, which must end as the run that was left alone.
+
+A moment is drawn from the start of a process to as long again after its first step, so imports, checks of the data,
+loading, steps, saves, validations and the end are all struck. Controls leave a piece of the resumption out, and must be
+seen to end differently.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Final
+
+from soak_rows import Row
+from soak_runs import Tamper, Trace, begin, config, workbench
+
+from vlm_lit.training.callbacks.step_checkpoint import FOLDER, checkpoints
+
+_IMAGES: Final = 16  # of eight questions each, so eight steps an epoch
+_AN_EPOCH: Final = 8
+_EVERY: Final = 2  # steps between checkpoints
+_HANGS: Final = 900.0  # seconds after which a process that was not killed should have ended or gone on
+
+Moment = Callable[[Path], Callable[[float], bool]]
+"""Made for a run directory when a process starts: whether to kill it, so many seconds later."""
+
+
+@dataclass
+class Killed:
+    """What was done to a run until it was over."""
+
+    kills: int = 0
+    starts: int = 0
+    workers: int = 0
+    orphans: int = 0
+    failed: str = ""
+
+
+def run(options: argparse.Namespace) -> list[Row]:
+    """The rows of the kill soak."""
+    folder: Path = options.folder.absolute() / "kills"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    bench = workbench(folder / "workbench", _IMAGES)
+    short = _config(folder / "short.yaml", bench, 3)
+    _timed(short, folder / "first", 3 * _AN_EPOCH)  # fills the store of features
+    startup, step = _timed(short, folder / "second", 3 * _AN_EPOCH)
+    # The second half of the moments lies in the training, and costs half a checkpoint's steps each.
+    a_kill = max(0.5, startup / 4 / step - _EVERY / 4)
+    epochs = max(3, round(options.kills * a_kill / _AN_EPOCH))
+    print(f"  {startup:.1f} s to start, {step:.2f} s a step: {epochs * _AN_EPOCH} steps", flush=True)
+    path = _config(folder / "long.yaml", bench, epochs)
+    _timed(path, folder / "alone", epochs * _AN_EPOCH)
+    draw, until = random.Random(options.seed), time.monotonic() + 60 * options.minutes
+
+    def at_random(_: Path) -> Callable[[float], bool]:
+        moment = draw.uniform(0.0, 2 * startup)
+        return lambda seconds: seconds > moment and time.monotonic() < until
+
+    killed = _until_over(path, folder / "killed", at_random, most=options.kills)
+    steps = epochs * _AN_EPOCH
+    return [*_rows(folder, killed, steps), *_controls(short, folder, steps=3 * _AN_EPOCH)]
+
+
+def _rows(folder: Path, killed: Killed, steps: int) -> list[Row]:
+    whole = Trace.of(folder / "alone")
+    killed.failed = killed.failed or ("" if killed.kills else "no kill came before the end")
+    different = [killed.failed] if killed.failed else whole.differences(Trace.of(folder / "killed"))
+    of_curves = [d for d in different if not d.startswith("the adapter")]
+    points = sum(map(len, [*whole.figures.values(), *whole.pictures.values()]))
+    left = [p.name for p in (folder / "killed" / FOLDER).iterdir() if not p.name.endswith(".ckpt")]
+    what = f"{killed.kills} SIGKILLs at random over one run of {steps} steps, {killed.starts} starts"
+    return [
+        Row(
+            promise=1,
+            figure=f"{what} (packed rows, cached features, two workers, dropout, validations)",
+            here=_found(different, "adapter and all figures as those of the run left alone, to the last bit"),
+            held=not different,
+        ),
+        Row(
+            promise=2,
+            figure=f"the same run: {len(whole.figures)} curves and {len(whole.pictures)} of pictures, {points} points",
+            here=_found(of_curves, "no step missing, none twice"),
+            held=not of_curves,
+        ),
+        Row(
+            promise=3,
+            figure="the same run: starts that found a whole checkpoint; files of dead writers at the end",
+            here=killed.failed or f"{killed.starts} of {killed.starts}; {len(left)}",
+            held=not killed.failed and not left,
+        ),
+        Row(
+            promise=14,
+            figure=f"the same run: data workers that outlived a killed parent by a second, of {killed.workers}",
+            here=f"{killed.orphans}",
+            held=killed.orphans == 0,
+        ),
+    ]
+
+
+def _found(different: list[str], nothing: str) -> str:
+    return ("different: " + "; ".join(different[:4])) if different else nothing
+
+
+# Runs ----------------------------------------------------------------------------------------------------------------
+
+
+def _config(path: Path, bench: Path, epochs: int) -> Path:
+    return config(path, bench, epochs=epochs, every_n_steps=_EVERY, validate_every=10)
+
+
+def _timed(path: Path, folder: Path, steps: int, tamper: Tamper | None = None) -> tuple[float, float]:
+    """Seconds to the first checkpoint and for a step, of a run that is left alone."""
+    begun = time.monotonic()
+    process = begin(path, folder, resume=False, tamper=tamper)
+    while process.exitcode is None and not checkpoints(folder / FOLDER):
+        time.sleep(0.01)
+    first = time.monotonic() - begun
+    process.join()
+    if process.exitcode != 0:
+        raise SystemExit(f"the run left alone ended with {process.exitcode}: {_last_words(folder)}")
+    step = (time.monotonic() - begun - first) / (steps - _EVERY)
+    return first, step
+
+
+def _until_over(path: Path, folder: Path, moments: Moment, *, most: int, tamper: Tamper | None = None) -> Killed:
+    """Start a run and kill it, `most` times, and go on with it until it is over."""
+    killed = Killed()
+    while True:
+        killed.starts += 1
+        resume = bool(checkpoints(folder / FOLDER))
+        process = begin(path, folder, resume=resume, tamper=tamper)
+        begun, due = time.monotonic(), moments(folder)
+        while _status(process) is None:
+            time.sleep(0.005)
+            seconds = time.monotonic() - begun
+            if killed.kills < most and due(seconds):
+                workers = _children(process.pid)
+                process.kill()
+                process.join()
+                if _status(process) == -9:
+                    killed.kills += 1
+                    killed.workers += len(workers)
+                    killed.orphans += _alive_later(workers)
+                    if killed.kills % 10 == 0:
+                        print(f"  {killed.kills} kills, {checkpoints(folder / FOLDER)[-1:]}", flush=True)
+            elif seconds > _HANGS and killed.kills >= most:
+                process.kill()
+                killed.failed = "the run hangs"
+        if process.exitcode != -9 or killed.failed:
+            if process.exitcode not in (0, -9):
+                killed.failed = f"start {killed.starts} ended with {process.exitcode}: {_last_words(folder)}"
+            return killed
+
+
+def _status(process: BaseProcess) -> int | None:
+    return process.exitcode
+
+
+def _children(pid: int | None) -> list[int]:
+    try:
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:
+        return []
+
+
+def _alive_later(pids: list[int]) -> int:
+    """How many of these processes live a second later."""
+    end = time.monotonic() + 1.0
+    while (living := [pid for pid in pids if _alive(pid)]) and time.monotonic() < end:
+        time.sleep(0.02)
+    return len(living)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def _last_words(folder: Path) -> str:
+    lines = folder.with_suffix(".log").read_text(errors="replace").strip().splitlines()
+    return lines[-1][:200] if lines else "it said nothing"
+
+
+# Controls ------------------------------------------------------------------------------------------------------------
+
+
+def _forget_the_position() -> None:
+    from vlm_lit.data.step_datamodule import StepDataModule
+
+    StepDataModule.load_state_dict = lambda *_: None  # type: ignore[method-assign]
+
+
+def _draw_dropout_in_sequence() -> None:
+    import itertools
+
+    import vlm_lit.training.step as step
+
+    counter = itertools.count()
+    step.derive_seed = lambda *_: next(counter)  # type: ignore[attr-defined]
+
+
+def _show_what_was_not_kept() -> None:
+    from vlm_lit.training.run_logger import RunLogger
+
+    RunLogger.void_earlier = lambda *_: None  # type: ignore[method-assign]
+
+
+_CONTROLS: Final = {
+    "the position in the data is not restored": _forget_the_position,
+    "dropout is drawn from one generator": _draw_dropout_in_sequence,
+    "curves behind the checkpoint are not voided": _show_what_was_not_kept,
+}
+
+
+def _controls(path: Path, folder: Path, *, steps: int) -> list[Row]:
+    """Each control over a short run that is killed twice in the middle of its steps."""
+
+    def behind_a_checkpoint(run: Path) -> Callable[[float], bool]:
+        before = len(_steps_seen(run))
+        return lambda _: len(_steps_seen(run)) >= before + 5
+
+    rows = []
+    for number, (words, tamper) in enumerate(_CONTROLS.items()):
+        alone, killed = folder / f"control{number}-alone", folder / f"control{number}-killed"
+        _timed(path, alone, steps, tamper)
+        done = _until_over(path, killed, behind_a_checkpoint, most=2, tamper=tamper)
+        different = [done.failed] if done.failed else Trace.of(alone).differences(Trace.of(killed))
+        rows.append(
+            Row(
+                promise=2 if "curves" in words else 1,
+                figure=f"negative control, {done.kills} kills: {words}",
+                here=_found(different, "no difference seen, so the comparison is blind"),
+                held=bool(different),
+            )
+        )
+    return rows
+
+
+def _steps_seen(run: Path) -> list[int]:
+    """Steps in a run's curve of its loss so far, each as often as it stands there in any file."""
+    from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
+
+    found = []
+    for path in run.glob("events.out.tfevents.*"):
+        for event in EventFileLoader(str(path)).Load():
+            found += [event.step for value in event.summary.value if value.tag == "train/loss"]
+    return found
