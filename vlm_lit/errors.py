@@ -54,6 +54,20 @@ def raised(found: Found | RecordError) -> Found:
     return found
 
 
+_LARGEST_SEED = 2**32 - 1
+"""That of NumPy, whose generator is seeded as well."""
+
+
+def check_seed(seed: int, name: str) -> None:
+    """Refuse a seed that not every generator takes.
+
+    Raises:
+        ConfigError: naming the setting.
+    """
+    if not 0 <= seed <= _LARGEST_SEED:
+        raise ConfigError(f"{name} is {seed}; a seed is a whole number from 0 to {_LARGEST_SEED}.")
+
+
 def listed(names: Sequence[str], most: int = 20) -> str:
     """The first of some names, and how many more there are."""
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

@@ -21,7 +21,7 @@ from vlm_lit.data.rows.micro_batch_size import MicroBatchSize
 from vlm_lit.data.rows.packing import likely_longest
 from vlm_lit.data.run_length import RunLength, length_of, lightning_length, searches_learning_rate
 from vlm_lit.data.sampler import EpochSampler, StepSampler
-from vlm_lit.errors import ConfigError, RecordError, raised
+from vlm_lit.errors import ConfigError, RecordError, check_seed, raised
 from vlm_lit.schema import EvaluationBatch, StepBatch
 
 
@@ -52,6 +52,9 @@ class StepDataModule(LightningDataModule, ABC, Generic[Item]):
         super().__init__()
         rows = 1 if micro_batch == "auto" else micro_batch
         check_sizes(effective_batch=effective_batch, micro_batch=rows, eval_batch=eval_batch)
+        if num_workers < 0:
+            raise ConfigError(f"data.num_workers is {num_workers}; it must be at least 0.")
+        check_seed(seed, "data.seed")
         self.sources = {split: as_source(given, f"data.{split}") for split, given in sources.items()}
         self.effective_batch, self.eval_batch = effective_batch, eval_batch
         self.probes_micro_batch, self.micro_batch = micro_batch == "auto", MicroBatchSize(rows)

@@ -19,7 +19,7 @@ from transformers import PreTrainedModel
 from vlm_lit.data.checkpoint.processors import processor_identity
 from vlm_lit.data.record_datamodule import RecordDataModule
 from vlm_lit.data.run_length import length_of
-from vlm_lit.errors import ConfigError
+from vlm_lit.errors import ConfigError, check_seed
 from vlm_lit.models.adapter_state import load_adapter
 from vlm_lit.models.adapters import LoraSettings, attach_adapters, recompute_activations
 from vlm_lit.models.families import LAYERED, Family, LayeredPart, Task, family_of
@@ -42,7 +42,7 @@ from vlm_lit.training.optimization import (
     learning_rates,
     parameter_groups,
 )
-from vlm_lit.training.optimizer_choice import as_optimizer, check_rate
+from vlm_lit.training.optimizer_choice import as_optimizer, check_options, check_rate, made_optimizer
 from vlm_lit.training.processor_change import check_adapter
 from vlm_lit.training.restoring import check_optimizer
 from vlm_lit.training.row_sharing import check_sharing
@@ -100,12 +100,14 @@ class VisionLanguageModule(LightningModule):
         quantization = as_settings(QuantizationSettings, quantization, "model.quantization")
         lora = as_settings(LoraSettings, lora, "model.lora")
         check_numbers(learning_rate, warmup_ratio, gradient_clip)
+        check_seed(seed, "model.seed")
         self.automatic_optimization = False
         self.strict_loading = False  # checkpoints hold trained weights only; `on_load_checkpoint` is the strict one
         self.model_id, self.revision = model_id, revision
         self.parts, self.quantization, self.lora, self.adapter = parts, quantization, lora, adapter
         self.attention, self.activation_checkpointing = attention, activation_checkpointing
         self.optimizer, self.learning_rate = as_optimizer(optimizer), learning_rate
+        check_options(self.optimizer)
         check_rate(self.optimizer, learning_rate)
         check_used(learning_rate, parts)
         self.schedule, self.warmup_ratio, self.gradient_clip = schedule, warmup_ratio, gradient_clip
@@ -236,7 +238,7 @@ class VisionLanguageModule(LightningModule):
                 "return [*super().configure_callbacks(), ...]."
             )
         groups: Any = parameter_groups(self.base, self.family, self.parts, self.learning_rate, decay=self.decay)
-        optimizer = self.optimizer(groups)
+        optimizer = made_optimizer(self.optimizer, groups)
         if self._resumed is not None:
             check_optimizer(self._resumed, optimizer)
             self._resumed = None
