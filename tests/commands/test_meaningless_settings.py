@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -51,9 +52,13 @@ def test_an_optimizers_options_too(
 
 def test_in_python_as_well(config: Config) -> None:
     path = config()
-    for change in ({"seed": -1}, {"lora": {"alpha": float("nan")}}, {"optimizer": "torch.optim.Nothing"}):
+    of_model: list[dict[str, Any]] = [
+        {"seed": -1}, {"lora": {"alpha": float("nan")}}, {"optimizer": "torch.optim.Nothing"},
+    ]  # fmt: skip
+    for change in of_model:
         with pytest.raises(ConfigError):
             module_of(path, **change)
-    for change in ({"seed": 2**32}, {"num_workers": -1}, {"feature_cache_gb": float("nan")}):
+    of_data: list[dict[str, Any]] = [{"seed": 2**32}, {"num_workers": -1}, {"feature_cache_gb": float("nan")}]
+    for change in of_data:
         with pytest.raises(ConfigError):
             data_of(path, **change)
