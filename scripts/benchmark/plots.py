@@ -50,10 +50,11 @@ def pairs_table(found: Found) -> str:
 def _pairs_row(result: Found, compared: Found) -> str:
     ours, theirs = (_median_speed(result, compared[side]) for side in ("own", "opponent"))
     features = ", features too" if compared["own"] == "ours" and result["feature_cache"] else ""
+    tensors = "not counted" if compared["memory_ratio"] is None else f"{compared['memory_ratio']:.2f}x"
     return (
         f"| {result['workload']['says']} | {REFERENCES[compared['own']]}{features} | {NAMES[compared['opponent']]} "
         f"| {ours:.2f}, {theirs:.2f} | {_range(compared['speed_ratio'], compared['speed_ratios'])} "
-        f"| {_range(compared['processor_ratio'], compared['processor_ratios'])} | {compared['memory_ratio']:.2f}x "
+        f"| {_range(compared['processor_ratio'], compared['processor_ratios'])} | {tensors} "
         f"| {compared['largest_relative_loss_difference']:.0e} |"
     )
 
