@@ -29,7 +29,7 @@ class ProcessLock:
         self._descriptor: int | None = None
 
     def acquire(self, note: str = "") -> bool:
-        """Take the lock and write `note` into the file; whether it is ours now. It never waits."""
+        """Take the lock and write a `note` into the file, if there is one; whether it is ours now. It never waits."""
         key = os.path.realpath(self.path)
         if key in _HELD_HERE:
             return False
@@ -44,15 +44,17 @@ class ProcessLock:
                     return False
                 raise
             self.unsupported = True
-        os.ftruncate(descriptor, 0)
-        os.write(descriptor, note.encode())
+        if note:
+            os.ftruncate(descriptor, 0)
+            os.write(descriptor, note.encode())
         self._descriptor = descriptor
         _HELD_HERE.add(key)
         return True
 
     def release(self) -> None:
-        """Let it go."""
+        """Let it go, and take the note away."""
         if self._descriptor is not None:
+            os.ftruncate(self._descriptor, 0)
             os.close(self._descriptor)
             self._descriptor = None
             _HELD_HERE.discard(os.path.realpath(self.path))
