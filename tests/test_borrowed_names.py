@@ -75,6 +75,7 @@ BORROWED: Final = (
         for name in ("epoch_progress", "epoch_loop")
     ),
     Borrowed("lightning.pytorch.trainer.connectors.checkpoint_connector", "fit_loop", (_POSITION,), words=True),
+    Borrowed("lightning.pytorch.loops.fit_loop:_FitLoop", "_results", ("vlm_lit/training/step.py",)),
     Borrowed(_TRAINER, "_checkpoint_connector", (_STEPS,), words=True),
     Borrowed(_TRAINER, "_accelerator_connector", (_STEPS, "vlm_lit/data/step_datamodule.py"), words=True),
     Borrowed(

@@ -21,7 +21,7 @@ from vlm_lit.commands.known_options import DEFAULT_CLASSES, RUN_HELP, TRAINER_DE
 from vlm_lit.commands.logger_options import check_installed, in_run_directory
 from vlm_lit.commands.nulls import with_nulls
 from vlm_lit.commands.option_errors import OptionError
-from vlm_lit.commands.parsing import SuggestingParser, chain_of, check_empty
+from vlm_lit.commands.parsing import SuggestingParser, chain_of, check_empty, check_numbers
 from vlm_lit.commands.process_rules import refusing
 from vlm_lit.commands.run_place import TIME_VARIABLE, check_free, from_run, last_of, now, placed, resume_command
 from vlm_lit.commands.trainer_arguments import trainer_arguments
@@ -80,6 +80,10 @@ class VlmLitCLI(LightningCLI):
         except OptionError as error:
             raise ConfigError(self.files.placed(str(error))) from error
         check_empty(self.files, self.config[self.verb])
+        try:
+            check_numbers(self.config[self.verb])
+        except ConfigError as error:
+            raise ConfigError(self.files.placed(str(error))) from None
 
     def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]
         """The asked verb alone: building the parsers of the other three takes seconds."""

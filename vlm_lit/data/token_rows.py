@@ -18,6 +18,7 @@ from vlm_lit.data.rows.length_limit import TEXT, AutoLength, MaxLength, auto_len
 from vlm_lit.data.rows.over_length import OverLength, OverLengthPolicy
 from vlm_lit.data.run_shortcuts import shortcuts_of_module
 from vlm_lit.data.step_datamodule import check_sizes
+from vlm_lit.errors import ConfigError
 from vlm_lit.schema import Shortcuts
 
 
@@ -49,6 +50,8 @@ class TokenRows(RecordDataModule[Item]):
     ) -> None:
         super().__init__(**settings)
         check_sizes(micro_tokens=micro_tokens, questions_per_row=questions_per_row)
+        if feature_cache_gb is not None and not feature_cache_gb >= 0:
+            raise ConfigError(f"data.feature_cache_gb is {feature_cache_gb}; it must be at least 0, or null.")
         self.micro_tokens, self.packing, self.questions_per_row = micro_tokens, packing, questions_per_row
         self.max_length: MaxLength = max_length
         self.over_length: OverLength = over_length

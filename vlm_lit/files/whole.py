@@ -10,9 +10,11 @@ import errno
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, TypeVar
 
+from vlm_lit.files.disk_errors import error_number
 from vlm_lit.files.exchange import exchange
 from vlm_lit.files.staged import staging_path, sweep
 
@@ -43,13 +45,14 @@ def fill_whole(path: Path, fill: Callable[[Path], object]) -> None:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     staging = staging_path(path)
-    try:
-        fill(staging)
-        _to_disk(staging)
-        os.replace(staging, path)
-    finally:
-        staging.unlink(missing_ok=True)
-    sync_folder(path.parent)
+    with _naming(path):
+        try:
+            fill(staging)
+            _to_disk(staging)
+            os.replace(staging, path)
+        finally:
+            staging.unlink(missing_ok=True)
+        sync_folder(path.parent)
 
 
 def write_folder_whole(folder: Path, fill: Callable[[Path], Made], *, replace: bool = False) -> Made:
@@ -67,22 +70,42 @@ def write_folder_whole(folder: Path, fill: Callable[[Path], Made], *, replace: b
     folder.parent.mkdir(parents=True, exist_ok=True)
     sweep(folder.parent, folder.name)
     staging = staging_path(folder)
-    staging.mkdir()
-    try:
-        made = fill(staging)
-        replaces = replace and folder.exists()
-        if replaces:
-            _keep_others(folder, staging)
-        for inside in _within(staging):
-            _to_disk(inside)
-        if replaces:
-            _take_place(staging, folder)
-        else:
-            os.replace(staging, folder)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
-    sync_folder(folder.parent)
+    with _naming(folder):
+        staging.mkdir()
+        try:
+            made = fill(staging)
+            replaces = replace and folder.exists()
+            if replaces:
+                _keep_others(folder, staging)
+            for inside in _within(staging):
+                _to_disk(inside)
+            if replaces:
+                _take_place(staging, folder)
+            else:
+                os.replace(staging, folder)
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+        sync_folder(folder.parent)
     return made
+
+
+@contextmanager
+def _naming(target: Path) -> Iterator[None]:
+    """What the disk refuses within comes out as an OSError that names the target, and not where it was staged.
+
+    Raises:
+        OSError: the disk refuses.
+    """
+    try:
+        yield
+    except OSError as error:
+        error.filename = str(target)
+        raise
+    except Exception as error:
+        number = error_number(error)
+        if number is None:
+            raise
+        raise OSError(number, os.strerror(number), str(target)) from error
 
 
 def _keep_others(folder: Path, staging: Path) -> None:

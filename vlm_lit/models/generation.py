@@ -11,6 +11,7 @@ from peft import PeftModel
 from torch import Tensor, nn
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList, PreTrainedModel
 
+from vlm_lit.models.finite import WatchedScores
 from vlm_lit.models.sampling import SampledTokens, Sampler
 
 
@@ -45,6 +46,9 @@ def generate(
 
     Returns:
         B lists of token ids, cut before the end of turn.
+
+    Raises:
+        NonFiniteScoresError: no token is the likeliest in some row.
     """
     config = GenerationConfig(
         max_new_tokens=max_new_tokens,
@@ -55,11 +59,14 @@ def generate(
         pad_token_id=stop.pad,
         suppress_tokens=list(stop.forbidden) or None,
     )
-    base = without_adapter_shell(model)
+    base, watch = without_adapter_shell(model), WatchedScores(at_once=sampler is not None)
     if sampler is not None:
         processors = (*processors, SampledTokens(sampler))  # the last, behind what forbids tokens
     with _own_settings_only(base):
-        output = base.generate(**inputs, generation_config=config, logits_processor=LogitsProcessorList(processors))
+        output = base.generate(
+            **inputs, generation_config=config, logits_processor=LogitsProcessorList([watch, *processors])
+        )
+    watch.check()
     new = output[:, inputs["input_ids"].shape[1] :]
     return [cut_at_end(row, stop) for row in new.tolist()]
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from vlm_lit.models.families import Family
+from vlm_lit.models.finite import refuse, senseless
 from vlm_lit.models.generation import StopTokens, cut_at_end, without_adapter_shell
 from vlm_lit.models.head import head_logits
 from vlm_lit.models.packed_rows import read
@@ -42,14 +43,21 @@ def generate_shared(
 
     Returns:
         Lists of token ids, cut before the end of turn: the questions of the first row, those of the second, ...
+
+    Raises:
+        NonFiniteScoresError: no token is the likeliest behind some question.
     """
     base = without_adapter_shell(model)
     reader = read(base, inputs, segments, family)
     said: list[list[int]] = [[] for _ in reader.rows]
     unfinished, hidden = list(range(len(said))), reader.hidden
     itself = torch.ones(1, 1, dtype=torch.bool, device=segments.device)
+    bad = torch.zeros(len(said), dtype=torch.bool, device=segments.device)
     for length in range(1, max_new_tokens + 1):
         logits = head_logits(base, hidden)
+        bad[unfinished] |= senseless(logits)
+        if sampler is not None:  # it could draw nothing from them
+            refuse(bad)
         logits[:, list(stop.forbidden)] = -torch.inf
         tokens = logits.argmax(-1).tolist() if sampler is None else sampler(logits, unfinished)
         for question, token in zip(unfinished, tokens, strict=True):
@@ -60,4 +68,5 @@ def generate_shared(
         last = torch.tensor([said[q][-1:] for q in unfinished], device=segments.device)
         depth = torch.tensor([length - 1], device=segments.device)
         hidden = reader.append(unfinished, last, depth, itself)[:, 0]
+    refuse(bad)
     return [cut_at_end(tokens, stop) for tokens in said]

@@ -64,6 +64,15 @@ class PairFigures:
         self._sums: list[list[float]] = []
         self._pairs = 0
 
+    def mark(self) -> tuple[int, int]:
+        """How far it has come, to go back to."""
+        return len(self._sums), self._pairs
+
+    def back_to(self, mark: tuple[int, int]) -> None:
+        """Forget what came since a mark."""
+        batches, self._pairs = mark
+        del self._sums[batches:]
+
     def add(self, pairs: PairLogProbs) -> None:
         """Take in a micro-batch of pairs."""
         with torch.no_grad():

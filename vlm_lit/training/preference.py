@@ -18,6 +18,7 @@ from vlm_lit.objectives.preference_losses import (
     needs_reference,
     preference_loss,
 )
+from vlm_lit.schema import EvaluationBatch
 from vlm_lit.settings import as_settings
 from vlm_lit.training.pair_figures import FIGURES, IMAGE_FIGURES, ChosenWatch, PairFigures
 from vlm_lit.training.referenced import ReferencedModule
@@ -101,9 +102,21 @@ class PreferenceModule(StepModule, ReferencedModule):
         super().on_validation_epoch_start()
         self.figures.forget()
 
+    def on_test_epoch_start(self) -> None:
+        """Begin with no answers, no loss and no pairs."""
+        super().on_test_epoch_start()
+        self.figures.forget()
+
+    def _evaluated(self, batch: EvaluationBatch) -> None:
+        before = self.figures.mark()
+        try:
+            super()._evaluated(batch)
+        except Exception:  # if memory ran out, its pairs come once more
+            self.figures.back_to(before)
+            raise
+
     def _finish(self, split: str, more: Mapping[str, float] = MappingProxyType({})) -> None:
-        found = self.figures.finish(self.device) if split == "val" else {}
-        super()._finish(split, {**more, **found})
+        super()._finish(split, {**more, **self.figures.finish(self.device)})
 
 
 def check_corruption(losses: Sequence[PreferenceLossSettings], corrupt: str | None) -> None:

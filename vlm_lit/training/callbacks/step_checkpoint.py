@@ -18,6 +18,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch.utils.hooks import RemovableHandle
 
 from vlm_lit.errors import ConfigError, VlmLitError
+from vlm_lit.files.disk_errors import disk_refusal
 from vlm_lit.files.staged import sweep
 from vlm_lit.schema import StepBatch
 from vlm_lit.training.checkpoint_io import sound
@@ -182,9 +183,12 @@ class StepCheckpoint(Callback):
         if not self._running:
             return
         try:
-            words = self._words(trainer, self._save_after_error(trainer))
+            words = self._words(trainer, kept=self._save_after_error(trainer))
         except Exception as error:  # the first error is the one to be seen
-            words = f"The state could not be kept: {' '.join(str(error).split())}"
+            reason = disk_refusal(error) or " ".join(str(error).split())
+            words = self._words(trainer, kept=False)
+            if str(error) != str(exception):
+                words = f"Step {trainer.global_step} could not be kept: {reason}\n{words}"
         finally:
             self._end()
         if not trainer.is_global_zero:
@@ -225,7 +229,7 @@ class StepCheckpoint(Callback):
             self._save(trainer, validation_due=trainer.validating, alone=True)
         return self._kept == trainer.global_step
 
-    def _words(self, trainer: LightningTrainer, kept: bool) -> str:
+    def _words(self, trainer: LightningTrainer, *, kept: bool) -> str:
         folder = run_folder(trainer) / FOLDER
         found = checkpoints(folder)
         if not found:
