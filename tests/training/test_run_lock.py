@@ -102,11 +102,12 @@ def test_a_process_refuses_itself_and_lets_go(tmp_path: Path) -> None:
 def test_a_lock_on_a_file_that_was_deleted_meanwhile_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # The one before us lets go between our opening of its file and our locking: a third one may make another file.
     path, lockf = tmp_path / FILE, fcntl.lockf
-    deleted = []
+    deleted: list[Path] = []
 
     def late(descriptor: int, operation: int) -> None:
         if not deleted:
-            deleted.append(path.unlink())
+            path.unlink()
+            deleted.append(path)
         lockf(descriptor, operation)
 
     monkeypatch.setattr(fcntl, "lockf", late)
