@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import time
@@ -16,6 +17,7 @@ from tests.support.slow_items import SlowItems, busy, lives
 from vlm_lit.cli import main
 from vlm_lit.data.loaders import loader
 from vlm_lit.errors import ConfigError
+from vlm_lit.files.process_lock import ProcessLock
 from vlm_lit.training.run_lock import FILE, refuse_second_writer, sole_writer
 
 Config = Callable[..., Path]
@@ -95,6 +97,25 @@ def test_a_process_refuses_itself_and_lets_go(tmp_path: Path) -> None:
         pass
     with sole_writer(tmp_path, "test"):
         assert (tmp_path / FILE).read_text().startswith(f"test, process {os.getpid()} on ")
+
+
+def test_a_lock_on_a_file_that_was_deleted_meanwhile_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The one before us lets go between our opening of its file and our locking: a third one may make another file.
+    path, lockf = tmp_path / FILE, fcntl.lockf
+    deleted: list[Path] = []
+
+    def late(descriptor: int, operation: int) -> None:
+        if not deleted:
+            path.unlink()
+            deleted.append(path)
+        lockf(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "lockf", late)
+    lock = ProcessLock(path)
+    assert lock.acquire("me")
+    assert path.read_text() == "me"
+    lock.release()
+    assert not path.exists()
 
 
 def test_the_other_ranks_of_a_run_are_let_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,7 @@ class ProcessLock:
     would let the same process lock twice; this does not.
 
     Args:
-        path: the file; made where it is not there, and never deleted: a deleted one could be locked twice.
+        path: the file; made where it is not there, and deleted by whoever lets go of the lock.
     """
 
     def __init__(self, path: Path) -> None:
@@ -29,11 +29,24 @@ class ProcessLock:
         self._descriptor: int | None = None
 
     def acquire(self, note: str = "") -> bool:
-        """Take the lock and write `note` into the file; whether it is ours now. It never waits."""
+        """Take the lock and write a `note` into the file, if there is one; whether it is ours now. It never waits."""
         key = os.path.realpath(self.path)
         if key in _HELD_HERE:
             return False
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        while (descriptor := self._locked()) is not None:
+            if self._is_still_there(descriptor):
+                if note:
+                    os.ftruncate(descriptor, 0)
+                    os.write(descriptor, note.encode())
+                self._descriptor = descriptor
+                _HELD_HERE.add(key)
+                return True
+            os.close(descriptor)  # it was deleted between our opening and our locking: that lock keeps nobody out
+        return False
+
+    def _locked(self) -> int | None:
+        """The file's descriptor with the lock on it; None where another process holds it."""
         descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
             fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -41,18 +54,21 @@ class ProcessLock:
             if error.errno not in _NO_LOCKS:
                 os.close(descriptor)
                 if isinstance(error, BlockingIOError | PermissionError):  # POSIX allows either for a lock that is held
-                    return False
+                    return None
                 raise
             self.unsupported = True
-        os.ftruncate(descriptor, 0)
-        os.write(descriptor, note.encode())
-        self._descriptor = descriptor
-        _HELD_HERE.add(key)
-        return True
+        return descriptor
+
+    def _is_still_there(self, descriptor: int) -> bool:
+        try:
+            return os.path.samestat(os.fstat(descriptor), self.path.stat())
+        except FileNotFoundError:
+            return False
 
     def release(self) -> None:
-        """Let it go."""
+        """Let it go, and delete the file, which is still ours."""
         if self._descriptor is not None:
+            self.path.unlink(missing_ok=True)
             os.close(self._descriptor)
             self._descriptor = None
             _HELD_HERE.discard(os.path.realpath(self.path))

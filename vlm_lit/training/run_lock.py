@@ -29,9 +29,11 @@ def refuse_second_writer(run: Path) -> None:
     Raises:
         ConfigError: there is such a process; names it.
     """
-    if (run / FILE).is_file() and _is_first():
-        with sole_writer(run, "look"):
-            pass
+    lock = ProcessLock(run / FILE)
+    if lock.path.is_file() and _is_first():
+        if not lock.acquire():
+            raise _refusal(lock.path)
+        lock.release()
 
 
 @contextmanager
@@ -51,10 +53,7 @@ def sole_writer(run: Path, verb: str) -> Iterator[None]:
     lock = ProcessLock(run / FILE)
     since = datetime.now().strftime("%Y-%m-%d %H:%M:%S")
     if not lock.acquire(f"{verb}, process {os.getpid()} on {socket.gethostname()}, since {since}"):
-        raise ConfigError(
-            f"{run} is being written by another process ({_who(lock.path)}). Wait for it or stop it, or name another "
-            "folder by --run_dir; test, validate and predict --from a run have folders of their own."
-        )
+        raise _refusal(lock.path)
     if lock.unsupported:
         rank_zero_warn(f"The file system of {run} has no locks: nothing keeps a second process from writing there.")
     try:
@@ -67,5 +66,9 @@ def _is_first() -> bool:
     return all(os.environ.get(name, "0") == "0" for name in _RANKS)
 
 
-def _who(path: Path) -> str:
-    return path.read_text(encoding="utf-8", errors="replace").strip()[:200] or "which has just begun"
+def _refusal(path: Path) -> ConfigError:
+    who = path.read_text(encoding="utf-8", errors="replace").strip()[:200] or "which has just begun"
+    return ConfigError(
+        f"{path.parent} is being written by another process ({who}). Wait for it or stop it, or name another folder by "
+        "--run_dir; test, validate and predict --from a run have folders of their own."
+    )
