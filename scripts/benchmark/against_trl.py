@@ -14,25 +14,24 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
+import comparing
 import provenance
 import shapes
 import workloads
+from comparing import Run
 from workloads import Workload
 
 from vlm_lit.data.datamodule import ConversationDataModule
 
 HERE: Final = Path(__file__).parent
-Run = dict[str, Any]
 SIDES: Final = {"ours": "ours.py", "trl": "theirs.py", "trl_supervised_head": "theirs.py"}
 """The script of each side. `trl_supervised_head` is TRL with the head on supervised positions alone, which it does
 where Triton is: on a CPU without that, it runs the head on every position."""
@@ -72,6 +71,11 @@ class Bench:
         train = workloads.write(self.folder / "data", self.workload)
         return train, workloads.steps_of(json.loads(train.read_text()), self.workload, QUESTIONS_PER_ROW)
 
+    @property
+    def keeps_features(self) -> bool:
+        """Whether ours keeps what the vision tower says of an image."""
+        return self.workload.passes > 1 and can_cache()
+
     @classmethod
     def is_ours(cls, side: str) -> bool:
         """Whether a side is this package."""
@@ -105,13 +109,17 @@ class Bench:
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         if done.returncode:
             raise SystemExit(f"{side} failed:\n{done.stderr[-4000:]}")
-        return {"side": side, "micro_batch": micro_batch, **figures(json.loads(result.read_text()), self.workload)}
+        return {
+            "side": side,
+            "micro_batch": micro_batch,
+            **comparing.figures(json.loads(result.read_text()), self.workload),
+        }
 
     def asked(self, side: str, micro_batch: int, steps: int | None, place: Path) -> Run:
         """What a side's script is told of a run in the folder `place`."""
         work = self.workload
         ours: Run = {"questions_per_row": QUESTIONS_PER_ROW}
-        if work.passes > 1 and can_cache():
+        if self.keeps_features:
             ours[FEATURE_CACHE] = str(place / "features")  # an empty one: filling it is part of the time
         return {
             "checkpoint": str(self.folder / "checkpoint"),
@@ -153,63 +161,6 @@ def can_cache() -> bool:
     return FEATURE_CACHE in signature(ConversationDataModule.__init__).parameters
 
 
-def figures(measured: dict[str, Any], workload: Workload) -> Run:
-    """Samples a second and memory above the loaded model, from a side's raw measurements.
-
-    The first step warms up, unless the whole course is what is asked for.
-    """
-    ends, work, first = measured["ends"], measured["work"], 0 if workload.whole_course else 1
-    samples = workload.batch * (len(ends) - 1 - first)
-    return {
-        "samples_per_second": samples / (ends[-1] - ends[first]),
-        "processor_seconds_per_sample": (work[-1] - work[first]) / samples,
-        "seconds": _steps(ends),
-        "processor_seconds": _steps(work),
-        "loaded_bytes": measured["loaded"],
-        "above_bytes": measured["peak"] - measured["loaded"],
-        "tensor_bytes": measured["tensors"],
-        "losses": measured["losses"],
-        "data_wait_shares": measured["waits"],
-        "ids": measured["ids"],
-    }
-
-
-def _steps(clock: Sequence[float]) -> list[float]:
-    return [round(end - begin, 4) for begin, end in pairwise(clock)]
-
-
-def comparison(runs: Sequence[Run], counted: Mapping[str, int], opponent: str, own: str = "ours") -> Run:
-    """Ratios of neighbouring runs of ours and the opponent's, and how far apart their losses are.
-
-    Args:
-        runs: all runs in the order they were made, each side equally often.
-        counted: the most bytes of each side's tensors at once, beyond the loaded model's; empty where not counted.
-        opponent: the other side.
-        own: which side of ours, where there are several.
-    """
-    pairs = list(zip([r for r in runs if r["side"] == own], [r for r in runs if r["side"] == opponent], strict=True))
-    speed = [ours["samples_per_second"] / theirs["samples_per_second"] for ours, theirs in pairs]
-    work = [theirs["processor_seconds_per_sample"] / ours["processor_seconds_per_sample"] for ours, theirs in pairs]
-    resident = [ours["above_bytes"] / theirs["above_bytes"] for ours, theirs in pairs]
-    apart = [
-        abs(a - b) / abs(b)
-        for ours, theirs in pairs
-        for a, b in zip(ours["losses"], theirs["losses"], strict=True)
-    ]  # fmt: skip
-    return {
-        "own": own,
-        "opponent": opponent,
-        "speed_ratios": speed,
-        "speed_ratio": statistics.median(speed),
-        "processor_ratios": work,
-        "processor_ratio": statistics.median(work),
-        "memory_ratio": counted[own] / counted[opponent] if counted else None,
-        "resident_ratios": resident,
-        "resident_ratio": statistics.median(resident),
-        "largest_relative_loss_difference": max(apart),
-    }
-
-
 def measure(workload: Workload, sides: Sequence[str], options: argparse.Namespace, kind: type[Bench] = Bench) -> Run:
     """Tune each side, let them take turns, compare."""
     with tempfile.TemporaryDirectory(dir=options.scratch) as folder:
@@ -225,17 +176,17 @@ def measure(workload: Workload, sides: Sequence[str], options: argparse.Namespac
         for _ in range(options.repeats):
             for side in sides:
                 runs.append(bench.run(side, chosen[side]))
-                print(f"{workload.name}: {line(runs[-1])}", flush=True)
+                print(f"{workload.name}: {comparing.line(runs[-1])}", flush=True)
         check_order([run for run in runs if kind.is_ours(run["side"])], bench.steps)
         counted = {} if options.growth else {side: bench.tensor_bytes(side, chosen[side]) for side in sides}
         own, others = ([side for side in sides if kind.is_ours(side) is ours] for ours in (True, False))
-        compared = [comparison(runs, counted, side, mine) for side in others for mine in own]
+        compared = [comparing.comparison(runs, counted, side, mine) for side in others for mine in own]
         for found in compared:
-            print(f"{workload.name}: {verdict(found)}", flush=True)
+            print(f"{workload.name}: {comparing.verdict(found)}", flush=True)
         return {
             "workload": asdict(workload),
             "parameters": bench.parameters,
-            "feature_cache": workload.passes > 1 and can_cache(),
+            "feature_cache": bench.keeps_features,
             "tried": {side: [_short(run) for run in made] for side, made in tried.items()},
             "runs": [_short(run) for run in runs],
             "tensor_bytes": counted,
@@ -252,27 +203,6 @@ def check_order(runs: Sequence[Run], steps: Sequence[Sequence[dict[str, Any]]]) 
 
 def _short(run: Run) -> Run:
     return {name: value for name, value in run.items() if name != "ids"}
-
-
-def line(run: Run) -> str:
-    """A run in words."""
-    return (
-        f"{run['side']:>20} x{run['micro_batch']:<3} {run['samples_per_second']:7.2f} samples/s, "
-        f"{sum(run['processor_seconds'][1:]):.1f} s of processor, "
-        f"{run['above_bytes'] / 2**20:6.0f} MiB above the loaded model, losses "
-        + " ".join(f"{loss:.5f}" for loss in run["losses"])
-    )
-
-
-def verdict(found: Run) -> str:
-    """A comparison in words."""
-    tensors = "" if found["memory_ratio"] is None else f"{found['memory_ratio']:.2f}x its tensors and "
-    return (
-        f"{found['own']}: {found['speed_ratio']:.2f}x the speed of {found['opponent']}, "
-        f"{found['processor_ratio']:.2f}x by processor time, above the model {tensors}"
-        f"{found['resident_ratio']:.2f}x what was resident, losses within "
-        f"{found['largest_relative_loss_difference']:.1e}"
-    )
 
 
 def asked_for(options: argparse.Namespace) -> list[Workload]:
@@ -308,14 +238,19 @@ def parsed() -> argparse.Namespace:
 
 
 def write_all(options: argparse.Namespace, measured: Iterable[Run]) -> None:
-    """Measure workload by workload; the file is written anew after each."""
-    results: list[Run] = []
+    """Measure workload by workload; the file is written anew after each, and keeps its results of other workloads."""
     for result in measured:
-        results.append(result)
         if options.output is not None:
+            about = {**provenance.of_this_run(), "threads": options.threads}
+            own = {name: about[name] for name in ("commit", "date", "threads")} | {"repeats": options.repeats}
+            results = comparing.with_result(_kept(options.output), {**result, **own})
             options.output.parent.mkdir(parents=True, exist_ok=True)
-            about = {**provenance.of_this_run(), "threads": options.threads, "repeats": options.repeats}
             options.output.write_text(json.dumps({**about, "results": results}, indent=1) + "\n", encoding="utf-8")
+
+
+def _kept(path: Path) -> list[Run]:
+    found: list[Run] = json.loads(path.read_text(encoding="utf-8"))["results"] if path.exists() else []
+    return found
 
 
 def main() -> None:

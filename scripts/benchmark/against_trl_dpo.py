@@ -3,9 +3,10 @@
     pip install -e '.[bench]'
     python scripts/benchmark/against_trl_dpo.py --output scripts/benchmark/results/against_trl_dpo.json
 
-As `against_trl.py`, over pairs. Ours runs twice: `ours` computes what the reference says ahead of its first step and
-keeps it (`reference_store`), `ours_live` asks the reference in every step, as TRL does. A run is measured whole, the
-filling of an empty store included. README.md beside this file says what is the same on both sides.
+As `against_trl.py`, over pairs. Ours runs twice: `ours` computes what the reference and the vision tower say ahead of
+its first step and keeps it (`reference_store`, `feature_cache`), `ours_live` asks both in every step, as TRL does. A
+run is measured whole, the filling of empty stores included. README.md beside this file says what is the same on both
+sides.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from typing import Any, Final
 
 import against_trl
 import pair_workloads
-from against_trl import QUESTIONS_PER_ROW, Run
+from against_trl import QUESTIONS_PER_ROW
+from comparing import Run
 
 SIDES: Final = {
     "ours": "ours.py",
@@ -40,17 +42,24 @@ class PairBench(against_trl.Bench):
         train = pair_workloads.write(self.folder / "data", self.workload)
         return train, pair_workloads.steps(json.loads(train.read_text()), self.workload, QUESTIONS_PER_ROW)
 
+    @property
+    def keeps_features(self) -> bool:
+        """`ours` does, `ours_live` does not."""
+        return True
+
     def asked(self, side: str, micro_batch: int, steps: int | None, place: Path) -> Run:
         """What a side's script is told of a run in the folder `place`."""
         run = super().asked(side, micro_batch, steps, place)
+        stored = side == "ours"
         language_model = {**against_trl.PARTS["language_model"], "precision": self.workload.precision}
         return run | {
             "parts": {**against_trl.PARTS, "language_model": language_model},
             "beta": BETA,
+            "data": run["data"] if stored else {**run["data"], against_trl.FEATURE_CACHE: None},
             "module": "vlm_lit.training.preference.PreferenceModule",
             "module_settings": {
                 "losses": [{"name": "sigmoid", "beta": BETA}],
-                "reference_store": str(place / "reference") if side == "ours" else None,
+                "reference_store": str(place / "reference") if stored else None,
             },
             "data_module": "vlm_lit.data.preference_datamodule.PreferenceDataModule",
         }

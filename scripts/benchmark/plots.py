@@ -49,8 +49,9 @@ def pairs_table(found: Found) -> str:
 
 def _pairs_row(result: Found, compared: Found) -> str:
     ours, theirs = (_median_speed(result, compared[side]) for side in ("own", "opponent"))
+    features = ", features too" if compared["own"] == "ours" and result["feature_cache"] else ""
     return (
-        f"| {result['workload']['says']} | {REFERENCES[compared['own']]} | {NAMES[compared['opponent']]} "
+        f"| {result['workload']['says']} | {REFERENCES[compared['own']]}{features} | {NAMES[compared['opponent']]} "
         f"| {ours:.2f}, {theirs:.2f} | {_range(compared['speed_ratio'], compared['speed_ratios'])} "
         f"| {_range(compared['processor_ratio'], compared['processor_ratios'])} | {compared['memory_ratio']:.2f}x "
         f"| {compared['largest_relative_loss_difference']:.0e} |"
@@ -87,9 +88,12 @@ def _gpu_rows(result: Found, side: str) -> Iterator[str]:
 def about(found: Found) -> str:
     """Where and with what a file was measured, in a line."""
     device, versions = found["device"], found["versions"]
-    machine = device.get("gpu") or f"{device['cpu']}, {found.get('threads', device['cores'])} threads"
+    threads = found.get("threads", device["cores"])
+    machine = device.get("gpu") or f"{device['cpu']}, {threads} thread{'' if threads == 1 else 's'}"
     listed = ", ".join(f"{name} {versions[name]}" for name in ("torch", "transformers", "trl") if name in versions)
-    return f"Measured {found['date'][:10]} at commit {found['commit'][:10]} on {machine} ({listed})."
+    commits = list(dict.fromkeys(one.get("commit", found["commit"])[:10] for one in found.get("results", [found])))
+    at = ("commit " if len(commits) == 1 else "commits ") + ", ".join(commits)
+    return f"Measured {found['date'][:10]} at {at} on {machine} ({listed})."
 
 
 def growth_figure(found: Found) -> Figure:

@@ -1,8 +1,8 @@
 """Kill soak: SIGKILLs at random moments over one long run, which must end as the run that was left alone.
 
-A moment is drawn from the start of a process to as long again after its first step, so imports, checks of the data,
-loading, steps, saves, validations and the end are all struck. Controls leave a piece of the resumption out, and must be
-seen to end differently.
+Three of ten moments are drawn from a process's start, the others from the time behind its first six steps, so imports,
+checks of the data, loading, steps, saves and validations are all struck. `kill_controls` shows that the comparison can
+fail.
 """
 
 from __future__ import annotations
@@ -19,13 +19,15 @@ from pathlib import Path
 from typing import Final
 
 from soak_rows import Row
-from soak_runs import Tamper, Trace, begin, config, workbench
+from soak_runs import Tamper, Trace, begin, config, last_words, workbench
 
 from vlm_lit.training.callbacks.step_checkpoint import FOLDER, checkpoints
 
 _IMAGES: Final = 16  # of eight questions each, so eight steps an epoch
-_AN_EPOCH: Final = 8
+AN_EPOCH: Final = 8
 _EVERY: Final = 2  # steps between checkpoints
+_STEPS_A_KILL: Final = 2.0  # that a kill leaves behind it, about
+_BURST: Final = 0.05  # seconds within which figures are logged together
 _HANGS: Final = 900.0  # seconds after which a process that was not killed should have ended or gone on
 
 Moment = Callable[[Path], Callable[[float], bool]]
@@ -49,24 +51,22 @@ def run(options: argparse.Namespace) -> list[Row]:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     bench = workbench(folder / "workbench", _IMAGES)
-    short = _config(folder / "short.yaml", bench, 3)
-    _timed(short, folder / "first", 3 * _AN_EPOCH)  # fills the store of features
-    startup, step = _timed(short, folder / "second", 3 * _AN_EPOCH)
-    # The second half of the moments lies in the training, and costs half a checkpoint's steps each.
-    a_kill = max(0.5, startup / 4 / step - _EVERY / 4)
-    epochs = max(3, round(options.kills * a_kill / _AN_EPOCH))
-    print(f"  {startup:.1f} s to start, {step:.2f} s a step: {epochs * _AN_EPOCH} steps", flush=True)
-    path = _config(folder / "long.yaml", bench, epochs)
-    _timed(path, folder / "alone", epochs * _AN_EPOCH)
+    short = short_config(folder / "short.yaml", bench, 3)
+    timed(short, folder / "first", 3 * AN_EPOCH)  # fills the store of features
+    startup, step = timed(short, folder / "second", 3 * AN_EPOCH)
+    epochs = max(3, round(options.kills * _STEPS_A_KILL / AN_EPOCH))
+    print(f"  {startup:.1f} s to start, {step:.2f} s a step: {epochs * AN_EPOCH} steps", flush=True)
+    path = short_config(folder / "long.yaml", bench, epochs)
+    timed(path, folder / "alone", epochs * AN_EPOCH)
     draw, until = random.Random(options.seed), time.monotonic() + 60 * options.minutes
 
-    def at_random(_: Path) -> Callable[[float], bool]:
-        moment = draw.uniform(0.0, 2 * startup)
-        return lambda seconds: seconds > moment and time.monotonic() < until
+    def at_random(run: Path) -> Callable[[float], bool]:
+        struck = _while_it_starts(draw, startup) if draw.random() < 0.3 else _behind_steps(run, draw, step)
+        return lambda seconds: struck(seconds) and time.monotonic() < until
 
-    killed = _until_over(path, folder / "killed", at_random, most=options.kills)
-    steps = epochs * _AN_EPOCH
-    return [*_rows(folder, killed, steps), *_controls(short, folder, steps=3 * _AN_EPOCH)]
+    killed = until_over(path, folder / "killed", at_random, most=options.kills)
+    steps = epochs * AN_EPOCH
+    return _rows(folder, killed, steps)
 
 
 def _rows(folder: Path, killed: Killed, steps: int) -> list[Row]:
@@ -81,13 +81,13 @@ def _rows(folder: Path, killed: Killed, steps: int) -> list[Row]:
         Row(
             promise=1,
             figure=f"{what} (packed rows, cached features, two workers, dropout, validations)",
-            here=_found(different, "adapter and all figures as those of the run left alone, to the last bit"),
+            here=found_different(different, "adapter and all figures as those of the run left alone, to the last bit"),
             held=not different,
         ),
         Row(
             promise=2,
             figure=f"the same run: {len(whole.figures)} curves and {len(whole.pictures)} of pictures, {points} points",
-            here=_found(of_curves, "no step missing, none twice"),
+            here=found_different(of_curves, "no step missing, none twice"),
             held=not of_curves,
         ),
         Row(
@@ -105,18 +105,47 @@ def _rows(folder: Path, killed: Killed, steps: int) -> list[Row]:
     ]
 
 
-def _found(different: list[str], nothing: str) -> str:
+def found_different(different: list[str], nothing: str) -> str:
     return ("different: " + "; ".join(different[:4])) if different else nothing
+
+
+# Moments -------------------------------------------------------------------------------------------------------------
+
+
+def _while_it_starts(draw: random.Random, startup: float) -> Callable[[float], bool]:
+    moment = draw.uniform(0.0, startup)
+    return lambda seconds: seconds > moment
+
+
+def _behind_steps(run: Path, draw: random.Random, step: float) -> Callable[[float], bool]:
+    """Some time after a few steps or validations were logged: counted in what is written, for machines are shared."""
+    words, delay = draw.randint(1, 6), draw.uniform(0.0, 2 * step)
+    size, at = _logged(run), 0.0
+
+    def struck(seconds: float) -> bool:
+        nonlocal size, at, words
+        if words == 0:
+            return seconds - at > delay
+        if (now := _logged(run)) != size and seconds - at > _BURST:
+            words, at = words - 1, seconds
+        size = now
+        return False
+
+    return struck
+
+
+def _logged(run: Path) -> int:
+    return sum(path.stat().st_size for path in run.glob("events.out.tfevents.*"))
 
 
 # Runs ----------------------------------------------------------------------------------------------------------------
 
 
-def _config(path: Path, bench: Path, epochs: int) -> Path:
+def short_config(path: Path, bench: Path, epochs: int) -> Path:
     return config(path, bench, epochs=epochs, every_n_steps=_EVERY, validate_every=10)
 
 
-def _timed(path: Path, folder: Path, steps: int, tamper: Tamper | None = None) -> tuple[float, float]:
+def timed(path: Path, folder: Path, steps: int, tamper: Tamper | None = None) -> tuple[float, float]:
     """Seconds to the first checkpoint and for a step, of a run that is left alone."""
     begun = time.monotonic()
     process = begin(path, folder, resume=False, tamper=tamper)
@@ -125,12 +154,12 @@ def _timed(path: Path, folder: Path, steps: int, tamper: Tamper | None = None) -
     first = time.monotonic() - begun
     process.join()
     if process.exitcode != 0:
-        raise SystemExit(f"the run left alone ended with {process.exitcode}: {_last_words(folder)}")
+        raise SystemExit(f"the run left alone ended with {process.exitcode}: {last_words(folder)}")
     step = (time.monotonic() - begun - first) / (steps - _EVERY)
     return first, step
 
 
-def _until_over(path: Path, folder: Path, moments: Moment, *, most: int, tamper: Tamper | None = None) -> Killed:
+def until_over(path: Path, folder: Path, moments: Moment, *, most: int, tamper: Tamper | None = None) -> Killed:
     """Start a run and kill it, `most` times, and go on with it until it is over."""
     killed = Killed()
     while True:
@@ -156,7 +185,7 @@ def _until_over(path: Path, folder: Path, moments: Moment, *, most: int, tamper:
                 killed.failed = "the run hangs"
         if process.exitcode != -9 or killed.failed:
             if process.exitcode not in (0, -9):
-                killed.failed = f"start {killed.starts} ended with {process.exitcode}: {_last_words(folder)}"
+                killed.failed = f"start {killed.starts} ended with {process.exitcode}: {last_words(folder)}"
             return killed
 
 
@@ -185,74 +214,3 @@ def _alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
-
-
-def _last_words(folder: Path) -> str:
-    lines = folder.with_suffix(".log").read_text(errors="replace").strip().splitlines()
-    return lines[-1][:200] if lines else "it said nothing"
-
-
-# Controls ------------------------------------------------------------------------------------------------------------
-
-
-def _forget_the_position() -> None:
-    from vlm_lit.data.step_datamodule import StepDataModule
-
-    StepDataModule.load_state_dict = lambda *_: None  # type: ignore[method-assign]
-
-
-def _draw_dropout_in_sequence() -> None:
-    import itertools
-
-    import vlm_lit.training.step as step
-
-    counter = itertools.count()
-    step.derive_seed = lambda *_: next(counter)  # type: ignore[attr-defined]
-
-
-def _show_what_was_not_kept() -> None:
-    from vlm_lit.training.run_logger import RunLogger
-
-    RunLogger.void_earlier = lambda *_: None  # type: ignore[method-assign]
-
-
-_CONTROLS: Final = {
-    "the position in the data is not restored": _forget_the_position,
-    "dropout is drawn from one generator": _draw_dropout_in_sequence,
-    "curves behind the checkpoint are not voided": _show_what_was_not_kept,
-}
-
-
-def _controls(path: Path, folder: Path, *, steps: int) -> list[Row]:
-    """Each control over a short run that is killed twice in the middle of its steps."""
-
-    def behind_a_checkpoint(run: Path) -> Callable[[float], bool]:
-        before = len(_steps_seen(run))
-        return lambda _: len(_steps_seen(run)) >= before + 5
-
-    rows = []
-    for number, (words, tamper) in enumerate(_CONTROLS.items()):
-        alone, killed = folder / f"control{number}-alone", folder / f"control{number}-killed"
-        _timed(path, alone, steps, tamper)
-        done = _until_over(path, killed, behind_a_checkpoint, most=2, tamper=tamper)
-        different = [done.failed] if done.failed else Trace.of(alone).differences(Trace.of(killed))
-        rows.append(
-            Row(
-                promise=2 if "curves" in words else 1,
-                figure=f"negative control, {done.kills} kills: {words}",
-                here=_found(different, "no difference seen, so the comparison is blind"),
-                held=bool(different),
-            )
-        )
-    return rows
-
-
-def _steps_seen(run: Path) -> list[int]:
-    """Steps in a run's curve of its loss so far, each as often as it stands there in any file."""
-    from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
-
-    found = []
-    for path in run.glob("events.out.tfevents.*"):
-        for event in EventFileLoader(str(path)).Load():
-            found += [event.step for value in event.summary.value if value.tag == "train/loss"]
-    return found

@@ -16,13 +16,19 @@ from pathlib import Path
 from typing import Final
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # sums of one order in all runs, and no threads that wait for each other
-ROOT: Final = Path(__file__).parents[2]
-sys.path[:0] = [str(Path(__file__).parent), str(ROOT)]
+HERE: Final = Path(__file__).parent
+sys.path[:0] = [str(HERE), str(HERE.parents[1])]
 
 from soak_rows import Row, table  # noqa: E402
 
-PARTS: Final = ("kill_soak", "flat_soak", "kept_soak", "hostile_soak", "tested_soak")
-"""In the order in which they run; one whose file is not there is left out with a word."""
+FIRST: Final = ("kill_soak", "kill_controls", "flat_soak")
+"""The parts that run before the others, which come in the order of their names."""
+
+
+def parts() -> list[str]:
+    """The modules beside this one that look at something."""
+    found = [path.stem for path in sorted(HERE.glob("*.py")) if "\ndef run(" in path.read_text(encoding="utf-8")]
+    return [*FIRST, *(name for name in found if name not in FIRST)]
 
 
 def main() -> int:
@@ -34,13 +40,12 @@ def main() -> int:
     parser.add_argument("--inputs", type=int, default=20_000, help="drawn inputs of each kind")
     parser.add_argument("--seed", type=int, default=0, help="of everything that is drawn")
     parser.add_argument("--folder", type=Path, default=Path("soak"), help="where runs and files are written")
-    parser.add_argument("--parts", default=",".join(PARTS), help="some of the parts, with commas")
+    parser.add_argument("--parts", default=",".join(parts()), help="some of the parts, with commas")
     options = parser.parse_args()
     rows: list[Row] = []
     for name in options.parts.split(","):
-        if not (Path(__file__).parent / f"{name}.py").is_file():
-            print(f"{name}: not there", flush=True)
-            continue
+        if name not in parts():
+            parser.error(f"{name} is no part; there are {', '.join(parts())}")
         begun = time.monotonic()
         print(f"{name} ...", flush=True)
         found: list[Row] = importlib.import_module(name).run(options)

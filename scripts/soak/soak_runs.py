@@ -92,6 +92,12 @@ def begin(path: Path, folder: Path, *, resume: bool, tamper: Tamper | None = Non
     return process
 
 
+def last_words(folder: Path) -> str:
+    """The last line that the processes of a run have said."""
+    lines = folder.with_suffix(".log").read_text(errors="replace").strip().splitlines()
+    return lines[-1][:200] if lines else "it said nothing"
+
+
 @dataclass(frozen=True)
 class Trace:
     """What must be equal to the last bit: every figure that TensorBoard shows, its pictures, the trained weights."""

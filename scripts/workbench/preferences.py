@@ -3,7 +3,7 @@
 Each step is the command a user would type; this script only types them, for each seed: fine-tuning on questions about
 the workbench's shifted pictures and on descriptions of them, pairs of the tuned model's own descriptions (one that
 names no thing which is not on its picture, and one that does), DPO on these pairs. Then both models describe 200
-pictures that neither has seen and answer the plain questions about them, and are compared item by item.
+pictures that neither has seen, answer the plain questions about them, and are compared item by item.
 
 python scripts/workbench/preferences.py --seeds 42 43 44
 """
@@ -20,14 +20,14 @@ from typing import Final
 BENCH: Final = Path("workbench_shifted")
 OBJECTS: Final = BENCH / "objects.json"
 DESCRIBE, DPO = "configs/workbench_describe.yaml", "configs/workbench_dpo.yaml"
-HALLUCINATION: Final = f"[{{name: chair, options: {{objects: {OBJECTS}}}}}]"
+HALLUCINATION: Final = f"--model.init_args.metrics=[{{name: chair, options: {{objects: {OBJECTS}}}}}]"
+DESCRIPTIONS: Final = f"--data.init_args.test.path={BENCH / 'describe_test.json'}"
 HELD_OUT: Final = {
-    "descriptions": (
-        f"--data.init_args.test.path={BENCH / 'describe_test.json'}", f"--model.init_args.metrics={HALLUCINATION}",
-    ),
+    "sampled": (DESCRIPTIONS, HALLUCINATION, "--model.init_args.sampling.temperature=1"),
+    "likeliest": (DESCRIPTIONS, HALLUCINATION),
     "questions": (f"--data.init_args.test.path={BENCH / 'test.json'}",),
-}  # fmt: skip
-"""What each model is tested by: its descriptions by the things it names, its answers by VQA accuracy."""
+}
+"""What each model is tested by: descriptions drawn as those of the pairs were, the likeliest ones, plain questions."""
 
 
 def vlm_lit(*arguments: object) -> None:

@@ -54,6 +54,6 @@ def test_in_python_as_well(config: Config) -> None:
     for change in ({"seed": -1}, {"lora": {"alpha": float("nan")}}, {"optimizer": "torch.optim.Nothing"}):
         with pytest.raises(ConfigError):
             module_of(path, **change)
-    for change in ({"seed": 2**32}, {"num_workers": -1}, {"feature_cache_gb": float("nan")}):
+    for other in ({"seed": 2**32}, {"num_workers": -1}, {"feature_cache_gb": float("nan")}):
         with pytest.raises(ConfigError):
-            data_of(path, **change)
+            data_of(path, **other)

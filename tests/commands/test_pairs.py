@@ -171,16 +171,19 @@ def test_more_answers_are_sampled_beside_those_that_are_there(desk: Path, made: 
     assert lines(output) == lines(made[0])
 
 
-def test_killed_and_gone_on_is_never_killed(desk: Path, made: tuple[Path, list[str]]) -> None:
-    output = desk / "bench" / "killed.jsonl"
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_stopped_and_gone_on_is_never_stopped(desk: Path, made: tuple[Path, list[str]], number: signal.Signals) -> None:
+    output = desk / "bench" / f"{number.name}.jsonl"
     kept = output.with_suffix(".answers.jsonl")
     command = [sys.executable, "-m", "vlm_lit", *words(desk, output, "--data.init_args.eval_batch", "6")]
-    program = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    program = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     while program.poll() is None and not (kept.is_file() and len(kept.read_text().splitlines()) > 10):
         time.sleep(0.02)
     assert program.poll() is None, "it ended before it could be killed"
-    os.kill(program.pid, signal.SIGKILL)
-    program.wait()
+    os.kill(program.pid, number)
+    said = program.communicate(timeout=240)[1]
+    assert program.returncode == (-number if number == signal.SIGKILL else 128 + number)
+    assert f"The answers so far are in {kept}; the same command goes on." in said or number == signal.SIGKILL
     assert not output.exists()
     there = kept.read_text()
     kept.write_text(there + '{"id": "half a li')  # what a kill in the middle of a line leaves

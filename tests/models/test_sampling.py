@@ -15,7 +15,7 @@ from vlm_lit.errors import ConfigError
 from vlm_lit.models.families import FAMILIES
 from vlm_lit.models.sampling import Sampler, SamplingSettings
 from vlm_lit.schema import Conversation, Reply
-from vlm_lit.training.answering import Answering, ClosedSet
+from vlm_lit.training.answering import Answering
 from vlm_lit.training.supervised import SupervisedModule
 
 SHARES = torch.tensor([0.05, 0.4, 0.0, 0.25, 0.3])
@@ -150,8 +150,6 @@ def test_an_images_place_is_never_drawn(made: SupervisedModule, tiny_llava: Path
     assert set("".join(reply.text for reply in tokens)) <= set(encoder.tokenizer.decode([7, 8]) + "�")
 
 
-def test_a_choice_from_a_list_cannot_be_sampled(made: SupervisedModule, tiny_llava: Path) -> None:
+def test_a_choice_from_a_list_cannot_be_sampled(tiny_llava: Path) -> None:
     with pytest.raises(ConfigError, match="nothing to sample"):
-        Answering(
-            made.model, FAMILIES["llava"], cases.encoder(tiny_llava), ClosedSet(["yes", "no"]), SamplingSettings()
-        )
+        SupervisedModule(str(tiny_llava), answer_from=["yes", "no"], sampling=SamplingSettings())

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import against_trl
+import comparing
 import gpu_check
 import gpu_shapes
 import ours
@@ -136,11 +137,11 @@ def measured(ends: list[float], **more: Any) -> dict[str, Any]:
 
 def test_the_first_step_counts_only_where_the_whole_course_does() -> None:
     ends = [0.0, 10.0, 12.0, 14.0]
-    one = against_trl.figures(measured(ends), SMALL)
+    one = comparing.figures(measured(ends), SMALL)
     assert one["samples_per_second"] == pytest.approx(4 * 2 / 4.0)
     assert one["above_bytes"] == 50
     course = Workload(name="w", says="w", batch=4, steps=1, passes=3)
-    assert against_trl.figures(measured(ends), course)["samples_per_second"] == pytest.approx(4 * 3 / 14.0)
+    assert comparing.figures(measured(ends), course)["samples_per_second"] == pytest.approx(4 * 3 / 14.0)
 
 
 def test_ratios_are_of_neighbouring_runs_and_losses_of_the_same_step() -> None:
@@ -149,7 +150,7 @@ def test_ratios_are_of_neighbouring_runs_and_losses_of_the_same_step() -> None:
         run_of("ours", 6.0, 30, [2.0, 1.0]), run_of("trl", 1.0, 120, [2.0, 1.001]),
         run_of("ours", 8.0, 30, [2.0, 1.0]), run_of("trl", 1.6, 40, [2.0, 1.0]),
     ]  # fmt: skip
-    found = against_trl.comparison(runs, {"ours": 10, "trl": 40}, "trl")
+    found = comparing.comparison(runs, {"ours": 10, "trl": 40}, "trl")
     assert found["speed_ratios"] == pytest.approx([4.0, 6.0, 5.0])
     assert found["speed_ratio"] == pytest.approx(5.0)
     assert found["processor_ratios"] == pytest.approx([4.0, 6.0, 5.0])
@@ -163,7 +164,7 @@ def test_tables_say_what_the_file_says() -> None:
     result = {
         "workload": {"says": "a workload", "questions": 5, "image_tokens": 64},
         "runs": runs,
-        "comparisons": [against_trl.comparison(runs, {"ours": 10, "trl": 40}, "trl")],
+        "comparisons": [comparing.comparison(runs, {"ours": 10, "trl": 40}, "trl")],
     }
     table = plots.goals_table({"results": [result]})
     assert table.splitlines()[2] == (

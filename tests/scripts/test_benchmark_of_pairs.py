@@ -8,6 +8,7 @@ from typing import Any
 
 import against_trl
 import against_trl_dpo
+import comparing
 import ours
 import pair_workloads
 import plots
@@ -103,7 +104,7 @@ def test_what_is_computed_ahead_of_the_first_step_counts() -> None:
         "ends": [0.0, 10.0, 12.0], "work": [0.0, 8.0, 9.0], "loaded": 1, "peak": 2, "tensors": 0,
         "losses": [], "waits": [], "ids": [],
     }  # fmt: skip
-    found = against_trl.figures(measured, SMALL)
+    found = comparing.figures(measured, SMALL)
     assert found["samples_per_second"] == pytest.approx(8 / 12.0)
     assert found["processor_seconds_per_sample"] == pytest.approx(9.0 / 8)
 
@@ -116,7 +117,7 @@ def test_our_config_is_one_that_fit_reads(tmp_path: Path, side: str, capsys: pyt
     config.write_text(yaml.safe_dump(ours.settings(run, tmp_path)), encoding="utf-8")
     made = printed(capsys, "--config", str(config))
     model, data = made["model"]["init_args"], made["data"]["init_args"]
-    assert (model["reference_store"] is None) == (side == "ours_live")
+    assert (model["reference_store"] is None) == (data["feature_cache"] is None) == (side == "ours_live")
     assert model["losses"][0]["beta"] == run["beta"] == 0.1
     assert model["parts"]["language_model"]["precision"] == "fp32"
     assert data["max_length"] is None
@@ -136,10 +137,18 @@ def test_the_table_has_a_row_for_each_reference_and_opponent() -> None:
     sides = {"ours": 9.0, "ours_live": 6.0, "trl": 3.0}
     runs = [run_of(side, speed, 30, [2.0]) for side, speed in sides.items()]
     counted = {"ours": 10, "ours_live": 12, "trl": 40}
-    compared = [against_trl.comparison(runs, counted, "trl", own) for own in ("ours", "ours_live")]
-    result = {"workload": {"says": "a workload"}, "runs": runs, "comparisons": compared}
+    compared = [comparing.comparison(runs, counted, "trl", own) for own in ("ours", "ours_live")]
+    result = {"workload": {"says": "a workload"}, "feature_cache": True, "runs": runs, "comparisons": compared}
     rows = plots.pairs_table({"results": [result]}).splitlines()[2:]
     assert rows == [
-        "| a workload | stored | TRL | 9.00, 3.00 | 3.00x (3.00 to 3.00) | 3.00x (3.00 to 3.00) | 0.25x | 0e+00 |",
+        "| a workload | stored, features too | TRL | 9.00, 3.00 "
+        "| 3.00x (3.00 to 3.00) | 3.00x (3.00 to 3.00) | 0.25x | 0e+00 |",
         "| a workload | live | TRL | 6.00, 3.00 | 2.00x (2.00 to 2.00) | 2.00x (2.00 to 2.00) | 0.30x | 0e+00 |",
     ]
+
+
+def test_a_workload_measured_again_takes_the_place_of_its_result() -> None:
+    kept = [{"workload": {"name": name}, "repeats": 1} for name in ("a", "b")]
+    again = {"workload": {"name": "a"}, "repeats": 3}
+    assert comparing.with_result(kept, again) == [again, kept[1]]
+    assert comparing.with_result(kept, {"workload": {"name": "c"}})[:2] == kept

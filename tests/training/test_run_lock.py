@@ -12,6 +12,7 @@ import pytest
 
 from tests.support.interrupted import Kill, fit_apart, start
 from tests.support.runs import run_dir, verb
+from tests.support.slow_items import SlowItems, busy, lives
 from vlm_lit.cli import main
 from vlm_lit.data.loaders import loader
 from vlm_lit.errors import ConfigError
@@ -61,35 +62,28 @@ def test_a_second_process_is_refused_until_the_first_is_dead(
     assert fit_apart(path, run_dir(path), "--ckpt_path", "last") == 0
 
 
-class Slow:
-    def __len__(self) -> int:
-        return 4
-
-    def __getitem__(self, index: int) -> int:
-        time.sleep(300)
-        return index
-
-
-def _hold_with_workers(run: Path) -> None:
+def _hold_with_workers(run: Path, begun: Path) -> None:
     with sole_writer(run, "fit"):
-        workers = loader(Slow(), workers=1)
+        workers = loader(SlowItems(begun), workers=1)
         workers.worker_init_fn = None  # so that they outlive this process, as on a system without its death signal
         next(iter(workers))
 
 
 def test_data_workers_that_outlive_a_killed_run_keep_nobody_out(tmp_path: Path) -> None:
-    first = start(_hold_with_workers, tmp_path)
-    children = Path(f"/proc/{first.pid}/task/{first.pid}/children")
-    while not (workers := children.read_text().split()):
-        time.sleep(0.01)
+    run, begun = tmp_path / "run", tmp_path / "begun"
+    begun.mkdir()
+    first = start(_hold_with_workers, run, begun)
+    (worker,) = busy(begun, 1)
     with pytest.raises(ConfigError, match=f"process {first.pid} on"):
-        refuse_second_writer(tmp_path)
+        refuse_second_writer(run)
     first.kill()
     first.join()
-    os.kill(int(workers[0]), 0)  # it lives
-    with sole_writer(tmp_path, "fit"):
-        pass
-    os.kill(int(workers[0]), signal.SIGKILL)
+    try:
+        assert lives(worker)
+        with sole_writer(run, "fit"):
+            pass
+    finally:
+        os.kill(worker, signal.SIGKILL)
 
 
 def test_a_process_refuses_itself_and_lets_go(tmp_path: Path) -> None:

@@ -16,13 +16,15 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 
 from tests.support.interrupted import Kill, Outcome, fit_apart, start
 from tests.support.runs import run_dir, verb
+from tests.support.slow_items import SlowItems, busy, lives
 from vlm_lit.data.loaders import loader
 from vlm_lit.errors import VlmLitError
 from vlm_lit.training.callbacks.step_checkpoint import checkpoints
-from vlm_lit.training.stop_signals import StopSignals
+from vlm_lit.training.stop_signals import StopSignals, requeue_signals
 
 Config = Callable[..., Path]
 
@@ -201,6 +203,16 @@ def test_lightnings_file_of_half_a_step_is_named(config: Config, capsys: pytest.
     assert "hpc_ckpt_1.ckpt was written by Lightning in the middle of a step" in capsys.readouterr().err
 
 
+def test_slurms_signals_are_taken_from_lightning(monkeypatch: pytest.MonkeyPatch) -> None:
+    # In a program of one's own nothing else keeps Lightning's handlers out, before the training and behind it.
+    for name, value in JOB.items():
+        monkeypatch.setenv(name, value)
+    environment = SLURMEnvironment()
+    assert requeue_signals(environment) == (signal.SIGUSR1,)
+    assert not environment.auto_requeue
+    assert requeue_signals(SLURMEnvironment(auto_requeue=False)) == ()
+
+
 def test_what_nohup_ignores_stays_ignored() -> None:
     earlier = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signals = StopSignals()
@@ -215,40 +227,18 @@ def test_what_nohup_ignores_stays_ignored() -> None:
         signal.signal(signal.SIGHUP, earlier)
 
 
-class Slow:
-    """Items that take longer than a test."""
-
-    def __len__(self) -> int:
-        return 8
-
-    def __getitem__(self, index: int) -> int:
-        time.sleep(300)
-        return index
+def _wait_for_batches(begun: Path) -> None:
+    next(iter(loader(SlowItems(begun), workers=2)))
 
 
-def _wait_for_batches() -> None:
-    next(iter(loader(Slow(), workers=2)))
-
-
-def test_data_workers_end_with_their_parent_whatever_they_are_at() -> None:
-    process = start(_wait_for_batches)
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
-    while len(workers := children.read_text().split()) < 2:
-        time.sleep(0.01)
-    while any("SigIgn:\t0000000000000000" in Path(f"/proc/{pid}/status").read_text() for pid in workers):
-        time.sleep(0.01)  # they have not begun yet
+def test_data_workers_end_with_their_parent_whatever_they_are_at(tmp_path: Path) -> None:
+    process = start(_wait_for_batches, tmp_path)
+    workers = busy(tmp_path, 2)
     process.kill()
     process.join()
     end = time.monotonic() + 20
-    while (living := [pid for pid in workers if _lives(pid)]) and time.monotonic() < end:
+    while (living := [pid for pid in workers if lives(pid)]) and time.monotonic() < end:
         time.sleep(0.01)
     for pid in living:
-        os.kill(int(pid), signal.SIGKILL)
+        os.kill(pid, signal.SIGKILL)
     assert living == []
-
-
-def _lives(pid: str) -> bool:
-    try:
-        return "State:\tZ" not in Path(f"/proc/{pid}/status").read_text()
-    except OSError:
-        return False

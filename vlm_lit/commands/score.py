@@ -83,7 +83,10 @@ def by_references(name: str, options: Mapping[str, object], filed: Sequence[File
 
 
 def _parser(verb: str) -> OptionParser:
-    lines = [f"  {name}: {', '.join(_described(kind)) or 'no options'}" for name, kind in RULES.items()]
+    alike: dict[str, list[str]] = {}
+    for name, kind in RULES.items():
+        alike.setdefault(", ".join(_described(kind)) or "no options", []).append(name)
+    lines = [f"  {', '.join(names)}: {described}" for described, names in alike.items()]
     parser = OptionParser(
         verb,
         description=__doc__,
@@ -92,24 +95,24 @@ def _parser(verb: str) -> OptionParser:
     parser.add_argument("--metric", metavar="NAME", help="one of those below, or the class path of your own")
     parser.add_argument("--output", metavar="FILE", type=Path, help="file to write: JSON, or what --server names")
     records = (
-        "answers with their references: a run's predictions.jsonl; lmms-eval's, LLaMA-Factory's, ms-swift's, "
-        "VLMEvalKit's; or records with id, prediction, references and, where they apply, image_id, choices, groups"
+        "answers with references: a run's predictions.jsonl; lmms-eval's, LLaMA-Factory's, ms-swift's, VLMEvalKit's; "
+        "or records with id, prediction, references (image_id, choices, groups)"
     )
     parser.add_argument("--records", metavar="FILE", type=Path, nargs="+", help=records)
     results = "answers alone: what a benchmark's server is handed, LLaVA's answers, or a run's predictions.jsonl"
     parser.add_argument("--predictions", metavar="FILE", type=Path, help=results)
     published = (
-        "what these answer, as published: VQA, OK-VQA, TextVQA, DocVQA, VizWiz, GQA, A-OKVQA, AMBER; COCO's captions "
-        "and instances for chair; or records with ids"
+        "what these answer: VQA, OK-VQA, TextVQA, DocVQA, VizWiz, GQA, A-OKVQA, AMBER; COCO's captions and instances "
+        "(chair); or records with ids"
     )
     parser.add_argument("--annotations", metavar="FILE", type=Path, nargs="+", help=published)
-    questions = "VQA questions, to check that they are the same; AMBER's, which name the pictures"
+    questions = "VQA's, to be compared; AMBER's, for their pictures"
     parser.add_argument("--questions", metavar="FILE", type=Path, help=questions)
-    columns = "of any other file: prediction=NAME,id=NAME,references=NAME (image_id, choices, groups)"
+    columns = "of any other file: prediction=NAME,id=NAME (and references, image_id, choices, groups)"
     parser.add_argument("--columns", metavar="KEYS", help=columns)
     servers = (
-        f"judge nothing; write a run's --records as this server or judge reads them: {', '.join(FORMATS)}; or mmhal, "
-        "with MMHal-Bench's response_template.json as --annotations"
+        f"judge nothing; write a run's --records for this server or judge: {', '.join(FORMATS)}; mmhal, whose "
+        "response_template.json is --annotations"
     )
     parser.add_argument("--server", metavar="NAME", choices=(*FORMATS, *FILLED), help=servers)
     return parser

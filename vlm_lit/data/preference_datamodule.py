@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from vlm_lit.data.answers.corrupted import CorruptedAnswers, CorruptedItems, Corruption
@@ -11,7 +12,7 @@ from vlm_lit.data.checking.examined import Uses
 from vlm_lit.data.checking.settled import refuse_skipping, settle
 from vlm_lit.data.datamodule import ConversationDataModule
 from vlm_lit.data.record_datamodule import ValidateBy
-from vlm_lit.data.records.preference_dataset import PreferenceDataset, holds_pairs, open_preferences
+from vlm_lit.data.records.preference_dataset import PreferenceDataset, holds_pairs, open_preferences, open_prompts
 from vlm_lit.data.records.record_dataset import RecordDataset
 from vlm_lit.data.records.sources import SourceSettings
 from vlm_lit.data.records.streamed_steps import StreamedSteps
@@ -29,14 +30,16 @@ class PreferenceDataModule(ConversationDataModule):
     picture; where the model does not allow shared rows, a pair takes two rows of one micro-batch.
 
     `val` may hold pairs, whose loss, rewards and accuracies are measured, or conversations, whose answers are judged as
-    in supervised fine-tuning, so that a preference that costs accuracy is seen. `test` and `predict` take
-    conversations.
+    in supervised fine-tuning, so that a preference that costs accuracy is seen. So may `test`. `predict` answers the
+    prompts of pairs, as it does conversations.
 
     Args:
         corrupt: the picture behind which the chosen answer is shown once more, for the loss image_sigmoid: `crop` shows
             a random part of up to a fifth of the picture's area, enlarged to its size (mDPO), `blank` a grey picture of
             its size, `shuffle` another pair's. It follows from the seed and the record. Null for none.
     """
+
+    items = "pairs"
 
     def __init__(
         self,
@@ -88,11 +91,19 @@ class PreferenceDataModule(ConversationDataModule):
         self, split: str, source: SourceSettings
     ) -> RecordDataset[Any] | StreamedSteps[Any]:
         """Open a split's source and check its records."""
-        pairs = split == "train" or (split == "val" and holds_pairs(source))
+        pairs = split == "train" or holds_pairs(source)
         if split == "val":
             self.validate_by = _validated_by(self._validate_by, pairs=pairs)
         if not pairs:
             return super().open(split, source)
+        if split == "predict" and not source.streaming:
+            return open_prompts(
+                source,
+                prompt=self.prompt,
+                system=self.system,
+                check_images=self.check_images != "none",
+                check=partial(self._check_ahead, split),
+            )
         if self.blind is not None:
             raise ConfigError(
                 f"data.blind is {self.blind}, and data.{split} holds pairs, which are shown their images."
@@ -143,7 +154,13 @@ class PreferenceDataModule(ConversationDataModule):
 
     def pair_collator(self, split: str) -> PairCollator:
         """What makes a step batch of a split's pairs."""
-        return PairCollator(super().collator(), self._reference.get(split), self.corrupted(split))
+        steps = self.step_collator(*(() if split in ("train", "val") else (split,)))
+        return PairCollator(steps, self._reference.get(split), self.corrupted(split))
+
+    def asks(self, split: str) -> bool:
+        """Whether the questions of a split are answered; pairs are measured."""
+        opened: object = self.datasets.get(split)
+        return super().asks(split) and not isinstance(opened, PreferenceDataset)
 
     def course(self) -> dict[str, Any]:
         """What training's pairs and their order follow from; a run that goes on must have the same."""

@@ -39,6 +39,9 @@ class StepDataModule(LightningDataModule, ABC, Generic[Item]):
         seed: what the data order follows from.
     """
 
+    items = "conversations"
+    """What its items are called."""
+
     def __init__(
         self,
         *,

@@ -50,7 +50,7 @@ class CHAIR(Rule):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        assert self.words.objects  # read here, so that a broken file is found before a model is loaded
+        self.words.mentions("")  # reads the table, so that a broken file is found before a model is loaded
 
     @cached_property
     def words(self) -> ObjectWords:

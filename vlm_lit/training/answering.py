@@ -58,9 +58,6 @@ class Answering:
         encoder: made the prompts.
         answer_from: answers to choose from; None generates.
         sampling: draws what is generated, each answer by its conversation's id; None takes the likeliest tokens.
-
-    Raises:
-        ConfigError: answers are to be chosen and sampled.
     """
 
     def __init__(
@@ -71,10 +68,7 @@ class Answering:
         answer_from: ClosedSet | None = None,
         sampling: SamplingSettings | None = None,
     ) -> None:
-        if answer_from is not None and sampling is not None:
-            raise ConfigError(
-                "model.answer_from chooses each answer from a list, so there is nothing to sample. Set it to null."
-            )
+        assert answer_from is None or sampling is None
         self.model, self.family, self.encoder = model, family, encoder
         self.answer_from, self.sampling = answer_from, sampling
 

@@ -71,13 +71,13 @@ class EvaluatedModule(CheckpointedModule):
         """Begin with no answers and no loss."""
         self.evaluation = Evaluation(self.metrics, self.calibration)
         self.validation_loss = ValidationLoss(self.loss, self.dropped_because)
-        self._memory = EvaluationMemory(lambda: self.data, "val", self.device, self._validated)
+        self._memory = EvaluationMemory(lambda: self.data, "val", self.device, self._measured)
 
     def validation_step(self, batch: EvaluationBatch, batch_idx: int) -> None:
         """Answer a batch of prompts and judge the answers; add up the loss of the true ones."""
         self._memory.evaluate(batch, batch_idx)
 
-    def _validated(self, batch: EvaluationBatch) -> None:
+    def _measured(self, batch: EvaluationBatch) -> None:
         predictions = self.predictions(batch)
         self.validation_loss.add(batch)
         self.evaluation.add(predictions)
@@ -87,19 +87,18 @@ class EvaluatedModule(CheckpointedModule):
         self._finish("val", self.validation_loss.finish(self.device))
 
     def on_test_epoch_start(self) -> None:
-        """Begin with no answers."""
+        """Begin with no answers and no loss."""
         self.evaluation = Evaluation(self.metrics, self.calibration)
-        self._memory = EvaluationMemory(
-            lambda: self.data, "test", self.device, lambda batch: self.evaluation.add(self.predictions(batch))
-        )
+        self.validation_loss = ValidationLoss(self.loss, self.dropped_because)
+        self._memory = EvaluationMemory(lambda: self.data, "test", self.device, self._measured)
 
     def test_step(self, batch: EvaluationBatch, batch_idx: int) -> None:
-        """Answer a batch of prompts and judge the answers."""
+        """Answer a batch of prompts and judge the answers; add up the loss where the data have it measured."""
         self._memory.evaluate(batch, batch_idx)
 
     def on_test_epoch_end(self) -> None:
-        """Log every metric under `test/`."""
-        self._finish("test")
+        """Log every metric under `test/`, and `test/loss` where it was measured."""
+        self._finish("test", self.validation_loss.finish(self.device, "test"))
 
     def on_predict_start(self) -> None:
         """Begin with no answers; nothing judges them."""

@@ -102,17 +102,21 @@ class PreferenceModule(StepModule, ReferencedModule):
         super().on_validation_epoch_start()
         self.figures.forget()
 
-    def _validated(self, batch: EvaluationBatch) -> None:
+    def on_test_epoch_start(self) -> None:
+        """Begin with no answers, no loss and no pairs."""
+        super().on_test_epoch_start()
+        self.figures.forget()
+
+    def _measured(self, batch: EvaluationBatch) -> None:
         before = self.figures.mark()
         try:
-            super()._validated(batch)
+            super()._measured(batch)
         except Exception:  # if memory ran out, its pairs come once more
             self.figures.back_to(before)
             raise
 
     def _finish(self, split: str, more: Mapping[str, float] = MappingProxyType({})) -> None:
-        found = self.figures.finish(self.device) if split == "val" else {}
-        super()._finish(split, {**more, **found})
+        super()._finish(split, {**more, **self.figures.finish(self.device)})
 
 
 def check_corruption(losses: Sequence[PreferenceLossSettings], corrupt: str | None) -> None:

@@ -81,6 +81,9 @@ class Validated(AsksQuestions, Protocol):
 class Encodes(Validated, Protocol):
     """The same, whose conversations are rows of tokens."""
 
+    def asks(self, split: str) -> bool:
+        """Whether the questions of a split are answered."""
+
     @property
     def encoder(self) -> ConversationEncoder:
         """What makes them."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -18,12 +18,13 @@ import torch.distributed as dist
 from torch import Tensor
 from tqdm import tqdm
 
+from vlm_lit.data.loaders import loader
 from vlm_lit.data.rows.device import to_device
 from vlm_lit.data.rows.pairs import Corrupts, PairBatch, PairCollator
-from vlm_lit.errors import raised
+from vlm_lit.errors import RecordError, raised
 from vlm_lit.files.whole import write_whole
 from vlm_lit.models.adapter_state import file_sha256
-from vlm_lit.schema import ImageRef, ImageSlot, Preference
+from vlm_lit.schema import ImageRef, ImageSlot, Preference, StepBatch
 
 _TOGETHER: Final = 8
 """Pairs that are handed over at once; they are cut into micro-batches as in training."""
@@ -107,6 +108,7 @@ def filled(
     ids: Sequence[str] | None = None,
     device: torch.device,
     say: Callable[[str], None],
+    workers: int = 0,
     rank: int = 0,
     world: int = 1,
 ) -> dict[str, float]:
@@ -120,6 +122,7 @@ def filled(
         ids: the pairs' ids, where they are known without reading the records.
         device: where.
         say: takes a line of progress.
+        workers: processes that decode and tokenize; 0 does it in this one.
         rank, world: which share of the pairs is this process's.
 
     Raises:
@@ -127,43 +130,50 @@ def filled(
     """
     kept = store.read()
     keys = [pair_key(dataset[i], collator.corrupted) for i in range(len(dataset))]
+    names = ids or [dataset[i].id for i in range(len(dataset))]
     missing = list({key: i for i, key in enumerate(keys) if key not in kept}.values())
     there = len(keys) - len(missing)
     say(f"Reference: {len(keys):,} pairs, {there:,} found in {store.file}, {len(missing):,} to compute.")
     if missing:
-        found = _gathered(_computed(dataset, missing[rank::world], keys, collator, reference, device), world)
+        chunks = _chunks(missing[rank::world])
+        # A loader draws a number; the run's are left to it.
+        options = {"batch_sampler": chunks, "generator": torch.Generator()}
+        batches = loader(dataset, collate_fn=collator, workers=workers, **options)
+        said = _said(batches, chunks, reference, device)
+        # An over-length pair may have been left out.
+        mine = {keys[i]: values for chunk in chunks for i in chunk if (values := _sides(names[i], said))}
+        found = _gathered(mine, world)
         kept |= found
         if rank == 0:
             store.write({**store.read(), **found})
-    names = ids or [dataset[i].id for i in range(len(dataset))]
     known = [(name, kept[key]) for name, key in zip(names, keys, strict=True) if key in kept]
     # SIDES has one name more than a pair has values where no picture is corrupted.
     return {f"{name}/{side}": value for name, values in known for side, value in zip(SIDES, values, strict=False)}
 
 
-def _computed(
-    dataset: IndexedPairs,
-    wanted: Sequence[int],
-    keys: Sequence[str],
-    collator: PairCollator,
+def _chunks(wanted: Sequence[int]) -> list[Sequence[int]]:
+    return [wanted[at : at + _TOGETHER] for at in range(0, len(wanted), _TOGETHER)]
+
+
+def _said(
+    batches: Iterable[StepBatch[PairBatch] | RecordError],
+    chunks: Sequence[Sequence[int]],
     reference: Callable[[PairBatch], Tensor],
     device: torch.device,
-) -> dict[str, Sides]:
-    found = dict[str, Sides]()
-    with tqdm(total=len(wanted), desc="Reference", unit=" pairs", leave=False, disable=None) as bar:
-        for at in range(0, len(wanted), _TOGETHER):
-            places = wanted[at : at + _TOGETHER]
-            pairs = [dataset[i] for i in places]
-            said = dict[str, float]()
-            for batch in raised(collator(pairs)).micro_batches:
+) -> dict[str, float]:
+    """The reference's log-probability of each answer, by the answer's id."""
+    said = dict[str, float]()
+    with tqdm(total=sum(map(len, chunks)), desc="Reference", unit=" pairs", leave=False, disable=None) as bar:
+        for chunk, made in zip(chunks, batches, strict=True):
+            for batch in raised(made).micro_batches:
                 to_device(batch, device)
                 said |= zip(batch.ids, reference(batch).tolist(), strict=True)
-            for i, pair in zip(places, pairs, strict=True):
-                values = [said[name] for side in SIDES if (name := f"{pair.id}/{side}") in said]
-                if values:  # an over-length pair may have been left out
-                    found[keys[i]] = tuple(values)
-            bar.update(len(places))
-    return found
+            bar.update(len(chunk))
+    return said
+
+
+def _sides(name: str, said: Mapping[str, float]) -> Sides:
+    return tuple(said[answer] for side in SIDES if (answer := f"{name}/{side}") in said)
 
 
 def _gathered(mine: dict[str, Sides], world: int) -> dict[str, Sides]:

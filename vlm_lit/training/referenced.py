@@ -151,6 +151,7 @@ class ReferencedModule(AnsweredModule):
                 ids=dataset.ids,
                 device=self.device,
                 say=rank_zero_info,
+                workers=data.num_workers,
                 rank=self.global_rank,
                 world=self.trainer.world_size,
             )

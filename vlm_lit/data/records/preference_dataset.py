@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from vlm_lit.data.conversations.preference_forms import is_pair
 from vlm_lit.data.conversations.preferences import to_preference
@@ -18,7 +18,7 @@ from vlm_lit.data.records.record_dataset import RecordDataset
 from vlm_lit.data.records.sources import SourceSettings, name_of, read_source, stream_source
 from vlm_lit.data.records.streamed_steps import StreamedSteps
 from vlm_lit.errors import RecordError
-from vlm_lit.schema import Preference, Record
+from vlm_lit.schema import Conversation, Preference, Record
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +73,18 @@ class PicturedReading(PreferenceReading):
         preference = super().__call__(record)
         check_pictured(preference)
         return preference
+
+
+class PromptReading(PreferenceReading):
+    """How records of pairs become conversations to answer: their prompts, each behind it the chosen answer."""
+
+    def __call__(self, record: Record) -> Conversation:  # type: ignore[override] # of another item
+        """The chosen conversation of a record.
+
+        Raises:
+            RecordError: the record cannot be used whole.
+        """
+        return super().__call__(record).chosen
 
 
 def check_pictured(preference: Preference) -> None:
@@ -135,4 +147,25 @@ def open_preferences(
         return StreamedSteps(partial(stream_source, source), reading, name=name_of(source))
     dataset = PreferenceDataset(read_source(source), reading)
     examine(dataset, source, training=training, images=check_images, check=check)
+    return dataset
+
+
+def open_prompts(
+    source: SourceSettings,
+    *,
+    prompt: str | None,
+    system: str | None,
+    check_images: bool,
+    check: Callable[[ConversationDataset], None] | None = None,
+) -> ConversationDataset:
+    """Open the prompts of a source of pairs, and check every record of it.
+
+    Raises:
+        RecordError: a record or image that cannot be used, named with its file and a remedy.
+    """
+    sides = conversation_reading(source, prompt=prompt, system=system, requires_answer=True)
+    reading: Any = PromptReading(sides=sides, requires_answer=False)
+    check_weights(source, training=False)
+    dataset = ConversationDataset(read_source(source), reading)
+    examine(dataset, source, training=False, images=check_images, check=check)
     return dataset

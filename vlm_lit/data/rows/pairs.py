@@ -36,6 +36,11 @@ class PairBatch(TokenBatch):
         """The pairs: a loss summed over them divided by their number is a mean."""
         return len(self.ids) // self.answers
 
+    @property
+    def samples(self) -> int:
+        """The pairs."""
+        return self.weight
+
 
 class Corrupts(Protocol):
     """Makes of a pair its chosen conversation behind a corrupted picture."""

@@ -95,7 +95,7 @@ class Queue:
                 direction="minimize" if less_is_better(self.study.metric) else "maximize",
                 load_if_exists=True,
             )
-        trials.set_metric_names([self.study.metric])
+            trials.set_metric_names([self.study.metric])
         return trials
 
     def _found(self) -> optuna.Study:

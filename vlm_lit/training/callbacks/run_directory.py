@@ -26,6 +26,9 @@ from vlm_lit.training.skipped_records import skipped
 from vlm_lit.training.trainer import run_folder
 from vlm_lit.training.validation_loss import ValidationLoss
 
+_MEASURED: Final = ("val", "test")
+"""Splits that may have a loss and no answers."""
+
 _FILES: Final = {
     "val": ("val_predictions.jsonl", "val_results.json"),
     "test": ("predictions.jsonl", "results.json"),
@@ -84,12 +87,13 @@ class RunDirectory(Callback):
         self, trainer: LightningTrainer, answered: Sequence[Prediction], data: AsksQuestions, split: str, name: str
     ) -> None:
         run = run_folder(trainer)
-        if answered or split != "val":
-            items = data.asked(split)
-            asked = (items[i] for i in range(len(items)))
-            write_predictions(run / name, with_pictures(answered, asked, run))
-        else:  # a validation by its loss alone; an earlier one's answers would be taken for this one's
+        if not answered and split in _MEASURED:
+            # By its loss alone; an earlier one's answers would be taken for this one's.
             (run / name).unlink(missing_ok=True)
+            return
+        items = data.asked(split)
+        asked = (items[i] for i in range(len(items)))
+        write_predictions(run / name, with_pictures(answered, asked, run))
 
     def _write(self, trainer: LightningTrainer, pl_module: LightningModule, split: str) -> None:
         data = getattr(trainer, "datamodule", None)
@@ -102,7 +106,7 @@ class RunDirectory(Callback):
         leading = leading_rule(pl_module)
         result = RunResult(
             split=split,
-            n=len(answered) if answered or split != "val" else _judged_by_loss(pl_module),
+            n=len(answered) if answered or split not in _MEASURED else _judged_by_loss(pl_module),
             metrics=pl_module.last_metrics,
             model_id=str(getattr(pl_module, "model_id", type(pl_module).__name__)),
             global_step=_steps(self._trained_steps(trainer, pl_module), pl_module),
@@ -141,7 +145,7 @@ def _longest_answer(module: LightningModule) -> int | None:
 
 
 def _judged_by_loss(module: LightningModule) -> int:
-    """Records behind a validation by its loss alone."""
+    """Records behind an evaluation by its loss alone."""
     loss = getattr(module, "validation_loss", None)
     return loss.records if isinstance(loss, ValidationLoss) else 0
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import lightning
 from lightning.pytorch import Callback, LightningModule
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from vlm_lit.schema import EvaluationBatch, Prediction
 from vlm_lit.training.pairing.answers_file import AnswersFile, AnswersWriter, SampledAnswer
@@ -37,11 +38,17 @@ class SampledAnswers(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Add the batch's answers."""
+        """Add the batch's answers; end here where that was asked for, which Lightning leaves to whoever loops.
+
+        Raises:
+            SIGTERMException: SIGTERM came.
+        """
         assert self._writer is not None
         predictions: list[Prediction] = pl_module.last_predictions  # type: ignore[assignment]
         self._writer.add([self._sampled(prediction) for prediction in predictions])
         predictions.clear()
+        if trainer.received_sigterm:
+            raise SIGTERMException
 
     def _sampled(self, prediction: Prediction) -> SampledAnswer:
         record, _, number = prediction.id.rpartition("#")

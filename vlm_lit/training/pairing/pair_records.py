@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
 from typing import Final
@@ -13,6 +14,7 @@ from typing import Final
 from PIL import Image
 
 from vlm_lit.files.whole import write_whole
+from vlm_lit.models.adapter_state import file_sha256
 from vlm_lit.schema import Conversation, ImageRef, ImageSlot, Turn
 from vlm_lit.training.pairing.choosing import AnswerPair, JudgedAnswer
 
@@ -36,8 +38,7 @@ def question_turns(asked: Conversation) -> tuple[Turn, ...]:
 
 
 def prompt_key(asked: Conversation) -> str:
-    """What names a question by its words and its pictures: their contents where a record holds them, else their files
-    with size and time."""
+    """What names a question by its words and by its pictures' contents."""
     said = [
         [turn.role, [None if isinstance(part, ImageSlot) else part for part in turn.content]]
         for turn in question_turns(asked)
@@ -45,11 +46,16 @@ def prompt_key(asked: Conversation) -> str:
     return hashlib.sha256(json.dumps([said, [_picture_key(ref) for ref in asked.images]]).encode()).hexdigest()[:16]
 
 
-def _picture_key(ref: ImageRef) -> object:
+def _picture_key(ref: ImageRef) -> str:
     if ref.path is not None:
         about = ref.path.stat()
-        return [str(ref.path), about.st_size, about.st_mtime_ns]
+        return _of_file(ref.path, about.st_size, about.st_mtime_ns)
     return ref.digest or hashlib.sha256(_encoded(ref)).hexdigest()
+
+
+@lru_cache(maxsize=65536)
+def _of_file(path: Path, _size: int, _changed: int) -> str:
+    return file_sha256(path)
 
 
 def _encoded(ref: ImageRef) -> bytes:
