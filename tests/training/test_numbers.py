@@ -111,4 +111,4 @@ def test_a_classifiers_too(name: str, classifier: Path, capsys: pytest.CaptureFi
 @pytest.mark.usefixtures("broken_weights")
 def test_a_validation_by_loss_is_an_error_as_well(config: Config, capsys: pytest.CaptureFixture[str]) -> None:
     path = config(data={"validate_by": "loss"})
-    assert "The validation loss of val0, val3, val4 is nan" in refusal(capsys, "validate", "--config", str(path))
+    assert "The loss of val0, val3, val4 is nan" in refusal(capsys, "validate", "--config", str(path))

@@ -71,13 +71,13 @@ class EvaluatedModule(CheckpointedModule):
         """Begin with no answers and no loss."""
         self.evaluation = Evaluation(self.metrics, self.calibration)
         self.validation_loss = ValidationLoss(self.loss, self.dropped_because)
-        self._memory = EvaluationMemory(lambda: self.data, "val", self.device, self._evaluated)
+        self._memory = EvaluationMemory(lambda: self.data, "val", self.device, self._measured)
 
     def validation_step(self, batch: EvaluationBatch, batch_idx: int) -> None:
         """Answer a batch of prompts and judge the answers; add up the loss of the true ones."""
         self._memory.evaluate(batch, batch_idx)
 
-    def _evaluated(self, batch: EvaluationBatch) -> None:
+    def _measured(self, batch: EvaluationBatch) -> None:
         predictions = self.predictions(batch)
         self.validation_loss.add(batch)
         self.evaluation.add(predictions)
@@ -90,7 +90,7 @@ class EvaluatedModule(CheckpointedModule):
         """Begin with no answers and no loss."""
         self.evaluation = Evaluation(self.metrics, self.calibration)
         self.validation_loss = ValidationLoss(self.loss, self.dropped_because)
-        self._memory = EvaluationMemory(lambda: self.data, "test", self.device, self._evaluated)
+        self._memory = EvaluationMemory(lambda: self.data, "test", self.device, self._measured)
 
     def test_step(self, batch: EvaluationBatch, batch_idx: int) -> None:
         """Answer a batch of prompts and judge the answers; add up the loss where the data have it measured."""

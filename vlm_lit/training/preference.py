@@ -107,10 +107,10 @@ class PreferenceModule(StepModule, ReferencedModule):
         super().on_test_epoch_start()
         self.figures.forget()
 
-    def _evaluated(self, batch: EvaluationBatch) -> None:
+    def _measured(self, batch: EvaluationBatch) -> None:
         before = self.figures.mark()
         try:
-            super()._evaluated(batch)
+            super()._measured(batch)
         except Exception:  # if memory ran out, its pairs come once more
             self.figures.back_to(before)
             raise

@@ -49,7 +49,7 @@ class ValidationLoss:
         loss = float(self.loss(batch))
         if not math.isfinite(loss):
             raise VlmLitError(
-                f"The validation loss of {listed(batch.ids)} is {loss}. Lower the learning rate, use bf16 rather than "
+                f"The loss of {listed(batch.ids)} is {loss}. Lower the learning rate, use bf16 rather than "
                 "fp16, or look at these records."
             )
         return loss
