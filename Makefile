@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # What the tests last passed with, all of it: what was tested is what these two commands install.
 CONSTRAINTS ?= constraints.txt
 
-.PHONY: quickstart test slow lint constraints test-latest test-torchvision clean
+.PHONY: quickstart test slow soak lint constraints test-latest test-torchvision clean
 
 quickstart: $(VENV)/.ready
 	$(BIN)/python scripts/quickstart.py
@@ -16,6 +16,11 @@ test: lint
 
 slow: $(VENV)/.ready-dev
 	$(BIN)/python -m pytest -m slow
+
+# Hours: random kills, long runs, damaged and hostile input; ends with the table of what is promised and what held.
+# For some of it, or less: make soak SOAK="--kills 20 --parts kill_soak"
+soak: $(VENV)/.ready-dev
+	$(BIN)/python scripts/soak/soak.py $(SOAK)
 
 lint: $(VENV)/.ready-dev
 	$(BIN)/ruff check .

@@ -75,6 +75,7 @@ BORROWED: Final = (
         for name in ("epoch_progress", "epoch_loop")
     ),
     Borrowed("lightning.pytorch.trainer.connectors.checkpoint_connector", "fit_loop", (_POSITION,), words=True),
+    Borrowed("lightning.pytorch.loops.fit_loop:_FitLoop", "_results", ("vlm_lit/training/step.py",)),
     Borrowed(_TRAINER, "_checkpoint_connector", (_STEPS,), words=True),
     Borrowed(_TRAINER, "_accelerator_connector", (_STEPS, "vlm_lit/data/step_datamodule.py"), words=True),
     Borrowed(
@@ -158,7 +159,14 @@ BORROWED: Final = (
     Borrowed("datasets:Dataset", "_fingerprint", ("vlm_lit/data/records/record_sequences.py",), words=True),
     Borrowed("huggingface_hub.utils._validators", "validate_repo_id", ("vlm_lit/commands/upload.py",)),
     Borrowed("tensorboard.plugins.hparams.metadata", "create_summary_metadata", (_HPARAMS,)),
-    Borrowed("tensorboard.summary.writer.record_writer", "RecordWriter", (_HPARAMS,)),
+    Borrowed("tensorboard.summary.writer.record_writer", "RecordWriter", (_HPARAMS, "vlm_lit/training/run_events.py")),
+    *(
+        Borrowed("torch.utils.tensorboard.writer:SummaryWriter", name, ("vlm_lit/training/run_events.py",), words=True)
+        for name in ("_get_file_writer", "file_writer", "all_writers")
+    ),
+    Borrowed(
+        "torch.utils.tensorboard.writer:FileWriter", "event_writer", ("vlm_lit/training/run_events.py",), words=True
+    ),
     # torch -------------------------------------------------------------------------------------------------------
     Borrowed(
         "torch._subclasses.fake_tensor",
@@ -178,6 +186,8 @@ BORROWED: Final = (
     Borrowed("torch.nn:Module", "_modules", (_HOLLOW,), words=True),
 )
 _NOT_BORROWED: Final = {
+    "vlm_lit/training/rank_links.py": {"_exit"},
+    "vlm_lit/data/workers.py": {"_exit"},
     "vlm_lit/studies/running/child_process.py": {"_exit"},  # os._exit, as public as it gets
     "scripts/benchmark/theirs.py": {"_use_triton"},  # TRL, of the extra `bench`; refused there if it has gone
 }

@@ -13,6 +13,7 @@ from vlm_lit import __version__
 from vlm_lit.commands.quiet import quiet
 from vlm_lit.commands.verbs import VERBS, Verb, program
 from vlm_lit.errors import VlmLitError, nearest, printable
+from vlm_lit.files.disk_errors import disk_refusal
 
 __all__ = ["VERBS", "Verb", "main", "usage"]
 
@@ -66,16 +67,24 @@ def _run(verb: str, arguments: Sequence[str]) -> int:
     quiet()
     try:
         return _function(VERBS[verb].target)(verb, arguments)
+    except BrokenPipeError:  # whoever reads our output has seen enough: `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python writes the rest when it ends
+        return 128 + signal.SIGPIPE
     except VlmLitError as error:
         if os.environ.get("VLM_LIT_TRACEBACK"):
             traceback.print_exc()
         print(f"error: {printable(' '.join(str(error).split()))}", file=sys.stderr)
         return 2
+    except Exception as error:
+        refused = disk_refusal(error)
+        if refused is None:
+            raise
+        if os.environ.get("VLM_LIT_TRACEBACK"):
+            traceback.print_exc()
+        print(f"error: {printable(refused)}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         return 130  # as a shell counts it
-    except BrokenPipeError:  # whoever reads our output has seen enough: `| head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python writes the rest when it ends
-        return 128 + signal.SIGPIPE
 
 
 def _function(target: str) -> Callable[[str, Sequence[str]], int]:

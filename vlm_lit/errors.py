@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
@@ -52,6 +52,25 @@ def raised(found: Found | RecordError) -> Found:
     if isinstance(found, RecordError):
         raise found
     return found
+
+
+_LARGEST_SEED = 2**32 - 1
+"""That of NumPy, whose generator is seeded as well."""
+
+
+def check_seed(seed: int, name: str) -> None:
+    """Refuse a seed that not every generator takes.
+
+    Raises:
+        ConfigError: naming the setting.
+    """
+    if not 0 <= seed <= _LARGEST_SEED:
+        raise ConfigError(f"{name} is {seed}; a seed is a whole number from 0 to {_LARGEST_SEED}.")
+
+
+def listed(names: Sequence[str], most: int = 20) -> str:
+    """The first of some names, and how many more there are."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def nearest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:

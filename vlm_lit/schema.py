@@ -209,6 +209,11 @@ class MicroBatch(ABC):
     def weight(self) -> int:
         """What a loss that is a sum over this micro-batch is divided by."""
 
+    @property
+    def samples(self) -> int:
+        """How many items of the data it holds; a pair of answers is one."""
+        return len(self.ids)
+
 
 @dataclass(kw_only=True)
 class TokenBatch(MicroBatch):
@@ -275,6 +280,11 @@ class StepBatch(Generic[Micro]):
     def ids(self) -> list[str]:
         """The conversations of the step batch, in the order of its rows."""
         return [name for batch in self.micro_batches for name in batch.ids]
+
+    @property
+    def samples(self) -> int:
+        """How many items of the data it holds."""
+        return sum(batch.samples for batch in self.micro_batches)
 
     @property
     def supervised_tokens(self) -> int:

@@ -14,25 +14,24 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
+import comparing
 import provenance
 import shapes
 import workloads
+from comparing import Run
 from workloads import Workload
 
 from vlm_lit.data.datamodule import ConversationDataModule
 
 HERE: Final = Path(__file__).parent
-Run = dict[str, Any]
 SIDES: Final = {"ours": "ours.py", "trl": "theirs.py", "trl_supervised_head": "theirs.py"}
 """The script of each side. `trl_supervised_head` is TRL with the head on supervised positions alone, which it does
 where Triton is: on a CPU without that, it runs the head on every position."""
@@ -59,18 +58,34 @@ class Bench:
         threads: threads of each run.
     """
 
-    def __init__(self, workload: Workload, folder: Path, threads: int) -> None:
+    sides: Mapping[str, str] = SIDES
+
+    def __init__(self, workload: Any, folder: Path, threads: int) -> None:  # noqa: ANN401 - each bench has its kind
         self.workload, self.folder, self.threads = workload, folder, threads
         self.parameters = shapes.save(folder / "checkpoint", workload.shape, workload.image_tokens)
-        self.train = workloads.write(folder / "data", workload)
-        self.steps = workloads.steps_of(json.loads(self.train.read_text()), workload, QUESTIONS_PER_ROW)
+        self.train, self.steps = self.written()
         self._runs = 0
+
+    def written(self) -> tuple[Path, list[list[dict[str, Any]]]]:
+        """The workload's file and the rows of each step."""
+        train = workloads.write(self.folder / "data", self.workload)
+        return train, workloads.steps_of(json.loads(train.read_text()), self.workload, QUESTIONS_PER_ROW)
+
+    @property
+    def keeps_features(self) -> bool:
+        """Whether ours keeps what the vision tower says of an image."""
+        return self.workload.passes > 1 and can_cache()
+
+    @classmethod
+    def is_ours(cls, side: str) -> bool:
+        """Whether a side is this package."""
+        return cls.sides[side] == SIDES["ours"]
 
     def run(self, side: str, micro_batch: int, steps: int | None = None, *, count_tensors: bool = False) -> Run:
         """Run one side in a process of its own.
 
         Args:
-            side: a key of SIDES.
+            side: a key of `sides`.
             micro_batch: rows of a forward pass.
             steps: stop after so many steps; null for all.
             count_tensors: count the bytes of its tensors, at the cost of its speed.
@@ -86,20 +101,25 @@ class Bench:
         place = self.folder / f"{self._runs:03d}"
         place.mkdir()
         asked, result = place / "run.json", place / "result.json"
-        asked.write_text(json.dumps(self._asked(side, micro_batch, steps, place) | {"count_tensors": count_tensors}))
+        asked.write_text(json.dumps(self.asked(side, micro_batch, steps, place) | {"count_tensors": count_tensors}))
         threads = str(self.threads)
         environment = {**os.environ, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "GOMP_SPINCOUNT": "30000"}
         environment |= {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1", "HF_HOME": str(self.folder / "hf")}
-        command = [sys.executable, str(HERE / SIDES[side]), str(asked), str(result)]
+        command = [sys.executable, str(HERE / self.sides[side]), str(asked), str(result)]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         if done.returncode:
             raise SystemExit(f"{side} failed:\n{done.stderr[-4000:]}")
-        return {"side": side, "micro_batch": micro_batch, **figures(json.loads(result.read_text()), self.workload)}
+        return {
+            "side": side,
+            "micro_batch": micro_batch,
+            **comparing.figures(json.loads(result.read_text()), self.workload),
+        }
 
-    def _asked(self, side: str, micro_batch: int, steps: int | None, place: Path) -> Run:
+    def asked(self, side: str, micro_batch: int, steps: int | None, place: Path) -> Run:
+        """What a side's script is told of a run in the folder `place`."""
         work = self.workload
         ours: Run = {"questions_per_row": QUESTIONS_PER_ROW}
-        if work.passes > 1 and can_cache():
+        if self.keeps_features:
             ours[FEATURE_CACHE] = str(place / "features")  # an empty one: filling it is part of the time
         return {
             "checkpoint": str(self.folder / "checkpoint"),
@@ -122,8 +142,9 @@ class Bench:
         }
 
     def chosen(self, side: str, candidates: Iterable[int]) -> tuple[int, list[Run]]:
-        """The smallest micro-batch that is about as fast as any, by one step each behind one that warms up."""
-        tried = [self.run(side, rows, steps=2) for rows in candidates if self.workload.batch % rows == 0]
+        """The smallest micro-batch that is about as fast as any, by one step each (and a first that does not count)."""
+        steps = 1 if self.workload.whole_course else 2
+        tried = [self.run(side, rows, steps=steps) for rows in candidates if self.workload.batch % rows == 0]
         fastest = max(run["samples_per_second"] for run in tried)
         return min(run["micro_batch"] for run in tried if run["samples_per_second"] >= AS_FAST * fastest), tried
 
@@ -140,65 +161,14 @@ def can_cache() -> bool:
     return FEATURE_CACHE in signature(ConversationDataModule.__init__).parameters
 
 
-def figures(measured: dict[str, Any], workload: Workload) -> Run:
-    """Samples a second and memory above the loaded model, from a side's raw measurements.
-
-    The first step warms up, unless the whole course is what is asked for.
-    """
-    ends, first = measured["ends"], 0 if workload.passes > 1 else 1
-    steps = len(ends) - 1 - first
-    return {
-        "samples_per_second": workload.batch * steps / (ends[-1] - ends[first]),
-        "seconds": _steps(ends),
-        "processor_seconds": _steps(measured["work"]),
-        "loaded_bytes": measured["loaded"],
-        "above_bytes": measured["peak"] - measured["loaded"],
-        "tensor_bytes": measured["tensors"],
-        "losses": measured["losses"],
-        "data_wait_shares": measured["waits"],
-        "ids": measured["ids"],
-    }
-
-
-def _steps(clock: Sequence[float]) -> list[float]:
-    return [round(end - begin, 4) for begin, end in pairwise(clock)]
-
-
-def comparison(runs: Sequence[Run], counted: Mapping[str, int], opponent: str) -> Run:
-    """Ratios of neighbouring runs of ours and the opponent's, and how far apart their losses are.
-
-    Args:
-        runs: all runs in the order they were made, each side equally often.
-        counted: the most bytes of each side's tensors at once, beyond the loaded model's; empty where not counted.
-        opponent: the other side.
-    """
-    pairs = list(zip([r for r in runs if r["side"] == "ours"], [r for r in runs if r["side"] == opponent], strict=True))
-    speed = [ours["samples_per_second"] / theirs["samples_per_second"] for ours, theirs in pairs]
-    resident = [ours["above_bytes"] / theirs["above_bytes"] for ours, theirs in pairs]
-    apart = [
-        abs(a - b) / abs(b)
-        for ours, theirs in pairs
-        for a, b in zip(ours["losses"], theirs["losses"], strict=True)
-    ]  # fmt: skip
-    return {
-        "opponent": opponent,
-        "speed_ratios": speed,
-        "speed_ratio": statistics.median(speed),
-        "memory_ratio": counted["ours"] / counted[opponent] if counted else None,
-        "resident_ratios": resident,
-        "resident_ratio": statistics.median(resident),
-        "largest_relative_loss_difference": max(apart),
-    }
-
-
-def measure(workload: Workload, sides: Sequence[str], options: argparse.Namespace) -> Run:
+def measure(workload: Workload, sides: Sequence[str], options: argparse.Namespace, kind: type[Bench] = Bench) -> Run:
     """Tune each side, let them take turns, compare."""
     with tempfile.TemporaryDirectory(dir=options.scratch) as folder:
-        bench = Bench(workload, Path(folder), options.threads)
+        bench = kind(workload, Path(folder), options.threads)
         tried: dict[str, list[Run]] = {}
         chosen: dict[str, int] = {}
         for side in sides:
-            candidates = options.ours_rows if side == "ours" else options.trl_rows
+            candidates = options.ours_rows if kind.is_ours(side) else options.trl_rows
             fixed = len(candidates) == 1
             chosen[side], tried[side] = (candidates[0], []) if fixed else bench.chosen(side, candidates)
             print(f"{workload.name}: {side} takes micro_batch {chosen[side]}", flush=True)
@@ -206,16 +176,17 @@ def measure(workload: Workload, sides: Sequence[str], options: argparse.Namespac
         for _ in range(options.repeats):
             for side in sides:
                 runs.append(bench.run(side, chosen[side]))
-                print(f"{workload.name}: {line(runs[-1])}", flush=True)
-        check_order(runs, bench.steps)
+                print(f"{workload.name}: {comparing.line(runs[-1])}", flush=True)
+        check_order([run for run in runs if kind.is_ours(run["side"])], bench.steps)
         counted = {} if options.growth else {side: bench.tensor_bytes(side, chosen[side]) for side in sides}
-        compared = [comparison(runs, counted, side) for side in sides if side != "ours"]
+        own, others = ([side for side in sides if kind.is_ours(side) is ours] for ours in (True, False))
+        compared = [comparing.comparison(runs, counted, side, mine) for side in others for mine in own]
         for found in compared:
-            print(f"{workload.name}: {verdict(found)}", flush=True)
+            print(f"{workload.name}: {comparing.verdict(found)}", flush=True)
         return {
             "workload": asdict(workload),
             "parameters": bench.parameters,
-            "feature_cache": workload.passes > 1 and can_cache(),
+            "feature_cache": bench.keeps_features,
             "tried": {side: [_short(run) for run in made] for side, made in tried.items()},
             "runs": [_short(run) for run in runs],
             "tensor_bytes": counted,
@@ -224,35 +195,14 @@ def measure(workload: Workload, sides: Sequence[str], options: argparse.Namespac
 
 
 def check_order(runs: Sequence[Run], steps: Sequence[Sequence[dict[str, Any]]]) -> None:
-    """Stop if our runs saw other conversations in a step than the other side was given."""
+    """Stop if one of our runs saw other conversations in a step than the other side was given."""
     given = [sorted(row["id"] for row in step) for step in steps]
-    for run in runs:
-        if run["side"] == "ours" and run["ids"] != given:
-            raise SystemExit("The two sides saw different conversations in a step.")
+    if any(run["ids"] != given for run in runs):
+        raise SystemExit("The two sides saw different conversations in a step.")
 
 
 def _short(run: Run) -> Run:
     return {name: value for name, value in run.items() if name != "ids"}
-
-
-def line(run: Run) -> str:
-    """A run in words."""
-    return (
-        f"{run['side']:>20} x{run['micro_batch']:<3} {run['samples_per_second']:7.2f} samples/s, "
-        f"{sum(run['processor_seconds'][1:]):.1f} s of processor, "
-        f"{run['above_bytes'] / 2**20:6.0f} MiB above the loaded model, losses "
-        + " ".join(f"{loss:.5f}" for loss in run["losses"])
-    )
-
-
-def verdict(found: Run) -> str:
-    """A comparison in words."""
-    tensors = "" if found["memory_ratio"] is None else f"{found['memory_ratio']:.2f}x its tensors and "
-    return (
-        f"{found['speed_ratio']:.2f}x the speed of {found['opponent']}, above the model {tensors}"
-        f"{found['resident_ratio']:.2f}x what was resident, losses within "
-        f"{found['largest_relative_loss_difference']:.1e}"
-    )
 
 
 def asked_for(options: argparse.Namespace) -> list[Workload]:
@@ -263,34 +213,50 @@ def asked_for(options: argparse.Namespace) -> list[Workload]:
     return [replace(w, steps=options.steps) if options.steps else w for w in chosen]
 
 
-def parsed() -> argparse.Namespace:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--workloads", nargs="*", choices=[w.name for w in workloads.GOALS], help="default: all")
-    parser.add_argument("--growth", action="store_true", help="samples/s over questions and image tokens instead")
-    parser.add_argument("--questions", nargs="+", type=int, default=[1, 2, 5, 10], help="with --growth")
-    parser.add_argument("--image-tokens", nargs="+", type=int, default=list(shapes.SIDES), help="with --growth")
+def parser_of(about: str | None, goals: Sequence[Workload]) -> argparse.ArgumentParser:
+    """What every bench against TRL is asked on its command line."""
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--workloads", nargs="*", choices=[w.name for w in goals], help="default: all")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--steps", type=int, help="measured steps of a run; default: the workload's")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--ours-rows", nargs="+", type=int, default=[1, 2, 4], help="our micro-batches to try")
-    parser.add_argument("--trl-rows", nargs="+", type=int, default=[1, 2, 4, 10], help="TRL's batch sizes to try")
-    parser.add_argument("--opponents", nargs="+", choices=[s for s in SIDES if s != "ours"], default=["trl"])
     parser.add_argument("--scratch", type=Path, help="where temporary files go")
     parser.add_argument("--output", type=Path, help="JSON file to write")
+    return parser
+
+
+def parsed() -> argparse.Namespace:
+    """The command line."""
+    parser = parser_of(__doc__, workloads.GOALS)
+    parser.add_argument("--growth", action="store_true", help="samples/s over questions and image tokens instead")
+    parser.add_argument("--questions", nargs="+", type=int, default=[1, 2, 5, 10], help="with --growth")
+    parser.add_argument("--image-tokens", nargs="+", type=int, default=list(shapes.SIDES), help="with --growth")
+    parser.add_argument("--trl-rows", nargs="+", type=int, default=[1, 2, 4, 10], help="TRL's batch sizes to try")
+    parser.add_argument("--opponents", nargs="+", choices=[s for s in SIDES if s != "ours"], default=["trl"])
     return parser.parse_args()
 
 
-def main() -> None:
-    """Measure what is asked for; the file is written anew after every workload."""
-    options = parsed()
-    results: list[Run] = []
-    for workload in asked_for(options):
-        results.append(measure(workload, ["ours", *options.opponents], options))
+def write_all(options: argparse.Namespace, measured: Iterable[Run]) -> None:
+    """Measure workload by workload; the file is written anew after each, and keeps its results of other workloads."""
+    for result in measured:
         if options.output is not None:
+            about = {**provenance.of_this_run(), "threads": options.threads}
+            own = {name: about[name] for name in ("commit", "date", "threads")} | {"repeats": options.repeats}
+            results = comparing.with_result(_kept(options.output), {**result, **own})
             options.output.parent.mkdir(parents=True, exist_ok=True)
-            about = {**provenance.of_this_run(), "threads": options.threads, "repeats": options.repeats}
             options.output.write_text(json.dumps({**about, "results": results}, indent=1) + "\n", encoding="utf-8")
+
+
+def _kept(path: Path) -> list[Run]:
+    found: list[Run] = json.loads(path.read_text(encoding="utf-8"))["results"] if path.exists() else []
+    return found
+
+
+def main() -> None:
+    """Measure what is asked for."""
+    options = parsed()
+    write_all(options, (measure(workload, ["ours", *options.opponents], options) for workload in asked_for(options)))
 
 
 if __name__ == "__main__":

@@ -35,7 +35,12 @@ class Watch(Callback):
         """A step is over."""
         self.measured.step()
         self.measured.losses.append(float(trainer.callback_metrics["train/loss"]))
-        self.measured.ids.append(sorted(batch.ids))
+        self.measured.ids.append(sorted({record_id(name) for name in batch.ids}))
+
+
+def record_id(name: str) -> str:
+    """The id of the record that a conversation, or a side of a pair, is from."""
+    return name.removesuffix("/chosen").removesuffix("/rejected")
 
 
 class Waits(Callback):
@@ -66,7 +71,7 @@ class WatchedCLI(VlmLitCLI):
 
 
 def settings(run: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """The config of a run: what a user would write for it."""
+    """The config of a run: what a user would write for it; supervised fine-tuning where it says nothing else."""
     data = {
         "train": {"path": run["train"]},
         "effective_batch": run["batch"],
@@ -88,7 +93,7 @@ def settings(run: dict[str, Any], folder: Path) -> dict[str, Any]:
             "enable_progress_bar": False,
         },
         "model": {
-            "class_path": "vlm_lit.training.supervised.SupervisedModule",
+            "class_path": run.get("module", "vlm_lit.training.supervised.SupervisedModule"),
             "init_args": {
                 "model_id": run["checkpoint"],
                 "parts": run["parts"],
@@ -98,9 +103,13 @@ def settings(run: dict[str, Any], folder: Path) -> dict[str, Any]:
                 "learning_rate": run["learning_rate"],
                 "schedule": "constant",
                 "warmup_ratio": 0.0,
+                **run.get("module_settings", {}),
             },
         },
-        "data": {"class_path": "vlm_lit.data.datamodule.ConversationDataModule", "init_args": data},
+        "data": {
+            "class_path": run.get("data_module", "vlm_lit.data.datamodule.ConversationDataModule"),
+            "init_args": data,
+        },
     }
 
 

@@ -18,6 +18,8 @@ from matplotlib.figure import Figure
 HERE: Final = Path(__file__).parent
 BEGIN, END = "<!-- {}: written by plots.py -->", "<!-- end of {} -->"
 NAMES: Final = {"ours": "vlm_lit", "trl": "TRL", "trl_supervised_head": "TRL, head on supervised positions alone"}
+REFERENCES: Final = {"ours": "stored", "ours_live": "live"}
+"""Where each side of ours has its reference from in the benchmark of pairs."""
 Found = dict[str, Any]
 
 
@@ -36,6 +38,24 @@ def _rows(result: Found) -> Iterator[str]:
             f"| {compared['memory_ratio']:.2f}x | {_range(compared['resident_ratio'], compared['resident_ratios'])} "
             f"| {compared['largest_relative_loss_difference']:.0e} |"
         )
+
+
+def pairs_table(found: Found) -> str:
+    """The same of pairs, for each of the ways in which ours asks its reference."""
+    head = "| workload | reference | against | pairs/s, ours and theirs | speed | processor | tensors | losses within |"
+    rows = [_pairs_row(result, compared) for result in found["results"] for compared in result["comparisons"]]
+    return "\n".join([head, "|---|---|---|---|---|---|---|---|", *rows])
+
+
+def _pairs_row(result: Found, compared: Found) -> str:
+    ours, theirs = (_median_speed(result, compared[side]) for side in ("own", "opponent"))
+    features = ", features too" if compared["own"] == "ours" and result["feature_cache"] else ""
+    return (
+        f"| {result['workload']['says']} | {REFERENCES[compared['own']]}{features} | {NAMES[compared['opponent']]} "
+        f"| {ours:.2f}, {theirs:.2f} | {_range(compared['speed_ratio'], compared['speed_ratios'])} "
+        f"| {_range(compared['processor_ratio'], compared['processor_ratios'])} | {compared['memory_ratio']:.2f}x "
+        f"| {compared['largest_relative_loss_difference']:.0e} |"
+    )
 
 
 def _range(middle: float, every: Sequence[float]) -> str:
@@ -68,9 +88,12 @@ def _gpu_rows(result: Found, side: str) -> Iterator[str]:
 def about(found: Found) -> str:
     """Where and with what a file was measured, in a line."""
     device, versions = found["device"], found["versions"]
-    machine = device.get("gpu") or f"{device['cpu']}, {found.get('threads', device['cores'])} threads"
+    threads = found.get("threads", device["cores"])
+    machine = device.get("gpu") or f"{device['cpu']}, {threads} thread{'' if threads == 1 else 's'}"
     listed = ", ".join(f"{name} {versions[name]}" for name in ("torch", "transformers", "trl") if name in versions)
-    return f"Measured {found['date'][:10]} at commit {found['commit'][:10]} on {machine} ({listed})."
+    commits = list(dict.fromkeys(one.get("commit", found["commit"])[:10] for one in found.get("results", [found])))
+    at = ("commit " if len(commits) == 1 else "commits ") + ", ".join(commits)
+    return f"Measured {found['date'][:10]} at {at} on {machine} ({listed})."
 
 
 def growth_figure(found: Found) -> Figure:
@@ -142,7 +165,12 @@ def main() -> None:
     """Write the tables and the plot of the files that are there."""
     readme = HERE / "README.md"
     text = readme.read_text(encoding="utf-8")
-    for name, file, table in (("goals", "against_trl.json", goals_table), ("gpu", "gpu.json", gpu_table)):
+    tables = (
+        ("goals", "against_trl.json", goals_table),
+        ("pairs", "against_trl_dpo.json", pairs_table),
+        ("gpu", "gpu.json", gpu_table),
+    )
+    for name, file, table in tables:
         if (found := read(file)) is not None:
             text = between(text, name, f"{table(found)}\n\n{about(found)}")
     if (found := read("growth.json")) is not None:

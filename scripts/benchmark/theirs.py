@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -79,54 +80,75 @@ def trainer(run: dict[str, Any], made: PeftModel, folder: Path) -> Any:  # noqa:
         SFTTrainer,
     )
 
-    if run["head"] == "supervised":
-        _score_supervised_positions_only()
-    settings = SFTConfig(
-        output_dir=str(folder / "trl"),
-        per_device_train_batch_size=run["micro_batch"],
-        gradient_accumulation_steps=run["batch"] // run["micro_batch"],
-        max_steps=len(run["steps"]),
-        learning_rate=run["learning_rate"],
-        lr_scheduler_type="constant",
-        optim="adamw_torch",
-        weight_decay=0.0,
-        max_grad_norm=1.0,
-        assistant_only_loss=True,
-        max_length=None,
-        gradient_checkpointing=run["checkpointing"],
-        bf16=run["autocast"],
-        use_cpu=run["device"] == "cpu",
-        train_sampling_strategy="sequential",
-        dataloader_num_workers=run["data"].get("num_workers", 0),
-        logging_steps=1,
-        save_strategy="no",
-        report_to=[],
-        disable_tqdm=True,
-        seed=run["seed"],
-    )
-    kept = {name: p.detach().clone() for name, p in made.named_parameters() if p.requires_grad}
+    choose_head(run)
+    settings = SFTConfig(**training_arguments(run, folder), assistant_only_loss=True)
+    kept = trained_values(made)
     rows = dataset(run["steps"], Path(run["train"]).parent)
     ready = SFTTrainer(made, settings, train_dataset=rows, processing_class=load_processor(run["checkpoint"]))
-    # It rounds the adapter of a 4-bit model to bfloat16; ours trains in float32, and so shall this.
-    for name, parameter in made.named_parameters():
-        if name in kept:
-            parameter.data = kept[name]
+    put_back(made, kept)
     return ready
 
 
-def _score_supervised_positions_only() -> None:
-    """As with Triton: without it, TRL runs the head on every position."""
+def training_arguments(run: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """What a run asks of any of TRL's trainers."""
+    return {
+        "output_dir": str(folder / "trl"),
+        "per_device_train_batch_size": run["micro_batch"],
+        "gradient_accumulation_steps": run["batch"] // run["micro_batch"],
+        "max_steps": len(run["steps"]),
+        "learning_rate": run["learning_rate"],
+        "lr_scheduler_type": "constant",
+        "optim": "adamw_torch",
+        "weight_decay": 0.0,
+        "max_grad_norm": 1.0,
+        "max_length": None,
+        "gradient_checkpointing": run["checkpointing"],
+        "bf16": run["autocast"],
+        "use_cpu": run["device"] == "cpu",
+        "train_sampling_strategy": "sequential",
+        "dataloader_num_workers": run["data"].get("num_workers", 0),
+        "logging_steps": 1,
+        "save_strategy": "no",
+        "report_to": [],
+        "disable_tqdm": True,
+        "seed": run["seed"],
+    }
+
+
+def trained_values(made: nn.Module) -> dict[str, torch.Tensor]:
+    """A copy of what is trained."""
+    return {name: p.detach().clone() for name, p in made.named_parameters() if p.requires_grad}
+
+
+def put_back(made: nn.Module, kept: dict[str, torch.Tensor]) -> None:
+    """Give trained parameters their values as ours has them.
+
+    TRL rounds the adapter of a 4-bit model to bfloat16; ours trains in float32, and so shall this.
+    """
+    parameters = dict(made.named_parameters())
+    for name, value in kept.items():
+        parameters[name].data = value
+
+
+def choose_head(run: dict[str, Any]) -> None:
+    """Let the head score supervised positions only, if asked to, as with Triton: without it, it scores every one."""
+    if run["head"] != "supervised":
+        return
     from trl.trainer import utils  # type: ignore[import-not-found,import-untyped,unused-ignore]
 
     setattr(utils, "_use_triton", lambda _: True)  # noqa: B010 - mypy knows the function's type where TRL is installed
 
 
-def main() -> None:
-    """Run and write what was measured."""
+def main(make: Callable[[dict[str, Any], PeftModel, Path], Any] = trainer) -> None:
+    """Run and write what was measured.
+
+    Args:
+        make: makes the trainer of a run, its model and its folder.
+    """
     run, result = json.loads(Path(sys.argv[1]).read_text()), Path(sys.argv[2])
     torch.manual_seed(run["seed"])
     measured = Measured()
-    ready = trainer(run, model(run), result.parent)
+    ready = make(run, model(run), result.parent)
     ready.add_callback(Watch(measured, count_tensors=run["count_tensors"]))
     ready.train()
     measured.finish()

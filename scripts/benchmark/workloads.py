@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import count
+from operator import itemgetter
 from pathlib import Path
 from random import Random
 from typing import Any, Final
@@ -49,14 +50,19 @@ class Workload:
     passes: int = 1
 
     @property
+    def whole_course(self) -> bool:
+        """Whether all of a run is measured, the first step and what comes before it included."""
+        return self.passes > 1
+
+    @property
     def total_steps(self) -> int:
         """Optimizer steps of a run, warming up included."""
-        return self.steps * self.passes if self.passes > 1 else self.steps + 1
+        return self.steps * self.passes if self.whole_course else self.steps + 1
 
     @property
     def conversations(self) -> int:
         """Conversations in the data."""
-        return self.batch * (self.steps if self.passes > 1 else self.steps + 1)
+        return self.batch * (self.steps if self.whole_course else self.steps + 1)
 
 
 GOALS: Final = (
@@ -120,21 +126,38 @@ def _description(shown: Scene, random: Random) -> str:
     return " ".join(said[: random.choice((1, 2, 3, 5, 8, 16))])
 
 
-def steps_of(rows: list[dict[str, Any]], workload: Workload, questions_per_row: int) -> list[list[dict[str, Any]]]:
+Row = dict[str, Any]
+
+
+def _letters(row: Row) -> int:
+    return sum(len(turn["value"]) for turn in row["conversations"])
+
+
+def steps_of(
+    rows: list[Row],
+    workload: Workload,
+    questions_per_row: int,
+    *,
+    image: Callable[[Row], str] = itemgetter("image"),
+    length: Callable[[Row], int] = _letters,
+) -> list[list[Row]]:
     """The rows each optimizer step sees: the order of our own sampler, which the other side is given as its own.
 
     Within a step, rows stand from short to long, so that a side that cuts a step into padded batches pads little.
+
+    Args:
+        rows: the workload's.
+        workload: says how many a step sees.
+        questions_per_row: most rows about one picture that ours has follow one another.
+        image: a row's picture.
+        length: how long a row is, in any unit.
     """
     sampler = StepSampler(
         len(rows),
         effective_batch=workload.batch,
         steps=workload.total_steps,
         seed=SEED,
-        groups=[row["image"] for row in rows],
+        groups=[image(row) for row in rows],
         most=questions_per_row,
     )
-    return [sorted((rows[i] for i in sampler.indices(k)), key=_letters) for k in range(workload.total_steps)]
-
-
-def _letters(row: dict[str, Any]) -> int:
-    return sum(len(turn["value"]) for turn in row["conversations"])
+    return [sorted((rows[i] for i in sampler.indices(k)), key=length) for k in range(workload.total_steps)]

@@ -65,6 +65,23 @@ def test_options_of_judging_do_not_go_with_it(
     assert not (tmp_path / "o.json").exists()
 
 
+def test_a_judge_that_fills_in_a_template_is_given_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = write_run(tmp_path / "run", [row("a", 1.0), row("b", 0.0)])
+    record = {"image_src": "-", "image_content": ["Lamp"], "question": "?", "gt_answer": "Red."}
+    template = tmp_path / "response_template.json"
+    template.write_text(json.dumps([{**record, "image_id": name} for name in ("b", "a")]))
+    given = arguments(tmp_path / "responses.json", run, server="mmhal")
+    assert main([*given, "--annotations", str(template)]) == 0
+    written = json.loads((tmp_path / "responses.json").read_text())
+    assert [(entry["image_id"], entry["model_answer"]) for entry in written] == [("b", "blue"), ("a", "red")]
+    capsys.readouterr()
+    (tmp_path / "responses.json").unlink()
+    assert "fills in the benchmark's own file: give that one by --annotations" in refusal(capsys, *given)
+    others = arguments(tmp_path / "responses.json", run)
+    assert "and not --annotations." in refusal(capsys, *others, "--annotations", str(template))
+    assert not (tmp_path / "responses.json").exists()
+
+
 def test_a_server_needs_records_and_a_known_name(capsys: pytest.CaptureFixture[str]) -> None:
     assert "--records must be given." in refusal(capsys, "score", "--server", "gqa", "--output", "o.json")
     assert "invalid choice: 'coco'" in refusal(capsys, "score", "--server", "coco", "--output", "o", "--records", "r")

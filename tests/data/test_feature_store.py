@@ -19,7 +19,7 @@ from tests.support import stored, tiny_models
 from vlm_lit.data.features import feature_store
 from vlm_lit.data.features.feature_store import FeatureStore, check_room
 from vlm_lit.errors import ConfigError
-from vlm_lit.files.whole import STAGED
+from vlm_lit.files.staged import STAGED
 from vlm_lit.schema import Conversation, ImageRef
 
 _WRITER = """

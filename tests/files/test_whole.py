@@ -10,21 +10,27 @@ from pathlib import Path
 
 import pytest
 
-from vlm_lit.files.whole import STAGED, fill_whole, sync_folder, write_folder_whole, write_whole, writer_of
+import vlm_lit.files.whole
+from vlm_lit.files.staged import STAGED, sweep, writer_of
+from vlm_lit.files.whole import fill_whole, sync_folder, write_folder_whole, write_whole
 
 _WRITER = """
-import os, signal, sys
+import os, signal, shutil, sys
 from pathlib import Path
+from vlm_lit.files import whole
 from vlm_lit.files.whole import write_folder_whole, write_whole
-calls, which = 0, int(sys.argv[3])
-original = getattr(os, sys.argv[2])
+calls, which, name = 0, int(sys.argv[3]), sys.argv[2]
+if len(sys.argv) > 4:
+    whole.exchange = lambda one, other: False
+owner = whole if hasattr(whole, name) else shutil if hasattr(shutil, name) else os
+original = getattr(owner, name)
 def deadly(*arguments, **options):
     global calls
     calls += 1
     if calls == which:
         os.kill(os.getpid(), signal.SIGKILL)
     return original(*arguments, **options)
-setattr(os, sys.argv[2], deadly)
+setattr(owner, name, deadly)
 target = Path(sys.argv[1])
 if target.suffix:
     write_whole(target, "new" * 1000)
@@ -33,9 +39,12 @@ else:
 """
 
 
-def killed_writer(target: Path, function: str, call: int) -> int:
-    """The process id of a writer that was killed on entry of that call of a function of `os`."""
-    writer = subprocess.Popen([sys.executable, "-c", _WRITER, str(target), function, str(call)])
+def killed_writer(target: Path, function: str, call: int, *more: str) -> int:
+    """The process id of a writer that was killed on entry of that call of a function of `os`, `shutil` or `whole`.
+
+    Any word `more` says that its file system cannot let two folders swap their names.
+    """
+    writer = subprocess.Popen([sys.executable, "-c", _WRITER, str(target), function, str(call), *more])
     assert writer.wait() == -9
     return writer.pid
 
@@ -129,7 +138,7 @@ def test_all_of_a_folder_is_on_the_disk_before_it_has_its_name(tmp_path: Path, t
     *before, rename, after = told
     assert (rename, after) == ("rename made", f"fsync {tmp_path.name}")
     assert set(before[:-1]) == {"fsync a", "fsync b", "fsync below"}
-    assert before[-1].startswith("fsync .made-")
+    assert before[-1].startswith("fsync .made.tmp-")
     assert names(tmp_path) == ["made"]
     assert (tmp_path / "made").stat().st_mode & 0o777 == 0o755
 
@@ -140,6 +149,12 @@ def test_an_empty_folder_is_taken_and_a_full_one_is_not(tmp_path: Path) -> None:
     with pytest.raises(OSError):
         write_folder_whole(tmp_path / "made", filled("b"))
     assert names(tmp_path / "made") == ["a"]
+    assert names(tmp_path) == ["made"]
+    # A kill while the folder is filled leaves what the next writing of it clears away.
+    (tmp_path / "made" / "a").unlink()
+    killed_writer(tmp_path / "made", "_to_disk", 1)
+    assert len(names(tmp_path)) == 2
+    write_folder_whole(tmp_path / "made", filled("a"))
     assert names(tmp_path) == ["made"]
 
 
@@ -163,9 +178,74 @@ def test_a_filler_that_raises_leaves_nothing(tmp_path: Path) -> None:
     assert names(tmp_path) == []
 
 
-def test_a_killed_writer_leaves_the_old_folder(tmp_path: Path) -> None:
+@pytest.fixture
+def adapter(tmp_path: Path) -> Path:
+    """A folder that is to be replaced: a file of ours, a note, a link to nowhere and a folder of somebody else's."""
     folder = tmp_path / "adapter"
-    write_folder_whole(folder, filled("a"))
+    write_folder_whole(folder, filled("a", "theirs/b"))
     (folder / "a").write_text("old")
-    killed_writer(folder, "replace", 1)
-    assert (folder / "a").read_text() == "old"
+    (folder / "note").write_text("mine")
+    (folder / "nowhere").symlink_to("gone")
+    return folder
+
+
+def contents(folder: Path) -> dict[str, str]:
+    return {str(path.relative_to(folder)): path.read_text() for path in folder.rglob("*") if path.is_file()}
+
+
+OTHERS = {"note": "mine", "theirs/b": "new"}
+SWAPS = {
+    "before the swap": ("exchange", 1),
+    "behind it, the old one still there": ("rmtree", 1),
+}
+
+
+@pytest.mark.parametrize(("function", "call"), SWAPS.values(), ids=SWAPS.keys())
+def test_at_no_moment_is_there_no_folder(adapter: Path, function: str, call: int) -> None:
+    killed_writer(adapter, function, call)
+    assert contents(adapter) == {**OTHERS, "a": "old" if function == "exchange" else "new"}
+    assert (adapter / "nowhere").is_symlink()
+    assert len(names(adapter.parent)) == 2
+    write_folder_whole(adapter, filled("a"), replace=True)
+    assert contents(adapter) == {**OTHERS, "a": "new"}
+    assert names(adapter.parent) == ["adapter"], "what the killed writer left is swept by the next one"
+
+
+RENAMINGS = {"before the first": ("replace", 1), "between the two": ("replace", 2), "behind both": ("rmtree", 1)}
+
+
+@pytest.mark.parametrize(("function", "call"), RENAMINGS.values(), ids=RENAMINGS.keys())
+def test_where_names_cannot_be_swapped_the_next_start_mends_what_a_kill_left(
+    adapter: Path, function: str, call: int
+) -> None:
+    killed_writer(adapter, function, call, "no exchange")
+    assert adapter.exists() == ((function, call) != ("replace", 2))
+    sweep(adapter.parent)
+    assert contents(adapter) == {**OTHERS, "a": "new" if function == "rmtree" else "old"}
+    assert names(adapter.parent) == ["adapter"]
+
+
+def test_a_folder_that_cannot_take_its_name_leaves_the_old_one(adapter: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vlm_lit.files.whole, "exchange", lambda *_: False)
+    replace, calls = os.replace, list[Path]()
+
+    def refuses_the_second(old: Path, new: Path) -> None:
+        calls.append(new)
+        if len(calls) == 2:
+            raise PermissionError("no")
+        replace(old, new)
+
+    monkeypatch.setattr(os, "replace", refuses_the_second)
+    with pytest.raises(PermissionError):
+        write_folder_whole(adapter, filled("a"), replace=True)
+    assert contents(adapter) == {**OTHERS, "a": "old"}
+    assert names(adapter.parent) == ["adapter"]
+
+
+def test_a_link_to_a_folder_stays_a_link(adapter: Path) -> None:
+    link = adapter.with_name("link")
+    link.symlink_to("adapter")
+    write_folder_whole(link, filled("a"), replace=True)
+    assert link.is_symlink()
+    assert contents(adapter) == {**OTHERS, "a": "new"}
+    assert names(adapter.parent) == ["adapter", "link"]

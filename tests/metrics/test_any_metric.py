@@ -21,6 +21,8 @@ WORLD_SIZE = 2
 OPTIONS: dict[str, dict[str, object]] = {
     "multiple_choice": {"fallback": "random", "seed": 5},
     "pope": {"parser": "exact"},
+    "number": {"absolute": 1.0},
+    "json_fields": {"rules": "a=number"},
 }
 TEXTS = [
     "yes",
@@ -33,13 +35,22 @@ TEXTS = [
     "red car, left",
     "",
     "The answer is A.",
+    '{"a": 1, "b": "yes"}',
+    "two of them",
 ]
 CHOICES = ["a red car", "no", "5%"]
 
 
 def items(name: str, replies: list[int]) -> list[Answer]:
     """One item a reply; its references fit the metric."""
-    references = {"pope": [["yes"], ["no"]], "multiple_choice": [["A"], ["C"]], "mmmu": [["A"], ["C"]]}.get(name)
+    references = {
+        "pope": [["yes"], ["no"]],
+        "amber": [["yes"], ["no"]],
+        "multiple_choice": [["A"], ["C"]],
+        "mmmu": [["A"], ["C"]],
+        "number": [["1"], ["2"]],
+        "json_fields": [['{"a": 1}'], ['{"b": "yes"}']],
+    }.get(name)
     references = references or [["red car", *["a red car on the left"] * 9], ["yes"] * 9 + ["No"]]
     return [
         Answer(TEXTS[r], references[i % 2], f"id {i}", CHOICES, {"category": "abc"[i % 3], "structural": "query"})

@@ -9,11 +9,12 @@ import pytest
 
 from vlm_lit.errors import ConfigError
 from vlm_lit.metrics.accumulators import ItemMetric
-from vlm_lit.metrics.catalogue import RULES, MetricSettings, metric, rule
+from vlm_lit.metrics.catalogue import RULES, MetricSettings, less_is_better, metric, rule
 
 NAMES = {
     *("vqa_v2", "textvqa", "chartqa_relaxed", "anls", "pope", "gqa", "multiple_choice", "mmmu"),
-    *("exact_match", "vizwiz", "aokvqa", "vilt_score", "bleu", "rouge_l", "answer_length"),
+    *("exact_match", "vizwiz", "aokvqa", "vilt_score", "number", "json_fields", "bleu", "rouge_l", "answer_length"),
+    *("chair", "amber"),
 }
 
 
@@ -26,6 +27,14 @@ def test_every_name_makes_a_metric(name: str) -> None:
     made = metric(name)
     assert isinstance(made, ItemMetric)
     assert made.name.partition("[")[0] == {"vqa_v2": "vqa_accuracy"}.get(name, name)
+
+
+def test_which_metrics_are_better_when_lower() -> None:
+    assert [name for name in RULES if less_is_better(name)] == ["chair"]
+    assert less_is_better("chair[objects=mine-01234567]")
+    assert less_is_better("chair/question_type/describe")
+    assert not less_is_better("my_own[weight=2]")
+    assert not less_is_better(None)
 
 
 def test_options_reach_the_metric() -> None:

@@ -83,11 +83,12 @@ def test_with_more_answers_each_breakdown_that_has_few_enough_is_a_table() -> No
     assert [(c.group, c.n) for c in found] == [("answer_type/yes/no", 3)]
 
 
-RIGHT_OR_WRONG = sorted(RULES.keys() - {"anls", "bleu", "rouge_l", "answer_length"})
+RIGHT_OR_WRONG = sorted(RULES.keys() - {"anls", "bleu", "rouge_l", "answer_length", "chair"})
 TEXTS = [
     "yes",
     "Yes.",
     "no",
+    "No",
     "B",
     "(C) a red car",
     "a red car",
@@ -99,8 +100,14 @@ TEXTS = [
     "2",
     "two",
     "",
+    '{"b": "c", "a": 1.0}',
 ]
-REFERENCES = {"pope": ["yes", "no"], "multiple_choice": ["A", "B", "C"], "mmmu": ["A", "B", "C"]}
+REFERENCES = {
+    "pope": ["yes", "no"],
+    "amber": ["yes", "no"],
+    "multiple_choice": ["A", "B", "C"], "mmmu": ["A", "B", "C"], "number": ["5", "2", "0.05"],
+    "json_fields": ['{"a": 1, "b": "c"}'],
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", RIGHT_OR_WRONG)
@@ -111,9 +118,9 @@ def test_on_the_diagonal_is_what_the_metric_takes_for_right(name: str) -> None:
             references = [reference] * (10 if name in ("textvqa", "aokvqa", "vizwiz") else 1)
             given = Answer(text, references, choices=("yes", "a red car", "5%") if name in REFERENCES else ())
             predicted, true = judge.compared(given)
-            seen.add(judge.score(given))
+            seen.add(judge.score(given) == 1)
             assert (predicted == true[0]) == (judge.score(given) == 1), (text, reference)
-    assert seen == {0.0, 1.0}
+    assert seen == {False, True}
 
 
 def test_an_open_question_of_mmmu_is_compared_by_its_reply() -> None:

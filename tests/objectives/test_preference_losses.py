@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import cmath
 from collections.abc import Callable, Mapping
-from typing import Final, NamedTuple, get_args
+from typing import Any, Final, NamedTuple, get_args
 
 import pytest
 import torch
@@ -16,18 +16,21 @@ from vlm_lit.objectives.preference_losses import (
     PairLogProbs,
     PreferenceLossName,
     PreferenceLossSettings,
+    needs_corrupted,
     needs_reference,
     preference_loss,
 )
 
 
 class Pair(NamedTuple):
-    """pi(w), pi(l), rho(w), rho(l), |w| and |l| of one pair."""
+    """pi(w), pi(l), pi(k), rho(w), rho(l), rho(k), |w| and |l| of one pair; k is w behind a corrupted picture."""
 
     won: complex
     lost: complex
+    corrupted: complex
     ref_won: complex
     ref_lost: complex
+    ref_corrupted: complex
     n_won: int
     n_lost: int
 
@@ -69,6 +72,8 @@ WRITTEN_OUT: Final[Mapping[str, Callable[[Pair], complex]]] = {
     "bco_pair": lambda p: (
         -cmath.log(sigma(BETA * (p.won - p.ref_won))) - cmath.log(sigma(-BETA * (p.lost - p.ref_lost)))
     ),
+    "image_sigmoid": lambda p: -cmath.log(sigma(BETA * ((p.won - p.ref_won) - (p.corrupted - p.ref_corrupted)))),
+    "anchor": lambda p: -cmath.log(sigma(BETA * (p.won - p.ref_won))),
     "simpo": lambda p: -cmath.log(sigma(BETA * (p.won / p.n_won - p.lost / p.n_lost) - GAMMA)),
     "orpo": lambda p: (
         -p.won / p.n_won - BETA * cmath.log(sigma(log_odds(p.won / p.n_won) - log_odds(p.lost / p.n_lost)))
@@ -78,11 +83,11 @@ WRITTEN_OUT: Final[Mapping[str, Callable[[Pair], complex]]] = {
 
 # The reference agrees, disagrees, is equal; a hinge on each side of its corner.
 PAIRS = [
-    Pair(-3.0, -7.5, -3.5, -6.0, 4, 9),
-    Pair(-12.25, -2.0, -10.0, -2.5, 11, 1),
-    Pair(-5.0, -6.0, -5.0, -6.0, 3, 3),
-    Pair(-0.5, -30.0, -1.5, -20.0, 2, 25),
-    Pair(-40.0, -3.0, -39.0, -8.0, 31, 2),
+    Pair(-3.0, -7.5, -4.5, -3.5, -6.0, -3.75, 4, 9),
+    Pair(-12.25, -2.0, -11.0, -10.0, -2.5, -12.5, 11, 1),
+    Pair(-5.0, -6.0, -5.0, -5.0, -6.0, -5.0, 3, 3),
+    Pair(-0.5, -30.0, -2.0, -1.5, -20.0, -1.0, 2, 25),
+    Pair(-40.0, -3.0, -60.0, -39.0, -8.0, -41.0, 31, 2),
 ]
 
 
@@ -95,18 +100,27 @@ def settings(name: str) -> PreferenceLossSettings:
     )
 
 
-def pairs(dtype: torch.dtype = torch.float64, *, reference: bool = True) -> tuple[PairLogProbs, list[Tensor]]:
-    columns = [torch.tensor([pair[k] for pair in PAIRS], dtype=dtype) for k in range(4)]
-    lengths = [torch.tensor([pair[k] for pair in PAIRS]) for k in (4, 5)]
-    policy = [column.requires_grad_() for column in columns[:2]]
+def pairs(
+    dtype: torch.dtype = torch.float64, *, reference: bool = True, corrupted: bool = True
+) -> tuple[PairLogProbs, list[Tensor]]:
+    columns = [torch.tensor([pair[k] for pair in PAIRS], dtype=dtype) for k in range(6)]
+    lengths = [torch.tensor([pair[k] for pair in PAIRS]) for k in (6, 7)]
+    policy = [column.requires_grad_() for column in columns[:3]]
     return PairLogProbs(
         chosen=policy[0],
         rejected=policy[1],
         chosen_lengths=lengths[0],
         rejected_lengths=lengths[1],
-        reference_chosen=columns[2] if reference else None,
-        reference_rejected=columns[3] if reference else None,
+        reference_chosen=columns[3] if reference else None,
+        reference_rejected=columns[4] if reference else None,
+        corrupted=policy[2] if corrupted else None,
+        reference_corrupted=columns[5] if corrupted and reference else None,
     ), policy
+
+
+def moved(pair: Pair, k: int) -> Pair:
+    changed: dict[str, Any] = {Pair._fields[k]: pair[k] + 1e-30j}
+    return pair._replace(**changed)
 
 
 @pytest.mark.parametrize("name", LOSSES)
@@ -119,7 +133,7 @@ def test_values_and_gradients_equal_the_formula(name: str) -> None:
     gradients = torch.autograd.grad(loss.sum(), policy, allow_unused=True)
     for k, gradient in enumerate(gradients):
         # A step along the imaginary axis has a derivative's digits all.
-        steps = [Pair(pair[0] + 1e-30j * (k == 0), pair[1] + 1e-30j * (k == 1), *pair[2:]) for pair in PAIRS]
+        steps = [moved(pair, k) for pair in PAIRS]
         slopes = torch.tensor([formula(step).imag / 1e-30 for step in steps], dtype=torch.float64)
         found = torch.zeros_like(slopes) if gradient is None else gradient
         torch.testing.assert_close(found, slopes, rtol=1e-10, atol=1e-10)
@@ -141,9 +155,16 @@ def test_the_table_says_what_a_loss_looks_at(name: str) -> None:
             kind.formula(alone, settings(name))
     else:
         torch.testing.assert_close(kind.formula(alone, settings(name)), loss, rtol=0, atol=0)
+    own, _ = pairs(corrupted=False)
+    if kind.needs_corrupted:
+        with pytest.raises(AssertionError):
+            kind.formula(own, settings(name))
+    else:
+        torch.testing.assert_close(kind.formula(own, settings(name)), loss, rtol=0, atol=0)
     longer = PairLogProbs(**{**vars(given), "chosen_lengths": given.chosen_lengths + 1})
     assert torch.equal(kind.formula(longer, settings(name)), loss) is not kind.needs_lengths
     assert needs_reference([settings("sft"), settings(name)]) is kind.needs_reference
+    assert needs_corrupted([settings("sft"), settings(name)]) is kind.needs_corrupted
 
 
 def test_a_list_is_the_weighted_sum() -> None:
@@ -156,7 +177,7 @@ def test_a_list_is_the_weighted_sum() -> None:
     whole = preference_loss(mpo, given)
     parts = [0.8 * LOSSES["sigmoid"].formula(given, mpo[0]), 0.2 * LOSSES["bco_pair"].formula(given, mpo[1])]
     torch.testing.assert_close(whole, parts[0] + parts[1] + LOSSES["sft"].formula(given, mpo[2]), rtol=1e-14, atol=0)
-    assert all(gradient.abs().min() > 0 for gradient in torch.autograd.grad(whole.sum(), policy))
+    assert all(gradient.abs().min() > 0 for gradient in torch.autograd.grad(whole.sum(), policy[:2]))
 
 
 @pytest.mark.parametrize("name", LOSSES)
@@ -169,6 +190,8 @@ def test_certain_and_impossible_answers_have_a_finite_loss_in_float32(name: str)
         rejected_lengths=torch.tensor([3, 1, 2, 0]),
         reference_chosen=torch.tensor([-3000.0, 0.0, 0.0, -1.0]),
         reference_rejected=torch.tensor([0.0, 0.0, -3000.0, -1.0]),
+        corrupted=ends.roll(1),
+        reference_corrupted=torch.tensor([0.0, 0.0, -3000.0, -1.0]),
     )
     loss = preference_loss([settings(name)], given)
     (gradient,) = torch.autograd.grad(loss.sum(), [ends])

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import against_trl
+import comparing
 import gpu_check
 import gpu_shapes
 import ours
@@ -23,6 +24,7 @@ from measuring import Measured
 from transformers import AutoModelForImageTextToText
 from workloads import Workload
 
+from tests.support.bench_runs import run_of
 from vlm_lit.data.checkpoint.processors import load_processor
 from vlm_lit.data.conversations.conversations import to_conversation
 from vlm_lit.data.images.images import load_images
@@ -113,7 +115,7 @@ def test_the_other_side_is_given_our_samplers_steps_from_short_to_long(train: Pa
 def test_a_step_with_other_conversations_is_noticed(train: Path) -> None:
     steps = workloads.steps_of(json.loads(train.read_text()), SMALL, questions_per_row=2)
     ids = [sorted(row["id"] for row in step) for step in steps]
-    against_trl.check_order([{"side": "ours", "ids": ids}, {"side": "trl", "ids": []}], steps)
+    against_trl.check_order([{"side": "ours", "ids": ids}], steps)
     with pytest.raises(SystemExit, match="different conversations"):
         against_trl.check_order([{"side": "ours", "ids": ids[::-1]}], steps)
 
@@ -135,16 +137,11 @@ def measured(ends: list[float], **more: Any) -> dict[str, Any]:
 
 def test_the_first_step_counts_only_where_the_whole_course_does() -> None:
     ends = [0.0, 10.0, 12.0, 14.0]
-    one = against_trl.figures(measured(ends), SMALL)
+    one = comparing.figures(measured(ends), SMALL)
     assert one["samples_per_second"] == pytest.approx(4 * 2 / 4.0)
     assert one["above_bytes"] == 50
     course = Workload(name="w", says="w", batch=4, steps=1, passes=3)
-    assert against_trl.figures(measured(ends), course)["samples_per_second"] == pytest.approx(4 * 3 / 14.0)
-
-
-def run_of(side: str, speed: float, above: int, losses: list[float]) -> dict[str, Any]:
-    """A run as `Bench.run` returns it."""
-    return {"side": side, "samples_per_second": speed, "above_bytes": above, "losses": losses}
+    assert comparing.figures(measured(ends), course)["samples_per_second"] == pytest.approx(4 * 3 / 14.0)
 
 
 def test_ratios_are_of_neighbouring_runs_and_losses_of_the_same_step() -> None:
@@ -153,9 +150,10 @@ def test_ratios_are_of_neighbouring_runs_and_losses_of_the_same_step() -> None:
         run_of("ours", 6.0, 30, [2.0, 1.0]), run_of("trl", 1.0, 120, [2.0, 1.001]),
         run_of("ours", 8.0, 30, [2.0, 1.0]), run_of("trl", 1.6, 40, [2.0, 1.0]),
     ]  # fmt: skip
-    found = against_trl.comparison(runs, {"ours": 10, "trl": 40}, "trl")
+    found = comparing.comparison(runs, {"ours": 10, "trl": 40}, "trl")
     assert found["speed_ratios"] == pytest.approx([4.0, 6.0, 5.0])
     assert found["speed_ratio"] == pytest.approx(5.0)
+    assert found["processor_ratios"] == pytest.approx([4.0, 6.0, 5.0])
     assert found["memory_ratio"] == pytest.approx(0.25)
     assert found["resident_ratio"] == pytest.approx(0.5)
     assert found["largest_relative_loss_difference"] == pytest.approx(1e-3, rel=1e-2)
@@ -166,7 +164,7 @@ def test_tables_say_what_the_file_says() -> None:
     result = {
         "workload": {"says": "a workload", "questions": 5, "image_tokens": 64},
         "runs": runs,
-        "comparisons": [against_trl.comparison(runs, {"ours": 10, "trl": 40}, "trl")],
+        "comparisons": [comparing.comparison(runs, {"ours": 10, "trl": 40}, "trl")],
     }
     table = plots.goals_table({"results": [result]})
     assert table.splitlines()[2] == (
@@ -186,7 +184,7 @@ def test_the_gpus_table_shows_one_row_and_the_most_that_fit() -> None:
 
 def test_only_what_stands_between_the_markers_is_replaced() -> None:
     text = (plots.HERE / "README.md").read_text(encoding="utf-8")
-    for name in ("goals", "growth", "gpu"):
+    for name in ("goals", "growth", "pairs", "gpu"):
         changed = plots.between(text, name, "<first>")
         assert plots.between(changed, name, "<second>").replace("<second>", "<first>") == changed
         assert changed != text

@@ -13,6 +13,7 @@ from scipy import stats
 from tests.support.run_files import row, rows, write_run, write_scores
 from vlm_lit.studies.comparing.alignment import align
 from vlm_lit.studies.comparing.comparison import Comparison, Method, compare
+from vlm_lit.studies.comparing.examples import selections
 from vlm_lit.studies.comparing.headline import headline
 from vlm_lit.studies.comparing.notes import notes
 from vlm_lit.studies.estimates.significance import holm
@@ -52,6 +53,27 @@ def test_a_pair_is_what_the_statistics_say(tmp_path: Path) -> None:
     assert pair.mde == pytest.approx(2.8 * pair.difference.se) if pair.difference else False
     assert pair.verdict == "b ahead (only 5 images: no evidence)"
     assert [s.interval for s in found.standings] == [mean_interval(BASE, images), mean_interval(TUNED, images)]
+
+
+def test_the_lower_score_wins_where_less_is_better(tmp_path: Path) -> None:
+    a, b = [1.0] * 30 + [0.0] * 10, [1.0] * 4 + [0.0] * 35 + [1.0]
+    folders = [write_run(tmp_path / n, rows(s, per_image=1), metric="chair") for n, s in (("a", a), ("b", b))]
+    found = compared(folders)
+    (pair,) = found.pairs
+    assert (pair.tally.wins, pair.tally.ties, pair.tally.losses) == (1, 13, 26)
+    assert pair.mcnemar is not None
+    assert (pair.mcnemar.only_a, pair.mcnemar.only_b) == (1, 26)
+    assert pair.gap == pytest.approx(25 / 40)  # a - b as ever
+    assert pair.verdict == "b better"
+    assert headline(found)[-1].startswith("b is better than a by 62.5 points (95 % interval ")
+    assert "Lower is better by this metric" in said(found)
+    ahead = {selection.title: [item.id for item in selection.items] for selection in selections(found, 6)}
+    assert ahead["b ahead of a"] == ["q4", "q5", "q6"]
+    assert ahead["a ahead of b"] == ["q39"]
+    backwards = compared(folders[::-1])
+    assert backwards.pairs[0].verdict == "b better"
+    assert headline(backwards)[-1] == headline(found)[-1]
+    assert "Lower" not in said(two(tmp_path / "other", a, b))
 
 
 def test_the_other_standard_error(tmp_path: Path) -> None:

@@ -11,7 +11,8 @@ from tests.support.study_runs import falling, open_study, write_cell
 from vlm_lit.errors import VlmLitError
 from vlm_lit.studies.estimates.seed_statistics import seeded_mean
 from vlm_lit.studies.reporting.report import Setting, StudyReport, study_report
-from vlm_lit.studies.reporting.report_sentences import duration, findings
+from vlm_lit.studies.reporting.report_plots import MOST_SETTINGS, shown_settings
+from vlm_lit.studies.reporting.report_sentences import duration, findings, limits
 from vlm_lit.studies.reporting.report_tables import costs_table
 from vlm_lit.studies.running.study_file import Study
 
@@ -90,6 +91,19 @@ def test_it_is_not_if_one_of_them_may_be_as_good(tmp_path: Path, right: dict[str
     best = study_report(scored(tmp_path, right, per_image=1)).best
     assert best.is_evidence
     assert not best.is_beyond_doubt
+
+
+def test_the_best_has_the_lowest_mean_where_less_is_better(tmp_path: Path) -> None:
+    right = {"a": [36, 35, 37], "b": [3, 2, 4], "c": [20, 22, 24]}
+    report = study_report(scored(tmp_path, right, per_image=1, metric="chair"))
+    assert (report.best.name, report.best.is_beyond_doubt) == ("way=b", True)
+    assert "way=b is best with 7.5 %" in " ".join(findings(report))
+    assert limits(report)[0] == "Lower is better by chair."
+    few = study_report(scored(tmp_path / "few", right, per_image=8, metric="chair"))
+    assert "way=b has the lowest mean, 7.5 %" in " ".join(findings(few))
+    many = {f"w{i:02d}": [i, i + 1] for i in range(MOST_SETTINGS + 4)}
+    drawn = shown_settings(study_report(scored(tmp_path / "many", many, metric="chair")))
+    assert [s.levels["way"] for s in drawn] == list(many)[:MOST_SETTINGS]
 
 
 def test_a_p_that_the_correction_lifts_over_the_line_makes_no_best(tmp_path: Path) -> None:

@@ -56,6 +56,28 @@ def test_the_interval_decides(
     assert judged(claim(kind, margin), between(*interval)) == verdict
 
 
+@pytest.mark.parametrize(
+    ("kind", "margin", "interval", "verdict", "reason"),
+    [
+        ("greater", 0.0, (-0.05, -0.01), "supported", "all of it below 0."),
+        ("greater", 0.0, (0.01, 0.05), "contradicted", "all of it above 0."),
+        ("greater", 0.02, (-0.05, -0.03), "supported", "all of it below \N{MINUS SIGN}2.0 points."),
+        ("greater", 0.02, (-0.05, -0.01), "undecided", "which reaches across \N{MINUS SIGN}2.0 points."),
+        ("equal", 0.02, (-0.05, -0.03), "different", "all of it outside \N{PLUS-MINUS SIGN}2.0 points."),
+    ],
+)
+def test_a_claim_is_of_the_lower_score_where_less_is_better(
+    kind: Literal["equal", "greater"], margin: float, interval: tuple[float, float], verdict: str, reason: str
+) -> None:
+    asked, difference = claim(kind, margin), between(*interval)
+    found = judged(asked, difference, less_is_better=True)
+    assert found == verdict
+    told = ClaimAnswer(
+        claim=asked, verdict=found, difference=difference, seeds=(0,), pairs=(), left_out=(), less_is_better=True
+    )
+    assert reason in claim_sentence(told)
+
+
 def test_without_an_interval_nothing_is_decided() -> None:
     assert judged(claim(), None) == "not tested"
     one_image = seeded_mean(np.array([[1.0], [1.0]]), ["cat", "cat"])

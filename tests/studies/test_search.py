@@ -43,6 +43,12 @@ def test_two_workers_draw_the_number_asked_for(tmp_path: Path) -> None:
     assert [record and record.status for record in records(file).values()] == ["done"] * 8
 
 
+@pytest.mark.parametrize(("metric", "direction"), [("accuracy", "MAXIMIZE"), ("chair", "MINIMIZE")])
+def test_it_looks_for_the_better_score(metric: str, direction: str, tmp_path: Path) -> None:
+    with queue(search(tmp_path, 1, metric=metric)) as own:
+        assert optuna.load_study(study_name=own.version, storage=own._storage).direction.name == direction
+
+
 def test_more_trials_go_on_with_the_same_search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     file = search(tmp_path, 2, "random")

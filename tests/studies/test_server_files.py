@@ -40,6 +40,11 @@ def said(*answers: tuple[str, str], question: str = "Which lamp?") -> list[Predi
             {"a": "B", "b": "C", "c": "D", "d": "A lamp", "e": ""},
         ),
         ("aokvqa", [("a", "red")], {"a": {"direct_answer": "red"}}),
+        (
+            "amber",
+            [("1005", "Yes"), ("1", "A sky.")],
+            [{"id": 1005, "response": "Yes"}, {"id": 1, "response": "A sky."}],
+        ),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -88,8 +93,61 @@ def test_pope_is_handed_in_line_by_line_in_order() -> None:
     ]
 
 
+def test_object_halbench_is_handed_lines_with_cocos_numbers() -> None:
+    (first, second, third) = said(("a", "A dog."), ("b", "A cat."), ("c", ""))
+    predictions = [
+        replace(first, image_id="42"),
+        replace(second, image_id=None, image="val2014/COCO_val2014_000000000073.jpg"),
+        replace(third, image_id="000000000074"),
+    ]
+    lines = server_file("object_halbench", predictions).splitlines()
+    assert list(map(json.loads, lines)) == [
+        {"question_id": "a", "image_id": 42, "question": "Which lamp?", "answer": "A dog."},
+        {"question_id": "b", "image_id": 73, "question": "Which lamp?", "answer": "A cat."},
+        {"question_id": "c", "image_id": 74, "question": "Which lamp?", "answer": ""},
+    ]
+    for image in ("a picture", None):
+        with pytest.raises(VlmLitError, match=f"'a' is about {image or 'no picture'}, and Object HalBench knows"):
+            server_file("object_halbench", [replace(first, image_id=image)])
+
+
+TEMPLATE = [
+    {
+        "question_type": "attribute",
+        "question_topic": "outdoor",
+        "image_id": name,
+        "image_src": f"https://example.org/8/{source}.jpg",
+        "image_content": ["Fire hydrant"],
+        "question": "What color is it?",
+        "gt_answer": "Yellow.",
+        "model_answer": "",
+    }
+    for name, source in (("df62a56f", "72060_o"), ("5b18b22f", "74130_o"))
+]
+
+
+def test_mmhal_is_handed_its_template_filled_in() -> None:
+    by_id, by_picture = said(("5b18b22f", "Green."), ("1", "Red."))
+    by_picture = replace(by_picture, image_id=None, image="images/72060_o.jpg")
+    found = json.loads(server_file("mmhal", [by_id, by_picture], TEMPLATE))
+    assert found == [{**TEMPLATE[0], "model_answer": "Red."}, {**TEMPLATE[1], "model_answer": "Green."}]
+
+
+def test_what_mmhals_template_asks_for_must_be_there_once() -> None:
+    answers = said(("5b18b22f", "Green."), ("df62a56f", "Red."))
+    with pytest.raises(VlmLitError, match=r"No prediction is about the picture 'df62a56f' .*record 0, 72060_o"):
+        server_file("mmhal", answers[:1], TEMPLATE)
+    again = replace(answers[0], id="x", image_id="74130_o")
+    with pytest.raises(VlmLitError, match="2 predictions are about the picture '5b18b22f'"):
+        server_file("mmhal", [*answers, again], TEMPLATE)
+    with pytest.raises(VlmLitError, match="Record 0 of the template is none of MMHal-Bench's"):
+        server_file("mmhal", answers, [{"image_id": "df62a56f"}])
+    with pytest.raises(ConfigError, match="The format mmhal fills in the benchmark's own file"):
+        server_file("mmhal", answers)
+
+
 @pytest.mark.parametrize("key", ["", "a7", "-7", "7.0", "\u0667", "VizWiz_test_00000000.jpg"])
-@pytest.mark.parametrize("name", ["vqa_v2", "textvqa", "docvqa"])
+@pytest.mark.parametrize("name", ["vqa_v2", "textvqa", "docvqa", "amber"])
 def test_ids_that_are_no_numbers_are_refused(name: str, key: str) -> None:
     with pytest.raises(VlmLitError, match="is not a whole number"):
         server_file(name, said(("1", "red"), (key, "red")))

@@ -10,8 +10,9 @@ from typing import Any, Final
 import torch
 
 from tests.support import family_cases as cases
+from vlm_lit.data.answers.corrupted import CorruptedAnswers, Corruption
 from vlm_lit.data.rows.collate import StepCollator
-from vlm_lit.data.rows.over_length import OverLengthPolicy
+from vlm_lit.data.rows.over_length import OverLength, OverLengthPolicy
 from vlm_lit.data.rows.pairs import PairBatch, PairCollator
 from vlm_lit.models.adapters import LoraSettings
 from vlm_lit.models.parts import PartSettings, PartsSettings
@@ -25,6 +26,11 @@ LOSSES: Final = [
     PreferenceLossSettings(name="sigmoid", weight=0.8, beta=BETA),
     PreferenceLossSettings(name="ipo", weight=0.2, beta=BETA),
     PreferenceLossSettings(name="sft", weight=0.3),
+]
+MDPO: Final = [
+    PreferenceLossSettings(name="sigmoid", beta=BETA),
+    PreferenceLossSettings(name="image_sigmoid", weight=0.7, beta=BETA),
+    PreferenceLossSettings(name="anchor", weight=0.4, beta=BETA),
 ]
 QUESTIONS: Final = ("what is it?", "what is it, and where is it?", "and how many are there?")
 ANSWERS: Final = (("red", "no, blue and green"), ("it is yellow there", "no"), ("two", "two tools"))
@@ -52,13 +58,14 @@ def module(
     parts: PartsSettings | None = None,
     adapter: Path | None = None,
     lora_dropout: float = 0.0,
+    losses: list[PreferenceLossSettings] = LOSSES,
     **settings: Any,
 ) -> PreferenceModule:
     """The adapted model in float32, LoRA and the projector in full, its trained weights moved off their start."""
     fp32 = PartSettings(precision="fp32", training="lora")
     made = PreferenceModule(
         str(folder),
-        losses=LOSSES,
+        losses=losses,
         parts=parts or cases.parts(language_model=fp32),
         quantization=QuantizationSettings(compute_dtype="fp32"),
         lora=LoraSettings(dropout=lora_dropout, targets=["attention", "mlp"]),
@@ -80,8 +87,20 @@ def move(made: PreferenceModule, seed: int = 5) -> None:
             parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.05)
 
 
-def step(folder: Path, pairs: Sequence[Preference], *, rows: int = 8, packing: bool = True) -> StepBatch[PairBatch]:
+def step(
+    folder: Path,
+    pairs: Sequence[Preference],
+    *,
+    rows: int = 8,
+    packing: bool = True,
+    corrupt: Corruption | None = None,
+    micro_tokens: int | None = None,
+    max_length: int | None = None,
+    over_length: OverLength = "error",
+) -> StepBatch[PairBatch]:
     """A step batch of pairs, micro-batches of so many rows."""
     encoder = cases.encoder(folder)
-    policy = OverLengthPolicy(encoder, None, "error")
-    return PairCollator(StepCollator(encoder, policy, rows, packing=packing)).collate(pairs)
+    policy = OverLengthPolicy(encoder, max_length, over_length)
+    steps = StepCollator(encoder, policy, rows, packing=packing, micro_tokens=micro_tokens)
+    corrupted = None if corrupt is None else CorruptedAnswers(corrupt, pairs, seed=3)
+    return PairCollator(steps, corrupted=corrupted).collate(pairs)

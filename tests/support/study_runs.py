@@ -91,7 +91,7 @@ def write_cell(
     )
     write_record(folder, record)
     if status == "done":
-        _write_results(folder, scores, per_image, prefix, measured)
+        _write_results(folder, scores, per_image, prefix, measured, study.metric.partition("/")[0])
         (folder / "adapter").mkdir(exist_ok=True)
         save_file({"lora": np.zeros(trained, np.float32)}, folder / "adapter" / "adapter_model.safetensors")
         if events:
@@ -100,7 +100,7 @@ def write_cell(
 
 
 def _write_results(
-    folder: Path, scores: Sequence[float | None], per_image: int, prefix: str, measured: float | None
+    folder: Path, scores: Sequence[float | None], per_image: int, prefix: str, measured: float | None, metric: str
 ) -> None:
     lines = [
         Prediction(
@@ -119,8 +119,8 @@ def _write_results(
     known = [score for score in scores if score is not None]
     odd = [score for score in scores[1::2] if score is not None]
     figures = {
-        METRIC: sum(known) / len(known) if measured is None else measured,
-        f"{METRIC}/number": sum(odd) / len(odd),
+        metric: sum(known) / len(known) if measured is None else measured,
+        f"{metric}/number": sum(odd) / len(odd),
     }
     result = RunResult(split="test", n=len(lines), metrics=figures, model_id="tiny", global_step=20, versions={})
     write_whole(folder / "results.json", json.dumps(asdict(result)))

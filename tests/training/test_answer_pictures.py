@@ -17,8 +17,11 @@ from tests.support.runs import fit, predictions, run_dir, scalars, verb
 from vlm_lit.curve_tags import logged_as
 from vlm_lit.metrics.calibration import expected_calibration_error, reliability
 from vlm_lit.metrics.confusion import Confusion
+from vlm_lit.metrics.number import NumberAccuracy
+from vlm_lit.metrics.rules import Answer
 from vlm_lit.schema import Conversation, Prediction
 from vlm_lit.training.callbacks.confusion import draw_confusion
+from vlm_lit.training.callbacks.numbers import draw_numbers
 from vlm_lit.training.callbacks.panel import draw_panel
 from vlm_lit.training.callbacks.pictures import titled, what_was_shown
 
@@ -181,6 +184,17 @@ def test_a_title_says_what_was_shown(blind: Any, says: str) -> None:
     assert (titled("test: n = 8", None), what_was_shown(None)) == ("test: n = 8", "")
 
 
+@pytest.mark.parametrize(("score", "less", "green"), [(1.0, False, True), (0.0, True, True), (1.0, True, False)])
+def test_a_panel_has_the_better_answer_in_green(score: float, less: bool, green: bool) -> None:
+    prediction = Prediction(
+        id="a", image=None, image_id=None, question="?", references=("b",), prediction="b", score=score, groups={}
+    )  # fmt: skip
+    drawn = draw_panel([(Conversation(id="a", turns=(), images=()), prediction)], less_is_better=less)
+    assert drawn is not None
+    red, ink, _ = np.moveaxis(np.asarray(drawn).astype(int), -1, 0)
+    assert (ink - red).max() > 50 if green else (red - ink).max() > 50
+
+
 def test_a_panels_title_is_written_above_its_pictures() -> None:
     conversation = Conversation(id="a", turns=(), images=())
     prediction = Prediction(
@@ -206,3 +220,40 @@ def test_a_table_with_answers_of_any_letters_is_drawn() -> None:
     found = Confusion(group="overall", answers=answers, counts=counts, others={})
     picture = draw_confusion(found, "title")
     assert picture.width > 200
+
+
+COUNTED = '--model.init_args.metrics=[{"name":"exact_match"},{"name":"number","options":{"absolute":1.0}}]'
+
+
+@pytest.fixture
+def counted(questions: Path) -> Path:
+    """The questions with numbers for answers, one of them in words."""
+    rows = json.loads(questions.read_text())
+    for row, answer in zip(rows, ["1", "two", "3", "4", "1", "2", "7", "0"], strict=True):
+        row["conversations"][1]["value"] = answer
+    questions.write_text(json.dumps(rows))
+    return questions
+
+
+def test_numbers_are_plotted_where_the_metric_reads_them(config: Config, counted: Path) -> None:
+    chosen = '--model.init_args.answer_from=["1","2","three","4"]'
+    run = after_test(config, counted, COUNTED, chosen)
+    with Image.open(run / "numbers.png") as picture:
+        assert pictures(run)["test/numbers"] == picture.size
+    assert read(run / "results.json")["metrics"]["number[absolute=1.0]/answered"] == 1
+    assert verb("test", run.parent / "config.yaml", "--model.init_args.metrics=null", chosen) == 0
+    assert not (run / "numbers.png").exists()
+
+
+def test_answers_without_numbers_are_not_plotted(config: Config, counted: Path) -> None:
+    run = after_test(config, counted, COUNTED, LISTED)
+    assert "test/numbers" not in pictures(run)
+    assert not (run / "numbers.png").exists()
+
+
+def test_a_dot_stands_for_the_answers_of_a_pair_of_numbers() -> None:
+    pairs = [("3", "3")] * 30 + [("4", "3"), ("8", "7"), ("none", "7")]
+    answers = [Answer(said, [true], str(place)) for place, (said, true) in enumerate(pairs)]
+    picture = draw_numbers(NumberAccuracy(absolute=1.0), answers, "test")
+    blue = np.asarray(picture)[:, :, 2].astype(int) - np.asarray(picture)[:, :, 0]
+    assert (blue > 60).sum() > 500  # dots were drawn

@@ -53,6 +53,14 @@ def test_prompts_are_read_by_workers_as_well(config: Config, questions: Path) ->
     assert answers(config, questions, num_workers=2) == answers(config, questions)
 
 
+def test_answers_are_drawn_where_that_is_asked_for(config: Config, questions: Path) -> None:
+    drawn = "--model.init_args.sampling.temperature=1.5"
+    sampled = answers(config, questions, drawn)
+    assert answers(config, questions, drawn, packing=False, eval_batch=1) == sampled
+    assert answers(config, questions, drawn, "--model.init_args.sampling.seed=1") != sampled
+    assert answers(config, questions) != sampled
+
+
 def test_answers_are_chosen_from_a_list(config: Config, questions: Path) -> None:
     listed = '--model.init_args.answer_from=["yes","no","two tools"]'
     chosen = answers(config, questions, listed)

@@ -49,6 +49,13 @@ def test_the_best_is_the_lowest_loss_and_is_tested_by_its_name(path: Path, caplo
     assert again == pytest.approx(said["value"], rel=1e-6)
 
 
+@pytest.mark.parametrize("figure", ["val/chair", "val/chair/chair_i"])
+def test_a_rate_of_hallucinations_is_the_better_the_lower(figure: str, config: Config) -> None:
+    path = config(model={"metrics": [{"name": "chair"}]}, trainer={"max_epochs": 1, "val_check_interval": 1})
+    assert verb("fit", path, "--keep_best", figure) == 0
+    assert best(run_dir(path))[0]["mode"] == "min"
+
+
 def test_an_accuracy_is_the_better_the_higher_and_ties_keep_the_earlier(path: Path) -> None:
     assert verb("fit", path, "--keep_best", "val/vqa_accuracy") == 0
     scores = [value for _, value in scalars(run_dir(path))["val/vqa_accuracy"]]

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from tests.support.pairs import preference_config, write_folder
 from tests.support.runs import fit, run_dir, scalars, verb
+from vlm_lit.data.rows.pairs import PairBatch
 from vlm_lit.errors import ConfigError
 from vlm_lit.models.reference import Reference
 from vlm_lit.objectives.preference_losses import PreferenceLossSettings
-from vlm_lit.schema import TokenBatch
 from vlm_lit.training.pair_figures import FIGURES, ChosenWatch
 from vlm_lit.training.preference import PreferenceModule
 
@@ -87,7 +87,7 @@ def test_out_of_memory_halves_the_rows_and_changes_nothing(preferring: Config, m
     kept = scalars(run_dir(path))
     loss, called = PreferenceModule.loss, list[int]()
 
-    def small(self: PreferenceModule, batch: TokenBatch) -> Tensor:
+    def small(self: PreferenceModule, batch: PairBatch) -> Tensor:
         called.append(len(batch.labels))
         found = loss(self, batch)
         if len(batch.labels) > 2:
@@ -178,11 +178,6 @@ def test_features_from_the_cache_give_the_same_run(preferring: Config, tmp_path:
     assert any((tmp_path / "features").rglob("*.safetensors"))
 
 
-@pytest.mark.parametrize("command", ["inspect", "verify"])
-def test_what_looks_at_conversations_alone_says_so(
-    command: str, preferring: Config, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert verb(command, preferring()) == 2
-    assert "this config asks for PreferenceModule on PreferenceDataModule" in capsys.readouterr().err
+def test_records_of_pairs_are_checked_ahead(preferring: Config, capsys: pytest.CaptureFixture[str]) -> None:
     assert verb("check", preferring(), "--split", "train", "--split", "val") == 0
     assert "all 20 records can be used" in capsys.readouterr().err

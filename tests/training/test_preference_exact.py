@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 
@@ -12,25 +11,12 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModelForImageTextToText
 
-from tests.support import family_cases as cases
 from tests.support.pair_cases import BETA, module, preferences, step
+from tests.support.plain_pairs import doubled, plain_log_prob
 from tests.support.tiny_families.catalogue import TINY
 from tests.support.whole_precision import WholePrecision
 from vlm_lit.models.attention import unpackable
-from vlm_lit.schema import IGNORE_INDEX, Conversation, Preference, TokenBatch
-
-
-def doubled(batch: TokenBatch) -> TokenBatch:
-    return replace(batch, inputs={n: v.double() if v.is_floating_point() else v for n, v in batch.inputs.items()})
-
-
-def plain_log_prob(model: nn.Module, folder: Path, talk: Conversation) -> tuple[Tensor, int]:
-    """An answer's log-probability from all logits of its own unpadded row, and its tokens."""
-    row = doubled(cases.encode(cases.encoder(folder), [talk]))
-    log_probs = model(**row.inputs).logits[0, :-1].double().log_softmax(-1)
-    targets = row.labels[0, 1:]
-    said = targets != IGNORE_INDEX
-    return log_probs[said].gather(1, targets[said, None]).sum(), int(said.sum())
+from vlm_lit.schema import Preference
 
 
 def plain_loss(policy: nn.Module, reference: nn.Module, folder: Path, pairs: Sequence[Preference]) -> Tensor:

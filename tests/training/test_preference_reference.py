@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Sequence
 from pathlib import Path
 from shutil import copytree
 from typing import Final
@@ -17,9 +19,10 @@ from tests.support import tiny_models
 from tests.support.pair_cases import module, move, preferences, step
 from tests.support.pairs import preference_config, write_folder
 from tests.support.runs import fit, scalars, verb
+from vlm_lit.data.rows.pairs import PairBatch, PairCollator
 from vlm_lit.models.adapter_state import save_adapter
 from vlm_lit.models.parts import PartSettings, PartsSettings
-from vlm_lit.schema import TokenBatch
+from vlm_lit.schema import Preference, StepBatch, TokenBatch
 from vlm_lit.training.pair_figures import FIGURES
 from vlm_lit.training.preference import PreferenceModule
 from vlm_lit.training.referenced import ReferencedModule
@@ -170,6 +173,40 @@ def test_equality_9_stored_equals_live_and_is_computed_once(
         assert ours == pytest.approx(theirs, rel=1e-4, abs=1e-5), name
     (file,) = (tmp_path / "store").iterdir()
     assert len(json.loads(file.read_text())["log_probs"]) == 20
+
+
+def test_a_store_is_filled_from_workers_with_the_same_values(
+    tiny_llava: Path, pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    makers, collate = tmp_path / "makers.txt", PairCollator.collate
+
+    def noted(self: PairCollator, items: Sequence[Preference]) -> StepBatch[PairBatch]:
+        with makers.open("a") as file:
+            file.write(f"{os.getpid()} {len(items)}\n")
+        return collate(self, items)
+
+    monkeypatch.setattr(PairCollator, "collate", noted)
+    kept = {}
+    for workers in (0, 2):
+        makers.write_text("")
+        folder = tmp_path / f"workers {workers}"
+        folder.mkdir()
+        path = preference_config(
+            folder,
+            tiny_llava,
+            pairs,
+            model={"reference_store": str(folder / "store")},
+            data={"num_workers": workers, "effective_batch": 2},
+            trainer={"max_steps": 1, "limit_val_batches": 0},
+        )
+        fit(path)
+        lines = [line.split() for line in makers.read_text().splitlines()]
+        assert sorted(items for _, items in lines if items != "2") == ["4", "8", "8"]  # 20 pairs, eight at a time
+        assert (str(os.getpid()) in {process for process, _ in lines}) is (workers == 0)
+        (file,) = (folder / "store").iterdir()
+        kept[workers] = json.loads(file.read_text())["log_probs"]
+    assert kept[2] == kept[0]
+    assert len(kept[0]) == 20
 
 
 @pytest.mark.parametrize("what", ["answer", "picture", "checkpoint", "prompt", "attention"])

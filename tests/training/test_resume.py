@@ -6,6 +6,7 @@ Dropout is on, three passes of step batches of 8, 8 and 4 conversations, two dat
 from __future__ import annotations
 
 import itertools
+import signal
 import subprocess
 import sys
 import time
@@ -100,6 +101,13 @@ def test_equality_6_killed_twice(never_killed: Outcome, config: Config, tmp_path
     # The second kill strikes a resumed process, whose state has been through a checkpoint once.
     kills = Kill(at=BACKWARD, call=6), Kill(at=VALIDATION, call=1)
     assert killed_and_resumed(written(config), tmp_path / "killed", *kills) == never_killed
+
+
+def test_equality_6_preempted(never_killed: Outcome, config: Config, tmp_path: Path) -> None:
+    path, folder = written(config, every_n_steps=100), tmp_path / "stopped"
+    assert fit_apart(path, folder, kill=Kill(at=BACKWARD, call=12, by=signal.SIGTERM)) == 143
+    assert fit_apart(path, folder, "--ckpt_path", "last") == 0
+    assert Outcome.of(folder) == never_killed
 
 
 def test_steps_that_are_done_again_show_once(never_killed: Outcome, config: Config, tmp_path: Path) -> None:

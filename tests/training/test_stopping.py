@@ -12,13 +12,19 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 
-from tests.support.interrupted import Kill, Outcome, fit_apart
+from tests.support.interrupted import Kill, Outcome, fit_apart, start
+from tests.support.runs import run_dir, verb
+from tests.support.slow_items import SlowItems, busy, lives
+from vlm_lit.data.loaders import loader
 from vlm_lit.errors import VlmLitError
 from vlm_lit.training.callbacks.step_checkpoint import checkpoints
+from vlm_lit.training.stop_signals import StopSignals, requeue_signals
 
 Config = Callable[..., Path]
 
@@ -59,6 +65,8 @@ def kept(folder: Path) -> list[str]:
 STOPS = {
     "Ctrl-C within a step": (Kill(at=f"{MODULE}._backward", call=12, by=signal.SIGINT), 130, 5),
     "SIGTERM within a step": (Kill(at=f"{MODULE}._backward", call=12, by=signal.SIGTERM), 143, 5),
+    "SIGUSR1 within a step": (Kill(at=f"{MODULE}._backward", call=12, by=signal.SIGUSR1), 138, 5),
+    "SIGHUP within a step": (Kill(at=f"{MODULE}._backward", call=12, by=signal.SIGHUP), 129, 5),
     "Ctrl-C before the first step is over": (Kill(at=f"{MODULE}._backward", call=1, by=signal.SIGINT), 130, 1),
     "SIGTERM within a validation": (Kill(at=f"{MODULE}.validation_step", call=2, by=signal.SIGTERM), 143, 6),
     "a broken record": (Kill(at=f"{DATA}.on_before_batch_transfer", call=6, by=VlmLitError("broken record")), 2, 4),
@@ -131,27 +139,106 @@ def test_the_command_that_is_printed_goes_on(
     assert Outcome.of(folder) == never_stopped
 
 
-def test_a_job_that_slurm_runs_again_goes_on(never_stopped: Outcome, config: Config, tmp_path: Path) -> None:
-    # SLURM is not here; what it would be asked is written down instead.
+# SLURM is not here; what it would be asked is written down instead.
+JOB = {
+    "SLURM_JOB_ID": "77", "SLURM_NTASKS": "1", "SLURM_JOB_NAME": "fit", "SLURM_PROCID": "0", "SLURM_LOCALID": "0",
+    "SLURM_NODEID": "0", "SLURM_JOB_NODELIST": "localhost",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("number", "asks"), [(signal.SIGUSR1, "requeue 77\n"), (signal.SIGTERM, "")])
+def test_a_job_that_slurm_runs_again_goes_on(
+    number: signal.Signals, asks: str, never_stopped: Outcome, config: Config, tmp_path: Path
+) -> None:
+    # SIGTERM is preemption's, after which SLURM itself runs the job again, or scancel's, after which nobody should.
     path, folder, asked = written(config, every_minutes=1e-9), tmp_path / "run", tmp_path / "asked"
     scontrol = tmp_path / "bin" / "scontrol"
     scontrol.parent.mkdir()
     scontrol.write_text(f'#!/bin/sh\necho "$@" > {asked}\n')
     scontrol.chmod(0o755)
-    job = {
-        "SLURM_JOB_ID": "77", "SLURM_NTASKS": "1", "SLURM_JOB_NAME": "fit", "SLURM_PROCID": "0", "SLURM_LOCALID": "0",
-        "SLURM_NODEID": "0", "SLURM_JOB_NODELIST": "localhost", "PATH": f"{scontrol.parent}:{os.environ['PATH']}",
-    }  # fmt: skip
+    job = {**os.environ, **JOB, "PATH": f"{scontrol.parent}:{os.environ['PATH']}"}
     words = [sys.executable, "-m", "vlm_lit", "fit", "--config", str(path), "--run_dir", str(folder)]
-    process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, env={**os.environ, **job})
+    process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, env=job, start_new_session=True)
     while process.poll() is None and not (folder / "checkpoints" / "step-000001.ckpt").exists():
         time.sleep(0.002)
-    process.send_signal(signal.SIGUSR1)
+    os.killpg(process.pid, number)  # SLURM tells every process of a job's step, data workers too
     _, said = process.communicate()
-    assert process.returncode == 128 + signal.SIGUSR1, said
-    assert asked.read_text() == "requeue 77\n"
+    assert process.returncode == 128 + number, said
+    assert "Traceback" not in said
+    assert (asked.read_text() if asked.exists() else "") == asks
+    assert not list(folder.glob("hpc_ckpt*"))
     again = subprocess.run(
-        words, stderr=subprocess.PIPE, text=True, env={**os.environ, **job, "SLURM_RESTART_COUNT": "1"}, check=False
+        words, stderr=subprocess.PIPE, text=True, env={**job, "SLURM_RESTART_COUNT": "1"}, check=False
     )
     assert again.returncode == 0, again.stderr
     assert Outcome.of(folder) == never_stopped
+
+
+def _set_environment(values: dict[str, str]) -> None:
+    os.environ |= values
+
+
+@pytest.mark.parametrize(("number", "asks"), [(signal.SIGUSR1, "requeue 77\n"), (signal.SIGTERM, "")])
+def test_before_the_training_a_signal_stops_at_once_under_slurm_too(
+    number: signal.Signals, asks: str, config: Config, tmp_path: Path
+) -> None:
+    # Lightning's handlers are in place by then: it would save within the signal's handler, or pass over SIGTERM.
+    asked, scontrol = tmp_path / "asked", tmp_path / "bin" / "scontrol"
+    scontrol.parent.mkdir()
+    scontrol.write_text(f'#!/bin/sh\necho "$@" > {asked}\n')
+    scontrol.chmod(0o755)
+    job = partial(_set_environment, {**JOB, "PATH": f"{scontrol.parent}:{os.environ['PATH']}"})
+    folder = tmp_path / "run"
+    kill = Kill(at="lightning.pytorch.loops.fit_loop:_FitLoop.setup_data", call=1, by=number)
+    assert fit_apart(written(config), folder, kill=kill, tamper=job) == 128 + number
+    assert (asked.read_text() if asked.exists() else "") == asks
+    assert not list(folder.glob("hpc_ckpt*"))
+
+
+def test_lightnings_file_of_half_a_step_is_named(config: Config, capsys: pytest.CaptureFixture[str]) -> None:
+    path = config()
+    run_dir(path).mkdir()
+    (run_dir(path) / "hpc_ckpt_1.ckpt").touch()
+    assert verb("fit", path) == 2
+    assert "hpc_ckpt_1.ckpt was written by Lightning in the middle of a step" in capsys.readouterr().err
+
+
+def test_slurms_signals_are_taken_from_lightning(monkeypatch: pytest.MonkeyPatch) -> None:
+    # In a program of one's own nothing else keeps Lightning's handlers out, before the training and behind it.
+    for name, value in JOB.items():
+        monkeypatch.setenv(name, value)
+    environment = SLURMEnvironment()
+    assert requeue_signals(environment) == (signal.SIGUSR1,)
+    assert not environment.auto_requeue
+    assert requeue_signals(SLURMEnvironment(auto_requeue=False)) == ()
+
+
+def test_what_nohup_ignores_stays_ignored() -> None:
+    earlier = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    signals = StopSignals()
+    try:
+        signals.watch()
+        os.kill(os.getpid(), signal.SIGHUP)
+        assert signals.received is None
+        os.kill(os.getpid(), signal.SIGUSR1)
+        assert signals.received == signal.SIGUSR1
+    finally:
+        signals.restore()
+        signal.signal(signal.SIGHUP, earlier)
+
+
+def _wait_for_batches(begun: Path) -> None:
+    next(iter(loader(SlowItems(begun), workers=2)))
+
+
+def test_data_workers_end_with_their_parent_whatever_they_are_at(tmp_path: Path) -> None:
+    process = start(_wait_for_batches, tmp_path)
+    workers = busy(tmp_path, 2)
+    process.kill()
+    process.join()
+    end = time.monotonic() + 20
+    while (living := [pid for pid in workers if lives(pid)]) and time.monotonic() < end:
+        time.sleep(0.01)
+    for pid in living:
+        os.kill(pid, signal.SIGKILL)
+    assert living == []

@@ -11,8 +11,6 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from tests.support.runs import fit, run_dir, scalars, verb
 from vlm_lit.commands.lightning import VlmLitCLI
-from vlm_lit.errors import VlmLitError
-from vlm_lit.schema import StepBatch
 from vlm_lit.training.supervised import SupervisedModule
 
 Config = Callable[..., Path]
@@ -92,13 +90,6 @@ def test_a_frozen_tower_keeps_no_graph(config: Config) -> None:
     step_batch = next(iter(module.data.train_dataloader()))
     module.loss(step_batch.micro_batches[0])
     assert seen == [False]
-
-
-def test_a_window_without_supervised_tokens_stops_with_its_ids(config: Config) -> None:
-    module = module_of(fit(config(), "--trainer.max_steps=1"))
-    empty = StepBatch(dropped=["a", "b"])
-    with pytest.raises(VlmLitError, match=r"has no supervised token.*a, b"):
-        module.training_step(empty, 0)
 
 
 def test_a_loss_that_is_not_finite_stops_before_the_step(config: Config, capsys: pytest.CaptureFixture[str]) -> None:

@@ -71,7 +71,13 @@ def contents(directory: Path) -> dict[str, bytes]:
 def test_without_a_variation_the_files_are_what_they_were(plain: Path) -> None:
     written = b"".join((plain / f"{split}.json").read_bytes() for split in SPLITS)
     assert hashlib.sha256(written).hexdigest() == BEFORE_VARIATIONS
-    assert sorted(path.name for path in plain.iterdir()) == ["images", "test.json", "train.json", "val.json"]
+    assert sorted(path.name for path in plain.iterdir()) == [
+        "images",
+        "objects.json",
+        "test.json",
+        "train.json",
+        "val.json",
+    ]
     with Image.open(plain / "images" / "21-000000.png") as picture:
         assert picture.tobytes() == draw(scene(21, 0)).tobytes()
 
@@ -158,3 +164,27 @@ def test_the_command_line_writes_a_variation(tmp_path: Path, capsys: pytest.Capt
     note = json.loads((target / dataset.NOTE).read_text())
     assert (note["look"], note["wrong_answers"]["share"]) == ("shifted", 0.25)
     assert "variation.json on what was varied" in capsys.readouterr().out
+
+
+# Descriptions ---------------------------------------------------------------------------------------------------------
+
+
+def test_descriptions_stand_in_files_of_their_own(tmp_path: Path, plain: Path) -> None:
+    target, counts = tmp_path / "bench", {"train": 20, "val": 6, "test": 8}
+    more = [word for split, count in counts.items() for word in (f"--{split}_images", str(count))]
+    assert main(["workbench", "--output", str(target), "--seed", "21", *more, "--descriptions"]) == 0
+    for path in plain.rglob("*.*"):  # all that is there without them is there still, to the byte
+        assert (target / path.relative_to(plain)).read_bytes() == path.read_bytes()
+    start = 0
+    for split, count in counts.items():
+        rows = json.loads((target / f"describe_{split}.json").read_text())
+        for row, shown in zip(rows, [scene(21, start + k) for k in range(count)], strict=True):
+            asked, said = (turn["value"] for turn in row["conversations"])
+            assert (row["image_id"], row["question_type"]) == (shown.name, "describe")
+            assert (target / row["image"]).is_file()
+            assert asked == "<image>\ndescribe the image."
+            # However many things there are, each is named in its place.
+            assert [phrase.split()[2 if item.color else 1] for phrase, item in
+                    zip(said.split(", "), shown.items, strict=True)] == [item.kind for item in shown.items]  # fmt: skip
+        start += count
+    assert any(len(scene(21, k).items) > 5 for k in range(start))

@@ -22,6 +22,7 @@ def as_json(budget: Budget) -> str:
             "row": asdict(budget.row),
             "picture": asdict(budget.picture),
             "images_counted": budget.uncounted is None,
+            **({} if budget.pairs is None else {"pairs": asdict(budget.pairs)}),
         },
         [_recipe(needs) for needs in budget.needs],
     )
@@ -48,10 +49,13 @@ def report(budget: RunBudget, rows: Mapping[str, object], recipes: Sequence[Mapp
 
 
 def _recipe(needs: Needs) -> dict[str, object]:
-    def logits(rows: int) -> dict[str, object]:
-        return {"logits": needs.head(rows), "logits_of_a_plain_head": needs.plain_head(rows)}
+    def apart(rows: int) -> dict[str, object]:
+        found = {"logits": needs.head(rows), "logits_of_a_plain_head": needs.plain_head(rows)}
+        asked = {} if needs.reference is None else {"reference": needs.reference(max(rows, needs.least))}
+        return {**found, **asked}
 
-    return recipe(needs, logits)
+    made = recipe(needs, apart)
+    return made if not needs.copies else {**made, "reference_copies": needs.copies}
 
 
 def recipe(needs: StepNeeds, apart: Callable[[int], Mapping[str, object]]) -> dict[str, object]:

@@ -9,7 +9,7 @@ from typing import Final
 
 from vlm_lit.models.stored_bytes import Holding
 from vlm_lit.preflight.budget.gpus import GPUS, MOST_ROWS, RESERVE, most_rows
-from vlm_lit.preflight.budget.needs import StepNeeds
+from vlm_lit.preflight.budget.needs import Needs, StepNeeds
 from vlm_lit.preflight.budget.report import Budget
 from vlm_lit.preflight.budget.run_budget import RunBudget
 
@@ -28,7 +28,7 @@ kernels that a CPU would choose; nothing was run on a GPU."""
 
 def as_text(budget: Budget) -> str:
     """The budget as text."""
-    apart = {"Logits, GiB at their peak": _logits(budget)}
+    apart = {"Logits, GiB at their peak": _logits(budget), **pair_sections(budget)}
     cached = budget.picture.cached
     features = f"{_megabytes(1000 * cached)}" if cached is not None else "not known before images are read"
     disk = f"vision features of 1,000 images, if cached: {features}"
@@ -64,6 +64,41 @@ def sections(
         "Notes": _notes(budget, notes),
     }
     return "\n".join(f"{title}\n{textwrap.indent(body, '  ')}\n" for title, body in said.items() if body)
+
+
+def pair_sections(budget: Budget) -> dict[str, str]:
+    """What is said of pairs, by titles; nothing of a run that has none."""
+    pairs = budget.pairs
+    if pairs is None:
+        return {}
+    share = "share a row" if pairs.apart is None else f"have a row each ({pairs.apart})"
+    third = "" if pairs.corrupt is None else ", and the chosen one has another behind its corrupted picture"
+    said = [
+        f"The answers of a pair {share}{third}: a pair takes {pairs.rows} row{'s' * (pairs.rows != 1)}, which a "
+        "micro-batch has at least."
+    ]
+    if pairs.reference is None:
+        said.append("No loss compares with a reference.")
+    else:
+        when = "in every step, ahead of" if pairs.reference == "live" else "once, before the first step, instead of in"
+        kept = "a copy of all trained weights" if pairs.from_adapter else "what PEFT keeps of parts trained in full"
+        said.append(
+            f"The reference is asked {when} the pass that trains; it keeps no activations. Beside the base it is "
+            f"{kept}, which is counted{' with the frozen weights' * (not pairs.from_adapter)}."
+        )
+    if pairs.reference == "stored":
+        said.append("Its log-probabilities take about 0.1 MB of disk for 1,000 pairs.")
+    lines = [
+        (
+            f"{rows}: a pass of the reference",
+            [gib(n.reference(max(rows, n.least))) for n in budget.needs if n.reference],
+        )
+        for rows in ROWS
+    ]
+    found = {"Pairs": "\n".join(textwrap.fill(line, _WIDTH) for line in said)}
+    if pairs.reference is not None and budget.needs:
+        found["Reference by micro-batch, GiB at its peak (within the totals above)"] = table(budget, "", lines)
+    return found
 
 
 def _run(budget: Budget) -> str:
@@ -104,6 +139,7 @@ def _holding(holding: Holding) -> tuple[str, str, str]:
 
 
 def _purposes(budget: RunBudget) -> str:
+    copied = any(_copies(needs) for needs in budget.needs)
     lines: list[tuple[str, Callable[[StepNeeds], int]]] = [
         ("weights, quantized", lambda n: n.stored("quantized")),
         ("quantization constants", lambda n: n.stored("constants")),
@@ -111,10 +147,15 @@ def _purposes(budget: RunBudget) -> str:
         ("weights, trained", lambda n: n.stored("trained")),
         ("gradients", lambda n: n.gradients),
         ("optimizer states", lambda n: n.optimizer.states),
+        *([("the reference's copy of what is trained", _copies)] if copied else []),
         ("there between two steps", lambda n: n.resident),
         ("a step of the optimizer adds", lambda n: n.optimizer.step),
     ]
     return table(budget, "", [(name, [gib(size(needs)) for needs in budget.needs]) for name, size in lines])
+
+
+def _copies(needs: StepNeeds) -> int:
+    return needs.copies if isinstance(needs, Needs) else 0
 
 
 def _micro_batches(budget: RunBudget) -> str:

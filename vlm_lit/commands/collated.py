@@ -10,9 +10,10 @@ if TYPE_CHECKING:
     from vlm_lit.commands.lightning import PreparedRun
     from vlm_lit.data.rows.class_collate import ClassCollator
     from vlm_lit.data.rows.collate import StepCollator
+    from vlm_lit.data.rows.pairs import PairCollator
 
 
-def collator_of(run: PreparedRun, verb: str) -> StepCollator | ClassCollator:
+def collator_of(run: PreparedRun, verb: str) -> StepCollator | ClassCollator | PairCollator:
     """What makes the step batches of a run, of one of the kinds that `verb` knows.
 
     Raises:
@@ -21,13 +22,14 @@ def collator_of(run: PreparedRun, verb: str) -> StepCollator | ClassCollator:
     from vlm_lit.data.record_datamodule import RecordDataModule
     from vlm_lit.data.rows.class_collate import ClassCollator
     from vlm_lit.data.rows.collate import StepCollator
+    from vlm_lit.data.rows.pairs import PairCollator
     from vlm_lit.training.protocols import has_loss
 
     module, data = run.model, run.datamodule
     collator = data.collator() if has_loss(module) and isinstance(data, RecordDataModule) else None
-    if not isinstance(collator, StepCollator | ClassCollator):
+    if not isinstance(collator, StepCollator | ClassCollator | PairCollator):
         raise ConfigError(
-            f"{verb} needs a module with a loss(batch) on a ConversationDataModule or a ClassifierDataModule; this "
-            f"config asks for {type(module).__name__} on {type(data).__name__}."
+            f"{verb} needs a module with a loss(batch) on a ConversationDataModule, a PreferenceDataModule or a "
+            f"ClassifierDataModule; this config asks for {type(module).__name__} on {type(data).__name__}."
         )
     return collator

@@ -12,6 +12,7 @@ from typing import Final, NoReturn, cast
 from vlm_lit.commands.sheets import iter_sheet
 from vlm_lit.data.records.text_tables import iter_table
 from vlm_lit.errors import ConfigError, RecordError
+from vlm_lit.files.json_text import OfObject
 from vlm_lit.files.open_text import begins_with, format_of, open_bytes
 from vlm_lit.files.strict_json import iter_json_lines, iter_json_list, read_json
 from vlm_lit.metrics.rules import Answer
@@ -199,15 +200,19 @@ def _must_exist(path: Path) -> None:
         raise ConfigError(f"{path}: no such file. Correct the path.")
 
 
-def loaded(path: Path) -> object:
+def loaded(path: Path, of_object: OfObject | None = None) -> object:
     """A whole JSON file; of VQA's `{"answer", "answer_confidence", ...}` the answers alone.
+
+    Args:
+        path: the file.
+        of_object: makes something else of each object than that.
 
     Raises:
         RecordError: the file is no strict JSON.
         ConfigError: there is no such file.
     """
     _must_exist(path)
-    return read_json(path, of_object=_small)
+    return read_json(path, of_object=of_object or _small)
 
 
 def _small(fields: dict[str, object]) -> object:

@@ -35,7 +35,7 @@ def _parser(verb: str) -> argparse.ArgumentParser:
         "--output", type=Path, help="file to write instead of standard output; a page goes to run_dir/inspect.html"
     )
     parser.add_argument(
-        "--conversations", type=whole_number(1), default=4, help="how many (or questions) to show and step on"
+        "--conversations", type=whole_number(1), default=4, help="how many (or questions, pairs) to show and step on"
     )
     parser.add_argument("--lengths", type=whole_number(1), default=256, help="how many to measure")
     return parser
@@ -67,9 +67,11 @@ def run(verb: str, arguments: Sequence[str]) -> int:
 
 def _inspection(options: argparse.Namespace, of_fit: Sequence[str]) -> tuple[PreparedRun, Inspection | ClassInspection]:
     from vlm_lit.commands.lightning import prepared
+    from vlm_lit.data.preference_datamodule import PreferenceDataModule
     from vlm_lit.data.rows.class_collate import ClassCollator
     from vlm_lit.preflight.inspection.class_look import inspect_classifier
     from vlm_lit.preflight.inspection.look import inspect_run
+    from vlm_lit.preflight.inspection.pair_look import inspect_pairs
 
     def say(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
@@ -78,6 +80,8 @@ def _inspection(options: argparse.Namespace, of_fit: Sequence[str]) -> tuple[Pre
     module, data, trainer = run.model, run.datamodule, run.trainer
     if isinstance(collator_of(run, "inspect"), ClassCollator):
         return run, inspect_classifier(module, data, trainer, questions=shown, lengths=measured, say=say)
+    if isinstance(data, PreferenceDataModule):
+        return run, inspect_pairs(module, data, trainer, pairs=shown, lengths=measured, say=say)
     return run, inspect_run(module, data, trainer, conversations=shown, lengths=measured, say=say)
 
 
@@ -97,13 +101,19 @@ def _written(inspection: Inspection | ClassInspection, form: str, *, coloured: b
     from vlm_lit.commands.inspect_classes import class_json, class_page, class_text
     from vlm_lit.commands.inspect_json import as_json
     from vlm_lit.commands.inspect_page import as_page
+    from vlm_lit.commands.inspect_pairs import pair_json, pair_page, pair_text
     from vlm_lit.commands.inspect_text import as_text
     from vlm_lit.preflight.inspection.class_report import ClassInspection
+    from vlm_lit.preflight.inspection.pair_report import PairInspection
 
     if isinstance(inspection, ClassInspection):
         if form == "text":
             return class_text(inspection, coloured=coloured)
         return class_json(inspection) if form == "json" else class_page(inspection)
+    if isinstance(inspection, PairInspection):
+        if form == "text":
+            return pair_text(inspection, coloured=coloured)
+        return pair_json(inspection) if form == "json" else pair_page(inspection)
     if form == "text":
         return as_text(inspection, coloured=coloured)
     return as_json(inspection) if form == "json" else as_page(inspection)

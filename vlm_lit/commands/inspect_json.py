@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from types import MappingProxyType
 
 from vlm_lit.models.parts import PartRow
 from vlm_lit.preflight.inspection.report import Inspected, Inspection
 from vlm_lit.preflight.inspection.run_report import RunInspection
 
 
-def as_json(inspection: Inspection) -> str:
-    """The inspection as one JSON object, ASCII only."""
+def as_json(inspection: Inspection, more: Mapping[str, object] = MappingProxyType({})) -> str:
+    """The inspection as one JSON object, ASCII only; `more` are values by their keys that come first."""
     return report(
         inspection,
         {
+            **more,
             "conversations": [_conversation(inspected) for inspected in inspection.conversations],
             "dropped": [
                 {"id": misfit.conversation.id, "reason": misfit.reason}

@@ -44,9 +44,9 @@ class Mark:
     limit: bool = False
 
 
-def as_page(inspection: Inspection) -> str:
+def as_page(inspection: Inspection, template: str = _TEMPLATE) -> str:
     """The inspection as one HTML page, pictures and style included."""
-    return page(_TEMPLATE, inspection, limit="max_length", supervised=_supervised_percent(inspection))
+    return page(template, inspection, limit="max_length", supervised=_supervised_percent(inspection))
 
 
 def page(template: str, inspection: RunInspection, *, limit: str, **more: object) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Final
 
 from vlm_lit import errors
@@ -21,9 +22,13 @@ _COLOURS: Final[dict[Kind, str]] = {"supervised": "1;32", "end_of_turn": "1;35",
 _BRACKETS: Final[dict[Kind, tuple[str, str]]] = {"supervised": ("[", "]"), "end_of_turn": ("{", "}")}
 
 
-def as_text(inspection: Inspection, *, coloured: bool) -> str:
-    """The inspection as text: supervised tokens in colour, or else in brackets."""
+def as_text(inspection: Inspection, *, coloured: bool, more: Mapping[str, str] = MappingProxyType({})) -> str:
+    """The inspection as text: supervised tokens in colour, or else in brackets.
+
+    `more` are by their titles the sections that come before the conversations.
+    """
     looked_at = {
+        **more,
         "Conversations, as training collates them": _conversations(inspection.conversations, coloured),
         "Lengths": _lengths(inspection.lengths, inspection.misfits),
     }

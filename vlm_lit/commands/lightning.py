@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,7 +21,7 @@ from vlm_lit.commands.known_options import DEFAULT_CLASSES, RUN_HELP, TRAINER_DE
 from vlm_lit.commands.logger_options import check_installed, in_run_directory
 from vlm_lit.commands.nulls import with_nulls
 from vlm_lit.commands.option_errors import OptionError
-from vlm_lit.commands.parsing import SuggestingParser, chain_of, check_empty
+from vlm_lit.commands.parsing import SuggestingParser, chain_of, check_empty, check_numbers
 from vlm_lit.commands.process_rules import refusing
 from vlm_lit.commands.run_place import TIME_VARIABLE, check_free, from_run, last_of, now, placed, resume_command
 from vlm_lit.commands.trainer_arguments import trainer_arguments
@@ -32,11 +33,12 @@ from vlm_lit.training.callbacks.best_checkpoint import BestCheckpoint, best_chec
 from vlm_lit.training.callbacks.kept_config import KeptConfig
 from vlm_lit.training.callbacks.monitored import check_monitors
 from vlm_lit.training.callbacks.step_checkpoint import FOLDER, StepCheckpoint, checkpoints
-from vlm_lit.training.checkpoint_io import checked
+from vlm_lit.training.checkpoint_io import sound
 from vlm_lit.training.identity import check_data, data_files
 from vlm_lit.training.logged_names import Mode
 from vlm_lit.training.protocols import Validated
 from vlm_lit.training.run_files import written_by_run
+from vlm_lit.training.run_lock import refuse_second_writer, sole_writer
 from vlm_lit.training.run_settings import check_settings, number_settings
 from vlm_lit.training.stop_signals import requeued
 from vlm_lit.training.trainer import Trainer
@@ -78,6 +80,10 @@ class VlmLitCLI(LightningCLI):
         except OptionError as error:
             raise ConfigError(self.files.placed(str(error))) from error
         check_empty(self.files, self.config[self.verb])
+        try:
+            check_numbers(self.config[self.verb])
+        except ConfigError as error:
+            raise ConfigError(self.files.placed(str(error))) from None
 
     def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]
         """The asked verb alone: building the parsers of the other three takes seconds."""
@@ -115,15 +121,22 @@ class VlmLitCLI(LightningCLI):
             asked = "last"
         path = None if asked is None else self._begun_from(asked, self.source or run_dir)
         settings["ckpt_path"] = None if path is None else str(path)
-        if self.verb == "fit" and self.writes and not settings["trainer"].get("fast_dev_run"):
-            self._check_place(run_dir, path)
+        if self._keeps_files:
+            refuse_second_writer(run_dir)
+            if self.verb == "fit":
+                self._check_place(run_dir, path)
+
+    @property
+    def _keeps_files(self) -> bool:
+        return self.writes and not self.config[self.verb]["trainer"].get("fast_dev_run")
 
     def _begun_from(self, asked: str, run: Path) -> Path:
         """The checkpoint to start from, read."""
         path = best_checkpoint(run) if asked == "best" else last_of(run, self.verb) if asked == "last" else Path(asked)
         if not path.is_file():
             raise ConfigError(f"--ckpt_path {asked} is not a file. Write a checkpoint's path, last or best.")
-        self.kept = {name: value for name, value in checked(path).items() if name not in _TENSORS}
+        found = sound(path, resumes=self.verb == "fit")
+        self.kept = {name: value for name, value in found.items() if name not in _TENSORS}
         self.begins_at = int(self.kept["global_step"])
         return path
 
@@ -198,6 +211,13 @@ class VlmLitCLI(LightningCLI):
     def _run_subcommand(self, subcommand: str) -> None:
         """Open what may be refused, then run; Lightning would write its log before it looks at the data."""
         self.open_data()
+        with sole_writer(self.run_dir, self.verb) if self._keeps_files else nullcontext():
+            self._run_alone(subcommand)
+
+    def _run_alone(self, subcommand: str) -> None:
+        if self.verb == "fit" and self._keeps_files:
+            path = self.config["fit"]["ckpt_path"]  # it was free when the command began; the data took their time
+            self._check_place(self.run_dir, None if path is None else Path(path))
         if self.verb == "fit" and self.kept and isinstance(self.datamodule, RecordDataModule):
             check_data(self.kept.get("course", {}), data_files(self.datamodule.sources))
         starts_anew = self.verb == "fit" and not self.kept

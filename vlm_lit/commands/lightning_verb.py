@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from vlm_lit.commands.early_check import check
 from vlm_lit.commands.help_page import asked_help
@@ -21,24 +21,36 @@ def run(verb: str, arguments: Sequence[str]) -> int:
         print(page)
         return 0
     check(verb, arguments)
-    return _run(verb, arguments)
+    return ended(lambda: _run(verb, arguments))
 
 
-def _run(verb: str, arguments: Sequence[str]) -> int:
-    """The exit status, which is that of a shell's where a signal ended it."""
-    from lightning.pytorch.utilities.exceptions import SIGTERMException
-
+def _run(verb: str, arguments: Sequence[str]) -> None:
     from vlm_lit.commands.lightning import VlmLitCLI
     from vlm_lit.commands.process_rules import refusing
 
+    with refusing():
+        VlmLitCLI(verb, arguments)
+
+
+def ended(run: Callable[[], object]) -> int:
+    """The exit status of what Lightning runs, which is that of a shell's where a signal ended it."""
+    from lightning.pytorch.utilities.exceptions import SIGTERMException
+
+    from vlm_lit.training.rank_links import LOST, STATUS
+    from vlm_lit.training.stop_signals import stopping_at_once
+
     try:
-        with refusing():
-            VlmLitCLI(verb, arguments)
+        with stopping_at_once():
+            run()
     except SIGTERMException as stop:
         return stop.code if isinstance(stop.code, int) else 128 + signal.SIGTERM
     except SystemExit as stop:
         # What Lightning makes of a KeyboardInterrupt.
         if isinstance(stop.__context__, KeyboardInterrupt):
             return 128 + signal.SIGINT
+        raise
+    except Exception:
+        if LOST:  # what a collective says of it is no news
+            return STATUS
         raise
     return 0

@@ -141,7 +141,7 @@ class _Comparison:
         exact = rounded if self.dtype == torch.float32 else None
         if exact is None and parameters < _FLOAT32_BELOW:
             _, tuned, _ = self._unmerged(torch.float32)
-            with tempfile.TemporaryDirectory(prefix=f"{whole.name}-float32-", dir=whole.parent) as scratch:
+            with tempfile.TemporaryDirectory(prefix=".float32-", dir=whole) as scratch:
                 exact = compare(tuned, self._merged(torch.float32, Path(scratch)))
         if exact is not None and exact.difference > _ROUNDING * exact.size:
             raise ConfigError(

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from textwrap import shorten
 from types import NoneType, UnionType
@@ -17,7 +18,7 @@ from lightning.pytorch.cli import LightningArgumentParser
 from vlm_lit.commands.config_files import ConfigFiles
 from vlm_lit.commands.logger_options import run_defaults
 from vlm_lit.commands.option_errors import OptionError, denied, no_class, other_class, prefixes, unknown
-from vlm_lit.errors import ConfigError, nearest
+from vlm_lit.errors import ConfigError, check_seed, nearest
 from vlm_lit.files.strict_yaml import StrictLoader
 
 _WORDS: Final[dict[object, str]] = {
@@ -152,6 +153,25 @@ def check_empty(files: ConfigFiles, settings: Namespace) -> None:
                 beside = {f"{key[: -len(name)]}{other}" for other in vars(here)}
                 raise ConfigError(files.placed(str(unknown(key, beside.union(prefixes(key)[:-1])))))
             here = here[name] if isinstance(here, Namespace) else None
+
+
+def check_numbers(settings: object, key: str = "") -> None:
+    """Refuse a setting that is no number (NaN), and a seed that no generator takes.
+
+    Raises:
+        ConfigError: naming it; the dotted key comes first.
+    """
+    if isinstance(settings, (Namespace, Mapping)):
+        items = vars(settings) if isinstance(settings, Namespace) else settings
+        for name, value in items.items():
+            check_numbers(value, f"{key}.{name}" if key else str(name))
+    elif isinstance(settings, (list, tuple)):
+        for value in settings:
+            check_numbers(value, key)
+    elif isinstance(settings, float) and math.isnan(settings):
+        raise ConfigError(f"{key} is nan, which is no number. Write one, or leave the setting out.")
+    elif key == "seed_everything" and isinstance(settings, int):
+        check_seed(settings, key)
 
 
 def read_config() -> None:

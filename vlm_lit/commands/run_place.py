@@ -155,6 +155,11 @@ def check_free(run: Path, ckpt_path: Path | None) -> None:
     Raises:
         ConfigError: it holds a run, and this one does not go on from it.
     """
+    if lightnings := sorted(run.glob("hpc_ckpt_*.ckpt")):
+        raise ConfigError(
+            f"{lightnings[-1]} was written by Lightning in the middle of a step, and Lightning would go on from it "
+            "rather than from anything else. Move it out of the folder; checkpoints/ has the run's own."
+        )
     there = run_in(run)
     if not there or (ckpt_path is not None and ckpt_path.absolute().parent.parent == run.absolute()):
         return

@@ -10,8 +10,10 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Final
 
+from vlm_lit.commands.amber_files import read_amber
 from vlm_lit.commands.answer_columns import parsed_columns
 from vlm_lit.commands.answer_files import read_records
+from vlm_lit.commands.coco_files import are_coco_files, read_coco
 from vlm_lit.commands.filed_rows import FiledAnswer
 from vlm_lit.commands.official_files import read_official
 from vlm_lit.commands.options import OptionParser
@@ -19,9 +21,11 @@ from vlm_lit.commands.output_files import write_output
 from vlm_lit.commands.score_report import report_of
 from vlm_lit.commands.server_answers import write_server_file
 from vlm_lit.errors import ConfigError
+from vlm_lit.metrics.amber import AMBER
 from vlm_lit.metrics.catalogue import RULES, rule
+from vlm_lit.metrics.chair import CHAIR
 from vlm_lit.metrics.rules import Rule
-from vlm_lit.studies.run_files.server_files import FORMATS
+from vlm_lit.studies.run_files.server_files import FILLED, FORMATS
 
 _OPTION: Final = "--options."
 _WORDS: Final = {"true": True, "false": False}
@@ -29,7 +33,7 @@ _WORDS: Final = {"true": True, "false": False}
 
 def run(verb: str, arguments: Sequence[str]) -> int:
     """Read, judge, write and print; the exit status."""
-    rest, options = _split(arguments)
+    rest, options = metric_options(arguments)
     parser = _parser(verb)
     asked = parser.parse_args(rest)
     needed = ("output", "records") if asked.server is not None else ("metric", "output")
@@ -49,12 +53,16 @@ def run(verb: str, arguments: Sequence[str]) -> int:
 
 
 def _hand_in(parser: OptionParser, asked: argparse.Namespace, options: Mapping[str, object]) -> int:
-    names = ("metric", "predictions", "annotations", "questions", "columns")
+    filled = asked.server in FILLED
+    names = ["metric", "predictions", "questions", "columns", *([] if filled else ["annotations"])]
     given = [f"--{name}" for name in names if getattr(asked, name) is not None]
     given += [f"{_OPTION}{name}" for name in options]
     if given:
         parser.error(f"--server judges nothing: it takes --records and --output, and not {given[0]}")
-    count = write_server_file(asked.server, asked.records, asked.output)
+    template = asked.annotations or []
+    if filled and len(template) != 1:
+        parser.error(f"--server {asked.server} fills in the benchmark's own file: give that one by --annotations")
+    count = write_server_file(asked.server, asked.records, asked.output, *template)
     print(f"{count:,} answers written to {asked.output}")
     return 0
 
@@ -75,7 +83,10 @@ def by_references(name: str, options: Mapping[str, object], filed: Sequence[File
 
 
 def _parser(verb: str) -> OptionParser:
-    lines = [f"  {name}: {', '.join(_described(kind)) or 'no options'}" for name, kind in RULES.items()]
+    alike: dict[str, list[str]] = {}
+    for name, kind in RULES.items():
+        alike.setdefault(", ".join(_described(kind)) or "no options", []).append(name)
+    lines = [f"  {', '.join(names)}: {described}" for described, names in alike.items()]
     parser = OptionParser(
         verb,
         description=__doc__,
@@ -84,22 +95,26 @@ def _parser(verb: str) -> OptionParser:
     parser.add_argument("--metric", metavar="NAME", help="one of those below, or the class path of your own")
     parser.add_argument("--output", metavar="FILE", type=Path, help="file to write: JSON, or what --server names")
     records = (
-        "answers with their references: a run's predictions.jsonl; lmms-eval's, LLaMA-Factory's, ms-swift's, "
-        "VLMEvalKit's; or records with id, prediction, references and, where they apply, image_id, choices, groups"
+        "answers with references: a run's predictions.jsonl; lmms-eval's, LLaMA-Factory's, ms-swift's, VLMEvalKit's; "
+        "or records with id, prediction, references (image_id, choices, groups)"
     )
     parser.add_argument("--records", metavar="FILE", type=Path, nargs="+", help=records)
     results = "answers alone: what a benchmark's server is handed, LLaVA's answers, or a run's predictions.jsonl"
     parser.add_argument("--predictions", metavar="FILE", type=Path, help=results)
     published = (
-        "what these answer, as published: VQA, OK-VQA, TextVQA, DocVQA, VizWiz, GQA, A-OKVQA; or records with ids"
+        "what these answer: VQA, OK-VQA, TextVQA, DocVQA, VizWiz, GQA, A-OKVQA, AMBER; COCO's captions and instances "
+        "(chair); or records with ids"
     )
-    parser.add_argument("--annotations", metavar="FILE", type=Path, help=published)
-    questions = "VQA questions, to check that they are the same"
+    parser.add_argument("--annotations", metavar="FILE", type=Path, nargs="+", help=published)
+    questions = "VQA's, to be compared; AMBER's, for their pictures"
     parser.add_argument("--questions", metavar="FILE", type=Path, help=questions)
-    columns = "of any other file: prediction=NAME,id=NAME,references=NAME (image_id, choices, groups)"
+    columns = "of any other file: prediction=NAME,id=NAME (and references, image_id, choices, groups)"
     parser.add_argument("--columns", metavar="KEYS", help=columns)
-    servers = f"judge nothing; write a run's --records as this server reads them: {', '.join(FORMATS)}"
-    parser.add_argument("--server", metavar="NAME", choices=FORMATS, help=servers)
+    servers = (
+        f"judge nothing; write a run's --records for this server or judge: {', '.join(FORMATS)}; mmhal, whose "
+        "response_template.json is --annotations"
+    )
+    parser.add_argument("--server", metavar="NAME", choices=(*FORMATS, *FILLED), help=servers)
     return parser
 
 
@@ -107,7 +122,7 @@ def _described(kind: type[Rule]) -> list[str]:
     return [f"{option.name}={str(option.default).lower()}" for option in fields(kind)]
 
 
-def _split(arguments: Sequence[str]) -> tuple[list[str], dict[str, object]]:
+def metric_options(arguments: Sequence[str]) -> tuple[list[str], dict[str, object]]:
     """What argparse knows, and the metric's own options."""
     rest: list[str] = []
     options: dict[str, object] = {}
@@ -131,7 +146,7 @@ def _value(text: str) -> object:
 
 
 def _refuse_overwriting(parser: OptionParser, asked: argparse.Namespace) -> None:
-    for path in (*(asked.records or []), asked.predictions, asked.annotations, asked.questions):
+    for path in (*(asked.records or []), asked.predictions, *(asked.annotations or []), asked.questions):
         if path is not None and path.resolve() == asked.output.resolve():
             parser.error(f"--output {path} would overwrite what is to be judged")
 
@@ -147,4 +162,14 @@ def _read(parser: OptionParser, asked: argparse.Namespace, chosen: Rule) -> list
         return read_records(asked.records[0], columns)
     if asked.predictions is None or asked.annotations is None:
         parser.error("give either --records, or --predictions and --annotations")
-    return read_official(asked.predictions, asked.annotations, asked.questions, metric=chosen.title, columns=columns)
+    if isinstance(chosen, CHAIR) and are_coco_files(asked.annotations):
+        if asked.questions is not None:
+            parser.error("--questions is for VQA; COCO's images are all asked the same")
+        return read_coco(asked.predictions, asked.annotations, columns)
+    if len(asked.annotations) > 1:
+        parser.error(
+            "--annotations takes one file; several are for chair alone, which takes COCO's captions and instances"
+        )
+    if isinstance(chosen, AMBER):
+        return read_amber(asked.predictions, asked.annotations[0], asked.questions, columns)
+    return read_official(asked.predictions, asked.annotations[0], asked.questions, metric=chosen.title, columns=columns)

@@ -25,7 +25,7 @@ class ScoreReport:
     image_ids: Mapping[str, str]
 
     def as_json(self) -> dict[str, object]:
-        """The report as it is written: overall, details and groups in percent, items as fractions."""
+        """The report as it is written: overall, details and groups in percent (errors in units), items as fractions."""
         found = self.summary
         groups = {
             group: {value: {"score": self._score(part), "n": part.n} for value, part in parts.items()}
@@ -56,6 +56,7 @@ class ScoreReport:
         whole = [(name, "n", "%" if is_score else ""), *lines]
         table = [f"{first:<{width}}  {n:>9}  {value:>8}" for first, n, value in whole]
         notes = [f"{found.unparsed:,} unparsed"] if found.unparsed else []
+        notes += [f"Not in percent: {', '.join(sorted(found.rule.in_units))}"] if found.rule.in_units else []
         notes += [f"{found.left_out:,} left out by this metric"] if found.left_out else []
         notes += filter(None, [self.misses.as_text(name)])
         return "\n".join(printable(line.rstrip()) for line in [*table, *notes])
@@ -67,7 +68,7 @@ class ScoreReport:
     def _details(self) -> dict[str, float]:
         parts = [("", self.summary.whole), *((f"{name}/", part) for name, part in self._parts())]
         return {
-            f"{prefix}{name}": self._shown(value)
+            f"{prefix}{name}": value if name in self.summary.rule.in_units else self._shown(value)
             for prefix, part in parts
             for name, value in part.values.items()
             if name != "overall"
@@ -96,6 +97,8 @@ def report_of(chosen: Rule, filed: Sequence[FiledAnswer]) -> ScoreReport:
     return ScoreReport(
         summary=found,
         references=reference_counts(answer.references for answer in answers),
-        misses=near_misses((a.prediction, a.references, found.scores.get(a.id)) for a in answers),
+        misses=near_misses((a.prediction, a.references, found.scores.get(a.id)) for a in answers)
+        if chosen.higher_is_better
+        else NearMisses(),
         image_ids={item.answer.id: item.image_id for item in kept if item.image_id is not None},
     )

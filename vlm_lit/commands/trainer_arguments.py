@@ -17,7 +17,9 @@ from vlm_lit.training.callbacks.confusion import ConfusionMatrix
 from vlm_lit.training.callbacks.epoch_schedule import EpochSchedule, PartsTable
 from vlm_lit.training.callbacks.feature_cache import FeatureCache
 from vlm_lit.training.callbacks.kept_answers import KeptAnswers
+from vlm_lit.training.callbacks.lost_ranks import LostRanks
 from vlm_lit.training.callbacks.monitored import StopAfterValidation, refuse_lightnings_checkpoints
+from vlm_lit.training.callbacks.numbers import NumbersPlot
 from vlm_lit.training.callbacks.panel import PredictionPanel
 from vlm_lit.training.callbacks.progress import progress_bar
 from vlm_lit.training.callbacks.reliability import ReliabilityDiagram
@@ -31,7 +33,8 @@ from vlm_lit.training.run_logger import RunLogger
 
 _OURS: Final[tuple[type[Callback], ...]] = (
     FeatureCache, EpochSchedule, KeptShortcuts, KeptAnswers, PartsTable, Throughput, PredictionPanel, AnswersTable,
-    ConfusionMatrix, ReliabilityDiagram, ResultsTable, StepCheckpoint, RunDirectory, AnswerLimit,
+    ConfusionMatrix, ReliabilityDiagram, NumbersPlot, ResultsTable, LostRanks, StepCheckpoint, RunDirectory,
+    AnswerLimit,
 )  # fmt: skip
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vlm_lit.commands.collated import collator_of
 from vlm_lit.commands.early_check import check
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from vlm_lit.preflight.class_verification import ClassVerification
     from vlm_lit.preflight.equality import Equality
     from vlm_lit.preflight.verification import Verification
-    from vlm_lit.schema import Conversation
 
 _EPILOG = """Takes the config files and overrides of fit. Exits with 0 if every equality holds or is refused with its
 reason, with 1 if one does not hold. Ranks (equality 5) and resumption (6) take processes of their own: the tests."""
@@ -34,7 +33,7 @@ def run(verb: str, arguments: Sequence[str]) -> int:
         VlmLitError: whatever `fit` would refuse.
     """
     parser = OptionParser(verb, description=__doc__, epilog=_EPILOG)
-    parser.add_argument("--conversations", type=whole_number(2), default=8, help="how many to compute on")
+    parser.add_argument("--conversations", type=whole_number(2), default=8, help="how many (or pairs) to compute on")
     parser.add_argument("--format", choices=("text", "json"), default="text", help="what to write")
     parser.add_argument("--output", type=Path, help="file to write instead of standard output")
     options, of_fit = parser.parse_known_args(arguments)
@@ -53,7 +52,7 @@ def run(verb: str, arguments: Sequence[str]) -> int:
 
 def _equalities(count: int, of_fit: Sequence[str]) -> list[Equality]:
     from vlm_lit.commands.lightning import prepared
-    from vlm_lit.data.records.conversation_dataset import ConversationDataset
+    from vlm_lit.data.records.record_dataset import RecordDataset
     from vlm_lit.preflight.attached import attach
     from vlm_lit.preflight.equality import in_bfloat16
     from vlm_lit.preflight.verification import chosen
@@ -62,7 +61,7 @@ def _equalities(count: int, of_fit: Sequence[str]) -> list[Equality]:
     module, data = run.model, run.datamodule
     measured = _verification(run)
     train = data.datasets["train"]
-    if not isinstance(train, ConversationDataset):
+    if not isinstance(train, RecordDataset):
         raise ConfigError("A stream cannot be verified: set data.init_args.train.streaming to false.")
     attach(module, data, run.trainer)
     module.configure_model()
@@ -70,26 +69,30 @@ def _equalities(count: int, of_fit: Sequence[str]) -> list[Equality]:
     bf16 = in_bfloat16(module, run.trainer)
     found = []
     with run.trainer.precision_plugin.train_step_context():
-        conversations = chosen([train[i] for i in range(min(len(train), 1024))], count)
-        for equality in measured(conversations, bf16).equalities():
+        items = chosen([train[i] for i in range(min(len(train), 1024))], count)
+        for equality in measured(items, bf16).equalities():
             print(f"{equality.name}: {equality.verdict}", file=sys.stderr, flush=True)
             found.append(equality)
     return found
 
 
-def _verification(run: PreparedRun) -> Callable[[Sequence[Conversation], bool], Verification | ClassVerification]:
-    """What measures the equalities of this kind of data on some conversations, in bfloat16 or not.
+def _verification(run: PreparedRun) -> Callable[[Sequence[Any], bool], Verification[Any] | ClassVerification]:
+    """What measures the equalities of this kind of data on some items, in bfloat16 or not.
 
     Raises:
         ConfigError: a kind that has none.
     """
     from vlm_lit.data.rows.class_collate import ClassCollator
+    from vlm_lit.data.rows.pairs import PairCollator
     from vlm_lit.preflight.class_verification import ClassVerification
+    from vlm_lit.preflight.pair_verification import PairVerification
     from vlm_lit.preflight.verification import Verification
 
     module, data, collator = run.model, run.datamodule, collator_of(run, "verify")
     if isinstance(collator, ClassCollator):
         return lambda conversations, bf16: ClassVerification(module, data, collator, conversations, bf16=bf16)
+    if isinstance(collator, PairCollator):
+        return lambda pairs, bf16: PairVerification(module, data, collator, pairs, bf16=bf16)
     return lambda conversations, bf16: Verification(module, data, conversations, bf16=bf16)
 
 

@@ -24,6 +24,11 @@ def run(verb: str, arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--look", choices=("plain", "shifted"), default="plain", help="shifted: other light, stains, blur and grain"
     )
+    parser.add_argument(
+        "--descriptions",
+        action="store_true",
+        help="write describe_*.json as well: of each picture a description of all that is on it, in plain words",
+    )
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
     if options.output is None:  # after argparse has had its say on the others: a mistyped --output is one of them
@@ -37,6 +42,7 @@ def write(options: argparse.Namespace) -> None:
     from vlm_lit.workbench.base_model import copy_base
     from vlm_lit.workbench.dataset import NOTE
     from vlm_lit.workbench.dataset import write as write_dataset
+    from vlm_lit.workbench.objects import OBJECTS_FILE
     from vlm_lit.workbench.vilt_model import copy_vilt_base
 
     target: Path = options.output
@@ -51,8 +57,13 @@ def write(options: argparse.Namespace) -> None:
         dialect=options.dialect,
         wrong_answers=options.wrong_answers,
         look=options.look,
+        descriptions=options.descriptions,
     )
     copy_base(target / "base")
     copy_vilt_base(target / "vilt")
+    described = "describe_*.json, " if options.descriptions else ""
     varied = f"{NOTE} on what was varied, " if (target / NOTE).exists() else ""
-    print(f"Written to {target}: images/, train.json, val.json, test.json, {varied}and the models in base/ and vilt/")
+    print(
+        f"Written to {target}: images/, train.json, val.json, test.json, {OBJECTS_FILE} (the words for each object), "
+        f"{described}{varied}and the models in base/ and vilt/"
+    )

@@ -67,6 +67,8 @@ class ClassifierDataModule(QuestionDataModule):
 
     task = "classify"
 
+    items = "questions"
+
     def __init__(
         self,
         model_id: str,

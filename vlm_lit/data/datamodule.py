@@ -136,8 +136,12 @@ class ConversationDataModule(TokenRows[Conversation], QuestionDataModule):
 
     def collator(self) -> StepCollator:
         """What makes a step batch of conversations."""
+        return self.step_collator()
+
+    def step_collator(self, *splits: str) -> StepCollator:
+        """What makes one of conversations of these open splits, by default of those that `fit` reads."""
         return StepCollator(
-            *self.fitting(),
+            *self.fitting(*splits),
             self.micro_batch,
             packing=self.packs,
             micro_tokens=self.micro_tokens,

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -15,12 +15,19 @@ from transformers import ProcessorMixin
 from vlm_lit.data.features.feature_store import FeatureStore
 from vlm_lit.data.features.stored_images import Observed, StoredImage
 from vlm_lit.data.images.images import load_images
-from vlm_lit.data.records.record_dataset import RecordDataset
 from vlm_lit.data.rows.encoding import processed
 from vlm_lit.errors import RecordError, raised
 from vlm_lit.schema import Conversation, Preference
 
 _READERS: Final = 8
+
+
+class Shown(Protocol):
+    """Items that show images, conversations or pairs, by index."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Any: ...  # noqa: ANN401 - of either kind
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,9 +39,7 @@ class ProcessedImage:
     inputs: dict[str, Tensor]
 
 
-def distinct_images(
-    datasets: Iterable[RecordDataset[Any] | Sequence[Conversation]], store: FeatureStore
-) -> dict[str, Conversation]:
+def distinct_images(datasets: Iterable[Shown], store: FeatureStore) -> dict[str, Conversation]:
     """Each distinct image's key, with a conversation that shows it and no other. Every image file is read once.
 
     Raises:

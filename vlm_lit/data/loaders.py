@@ -6,7 +6,7 @@ import torch
 from lightning.fabric.utilities.seed import pl_worker_init_function
 from torch.utils.data import DataLoader
 
-from vlm_lit.data.workers import leave_interrupts
+from vlm_lit.data.workers import end_with_parent, leave_stops
 
 
 def loader(dataset: object, *, workers: int, **options: object) -> DataLoader:  # type: ignore[type-arg]
@@ -22,6 +22,10 @@ def loader(dataset: object, *, workers: int, **options: object) -> DataLoader:  
 
 
 def _begin_worker(worker: int) -> None:
-    """Leave Ctrl-C, which a terminal sends to every process of a run, to the one that trains: it still needs data."""
-    leave_interrupts()
+    """Leave the signals to stop to the process that trains, and end with it.
+
+    torch's own watch looks every five seconds, and not while a batch is made.
+    """
+    end_with_parent()
+    leave_stops()
     pl_worker_init_function(worker)  # Lightning gives its own only where there is none

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Collection
 from functools import partial
 from typing import Any
 
 from vlm_lit.data.answers.blind import BlindPrompts, name_own_images
 from vlm_lit.data.answers.evaluation_batches import EvaluatedItems
 from vlm_lit.data.answers.judged_turns import TurnItems
+from vlm_lit.data.answers.samples import SampledItems
 from vlm_lit.data.checking.ahead import checked_ahead
 from vlm_lit.data.checking.examined import Uses
 from vlm_lit.data.checking.settled import refuse_skipping, settle
@@ -36,6 +38,7 @@ class QuestionDataModule(RecordDataModule[Conversation]):
     def __init__(self, **settings: Any) -> None:  # noqa: ANN401 - as said
         super().__init__(**settings)
         self._asked: dict[str, TurnItems] = {}
+        self._samples: tuple[int, Collection[str]] | None = None
 
     @property
     @abstractmethod
@@ -81,9 +84,21 @@ class QuestionDataModule(RecordDataModule[Conversation]):
             self._asked[split] = TurnItems(dataset, self.judged(split))
         return self._asked[split]
 
+    def ask_for_samples(self, samples: int, there: Collection[str] = ()) -> None:
+        """Let a prediction ask every question several times, but for the answers that are there already, by name."""
+        self._samples = samples, there
+
+    def ids(self, split: str) -> list[str]:
+        """The ids of a split's records, in the file's order."""
+        dataset = self.indexed(split)
+        return dataset.ids or [dataset[i].id for i in range(len(dataset))]
+
     def evaluated(self, split: str) -> EvaluatedItems[Conversation]:
-        """What is asked, with other images or none where an evaluation is blind."""
+        """What is asked, with other images or none where an evaluation is blind, or several times."""
         items = self.asked(split)
+        if split == "predict" and self._samples is not None:
+            samples, there = self._samples
+            return SampledItems(items, samples, self.ids(split), there)
         return items if self.blind is None else BlindPrompts(items, self.blind, seed=self.seed)
 
     def on_before_batch_transfer(

@@ -40,6 +40,11 @@ class RunLength:
         if self.epoch_limit <= 0:
             name = "overfit_batches" if self.repeated else "limit_train_batches"
             raise ConfigError(f"trainer.{name} is {self.epoch_limit}: nothing would be trained. Set it above zero.")
+        if self.validate_epochs < 1:
+            raise ConfigError(
+                f"trainer.check_val_every_n_epoch is {self.validate_epochs}; it must be at least 1, or null. To leave "
+                "validation out, set trainer.limit_val_batches to 0."
+            )
         if self.validate_every <= 0:
             raise ConfigError(
                 f"trainer.val_check_interval is {self.validate_every}; it must be above zero. To leave validation out, "
@@ -83,6 +88,8 @@ def lightning_length(trainer: Any) -> RunLength:  # noqa: ANN401 - Lightning's T
         ConfigError: the options leave the run without an end, or without a step.
     """
     epochs = trainer.max_epochs
+    if trainer.max_steps == 0:
+        raise ConfigError("trainer.max_steps is 0: nothing would be trained. Set it above zero, or to -1 for no limit.")
     if epochs in (None, -1) and trainer.max_steps > 0:
         epochs = None
     elif epochs is None:
@@ -92,7 +99,7 @@ def lightning_length(trainer: Any) -> RunLength:  # noqa: ANN401 - Lightning's T
         epoch_limit=trainer.overfit_batches or trainer.limit_train_batches,
         repeated=bool(trainer.overfit_batches),
         validate_every=1.0 if trainer._val_check_time_interval is not None else trainer.val_check_interval,
-        validate_epochs=trainer.check_val_every_n_epoch or 1,
+        validate_epochs=1 if trainer.check_val_every_n_epoch is None else trainer.check_val_every_n_epoch,
         least_epochs=trainer.min_epochs or 0,
     )
 

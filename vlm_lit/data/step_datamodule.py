@@ -21,7 +21,7 @@ from vlm_lit.data.rows.micro_batch_size import MicroBatchSize
 from vlm_lit.data.rows.packing import likely_longest
 from vlm_lit.data.run_length import RunLength, length_of, lightning_length, searches_learning_rate
 from vlm_lit.data.sampler import EpochSampler, StepSampler
-from vlm_lit.errors import ConfigError, RecordError, raised
+from vlm_lit.errors import ConfigError, RecordError, check_seed, raised
 from vlm_lit.schema import EvaluationBatch, StepBatch
 
 
@@ -39,6 +39,9 @@ class StepDataModule(LightningDataModule, ABC, Generic[Item]):
         seed: what the data order follows from.
     """
 
+    items = "conversations"
+    """What its items are called."""
+
     def __init__(
         self,
         *,
@@ -52,6 +55,9 @@ class StepDataModule(LightningDataModule, ABC, Generic[Item]):
         super().__init__()
         rows = 1 if micro_batch == "auto" else micro_batch
         check_sizes(effective_batch=effective_batch, micro_batch=rows, eval_batch=eval_batch)
+        if num_workers < 0:
+            raise ConfigError(f"data.num_workers is {num_workers}; it must be at least 0.")
+        check_seed(seed, "data.seed")
         self.sources = {split: as_source(given, f"data.{split}") for split, given in sources.items()}
         self.effective_batch, self.eval_batch = effective_batch, eval_batch
         self.probes_micro_batch, self.micro_batch = micro_batch == "auto", MicroBatchSize(rows)
@@ -201,14 +207,24 @@ class StepDataModule(LightningDataModule, ABC, Generic[Item]):
     def _evaluation(self, split: str) -> DataLoader[EvaluationBatch] | list[DataLoader[EvaluationBatch]]:
         if split not in self.datasets:
             return []
+        batches = EvaluationBatches(self.evaluated(split), self.evaluation_positions(split))
+        collator = self.evaluation_collator(split)
+        return loader(batches, collate_fn=collator, batch_size=None, workers=self.num_workers)
+
+    def evaluation_positions(self, split: str) -> list[list[int]]:
+        """This rank's items of an evaluation, a batch at a time, in file order."""
         assert self.trainer is not None
-        items = self.evaluated(split)
-        world, rank = self.trainer.world_size, self.trainer.global_rank
+        items, world, rank = self.evaluated(split), self.trainer.world_size, self.trainer.global_rank
         # None repeated to even the ranks out: answering needs no ranks in step.
         keys = items.image_keys if self.together is not None else None
-        batches = evaluation_batches(len(items), keys, self.eval_batch, rank=rank, world=world)
-        collator = self.evaluation_collator(split)
-        return loader(EvaluationBatches(items, batches), collate_fn=collator, batch_size=None, workers=self.num_workers)
+        return evaluation_batches(len(items), keys, self.eval_batch, rank=rank, world=world)
+
+    def evaluation_batch(self, split: str, positions: Sequence[int]) -> EvaluationBatch:
+        """A batch of an evaluation's items, collated here and now."""
+        items = self.evaluated(split)
+        made = self.on_before_batch_transfer(self.evaluation_collator(split)([items[i] for i in positions]), 0)
+        assert isinstance(made, EvaluationBatch)
+        return made
 
     def val_dataloader(self) -> DataLoader[EvaluationBatch] | list[DataLoader[EvaluationBatch]]:
         """The validation items, in file order."""

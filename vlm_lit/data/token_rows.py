@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from lightning.pytorch.utilities import rank_zero_info
 
+from vlm_lit.data.distinct_images import Shown
 from vlm_lit.data.features.feature_store import FeatureStore
 from vlm_lit.data.record_datamodule import RecordDataModule
 from vlm_lit.data.records.conversation_dataset import most_images
@@ -17,6 +18,7 @@ from vlm_lit.data.rows.length_limit import TEXT, AutoLength, MaxLength, auto_len
 from vlm_lit.data.rows.over_length import OverLength, OverLengthPolicy
 from vlm_lit.data.run_shortcuts import shortcuts_of_module
 from vlm_lit.data.step_datamodule import check_sizes
+from vlm_lit.errors import ConfigError
 from vlm_lit.schema import Shortcuts
 
 
@@ -48,6 +50,8 @@ class TokenRows(RecordDataModule[Item]):
     ) -> None:
         super().__init__(**settings)
         check_sizes(micro_tokens=micro_tokens, questions_per_row=questions_per_row)
+        if feature_cache_gb is not None and not feature_cache_gb >= 0:
+            raise ConfigError(f"data.feature_cache_gb is {feature_cache_gb}; it must be at least 0, or null.")
         self.micro_tokens, self.packing, self.questions_per_row = micro_tokens, packing, questions_per_row
         self.max_length: MaxLength = max_length
         self.over_length: OverLength = over_length
@@ -95,6 +99,10 @@ class TokenRows(RecordDataModule[Item]):
     def use_features(self, open_store: Callable[[], FeatureStore]) -> None:
         """Take vision features from a store, which is opened and filled when the first batch is to be made."""
         self._open_store, self._store = open_store, None
+
+    def also_shown(self) -> Sequence[Shown]:
+        """Conversations that batches show besides those of the data sets; the store keeps their images as well."""
+        return ()
 
     def stored(self) -> FeatureStore | None:
         """The feature store, filled when first asked for: the model is on its device by then."""

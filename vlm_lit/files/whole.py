@@ -8,20 +8,18 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, TypeVar
-from uuid import uuid4
+
+from vlm_lit.files.disk_errors import error_number
+from vlm_lit.files.exchange import exchange
+from vlm_lit.files.staged import staging_path, sweep
 
 Made = TypeVar("Made")
 
-STAGED: Final = ".*.tmp-*"
-"""Pattern of the names that files have while they are written; the number in them is their writer's process id."""
-
-_STAGED: Final = re.compile(r"\..+\.tmp-(\d+)(?:-[0-9a-f]+)?")
 _NOT_FOR_FOLDERS: Final = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS)  # some network file systems say so of fsync
 
 
@@ -46,18 +44,19 @@ def fill_whole(path: Path, fill: Callable[[Path], object]) -> None:
         OSError: it cannot be written; what was there is there still.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    staging = path.with_name(f".{path.name}.tmp-{os.getpid()}-{uuid4().hex[:8]}")  # other machines have our number too
-    try:
-        fill(staging)
-        _to_disk(staging)
-        os.replace(staging, path)
-    finally:
-        staging.unlink(missing_ok=True)
-    sync_folder(path.parent)
+    staging = staging_path(path)
+    with _naming(path):
+        try:
+            fill(staging)
+            _to_disk(staging)
+            os.replace(staging, path)
+        finally:
+            staging.unlink(missing_ok=True)
+        sync_folder(path.parent)
 
 
 def write_folder_whole(folder: Path, fill: Callable[[Path], Made], *, replace: bool = False) -> Made:
-    """Write a folder whole; what `fill` returns.
+    """Write a folder whole; what `fill` returns. What killed writers of the same folder left is cleared away first.
 
     Args:
         folder: the folder. One that is there must be empty, unless it is to be replaced.
@@ -67,39 +66,88 @@ def write_folder_whole(folder: Path, fill: Callable[[Path], Made], *, replace: b
     Raises:
         OSError: it cannot be written, or is not empty and not to be replaced; what was there is there still.
     """
-    parent = folder.absolute().parent
-    parent.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=parent))
-    try:
-        staging.chmod(0o755)  # mkdtemp makes folders private
-        made = fill(staging)
-        for inside in _within(staging):
-            _to_disk(inside)
-        if replace and folder.exists():
-            _swap(staging, folder)
-        else:
-            os.replace(staging, folder)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
-    sync_folder(parent)
+    folder = folder.resolve() if folder.is_symlink() else folder.absolute()
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    sweep(folder.parent, folder.name)
+    staging = staging_path(folder)
+    with _naming(folder):
+        staging.mkdir()
+        try:
+            made = fill(staging)
+            replaces = replace and folder.exists()
+            if replaces:
+                _keep_others(folder, staging)
+            for inside in _within(staging):
+                _to_disk(inside)
+            if replaces:
+                _take_place(staging, folder)
+            else:
+                os.replace(staging, folder)
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+        sync_folder(folder.parent)
     return made
 
 
-def _swap(staging: Path, folder: Path) -> None:
-    """Put `staging` in the place of `folder`, whose other files move over to it."""
-    aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-old-", dir=folder.absolute().parent))
-    os.replace(folder, aside / "old")
-    os.replace(staging, folder)
-    for path in (aside / "old").iterdir():
-        if not (folder / path.name).exists():
-            os.replace(path, folder / path.name)
-    shutil.rmtree(aside)
+@contextmanager
+def _naming(target: Path) -> Iterator[None]:
+    """What the disk refuses within comes out as an OSError that names the target, and not where it was staged.
+
+    Raises:
+        OSError: the disk refuses.
+    """
+    try:
+        yield
+    except OSError as error:
+        error.filename = str(target)
+        raise
+    except Exception as error:
+        number = error_number(error)
+        if number is None:
+            raise
+        raise OSError(number, os.strerror(number), str(target)) from error
+
+
+def _keep_others(folder: Path, staging: Path) -> None:
+    """Put what `staging` lacks of a folder into it as well, so that the folder as a whole can go."""
+    for path in folder.iterdir():
+        target = staging / path.name
+        if os.path.lexists(target):
+            continue
+        if path.is_dir() and not path.is_symlink():
+            shutil.copytree(path, target, symlinks=True, copy_function=_linked)
+        else:
+            _linked(path, target)
+
+
+def _linked(path: str | Path, target: str | Path) -> None:
+    """The same file under a second name; a copy where the file system has no such names."""
+    try:
+        os.link(path, target, follow_symlinks=False)
+    except OSError:
+        shutil.copy2(path, target, follow_symlinks=False)
+
+
+def _take_place(staging: Path, folder: Path) -> None:
+    """Give `staging` the name of `folder`, which leaves the old one under the name of `staging`, or nowhere."""
+    if exchange(staging, folder):
+        return
+    old = staging_path(folder, "old")  # a kill before the second renaming is mended by `sweep`
+    os.replace(folder, old)
+    try:
+        os.replace(staging, folder)
+    except OSError:
+        os.replace(old, folder)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def _within(folder: Path) -> Iterator[Path]:
-    """All files and folders in `folder`, what a folder holds before the folder, and itself last."""
+    """All files and folders in `folder`, what a folder holds before the folder, and itself last; no links."""
     for inside in folder.iterdir():
-        if inside.is_dir() and not inside.is_symlink():
+        if inside.is_symlink():
+            continue  # what it leads to is not ours to flush
+        if inside.is_dir():
             yield from _within(inside)
         else:
             yield inside
@@ -125,9 +173,3 @@ def _to_disk(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def writer_of(path: Path) -> int | None:
-    """The process that was writing the file staged as `path`; None where the name is of no staged file."""
-    name = _STAGED.fullmatch(path.name)
-    return int(name.group(1)) if name else None

@@ -8,14 +8,18 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 from vlm_lit.errors import ConfigError, nearest
+from vlm_lit.metrics.amber import AMBER
 from vlm_lit.metrics.anls import ANLS
 from vlm_lit.metrics.answer_length import AnswerLength
 from vlm_lit.metrics.aokvqa import AOKVQAAccuracy
 from vlm_lit.metrics.bleu import BLEU
+from vlm_lit.metrics.chair import CHAIR
 from vlm_lit.metrics.chartqa import ChartQARelaxedAccuracy
 from vlm_lit.metrics.gqa import GQAAccuracy
+from vlm_lit.metrics.json_fields import JsonFields
 from vlm_lit.metrics.mmmu import MMMUAccuracy
 from vlm_lit.metrics.multiple_choice import MultipleChoiceAccuracy
+from vlm_lit.metrics.number import NumberAccuracy
 from vlm_lit.metrics.own_rules import own_rule
 from vlm_lit.metrics.pope import POPE
 from vlm_lit.metrics.rouge import RougeL
@@ -44,9 +48,13 @@ RULES: Final[Mapping[str, type[Rule]]] = MappingProxyType(
         "vizwiz": VizWizAccuracy,
         "aokvqa": AOKVQAAccuracy,
         "vilt_score": ViltScore,
+        "number": NumberAccuracy,
+        "json_fields": JsonFields,
         "bleu": BLEU,
         "rouge_l": RougeL,
         "answer_length": AnswerLength,
+        "chair": CHAIR,
+        "amber": AMBER,
     }
 )
 _NO_OPTIONS: Final[Mapping[str, object]] = MappingProxyType({})
@@ -58,8 +66,8 @@ class MetricSettings:
 
     Args:
         name: vqa_v2 (logged as vqa_accuracy), textvqa, chartqa_relaxed, anls, pope, gqa, multiple_choice, mmmu,
-            exact_match, vizwiz, aokvqa, vilt_score, bleu, rouge_l or answer_length; or the class path of your own, for
-            example my_package.WithinOne (see vlm_lit.metrics.own_rules).
+            exact_match, vizwiz, aokvqa, vilt_score, number, json_fields, bleu, rouge_l, answer_length, chair or
+            amber; or the class path of your own, for example my_package.WithinOne (see vlm_lit.metrics.own_rules).
         options: what to change of the metric's definition, for example {normalize: always}.
 
     Raises:
@@ -93,6 +101,16 @@ def rule(name: str, options: Mapping[str, object] = _NO_OPTIONS) -> Rule:
     return kind(**options)
 
 
+def less_is_better(reported: str | None) -> bool:
+    """Whether a lower score of a metric is the better one.
+
+    Args:
+        reported: what reports call it, `chair[objects=...]`; that of a metric of the user's own is not known.
+    """
+    title = (reported or "").partition("[")[0].partition("/")[0]
+    return any(kind.title == title and not kind.higher_is_better for kind in RULES.values())
+
+
 def metric(name: str, options: Mapping[str, object] = _NO_OPTIONS) -> ItemMetric:
     """Returns a metric as a torchmetrics `Metric` with no items in it.
 
@@ -106,5 +124,6 @@ def metric(name: str, options: Mapping[str, object] = _NO_OPTIONS) -> ItemMetric
 
 
 def _meant(written: str, known: Mapping[str, object] | list[str]) -> str:
-    near = nearest(written, known)
+    begun = (name for name in known if len(written) > 3 and name.startswith(written))  # chartqa is no typo of chair
+    near = next(begun, None) or nearest(written, known)
     return f" Did you mean {near!r}?" if near else ""

@@ -12,6 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cache
+from types import MappingProxyType
 from typing import ClassVar, Final, Literal, TypeAlias, get_args, get_origin, get_type_hints
 
 from vlm_lit.errors import ConfigError, VlmLitError, nearest
@@ -59,7 +60,16 @@ class Rule(ABC):
     """Whether values are fractions in [0, 1] with an `overall` among them, as against counts of words."""
 
     higher_is_better: ClassVar[bool] = True
-    """Whether a higher `overall` is a better one: what the best checkpoint and early stopping go by."""
+    """Whether a higher `overall` is a better one: what the best checkpoint, comparisons and studies go by."""
+
+    higher_details: ClassVar[Mapping[str, bool]] = MappingProxyType({})
+    """The same of those details that are better one way: `{"chair_i": False}`."""
+
+    in_units: ClassVar[frozenset[str]] = frozenset()
+    """Details of a score that are no fractions, such as a mean error: they are shown as they are, not as percent."""
+
+    compares_details: ClassVar[bool] = False
+    """Whether a comparison shows every detail with an interval, and not only those that are no means over items."""
 
     def __post_init__(self) -> None:
         for option, value in self.options.items():

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from vlm_lit.errors import ConfigError
 from vlm_lit.files.whole import write_folder_whole
+from vlm_lit.models.finite import check_weights
 
 WEIGHTS = "adapter_model.safetensors"
 FINGERPRINT = "fingerprint.json"
@@ -58,12 +59,17 @@ def _same_keys(expected: set[str], found: set[str], what: str) -> None:
 
 
 def save_adapter(model: PeftModel, directory: Path, fingerprint: Mapping[str, object]) -> None:
-    """Write the PEFT folder with its fingerprint; a folder of that name is replaced only once the new one is whole."""
+    """Write the PEFT folder with its fingerprint; a folder of that name is replaced only once the new one is whole.
+
+    Raises:
+        VlmLitError: weights are no numbers; nothing is written.
+    """
 
     def fill(staging: Path) -> None:
         model.save_pretrained(str(staging), save_embedding_layers=False)
-        keys = sorted(load_file(staging / WEIGHTS))
-        text = json.dumps({**fingerprint, "keys": keys}, indent=2, sort_keys=True)
+        saved = load_file(staging / WEIGHTS)
+        check_weights(saved)
+        text = json.dumps({**fingerprint, "keys": sorted(saved)}, indent=2, sort_keys=True)
         (staging / FINGERPRINT).write_text(text + "\n", encoding="utf-8")
 
     write_folder_whole(directory, fill, replace=True)

@@ -6,6 +6,7 @@ as one regular expression that must match the whole dotted name.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -46,6 +47,8 @@ class LoraSettings:
     def __post_init__(self) -> None:
         if self.rank < 1:
             raise ConfigError(f"lora.rank is {self.rank}; it must be at least 1.")
+        if not (math.isfinite(self.alpha) and self.alpha > 0):
+            raise ConfigError(f"lora.alpha is {self.alpha}; it must be a finite number above zero.")
         if not 0.0 <= self.dropout < 1.0:
             raise ConfigError(f"lora.dropout is {self.dropout}; it must lie in [0, 1).")
         if not self.targets and not self.leaves:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from transformers import LogitsProcessor, PreTrainedModel
 
 from vlm_lit.models.families import Family
+from vlm_lit.models.finite import refuse
 from vlm_lit.models.generation import StopTokens, generate, without_adapter_shell
 from vlm_lit.models.head import head_logits
 from vlm_lit.models.packed_rows import PrefixReader, read
@@ -46,12 +47,16 @@ def closed_set_scores(
         family: how positions are counted.
         pad: token id that pads.
         per_token: the mean over a candidate's tokens instead of the sum, which favours short ones.
+
+    Raises:
+        NonFiniteScoresError: some question's are no numbers.
     """
     if segments is None:
         scores = torch.stack([_forced(model, inputs, said, pad) for said in candidates], 1)
     else:
         base = without_adapter_shell(model)
         scores = _by_tree(base, read(base, inputs, segments, family), candidates)
+    refuse(~scores.isfinite().all(-1))
     lengths = torch.tensor([len(said) for said in candidates], device=scores.device)
     return scores / lengths if per_token else scores
 

@@ -1,4 +1,4 @@
-"""Greedy decoding of left-padded prompts, stopped at the end of turn."""
+"""Decoding of left-padded prompts, greedy or sampled, stopped at the end of turn."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ import torch
 from peft import PeftModel
 from torch import Tensor, nn
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList, PreTrainedModel
+
+from vlm_lit.models.finite import WatchedScores
+from vlm_lit.models.sampling import SampledTokens, Sampler
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +32,7 @@ def generate(
     max_new_tokens: int,
     stop: StopTokens,
     processors: Sequence[LogitsProcessor] = (),
+    sampler: Sampler | None = None,
 ) -> list[list[int]]:
     """Answer each row of a left-padded batch.
 
@@ -37,10 +41,14 @@ def generate(
         inputs: `input_ids` [B, L] and whatever else the processor made.
         max_new_tokens: longest answer, in tokens, its end of turn included.
         stop: token ids to stop at, pad with and forbid.
-        processors: what sees and may change each step's logits before the likeliest token is taken.
+        processors: what sees and may change each step's logits before a token is taken.
+        sampler: draws the tokens; None takes the likeliest.
 
     Returns:
         B lists of token ids, cut before the end of turn.
+
+    Raises:
+        NonFiniteScoresError: no token is the likeliest in some row.
     """
     config = GenerationConfig(
         max_new_tokens=max_new_tokens,
@@ -51,9 +59,14 @@ def generate(
         pad_token_id=stop.pad,
         suppress_tokens=list(stop.forbidden) or None,
     )
-    base = without_adapter_shell(model)
+    base, watch = without_adapter_shell(model), WatchedScores(at_once=sampler is not None)
+    if sampler is not None:
+        processors = (*processors, SampledTokens(sampler))  # the last, behind what forbids tokens
     with _own_settings_only(base):
-        output = base.generate(**inputs, generation_config=config, logits_processor=LogitsProcessorList(processors))
+        output = base.generate(
+            **inputs, generation_config=config, logits_processor=LogitsProcessorList([watch, *processors])
+        )
+    watch.check()
     new = output[:, inputs["input_ids"].shape[1] :]
     return [cut_at_end(row, stop) for row in new.tolist()]
 

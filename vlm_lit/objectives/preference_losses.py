@@ -10,8 +10,12 @@ list in a config. Names and values are TRL's (`DPOTrainer`, and `CPOTrainer` for
 
 In `bco_pair` the rewards are compared with zero, as TRL does; InternVL keeps a running mean of them to compare with.
 
-P = pairs. w is the chosen (won), l the rejected (lost) answer, pi the policy's log-probability of an answer, rho the
-reference's, both summed over tokens, and |y| an answer's tokens.
+mDPO (arXiv 2406.11839) is [sigmoid, image_sigmoid, anchor] with one beta. `image_sigmoid` is its conditional term: the
+chosen answer behind its own picture is preferred to the same answer behind a corrupted one. `anchor` is its term that
+keeps the chosen answer's reward above zero.
+
+P = pairs. w is the chosen (won), l the rejected (lost) answer, k the chosen answer behind a corrupted picture, pi the
+policy's log-probability of an answer, rho the reference's, both summed over tokens, and |y| an answer's tokens.
 """
 
 from __future__ import annotations
@@ -28,7 +32,19 @@ from torch import Tensor
 from vlm_lit.errors import ConfigError
 
 PreferenceLossName = Literal[
-    "sigmoid", "sigmoid_norm", "ipo", "hinge", "robust", "apo_zero", "apo_down", "bco_pair", "simpo", "orpo", "sft"
+    "sigmoid",
+    "sigmoid_norm",
+    "ipo",
+    "hinge",
+    "robust",
+    "apo_zero",
+    "apo_down",
+    "bco_pair",
+    "image_sigmoid",
+    "anchor",
+    "simpo",
+    "orpo",
+    "sft",
 ]
 
 SIMPO_GAMMA: Final = 0.5
@@ -39,8 +55,9 @@ class PreferenceLossSettings:
     """One of the losses that a run's is the weighted sum of.
 
     Args:
-        name: sigmoid (DPO), sigmoid_norm, ipo, hinge, robust, apo_zero, apo_down and bco_pair compare with a reference;
-            simpo, orpo and sft need none.
+        name: sigmoid (DPO), sigmoid_norm, ipo, hinge, robust, apo_zero, apo_down, bco_pair, image_sigmoid and anchor
+            compare with a reference; simpo, orpo and sft need none. image_sigmoid compares the chosen answer with
+            itself behind a corrupted picture, which data.init_args.corrupt asks for.
         weight: what it is multiplied by.
         beta: how steep it is; of ipo the strength of its regularization, of orpo the weight of its odds ratio. sft has
             none.
@@ -72,7 +89,8 @@ class PreferenceLossSettings:
 class PairLogProbs:
     """Log-probabilities of P pairs of answers, each [P] and summed over tokens, and the answers' tokens [P].
 
-    The reference's are None where no loss needs them.
+    `corrupted` is the chosen answer's behind a corrupted picture. What no loss needs is None: the reference's, and
+    those behind corrupted pictures.
     """
 
     chosen: Tensor
@@ -81,6 +99,8 @@ class PairLogProbs:
     rejected_lengths: Tensor
     reference_chosen: Tensor | None = None
     reference_rejected: Tensor | None = None
+    corrupted: Tensor | None = None
+    reference_corrupted: Tensor | None = None
 
     @property
     def chosen_ratio(self) -> Tensor:
@@ -93,6 +113,18 @@ class PairLogProbs:
         """pi(l) - rho(l) [P]."""
         assert self.reference_rejected is not None
         return self.rejected - self.reference_rejected
+
+    @property
+    def corrupted_ratio(self) -> Tensor:
+        """pi(k) - rho(k) [P]."""
+        assert self.corrupted is not None
+        assert self.reference_corrupted is not None
+        return self.corrupted - self.reference_corrupted
+
+    @property
+    def image_margin(self) -> Tensor:
+        """The difference of the chosen answer's ratios behind its own picture and behind the corrupted one [P]."""
+        return self.chosen_ratio - self.corrupted_ratio
 
     @property
     def margin(self) -> Tensor:
@@ -127,6 +159,11 @@ def preference_loss(losses: Sequence[PreferenceLossSettings], pairs: PairLogProb
 def needs_reference(losses: Sequence[PreferenceLossSettings]) -> bool:
     """Whether any of the losses compares with a reference."""
     return any(LOSSES[loss.name].needs_reference for loss in losses)
+
+
+def needs_corrupted(losses: Sequence[PreferenceLossSettings]) -> bool:
+    """Whether any of the losses looks at the chosen answer behind a corrupted picture."""
+    return any(LOSSES[loss.name].needs_corrupted for loss in losses)
 
 
 def _sigmoid(pairs: PairLogProbs, settings: PreferenceLossSettings) -> Tensor:
@@ -164,6 +201,14 @@ def _bco_pair(pairs: PairLogProbs, settings: PreferenceLossSettings) -> Tensor:
     return -won - F.logsigmoid(-settings.beta * pairs.rejected_ratio)
 
 
+def _image_sigmoid(pairs: PairLogProbs, settings: PreferenceLossSettings) -> Tensor:
+    return -F.logsigmoid(settings.beta * pairs.image_margin)
+
+
+def _anchor(pairs: PairLogProbs, settings: PreferenceLossSettings) -> Tensor:
+    return -F.logsigmoid(settings.beta * pairs.chosen_ratio)
+
+
 def _simpo(pairs: PairLogProbs, settings: PreferenceLossSettings) -> Tensor:
     gamma = SIMPO_GAMMA if settings.gamma is None else settings.gamma
     return -F.logsigmoid(settings.beta * (pairs.chosen_mean - pairs.rejected_mean) - gamma)
@@ -192,6 +237,7 @@ class PairLoss:
     formula: Callable[[PairLogProbs, PreferenceLossSettings], Tensor]
     needs_reference: bool
     needs_lengths: bool
+    needs_corrupted: bool = False
 
 
 LOSSES: Final[Mapping[str, PairLoss]] = {
@@ -203,6 +249,8 @@ LOSSES: Final[Mapping[str, PairLoss]] = {
     "apo_zero": PairLoss(formula=_apo_zero, needs_reference=True, needs_lengths=False),
     "apo_down": PairLoss(formula=_apo_down, needs_reference=True, needs_lengths=False),
     "bco_pair": PairLoss(formula=_bco_pair, needs_reference=True, needs_lengths=False),
+    "image_sigmoid": PairLoss(formula=_image_sigmoid, needs_reference=True, needs_lengths=False, needs_corrupted=True),
+    "anchor": PairLoss(formula=_anchor, needs_reference=True, needs_lengths=False),
     "simpo": PairLoss(formula=_simpo, needs_reference=False, needs_lengths=True),
     "orpo": PairLoss(formula=_orpo, needs_reference=False, needs_lengths=True),
     "sft": PairLoss(formula=_sft, needs_reference=False, needs_lengths=True),

@@ -11,12 +11,13 @@ from vlm_lit.schema import Prediction
 from vlm_lit.training.run_result import RunResult
 
 
-def basis_of(answered: Sequence[Prediction], *, generated: bool) -> dict[str, Any]:
+def basis_of(answered: Sequence[Prediction], *, generated: bool, zero_is_a_miss: bool = True) -> dict[str, Any]:
     """The fields of a `RunResult` that say it; those are left out that answers like these have nothing for.
 
     Args:
         answered: all answers of the evaluation, judged where they have references.
         generated: whether the model said them by itself, and did not choose from a list.
+        zero_is_a_miss: whether 0 is the worst score of the leading metric, not the best.
     """
     found: dict[str, Any] = {}
     if answered and generated:
@@ -24,8 +25,9 @@ def basis_of(answered: Sequence[Prediction], *, generated: bool) -> dict[str, An
         found |= {"unfinished": cut, "unfinished_share": cut / len(answered)}
     references = reference_counts(p.references for p in answered)
     if references is not None:
-        misses = near_misses((p.prediction, p.references, p.score) for p in answered)
-        found |= {"references": asdict(references), "misses": asdict(misses)}
+        found["references"] = asdict(references)
+    if references is not None and zero_is_a_miss:
+        found["misses"] = asdict(near_misses((p.prediction, p.references, p.score) for p in answered))
     return found
 
 

@@ -11,7 +11,9 @@ from vlm_lit.data.token_rows import TokenRows
 from vlm_lit.errors import ConfigError
 from vlm_lit.models.head import head_logits
 from vlm_lit.models.hidden_states import hidden_states
+from vlm_lit.models.sampling import SamplingSettings
 from vlm_lit.schema import PromptBatch, Reply, TokenBatch
+from vlm_lit.settings import as_settings
 from vlm_lit.training.answering import Answering, ClosedSet, Score
 from vlm_lit.training.evaluated import EvaluatedModule
 from vlm_lit.training.evaluation import ece_name
@@ -24,6 +26,7 @@ class AnsweredModule(EvaluatedModule):
         max_new_tokens: longest answer in an evaluation, in tokens.
         answer_from: the answers that an evaluation chooses from by log-likelihood, without generation; null generates.
         answer_score: sum takes the likeliest of them, mean divides each log-likelihood by the answer's tokens.
+        sampling: draw the tokens of answers, for example {temperature: 0.7, top_p: 0.9}; null takes the likeliest.
     """
 
     def __init__(
@@ -33,6 +36,7 @@ class AnsweredModule(EvaluatedModule):
         max_new_tokens: int = 16,
         answer_from: list[str] | None = None,
         answer_score: Score = "sum",
+        sampling: SamplingSettings | None = None,
         **settings: Any,  # noqa: ANN401 - those of the classes above
     ) -> None:
         super().__init__(model_id, **settings)
@@ -40,6 +44,12 @@ class AnsweredModule(EvaluatedModule):
             raise ConfigError(f"model.max_new_tokens is {max_new_tokens}; it must be at least 1.")
         self.max_new_tokens = max_new_tokens
         self.answer_from = ClosedSet(answer_from, answer_score) if answer_from is not None else None
+        self.sampling = None if sampling is None else as_settings(SamplingSettings, sampling, "model.sampling")
+        if self.answer_from is not None and self.sampling is not None:
+            raise ConfigError(
+                "model.answer_from chooses each answer from a list, so there is nothing to sample: set model.sampling "
+                "to null, or model.answer_from."
+            )
         self.calibration = ece_name(answer_score if answer_from is not None else "sum")
         self._answering: Answering | None = None
 
@@ -67,5 +77,5 @@ class AnsweredModule(EvaluatedModule):
         if self._answering is None:
             assert self.model is not None
             assert self.family is not None
-            self._answering = Answering(self.model, self.family, self._encoder, self.answer_from)
+            self._answering = Answering(self.model, self.family, self._encoder, self.answer_from, self.sampling)
         return self._answering.replies(batch, self.max_new_tokens)

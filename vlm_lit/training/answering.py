@@ -16,6 +16,7 @@ from vlm_lit.errors import ConfigError
 from vlm_lit.models.closed_set import closed_set_scores
 from vlm_lit.models.families import Family
 from vlm_lit.models.generation import StopTokens, generate, without_adapter_shell
+from vlm_lit.models.sampling import Sampler, SamplingSettings
 from vlm_lit.models.shared_generation import generate_shared
 from vlm_lit.models.vision_features import with_features
 from vlm_lit.schema import PromptBatch, Reply
@@ -56,12 +57,20 @@ class Answering:
         family: its facts.
         encoder: made the prompts.
         answer_from: answers to choose from; None generates.
+        sampling: draws what is generated, each answer by its conversation's id; None takes the likeliest tokens.
     """
 
     def __init__(
-        self, model: PeftModel, family: Family, encoder: ConversationEncoder, answer_from: ClosedSet | None = None
+        self,
+        model: PeftModel,
+        family: Family,
+        encoder: ConversationEncoder,
+        answer_from: ClosedSet | None = None,
+        sampling: SamplingSettings | None = None,
     ) -> None:
-        self.model, self.family, self.encoder, self.answer_from = model, family, encoder, answer_from
+        assert answer_from is None or sampling is None
+        self.model, self.family, self.encoder = model, family, encoder
+        self.answer_from, self.sampling = answer_from, sampling
 
     @cached_property
     def stop(self) -> StopTokens:
@@ -86,18 +95,26 @@ class Answering:
             inputs = with_features(without_adapter_shell(self.model), self.family, inputs, batch.features)
         if self.answer_from is not None:
             return self._chosen(inputs, batch.segments, self.answer_from)
-        return self._said(inputs, batch.segments, max_new_tokens)
+        sampler = None if self.sampling is None else Sampler(self.sampling, [c.id for c in batch.conversations])
+        return self._said(inputs, batch.segments, max_new_tokens, sampler)
 
-    def tokens(self, inputs: Mapping[str, Any], segments: Tensor | None, max_new_tokens: int) -> list[list[int]]:
+    def tokens(
+        self,
+        inputs: Mapping[str, Any],
+        segments: Tensor | None,
+        max_new_tokens: int,
+        sampler: Sampler | None = None,
+    ) -> list[list[int]]:
         """What the model says to each prompt, as token ids before the end of turn."""
+        settings: dict[str, Any] = {"max_new_tokens": max_new_tokens, "stop": self.stop, "sampler": sampler}
         if segments is None:
-            return generate(self.model, inputs, max_new_tokens=max_new_tokens, stop=self.stop)
-        return generate_shared(
-            self.model, inputs, segments, family=self.family, max_new_tokens=max_new_tokens, stop=self.stop
-        )
+            return generate(self.model, inputs, **settings)
+        return generate_shared(self.model, inputs, segments, family=self.family, **settings)
 
-    def _said(self, inputs: Mapping[str, Any], segments: Tensor | None, longest: int) -> list[Reply]:
-        tokens = self.tokens(inputs, segments, longest)
+    def _said(
+        self, inputs: Mapping[str, Any], segments: Tensor | None, longest: int, sampler: Sampler | None
+    ) -> list[Reply]:
+        tokens = self.tokens(inputs, segments, longest, sampler)
         texts = self.encoder.tokenizer.batch_decode(tokens, skip_special_tokens=True)
         # The end of turn counts among the limit's tokens and is taken off, so a finished answer has fewer.
         return [

@@ -17,6 +17,7 @@ from vlm_lit.models.answer_head import load_classifier
 from vlm_lit.models.class_logits import class_logits
 from vlm_lit.models.classifier_parts import ClassifierParts
 from vlm_lit.models.families import Family, Task
+from vlm_lit.models.finite import refuse
 from vlm_lit.models.merge.base_source import read_fingerprint
 from vlm_lit.objectives.soft_label import SoftLoss, soft_label_loss
 from vlm_lit.schema import ClassBatch, PromptBatch, Reply
@@ -147,6 +148,7 @@ class ClassifierModule(StepModule, EvaluatedModule):
     def replies(self, batch: PromptBatch) -> list[Reply]:
         """The likeliest answer to each question, with its probability."""
         logits = self.logits(batch).double()
+        refuse(~logits.isfinite().all(1))
         shares = logits.sigmoid() if self.objective == "binary" else logits.softmax(1)
         sure, best = shares.max(1)
         return [

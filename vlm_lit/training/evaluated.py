@@ -6,16 +6,19 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
+from vlm_lit.errors import VlmLitError, listed
 from vlm_lit.metrics.catalogue import MetricSettings
 from vlm_lit.metrics.rules import Rule
+from vlm_lit.models.finite import NonFiniteScoresError
 from vlm_lit.schema import Conversation, EvaluationBatch, Prediction, PromptBatch, Reply
 from vlm_lit.settings import as_settings
+from vlm_lit.training.checkpointed import CheckpointedModule
 from vlm_lit.training.evaluation import Evaluation, chosen_rules, gathered
-from vlm_lit.training.module import VisionLanguageModule
+from vlm_lit.training.evaluation_memory import EvaluationMemory
 from vlm_lit.training.validation_loss import ValidationLoss
 
 
-class EvaluatedModule(VisionLanguageModule):
+class EvaluatedModule(CheckpointedModule):
     """A module that replies to prompts, and whose replies are judged.
 
     Args:
@@ -27,6 +30,7 @@ class EvaluatedModule(VisionLanguageModule):
     validation_loss: ValidationLoss
     last_predictions: list[Prediction]
     last_metrics: dict[str, float]
+    _memory: EvaluationMemory
 
     def __init__(self, model_id: str, *, metrics: list[MetricSettings] | None = None, **settings: Any) -> None:  # noqa: ANN401
         super().__init__(model_id, **settings)
@@ -52,43 +56,63 @@ class EvaluatedModule(VisionLanguageModule):
         found = {
             conversation.id: _prediction(conversation, reply)
             for batch in prompts.batches
-            for conversation, reply in zip(batch.conversations, self.replies(batch), strict=True)
+            for conversation, reply in zip(batch.conversations, self._named_replies(batch), strict=True)
         }
         return [found[name] for name in prompts.ids]
+
+    def _named_replies(self, batch: PromptBatch) -> list[Reply]:
+        try:
+            return self.replies(batch)
+        except NonFiniteScoresError as error:
+            names = [batch.conversations[row].id for row in error.rows]
+            raise VlmLitError(f"{error} Questions: {listed(names)}.") from error
 
     def on_validation_epoch_start(self) -> None:
         """Begin with no answers and no loss."""
         self.evaluation = Evaluation(self.metrics, self.calibration)
         self.validation_loss = ValidationLoss(self.loss, self.dropped_because)
+        self._memory = EvaluationMemory(lambda: self.data, "val", self.device, self._evaluated)
 
     def validation_step(self, batch: EvaluationBatch, batch_idx: int) -> None:
         """Answer a batch of prompts and judge the answers; add up the loss of the true ones."""
-        self.evaluation.add(self.predictions(batch))
+        self._memory.evaluate(batch, batch_idx)
+
+    def _evaluated(self, batch: EvaluationBatch) -> None:
+        predictions = self.predictions(batch)
         self.validation_loss.add(batch)
+        self.evaluation.add(predictions)
 
     def on_validation_epoch_end(self) -> None:
         """Log every metric under `val/`, and `val/loss`."""
         self._finish("val", self.validation_loss.finish(self.device))
 
     def on_test_epoch_start(self) -> None:
-        """Begin with no answers."""
+        """Begin with no answers and no loss."""
         self.evaluation = Evaluation(self.metrics, self.calibration)
+        self.validation_loss = ValidationLoss(self.loss, self.dropped_because)
+        self._memory = EvaluationMemory(lambda: self.data, "test", self.device, self._evaluated)
 
     def test_step(self, batch: EvaluationBatch, batch_idx: int) -> None:
-        """Answer a batch of prompts and judge the answers."""
-        self.evaluation.add(self.predictions(batch))
+        """Answer a batch of prompts and judge the answers; add up the loss where the data have it measured."""
+        self._memory.evaluate(batch, batch_idx)
 
     def on_test_epoch_end(self) -> None:
-        """Log every metric under `test/`."""
-        self._finish("test")
+        """Log every metric under `test/`, and `test/loss` where it was measured."""
+        self._finish("test", self.validation_loss.finish(self.device, "test"))
 
     def on_predict_start(self) -> None:
         """Begin with no answers; nothing judges them."""
         self.last_predictions, self.last_metrics = [], {}
+        self._memory = EvaluationMemory(
+            lambda: self.data,
+            "predict",
+            self.device,
+            lambda batch: self.last_predictions.extend(self.predictions(batch)),
+        )
 
     def predict_step(self, batch: EvaluationBatch, batch_idx: int) -> list[str]:
         """Answer a batch of prompts; whose they are is returned: Lightning takes that apart, and answers are frozen."""
-        self.last_predictions += self.predictions(batch)
+        self._memory.evaluate(batch, batch_idx)
         return batch.ids
 
     def on_predict_epoch_end(self) -> None:

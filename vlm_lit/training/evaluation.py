@@ -83,7 +83,7 @@ class Evaluation:
         for place in range(first, len(self._rules)) if judged else ():
             found = summarised(self._rules[place], (items[place] for items in judged))
             values |= {logged_name(found.rule.name, group): value for group, value in found.by_name().items()}
-        bins = reliability_of(predictions)
+        bins = reliability_of(predictions) if self._rules[first].higher_is_better else []
         return predictions, values | ({self.ece_name: expected_calibration_error(bins)} if bins else {})
 
 

@@ -93,7 +93,8 @@ def fill(
         ConfigError: the features would not fit; nothing has been written then.
         RecordError: an image cannot be used.
     """
-    wanted = distinct_images(shown(data, family) if conversations is None else [conversations], store)
+    looked_at = [*shown(data, family), *data.also_shown()] if conversations is None else [conversations]
+    wanted = distinct_images(looked_at, store)
     missing = {key: shown for key, shown in wanted.items() if key not in store}
     say(
         f"Vision features: {len(wanted):,} distinct images, {len(wanted) - len(missing):,} found in {store.folder}, "

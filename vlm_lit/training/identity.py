@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from importlib.metadata import version
 from textwrap import shorten
 from typing import Any, Final
@@ -23,6 +24,16 @@ from vlm_lit.training.skipped_records import skipped_identity
 
 _LIBRARIES: Final = ("torch", "lightning", "transformers", "peft", "bitsandbytes")
 _MOST: Final = 6  # settings that a refusal names
+_PLACES: Final = ("path", "annotations", "image_root")
+_NOT_OF_COURSE: Final = (
+    # Of the identity, and looked at by themselves.
+    *("model_id", "revision", "parts", "lora", "quantization", "seed", "answers", "optimizer", "attention"),
+    # As in `run_settings`: where a run starts, and what gives the same numbers.
+    *("adapter", "activation_checkpointing", "reference_store"),
+    # What is said in evaluations.
+    *("metrics", "max_new_tokens", "answer_from", "answer_score"),
+)
+"""Arguments of a module that its training does not follow from, or that are compared elsewhere."""
 DATA: Final = {"train_data": "train", "val_data": "val"}
 """What holds a split's data files in a checkpoint's course."""
 
@@ -57,22 +68,43 @@ def identity_of(
 
 def course_of(
     data: StepDataModule[Any],
+    rates: Mapping[str, Any],
+    arguments: Mapping[str, Any],
     *,
-    learning_rate: float,
-    schedule: str,
-    warmup_ratio: float,
-    gradient_clip: float | None,
+    precision: str,
+    attention: str | None,
+    world_size: int,
 ) -> dict[str, Any]:
-    """What the data order, the learning rates and the training rows of a run follow from."""
+    """What the data order, the learning rates, the training rows and the sums of a run follow from.
+
+    Args:
+        data: the data module.
+        rates: what the learning rates follow from.
+        arguments: those of the module's constructor.
+        precision: the trainer's.
+        attention: the implementation that the model has.
+        world_size: processes; the dropout of each is another.
+    """
     return {
         **data.course(),
         "skipped_records": skipped_identity(data.datasets["train"]),
         **data_files(data.sources),
-        "learning_rate": learning_rate,
-        "schedule": schedule,
-        "warmup_ratio": warmup_ratio,
-        "gradient_clip": gradient_clip,
+        "train_source": _as_read(data.sources["train"]),
+        **rates,
+        "module": {name: value for name, value in arguments.items() if name not in (*rates, *_NOT_OF_COURSE)},
+        "precision": precision,
+        "attention": attention,
+        "world_size": world_size,
     }
+
+
+def _as_read(source: SourceSettings | None) -> dict[str, Any]:
+    """How a source's records are read; where its files lie is looked at by their contents."""
+    settings = {} if source is None else asdict(source)
+    joined = settings.get("images_from")
+    if isinstance(joined, dict):
+        joined.pop("path", None)
+    return {name: value for name, value in settings.items() if name not in _PLACES}
 
 
 def data_files(sources: Mapping[str, SourceSettings | None]) -> dict[str, dict[str, str] | None]:

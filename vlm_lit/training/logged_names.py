@@ -87,8 +87,9 @@ def logged_names(module: LightningModule, data: Validated, wanted: Iterable[str]
     return LoggedNames(modes, tuple(leading), missing)
 
 
-def _mode(rule: Rule) -> Mode:
-    return "max" if rule.higher_is_better else "min"
+def _mode(rule: Rule, detail: str | None = None) -> Mode | None:
+    higher = rule.higher_is_better if detail is None else rule.higher_details.get(detail)
+    return {True: "max", False: "min", None: None}[higher]
 
 
 def _of_records(rules: Sequence[Rule], asked: Sequence[Conversation]) -> dict[str, Mode | None]:
@@ -101,6 +102,6 @@ def _of_records(rules: Sequence[Rule], asked: Sequence[Conversation]) -> dict[st
         values = summarised(rule, items).by_name()
         details = {key for key in values if "/" not in key and key != "overall"}
         for key in values:
-            whole = rule.is_score and key not in details and key.rpartition("/")[2] not in details
-            found[f"val/{logged_name(rule.name, key)}"] = _mode(rule) if whole else None
+            detail = next((name for name in (key, key.rpartition("/")[2]) if name in details), None)
+            found[f"val/{logged_name(rule.name, key)}"] = _mode(rule, detail) if rule.is_score else None
     return found

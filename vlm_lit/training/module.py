@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +19,8 @@ from transformers import PreTrainedModel
 from vlm_lit.data.checkpoint.processors import processor_identity
 from vlm_lit.data.record_datamodule import RecordDataModule
 from vlm_lit.data.run_length import length_of
-from vlm_lit.errors import ConfigError
-from vlm_lit.models.adapter_state import load_adapter, load_trainable_state, trainable_state
+from vlm_lit.errors import ConfigError, check_seed
+from vlm_lit.models.adapter_state import load_adapter
 from vlm_lit.models.adapters import LoraSettings, attach_adapters, recompute_activations
 from vlm_lit.models.families import LAYERED, Family, LayeredPart, Task, family_of
 from vlm_lit.models.loading import check_precision, load_base, load_config
@@ -33,8 +32,7 @@ from vlm_lit.models.shortcuts import shortcuts_of
 from vlm_lit.schema import Shortcuts
 from vlm_lit.settings import as_settings
 from vlm_lit.training.callbacks.brought import brought
-from vlm_lit.training.hyperparameters import arguments, plain
-from vlm_lit.training.identity import check_course, check_same, course_of, identity_of, library_versions
+from vlm_lit.training.hyperparameters import arguments
 from vlm_lit.training.optimization import (
     DEFAULT_RATE,
     Decay,
@@ -44,8 +42,9 @@ from vlm_lit.training.optimization import (
     learning_rates,
     parameter_groups,
 )
-from vlm_lit.training.optimizer_choice import as_optimizer, check_rate, stored
-from vlm_lit.training.processor_change import check_adapter, check_checkpoint
+from vlm_lit.training.optimizer_choice import as_optimizer, check_options, check_rate, made_optimizer
+from vlm_lit.training.processor_change import check_adapter
+from vlm_lit.training.restoring import check_optimizer
 from vlm_lit.training.row_sharing import check_sharing
 
 
@@ -101,12 +100,14 @@ class VisionLanguageModule(LightningModule):
         quantization = as_settings(QuantizationSettings, quantization, "model.quantization")
         lora = as_settings(LoraSettings, lora, "model.lora")
         check_numbers(learning_rate, warmup_ratio, gradient_clip)
+        check_seed(seed, "model.seed")
         self.automatic_optimization = False
         self.strict_loading = False  # checkpoints hold trained weights only; `on_load_checkpoint` is the strict one
         self.model_id, self.revision = model_id, revision
         self.parts, self.quantization, self.lora, self.adapter = parts, quantization, lora, adapter
         self.attention, self.activation_checkpointing = attention, activation_checkpointing
         self.optimizer, self.learning_rate = as_optimizer(optimizer), learning_rate
+        check_options(self.optimizer)
         check_rate(self.optimizer, learning_rate)
         check_used(learning_rate, parts)
         self.schedule, self.warmup_ratio, self.gradient_clip = schedule, warmup_ratio, gradient_clip
@@ -114,6 +115,7 @@ class VisionLanguageModule(LightningModule):
         self.model: PeftModel | None = None
         self.family: Family | None = None
         self.loaded_step = 0
+        self._resumed: Mapping[str, Any] | None = None
 
     # The model ---------------------------------------------------------------------------------------------------
 
@@ -236,7 +238,10 @@ class VisionLanguageModule(LightningModule):
                 "return [*super().configure_callbacks(), ...]."
             )
         groups: Any = parameter_groups(self.base, self.family, self.parts, self.learning_rate, decay=self.decay)
-        optimizer = self.optimizer(groups)
+        optimizer = made_optimizer(self.optimizer, groups)
+        if self._resumed is not None:
+            check_optimizer(self._resumed, optimizer)
+            self._resumed = None
         steps = self.data.total_steps
         rates = learning_rates(optimizer, self.schedule, warmup_ratio=self.warmup_ratio, total_steps=steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": rates, "interval": "step"}}
@@ -244,75 +249,3 @@ class VisionLanguageModule(LightningModule):
     def loss(self, batch: Any) -> Tensor:  # noqa: ANN401 - each way to train has its own kind of micro-batch
         """The loss of a micro-batch, summed over what it is counted in (a scalar); each way to train has its own."""
         raise NotImplementedError(f"{type(self).__name__} has no loss. Let it define loss(batch), a sum.")
-
-    # Checkpoints -------------------------------------------------------------------------------------------------
-
-    @cached_property
-    def identity(self) -> dict[str, Any]:
-        """What must be the same for trained weights to fit. Digests of a 7B model's files take seconds: made once."""
-        return identity_of(
-            self.base,
-            self.model_id,
-            self.revision,
-            parts=self.parts,
-            lora=self.lora,
-            quantization=self.quantization,
-            seed=self.seed,
-        )
-
-    def fingerprint(self) -> dict[str, Any]:
-        """What is written beside an adapter, so that whoever loads it can see what it belongs to."""
-        return {
-            **self.identity,
-            "global_step": self.trained_steps,
-            "processor": processor_identity(self.data.processor),
-            "versions": library_versions(),
-        }
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the trained weights only, in their optimizer's order."""
-        state = trainable_state(self)
-        checkpoint["state_dict"] = state
-        checkpoint["trainable_names"] = list(state)
-        checkpoint["identity"] = self.identity
-        checkpoint["course"] = self._course()
-        checkpoint["processor"] = processor_identity(self.data.processor)
-        checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY] = self._hyperparameters()
-
-    def _course(self) -> dict[str, Any]:
-        return course_of(
-            self.data,
-            learning_rate=self.learning_rate,
-            schedule=self.schedule,
-            warmup_ratio=self.warmup_ratio,
-            gradient_clip=self.gradient_clip,
-        )
-
-    def _hyperparameters(self) -> dict[str, Any]:
-        """The constructor's arguments, for `load_from_checkpoint`."""
-        given = {**self._arguments, "learning_rate": self.learning_rate}
-        default = inspect.signature(VisionLanguageModule).parameters["optimizer"].default
-        optimizer = given.pop("optimizer", default)
-        return plain(given) if optimizer is default else {**plain(given), "optimizer": stored(self.optimizer)}
-
-    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:  # noqa: ANN401 - torch's own
-        """As torch does; frozen weights, which no checkpoint holds, are not missing. See `on_load_checkpoint`."""
-        found = super().load_state_dict(state_dict, strict=strict, assign=assign)
-        return type(found)([], found.unexpected_keys)
-
-    def on_load_checkpoint(self, checkpoint: Mapping[str, Any]) -> None:
-        """Put the trained weights back, every one of them, onto the base they were trained on.
-
-        Raises:
-            ConfigError: the checkpoint belongs to another base, configuration or set of parameters.
-        """
-        check_same(checkpoint["identity"], self.identity)
-        resumes = self._trainer is not None and self.trainer.state.fn == "fit"
-        if self._trainer is not None:
-            check_checkpoint(checkpoint, processor_identity(self.data.processor), resumes=resumes)
-        if resumes:
-            check_course(checkpoint["course"], self._course())
-        if checkpoint["trainable_names"] != list(trainable_state(self)):
-            raise ConfigError("The checkpoint's parameters are in another order: optimizer states would be mixed up.")
-        load_trainable_state(self, checkpoint["state_dict"])
-        self.loaded_step = int(checkpoint["global_step"])

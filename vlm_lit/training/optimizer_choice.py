@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import math
 import sys
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Final, NoReturn
 
+import torch
 from lightning.pytorch.cli import OptimizerCallable
+from torch import nn
 from torch.optim import Optimizer
 
-from vlm_lit.errors import ConfigError
+from vlm_lit.errors import ConfigError, VlmLitError
 
 _IMPORTABLE: Final = ("torch.optim", "bitsandbytes.optim")
 _UNSTORED: Final = "unstored"
@@ -59,6 +62,35 @@ def _optimizer_class(path: str) -> type[Optimizer]:
             "give the class itself."
         )
     return found
+
+
+def made_optimizer(optimizer: Callable[..., Optimizer], groups: Any) -> Optimizer:  # noqa: ANN401 - of parameters
+    """The optimizer over groups of parameters.
+
+    Raises:
+        ConfigError: it does not take its options.
+    """
+    try:
+        return optimizer(groups)
+    except VlmLitError:
+        raise
+    except (ValueError, TypeError) as error:
+        raise ConfigError(f"model.optimizer cannot be made: {' '.join(str(error).split())}.") from error
+
+
+def check_options(optimizer: OptimizerCallable) -> None:
+    """Refuse options that mean nothing, before a model is loaded to be trained by them.
+
+    Raises:
+        ConfigError: naming what the optimizer says.
+    """
+    kind, options = _taken_apart(optimizer)
+    for name, value in options.items():
+        each = value if isinstance(value, (list, tuple)) else (value,)
+        if any(isinstance(one, float) and not math.isfinite(one) for one in each):
+            raise ConfigError(f"model.optimizer.init_args.{name} is {value}, which is no finite number.")
+    if kind is not None and kind.__module__.startswith("torch.optim."):  # others may look at their parameters
+        made_optimizer(partial(kind, **options), [nn.Parameter(torch.zeros(1, 1))])
 
 
 def check_rate(optimizer: OptimizerCallable, learning_rate: float) -> None:

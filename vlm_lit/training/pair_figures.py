@@ -12,7 +12,7 @@ import torch
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
-from vlm_lit.objectives.preference_losses import LOSSES, PairLogProbs, PreferenceLossSettings
+from vlm_lit.objectives.preference_losses import LOSSES, PairLogProbs, PreferenceLossSettings, needs_corrupted
 from vlm_lit.training.optimization import sum_over_ranks
 
 FIGURES: Final[Mapping[str, Literal["min", "max"] | None]] = {
@@ -28,6 +28,14 @@ FIGURES: Final[Mapping[str, Literal["min", "max"] | None]] = {
 }
 """What is logged of pairs, and what is better of it."""
 
+IMAGE_FIGURES: Final[Mapping[str, Literal["min", "max"] | None]] = {
+    "rewards/corrupted": None,
+    "rewards/image_accuracies": "max",
+    "rewards/image_margins": "max",
+    "logps/corrupted": None,
+}
+"""What is logged besides of the chosen answer behind a corrupted picture."""
+
 _STEPS: Final = 20
 
 
@@ -37,7 +45,8 @@ class PairFigures:
     A reward is beta times how much likelier an answer is than by the reference; without a reference, beta times the
     mean log-probability of its tokens. Beta is that of the first loss that compares with a reference, else of the
     first. `kl` is the mean of the log-ratios of both answers: an estimate of the divergence from the reference on the
-    answers of the data, which are not samples of the model; it may be negative.
+    answers of the data, which are not samples of the model; it may be negative. Where a loss looks at the chosen answer
+    behind a corrupted picture, its reward is compared with that behind its own picture as well.
 
     Args:
         losses: the run's losses.
@@ -46,12 +55,23 @@ class PairFigures:
     def __init__(self, losses: Sequence[PreferenceLossSettings]) -> None:
         compared = [loss for loss in losses if LOSSES[loss.name].needs_reference]
         self.beta, self.has_reference = (compared or losses)[0].beta, bool(compared)
+        self.names = [name for name in FIGURES if self.has_reference or name != "kl"]
+        self.names += IMAGE_FIGURES if needs_corrupted(losses) else ()
         self.forget()
 
     def forget(self) -> None:
         """Begin anew."""
         self._sums: list[list[float]] = []
         self._pairs = 0
+
+    def mark(self) -> tuple[int, int]:
+        """How far it has come, to go back to."""
+        return len(self._sums), self._pairs
+
+    def back_to(self, mark: tuple[int, int]) -> None:
+        """Forget what came since a mark."""
+        batches, self._pairs = mark
+        del self._sums[batches:]
 
     def add(self, pairs: PairLogProbs) -> None:
         """Take in a micro-batch of pairs."""
@@ -60,7 +80,7 @@ class PairFigures:
         self._pairs += len(pairs.chosen)
 
     def _values(self, pairs: PairLogProbs) -> list[Tensor]:
-        """Each figure of each pair [P], in the order of `FIGURES`."""
+        """Each figure of each pair [P], in the order of the names."""
         chosen, rejected = (
             (pairs.chosen_ratio, pairs.rejected_ratio)
             if self.has_reference
@@ -69,17 +89,20 @@ class PairFigures:
         rewards = self.beta * chosen, self.beta * rejected
         figures = [*rewards, rewards[0] > rewards[1], rewards[0] - rewards[1], pairs.chosen, pairs.rejected]
         figures += [pairs.chosen_lengths, pairs.rejected_lengths]
-        return [*figures, (chosen + rejected) / 2] if self.has_reference else figures
+        figures += [(chosen + rejected) / 2] if self.has_reference else []
+        if pairs.corrupted is not None:
+            corrupted = self.beta * pairs.corrupted_ratio
+            figures += [corrupted, rewards[0] > corrupted, rewards[0] - corrupted, pairs.corrupted]
+        return figures
 
     def finish(self, device: torch.device) -> dict[str, float]:
         """The means, and a new beginning; nothing where there was no pair. Every rank has to ask, and gets the same."""
         sums = [math.fsum(column) for column in zip(*self._sums, strict=True)]
-        sums += [0.0] * (len(FIGURES) - len(sums))
+        sums += [0.0] * (len(self.names) - len(sums))
         total = sum_over_ranks(self._pairs, device)
         means = [sum_over_ranks(value, device) / max(total, 1) for value in sums]
         self.forget()
-        found = dict(zip(FIGURES, means, strict=True)) if total else {}
-        return found if self.has_reference else {name: value for name, value in found.items() if name != "kl"}
+        return dict(zip(self.names, means, strict=True)) if total else {}
 
 
 class ChosenWatch:

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor
 
+from vlm_lit.data.preference_datamodule import PreferenceDataModule
+from vlm_lit.data.rows.pairs import PairBatch
 from vlm_lit.errors import ConfigError
 from vlm_lit.objectives.preference_losses import (
     PairLogProbs,
     PreferenceLossSettings,
+    needs_corrupted,
     needs_reference,
     preference_loss,
 )
-from vlm_lit.schema import TokenBatch
+from vlm_lit.schema import EvaluationBatch
 from vlm_lit.settings import as_settings
-from vlm_lit.training.pair_figures import FIGURES, ChosenWatch, PairFigures
+from vlm_lit.training.pair_figures import FIGURES, IMAGE_FIGURES, ChosenWatch, PairFigures
 from vlm_lit.training.referenced import ReferencedModule
 from vlm_lit.training.step import StepModule
 
@@ -29,12 +32,13 @@ class PreferenceModule(StepModule, ReferencedModule):
 
     Args:
         losses: the losses whose weighted sum is a pair's, for example [{name: sigmoid, weight: 0.8}, {name: sft}]; null
-            takes sigmoid with beta 0.1, which is DPO.
+            takes sigmoid with beta 0.1, which is DPO. [{name: sigmoid}, {name: image_sigmoid}, {name: anchor}] with
+            data.init_args.corrupt is mDPO.
     """
 
     weighed_in = "pair"
     read_from = "PreferenceDataModule"
-    own_figures = FIGURES
+    own_figures: Mapping[str, Literal["min", "max"] | None] = FIGURES
 
     def __init__(
         self,
@@ -45,25 +49,39 @@ class PreferenceModule(StepModule, ReferencedModule):
     ) -> None:
         super().__init__(model_id, **settings)
         self.losses = _losses(losses)
-        self.compares = needs_reference(self.losses)
+        self.compares, self.corrupts = needs_reference(self.losses), needs_corrupted(self.losses)
+        self.own_figures = {**FIGURES, **(IMAGE_FIGURES if self.corrupts else {})}
         self.figures, self._watch = PairFigures(self.losses), ChosenWatch()
 
-    def loss(self, batch: TokenBatch) -> Tensor:
+    def setup(self, stage: str) -> None:
+        """Refuse data that lack what a loss looks at, or have what none does.
+
+        Raises:
+            ConfigError: naming both settings.
+        """
+        data = self.data
+        if isinstance(data, PreferenceDataModule):
+            check_corruption(self.losses, data.corrupt)
+
+    def loss(self, batch: PairBatch) -> Tensor:
         """Summed loss of a micro-batch's pairs (a scalar)."""
         pairs = self.log_probs(batch)
         self.figures.add(pairs)
         return preference_loss(self.losses, pairs).sum()
 
-    def log_probs(self, batch: TokenBatch) -> PairLogProbs:
+    def log_probs(self, batch: PairBatch) -> PairLogProbs:
         """The log-probabilities of a micro-batch's pairs by the policy, and by the reference where a loss needs it."""
         policy, reference, lengths = self.policy_and_reference(batch)
+        both = 2 * batch.weight  # the chosen and rejected ones; behind them those behind corrupted pictures
         return PairLogProbs(
-            chosen=policy[0::2],
-            rejected=policy[1::2],
-            chosen_lengths=lengths[0::2],
-            rejected_lengths=lengths[1::2],
-            reference_chosen=None if reference is None else reference[0::2],
-            reference_rejected=None if reference is None else reference[1::2],
+            chosen=policy[0:both:2],
+            rejected=policy[1:both:2],
+            chosen_lengths=lengths[0:both:2],
+            rejected_lengths=lengths[1:both:2],
+            reference_chosen=None if reference is None else reference[0:both:2],
+            reference_rejected=None if reference is None else reference[1:both:2],
+            corrupted=policy[both:] if self.corrupts else None,
+            reference_corrupted=reference[both:] if self.corrupts and reference is not None else None,
         )
 
     # What is logged of pairs -------------------------------------------------------------------------------------
@@ -84,9 +102,39 @@ class PreferenceModule(StepModule, ReferencedModule):
         super().on_validation_epoch_start()
         self.figures.forget()
 
+    def on_test_epoch_start(self) -> None:
+        """Begin with no answers, no loss and no pairs."""
+        super().on_test_epoch_start()
+        self.figures.forget()
+
+    def _evaluated(self, batch: EvaluationBatch) -> None:
+        before = self.figures.mark()
+        try:
+            super()._evaluated(batch)
+        except Exception:  # if memory ran out, its pairs come once more
+            self.figures.back_to(before)
+            raise
+
     def _finish(self, split: str, more: Mapping[str, float] = MappingProxyType({})) -> None:
-        found = self.figures.finish(self.device) if split == "val" else {}
-        super()._finish(split, {**more, **found})
+        super()._finish(split, {**more, **self.figures.finish(self.device)})
+
+
+def check_corruption(losses: Sequence[PreferenceLossSettings], corrupt: str | None) -> None:
+    """Refuse a loss that looks at corrupted pictures where the data have none, and such pictures where no loss does.
+
+    Raises:
+        ConfigError: naming both settings.
+    """
+    if needs_corrupted(losses) and corrupt is None:
+        raise ConfigError(
+            "model.losses has image_sigmoid, which compares the chosen answer with itself behind a corrupted picture, "
+            "and data.corrupt asks for none. Set data.init_args.corrupt to crop (mDPO), blank or shuffle."
+        )
+    if corrupt is not None and not needs_corrupted(losses):
+        raise ConfigError(
+            f"data.corrupt is {corrupt}, and none of model.losses looks at corrupted pictures. Add {{name: "
+            "image_sigmoid} to model.init_args.losses, or leave data.init_args.corrupt out."
+        )
 
 
 def _losses(given: Sequence[Any] | None) -> list[PreferenceLossSettings]:

@@ -21,7 +21,9 @@ from vlm_lit.data.rows.conversation_encoder import ConversationEncoder
 from vlm_lit.metrics.rules import Rule
 from vlm_lit.models.families import Family
 from vlm_lit.models.parts import PartRow, PartsSettings
+from vlm_lit.objectives.preference_losses import PreferenceLossSettings
 from vlm_lit.schema import EvaluationBatch, Prediction, TokenBatch
+from vlm_lit.training.reference_store import ReferenceStore
 
 
 @runtime_checkable
@@ -79,6 +81,9 @@ class Validated(AsksQuestions, Protocol):
 class Encodes(Validated, Protocol):
     """The same, whose conversations are rows of tokens."""
 
+    def asks(self, split: str) -> bool:
+        """Whether the questions of a split are answered."""
+
     @property
     def encoder(self) -> ConversationEncoder:
         """What makes them."""
@@ -119,6 +124,18 @@ class HasFigures(Protocol):
     """A module that logs more than a loss, of training and of a validation by loss; says what is better of each."""
 
     own_figures: Mapping[str, Literal["min", "max"] | None]
+
+
+@runtime_checkable
+class Prefers(Protocol):
+    """A module that is trained on pairs of answers, and that may compare itself with a reference."""
+
+    losses: list[PreferenceLossSettings]
+    compares: bool
+    reference_store: str | None
+
+    def opened_store(self) -> ReferenceStore | None:
+        """Where the reference's log-probabilities are kept, once the model is loaded; None where they are not."""
 
 
 @runtime_checkable

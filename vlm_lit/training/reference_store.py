@@ -8,29 +8,31 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 from tqdm import tqdm
 
-from vlm_lit.data.records.preference_dataset import PreferenceDataset
+from vlm_lit.data.loaders import loader
 from vlm_lit.data.rows.device import to_device
-from vlm_lit.data.rows.pairs import PairBatch, PairCollator
-from vlm_lit.errors import raised
+from vlm_lit.data.rows.pairs import Corrupts, PairBatch, PairCollator
+from vlm_lit.errors import RecordError, raised
 from vlm_lit.files.whole import write_whole
 from vlm_lit.models.adapter_state import file_sha256
-from vlm_lit.schema import ImageRef, ImageSlot, Preference
+from vlm_lit.schema import ImageRef, ImageSlot, Preference, StepBatch
 
 _TOGETHER: Final = 8
 """Pairs that are handed over at once; they are cut into micro-batches as in training."""
 
-Sides = tuple[float, float]
-"""The log-probabilities of a pair's chosen and rejected answer."""
+Sides = tuple[float, ...]
+"""The log-probabilities of a pair's chosen and rejected answer, and of the chosen one behind a corrupted picture."""
+
+SIDES: Final = ("chosen", "rejected", "corrupted")
 
 
 class ReferenceStore:
@@ -53,7 +55,7 @@ class ReferenceStore:
             return {}
         if kept["identity"] != self.identity:
             return {}
-        return {key: (chosen, rejected) for key, (chosen, rejected) in kept["log_probs"].items()}
+        return {key: tuple(values) for key, values in kept["log_probs"].items()}
 
     def write(self, log_probs: Mapping[str, Sides]) -> None:
         """Keep these, whole or not at all."""
@@ -61,13 +63,16 @@ class ReferenceStore:
         write_whole(self.file, json.dumps({"identity": self.identity, "log_probs": log_probs}) + "\n")
 
 
-def pair_key(pair: Preference) -> str:
-    """What names a pair by what is said in it and by its pictures' contents."""
+def pair_key(pair: Preference, corrupted: Corrupts | None = None) -> str:
+    """What names a pair by what is said in it, by its pictures' contents, and by how they are corrupted."""
     said = [
         [[turn.role, [None if isinstance(part, ImageSlot) else part for part in turn.content]] for turn in side.turns]
         for side in (pair.chosen, pair.rejected)
     ]
-    text = json.dumps([said, [_contents(image) for image in pair.images]])
+    parts: list[object] = [said, [_contents(image) for image in pair.images]]
+    if corrupted is not None:
+        parts.append([_contents(one) if isinstance(one, ImageRef) else one for one in corrupted.names(pair)])
+    text = json.dumps(parts)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -86,14 +91,24 @@ def _of_file(path: Path, _size: int, _changed: int) -> str:
     return file_sha256(path)
 
 
+class IndexedPairs(Protocol):
+    """Pairs by index."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Preference: ...
+
+
 def filled(
     store: ReferenceStore,
-    dataset: PreferenceDataset,
+    dataset: IndexedPairs,
     collator: PairCollator,
     reference: Callable[[PairBatch], Tensor],
     *,
+    ids: Sequence[str] | None = None,
     device: torch.device,
     say: Callable[[str], None],
+    workers: int = 0,
     rank: int = 0,
     world: int = 1,
 ) -> dict[str, float]:
@@ -103,51 +118,62 @@ def filled(
         store: where they are kept.
         dataset: the pairs.
         collator: makes batches of them.
-        reference: the log-probability of each answer of a batch [2 P], in the order of its `ids`.
+        reference: the log-probability of each answer of a batch [N], in the order of its `ids`.
+        ids: the pairs' ids, where they are known without reading the records.
         device: where.
         say: takes a line of progress.
+        workers: processes that decode and tokenize; 0 does it in this one.
         rank, world: which share of the pairs is this process's.
 
     Raises:
         RecordError: a pair cannot be used.
     """
     kept = store.read()
-    keys = [pair_key(dataset[i]) for i in range(len(dataset))]
+    keys = [pair_key(dataset[i], collator.corrupted) for i in range(len(dataset))]
+    names = ids or [dataset[i].id for i in range(len(dataset))]
     missing = list({key: i for i, key in enumerate(keys) if key not in kept}.values())
     there = len(keys) - len(missing)
     say(f"Reference: {len(keys):,} pairs, {there:,} found in {store.file}, {len(missing):,} to compute.")
     if missing:
-        found = _gathered(_computed(dataset, missing[rank::world], keys, collator, reference, device), world)
+        chunks = _chunks(missing[rank::world])
+        # A loader draws a number; the run's are left to it.
+        options = {"batch_sampler": chunks, "generator": torch.Generator()}
+        batches = loader(dataset, collate_fn=collator, workers=workers, **options)
+        said = _said(batches, chunks, reference, device)
+        # An over-length pair may have been left out.
+        mine = {keys[i]: values for chunk in chunks for i in chunk if (values := _sides(names[i], said))}
+        found = _gathered(mine, world)
         kept |= found
         if rank == 0:
             store.write({**store.read(), **found})
-    ids = dataset.ids or [dataset[i].id for i in range(len(dataset))]
-    known = [(name, kept[key]) for name, key in zip(ids, keys, strict=True) if key in kept]
-    sides = (("chosen", 0), ("rejected", 1))
-    return {f"{name}/{side}": values[at] for name, values in known for side, at in sides}
+    known = [(name, kept[key]) for name, key in zip(names, keys, strict=True) if key in kept]
+    # SIDES has one name more than a pair has values where no picture is corrupted.
+    return {f"{name}/{side}": value for name, values in known for side, value in zip(SIDES, values, strict=False)}
 
 
-def _computed(
-    dataset: PreferenceDataset,
-    wanted: Sequence[int],
-    keys: Sequence[str],
-    collator: PairCollator,
+def _chunks(wanted: Sequence[int]) -> list[Sequence[int]]:
+    return [wanted[at : at + _TOGETHER] for at in range(0, len(wanted), _TOGETHER)]
+
+
+def _said(
+    batches: Iterable[StepBatch[PairBatch] | RecordError],
+    chunks: Sequence[Sequence[int]],
     reference: Callable[[PairBatch], Tensor],
     device: torch.device,
-) -> dict[str, Sides]:
-    found = dict[str, Sides]()
-    with tqdm(total=len(wanted), desc="Reference", unit=" pairs", leave=False, disable=None) as bar:
-        for at in range(0, len(wanted), _TOGETHER):
-            places = wanted[at : at + _TOGETHER]
-            pairs = [dataset[i] for i in places]
-            key_of = {pair.sides[0].id: keys[i] for i, pair in zip(places, pairs, strict=True)}
-            for batch in raised(collator(pairs)).micro_batches:
+) -> dict[str, float]:
+    """The reference's log-probability of each answer, by the answer's id."""
+    said = dict[str, float]()
+    with tqdm(total=sum(map(len, chunks)), desc="Reference", unit=" pairs", leave=False, disable=None) as bar:
+        for chunk, made in zip(chunks, batches, strict=True):
+            for batch in raised(made).micro_batches:
                 to_device(batch, device)
-                values = reference(batch).tolist()
-                for name, chosen, rejected in zip(batch.ids[0::2], values[0::2], values[1::2], strict=True):
-                    found[key_of[name]] = (chosen, rejected)
-            bar.update(len(places))
-    return found
+                said |= zip(batch.ids, reference(batch).tolist(), strict=True)
+            bar.update(len(chunk))
+    return said
+
+
+def _sides(name: str, said: Mapping[str, float]) -> Sides:
+    return tuple(said[answer] for side in SIDES if (answer := f"{name}/{side}") in said)
 
 
 def _gathered(mine: dict[str, Sides], world: int) -> dict[str, Sides]:

@@ -118,11 +118,10 @@ class ReferencedModule(AnsweredModule):
         Raises:
             ConfigError: pairs are streamed.
         """
-        if self.reference_store is None or not self.compares:
+        store, data = self.opened_store(), self.data
+        if store is None:
             return
-        data = self.data
         assert isinstance(data, PreferenceDataModule)
-        store = ReferenceStore(Path(self.reference_store).expanduser(), self._followed_from(data))
         for split, dataset in data.datasets.items():
             if isinstance(dataset, StreamedSteps):
                 raise ConfigError(
@@ -130,6 +129,14 @@ class ReferencedModule(AnsweredModule):
                     "to false, or leave reference_store out."
                 )
             self._know(store, data, split, dataset)
+
+    def opened_store(self) -> ReferenceStore | None:
+        """Where the reference's log-probabilities are kept, once the model is loaded; None where they are not."""
+        if self.reference_store is None or not self.compares:
+            return None
+        data = self.data
+        assert isinstance(data, PreferenceDataModule)
+        return ReferenceStore(Path(self.reference_store).expanduser(), self._followed_from(data))
 
     def _know(self, store: ReferenceStore, data: PreferenceDataModule, split: str, dataset: object) -> None:
         if not isinstance(dataset, PreferenceDataset):
@@ -141,8 +148,10 @@ class ReferencedModule(AnsweredModule):
                 dataset,
                 data.pair_collator(split),
                 self.reference_log_probs,
+                ids=dataset.ids,
                 device=self.device,
                 say=rank_zero_info,
+                workers=data.num_workers,
                 rank=self.global_rank,
                 world=self.trainer.world_size,
             )

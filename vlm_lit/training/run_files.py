@@ -6,9 +6,11 @@ import os
 from pathlib import Path
 from typing import Final
 
-from vlm_lit.files.whole import STAGED
+from vlm_lit.files.staged import STAGED
 
-_PICTURES: Final = ("predictions.png", "confusion.png", "confusion.json", "reliability.png", "reliability.json")
+_PICTURES: Final = (
+    "predictions.png", "confusion.png", "confusion.json", "reliability.png", "reliability.json", "numbers.png",
+)  # fmt: skip
 EVALUATIONS: Final = {
     "validate": ("val_predictions.jsonl", "val_results.json", "config.validate.yaml"),
     "test": ("predictions.jsonl", "results.json", *_PICTURES, "config.test.yaml"),

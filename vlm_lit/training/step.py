@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Final
 
 import torch
+from lightning.pytorch.core.optimizer import LightningOptimizer
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
 
 from vlm_lit.data.sampler import derive_seed
-from vlm_lit.errors import VlmLitError
+from vlm_lit.errors import VlmLitError, listed
 from vlm_lit.schema import MicroBatch, StepBatch
+from vlm_lit.training.checkpointed import CheckpointedModule
 from vlm_lit.training.memory import is_out_of_memory, most_rows
-from vlm_lit.training.module import VisionLanguageModule
 from vlm_lit.training.optimization import clip, sum_gradients_over_ranks, sum_over_ranks
+from vlm_lit.training.optimizer_memory import FirstStep, before_first_step, stepped
+
+_EMPTY: Final = 20
+"""Steps without a loss, from a process's first one on, after which a run is given up."""
 
 
-class StepModule(VisionLanguageModule):
+class StepModule(CheckpointedModule):
     """A module whose training step is one optimizer step.
 
     The loss of each micro-batch is a sum; the step divides it by the weight of the whole step batch over all ranks, so
@@ -28,17 +33,26 @@ class StepModule(VisionLanguageModule):
     unweighed_remedy = "Check their answers, max_length and over_length."
     """What to do where a step has none."""
 
-    def training_step(self, step_batch: StepBatch[Any], batch_idx: int) -> Tensor:
-        """Forward and backward for each micro-batch, then clip, step and schedule, once; the step's loss (a scalar)."""
+    _unlearned: int | None = 0
+    """Steps without a loss since this process began; None once there was one with."""
+    _stepped = False
+
+    def training_step(self, step_batch: StepBatch[Any], batch_idx: int) -> Tensor | None:
+        """Forward and backward for each micro-batch, then clip, step and schedule, once.
+
+        Returns:
+            The step's loss (a scalar); None where nothing in the step batch can be learned.
+        """
         weight = int(sum_over_ranks(step_batch.weight, self.device))
-        if weight == 0:
-            raise VlmLitError(
-                f"Step {self.global_step} has no {self.weighed_in}, so it has no loss. Its conversations: "
-                f"{_listed(step_batch.ids + step_batch.dropped)}. {self.unweighed_remedy}"
-            )
         optimizer = self.optimizers()
         assert not isinstance(optimizer, list)
         optimizer.zero_grad()
+        if weight == 0:
+            self._refuse_emptiness(step_batch)
+            self._log_rates(optimizer.param_groups)
+            self._step(optimizer)  # without a gradient it changes no weight and no moment, and counts
+            return None
+        self._unlearned = None
         step_batch, losses = self._accumulate(step_batch, weight)
         parameters = self.trainable_parameters()
         sum_gradients_over_ranks(parameters)
@@ -47,11 +61,38 @@ class StepModule(VisionLanguageModule):
         self._refuse_non_finite(step_batch, losses, loss, norm)
         self.log("train/micro_batch", float(self.data.micro_batch.rows), batch_size=1)
         self._log_step(loss, norm, optimizer.param_groups)
-        optimizer.step()
+        first = None if self._stepped else before_first_step(optimizer.optimizer, parameters)
+        self._step(optimizer, first)
+        self._stepped = True
+        return torch.tensor(loss, dtype=torch.float64)
+
+    def _step(self, optimizer: LightningOptimizer, first: FirstStep | None = None) -> None:
+        """Step weights and schedule."""
+        stepped(optimizer.step, first, self.global_step)
         scheduler = self.lr_schedulers()
         assert isinstance(scheduler, torch.optim.lr_scheduler.LRScheduler)
         scheduler.step()
-        return torch.tensor(loss, dtype=torch.float64)
+
+    def _refuse_emptiness(self, step_batch: StepBatch[Any]) -> None:
+        """Say that a step has nothing to learn, which the over-length policy may make of one.
+
+        Raises:
+            VlmLitError: so far that is all of them, and they are many.
+        """
+        said = (
+            f"Step {self.global_step} has no {self.weighed_in}, so it has no loss. Its conversations: "
+            f"{listed(step_batch.ids + step_batch.dropped)}."
+        )
+        if self._unlearned is not None:
+            self._unlearned += 1
+            if self._unlearned >= min(_EMPTY, self.data.total_steps):
+                raise VlmLitError(
+                    f"{said} Nor had the steps before it in this process: nothing is learned. {self.unweighed_remedy}"
+                )
+        rank_zero_warn(f"{said} The weights stay as they are.")
+        # Lightning would log the step before's figures again.
+        for name in [name for name in self.trainer.fit_loop._results if name.startswith("training_step.")]:
+            del self.trainer.fit_loop._results[name]
 
     def _accumulate(self, step_batch: StepBatch[Any], weight: int) -> tuple[StepBatch[Any], list[float]]:
         """Each micro-batch's share of the loss, its gradients added up; in smaller micro-batches if memory runs out."""
@@ -137,15 +178,14 @@ class StepModule(VisionLanguageModule):
         names = [name for ids in bad for name in ids] or step_batch.ids
         raise VlmLitError(
             f"Step {self.global_step} has loss {loss} and gradient norm {norm}; nothing was stepped. Conversations: "
-            f"{_listed(names)}. Lower the learning rate, use bf16 rather than fp16, or look at these records."
+            f"{listed(names)}. Lower the learning rate, use bf16 rather than fp16, or look at these records."
         )
 
     def _log_step(self, loss: float, norm: float, groups: list[dict[str, object]]) -> None:
         self.log("train/loss", loss, prog_bar=True, batch_size=1)
         self.log("train/gradient_norm", norm, batch_size=1)
+        self._log_rates(groups)
+
+    def _log_rates(self, groups: list[dict[str, object]]) -> None:
         for group in groups:
             self.log(f"train/learning_rate/{group['name']}", float(group["lr"]), batch_size=1)  # type: ignore[arg-type]
-
-
-def _listed(ids: list[str]) -> str:
-    return ", ".join(ids[:20]) + (f" and {len(ids) - 20} more" if len(ids) > 20 else "")

@@ -59,6 +59,8 @@ class Trainer(lightning.Trainer):
     ) -> None:
         _check_replaced(accumulate_grad_batches, gradient_clip_val)
         _check_strategy(kwargs.get("strategy", "auto"))
+        if (every := kwargs.get("log_every_n_steps")) is not None and every < 0:
+            raise ConfigError(f"trainer.log_every_n_steps is {every}; it must be at least 1, or 0 to log nothing.")
         if kwargs.get("barebones"):
             raise ConfigError(
                 "trainer.barebones leaves out logging, checkpoints and callbacks, by which a run here writes its "

@@ -1,4 +1,4 @@
-"""Validation loss: the mean loss of the true answers' tokens, over all ranks."""
+"""Loss of an evaluation: the mean loss of the true answers' tokens, over all ranks."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ import torch
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
-from vlm_lit.schema import EvaluationBatch
+from vlm_lit.errors import VlmLitError, listed
+from vlm_lit.schema import EvaluationBatch, MicroBatch
 from vlm_lit.training.optimization import sum_over_ranks
 
 
 class ValidationLoss:
-    """The loss per supervised token, or per whatever training counts, over one validation, with training's rows.
+    """The loss per supervised token, or per whatever training counts, over one evaluation, with training's rows.
 
     It is a sum over all of the split by their number, so that no batch size and no number of ranks shows in it.
 
@@ -30,17 +31,30 @@ class ValidationLoss:
         self.tokens = self.records = self.unanswered = self.dropped = 0
 
     def add(self, step_batch: EvaluationBatch) -> None:
-        """Add the conversations of a step batch that can be learned; the others are counted."""
+        """Add the conversations of a step batch that can be learned; the others are counted.
+
+        Raises:
+            VlmLitError: the loss of some is no number.
+        """
         if step_batch.supervised is None:
             return
         with torch.no_grad():
-            self.sums += [float(self.loss(batch)) for batch in step_batch.supervised.micro_batches]
+            self.sums += [self._finite(batch) for batch in step_batch.supervised.micro_batches]
         self.tokens += step_batch.supervised.weight
-        self.records += len(step_batch.supervised.ids)
+        self.records += step_batch.supervised.samples
         self.unanswered += len(step_batch.unanswered)
         self.dropped += len(step_batch.supervised.dropped)
 
-    def finish(self, device: torch.device) -> dict[str, float]:
+    def _finite(self, batch: MicroBatch) -> float:
+        loss = float(self.loss(batch))
+        if not math.isfinite(loss):
+            raise VlmLitError(
+                f"The validation loss of {listed(batch.ids)} is {loss}. Lower the learning rate, use bf16 rather than "
+                "fp16, or look at these records."
+            )
+        return loss
+
+    def finish(self, device: torch.device, split: str = "val") -> dict[str, float]:
         """The loss as `loss`, with `loss/left_out` where records are; nothing where no record has an answer.
 
         Every rank has to ask, and gets the same.
@@ -52,7 +66,7 @@ class ValidationLoss:
         left_out = self.unanswered + self.dropped
         if left_out:
             rank_zero_info(
-                f"val/loss is of {self.records} records: {self.unanswered} have no answer to compare with, "
+                f"{split}/loss is of {self.records} records: {self.unanswered} have no answer to compare with, "
                 f"{self.dropped} {self.dropped_because}."
             )
         found = {"loss": self.sums[0] / self.tokens} if self.tokens else {}

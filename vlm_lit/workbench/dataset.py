@@ -13,7 +13,8 @@ from vlm_lit.files.whole import write_folder_whole
 from vlm_lit.workbench.dialect import TEAM
 from vlm_lit.workbench.drawing import draw
 from vlm_lit.workbench.looks import Look, seen
-from vlm_lit.workbench.questions import PLAIN, QA, Language, ask
+from vlm_lit.workbench.objects import OBJECT_WORDS, OBJECTS_FILE
+from vlm_lit.workbench.questions import PLAIN, QA, Language, ask, description
 from vlm_lit.workbench.world import Scene, scene
 from vlm_lit.workbench.wrong_answers import with_wrong_answers
 
@@ -26,10 +27,13 @@ NOTE: Final = "variation.json"
 
 @dataclass(frozen=True)
 class _Row:
-    """A question of the data set: its scene, its place among the questions about that scene, and what is answered."""
+    """A question of the data set: its scene, its place among the questions about that scene, and what is answered.
+
+    That of a question which stands in a file of its own is its name.
+    """
 
     shown: Scene
-    place: int
+    place: int | str
     qa: QA
 
     @property
@@ -47,18 +51,22 @@ def write(
     dialect: Dialect,
     wrong_answers: float = 0.0,
     look: Look = "plain",
+    descriptions: bool = False,
 ) -> dict[str, Path]:
     """Write a data set into the new or empty folder `directory`, whole or not at all.
 
     Args:
         directory: gets `images/*.png`, `train.json`, `val.json` and `test.json`: one conversation per question, those
-            about one image side by side; and `variation.json` where either of the last two arguments changes anything.
+            about one image side by side; `objects.json`, the words for each kind of thing; and `variation.json` where
+            either of the last two arguments changes anything.
         train_images, val_images, test_images: how many scenes each split has; no scene is in two.
         seed: the world's seed; the base model was trained on other seeds.
         dialect: `plain`, the language of the base model, or `team`, which it has never seen.
         wrong_answers: share of the training answers, 0..1, replaced by other valid ones; `variation.json` lists their
             ids. Validation and test answers stay true.
         look: `plain`, or `shifted`: the pictures of all three splits in another light, soft and grainy.
+        descriptions: write `describe_train.json` and those of the other splits as well: one conversation per scene
+            that asks for all that is on it.
 
     Returns:
         The JSON file of each split, by the split's name.
@@ -77,6 +85,10 @@ def write(
             note |= _spoil(rows["train"], wrong_answers, Random(f"workbench wrong answers {seed}/{dialect}"))
         for split, found in rows.items():
             _write_json(folder / f"{split}.json", [_conversation(row) for row in found])
+            if descriptions:
+                described = {row.shown.name: _Row(row.shown, "describe", description(row.shown)) for row in found}
+                _write_json(folder / f"describe_{split}.json", [_conversation(row) for row in described.values()])
+        _write_json(folder / OBJECTS_FILE, OBJECT_WORDS)
         if note:
             _write_json(folder / NOTE, note)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 from typing import Final
 
@@ -56,6 +56,11 @@ def phrase(item: SceneItem) -> str:
     if item.kind == "gauge":
         return f"a gauge reading {item.reading}"
     return f"a {item.color} {item.kind}"
+
+
+def description(scene: Scene) -> QA:
+    """What asks for all that is in a scene, however much."""
+    return QA("describe the image.", ", ".join(map(phrase, scene.items)), "other", "describe")
 
 
 def distance(a: SceneItem, b: SceneItem) -> int:
@@ -230,7 +235,7 @@ def _describe(scene: Scene, rng: Random) -> QA | None:
     if len(scene.items) > 5:
         return None
     texts = ("describe the image.", "what do you see?", "list everything you see.")
-    return QA(pick(rng, texts), ", ".join(map(phrase, scene.items)), "other", "describe")
+    return replace(description(scene), question=pick(rng, texts))
 
 
 def _as_json(scene: Scene, rng: Random) -> QA | None:

@@ -9,7 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests.support.family_cases import TinyFamily
-from tests.support.family_checks.checks_answers import cached_answers, closed_set, generated, shared_generation
+from tests.support.family_checks.checks_answers import (
+    cached_answers,
+    closed_set,
+    generated,
+    sampled,
+    shared_generation,
+)
 from tests.support.family_checks.checks_data import batches, masks, system
 from tests.support.family_checks.checks_runs import inspected, merged, reloaded, run
 from tests.support.family_checks.checks_training import (
@@ -28,7 +34,7 @@ CHECKS: dict[str, Check] = {
     check.__name__.replace("_", " "): check
     for check in (
         paths, masks, system, batches, quantized, gradient_flow, checkpointed, head, generated,
-        shared_generation, closed_set, reloaded, merged, run,
+        shared_generation, sampled, closed_set, reloaded, merged, run,
         packed, inspected, cached, cached_answers,
     )
 }  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -12,6 +13,7 @@ from tests.support import family_cases as cases
 from tests.support import stored
 from tests.support.family_cases import TinyFamily
 from vlm_lit.data.answers.candidates import candidate_tokens
+from vlm_lit.data.answers.samples import sample_name
 from vlm_lit.data.rows.over_length import OverLengthPolicy
 from vlm_lit.data.rows.prompt_collate import PromptCollator
 from vlm_lit.models.attention import unpackable
@@ -19,6 +21,7 @@ from vlm_lit.models.closed_set import closed_set_scores
 from vlm_lit.models.families import FAMILIES
 from vlm_lit.models.generation import StopTokens, generate
 from vlm_lit.models.packed_rows import read
+from vlm_lit.models.sampling import SamplingSettings
 from vlm_lit.models.shared_generation import generate_shared
 from vlm_lit.models.vision_features import answers_from_features, with_features
 from vlm_lit.schema import Conversation, EvaluationBatch
@@ -84,6 +87,28 @@ def shared_generation(tiny: TinyFamily, folder: Path) -> str | None:
             # float32 sums over hundreds of terms, taken in another order.
             torch.testing.assert_close(logits, expected, rtol=1e-5, atol=1e-5 * float(expected.abs().max()))
         assert any(together)
+    return None
+
+
+def sampled(tiny: TinyFamily, folder: Path) -> str | None:
+    """Several answers that are drawn to each question are those that are drawn alone."""
+    module, encoder, family = cases.module(folder).eval(), cases.encoder(folder), FAMILIES[tiny.model_type]
+    assert module.model is not None
+    answering = Answering(module.model, family, encoder, sampling=SamplingSettings(seed=5, top_p=0.95))
+    talks = cases.about_one_picture(1)[:: 1 if tiny.turns else 2]
+    asked = [replace(talk, id=sample_name(talk.id, number)) for talk in talks for number in range(3)]
+
+    def answers(asked: list[Conversation], *, packing: bool) -> dict[str, str]:
+        return {
+            c.id: reply.text
+            for batch in cases.prompts(encoder, asked, packing=packing)
+            for c, reply in zip(batch.conversations, answering.replies(batch, 6), strict=True)
+        }
+
+    alone = {one.id: answers([one], packing=False)[one.id] for one in asked}
+    assert len(set(alone.values())) > len(talks)
+    for packing in {False, unpackable(module.base, family) is None}:
+        assert answers(asked, packing=packing) == alone
     return None
 
 

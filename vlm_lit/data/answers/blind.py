@@ -18,7 +18,7 @@ from vlm_lit.data.records.conversation_dataset import ConversationDataset
 from vlm_lit.data.rows.packing import image_key
 from vlm_lit.data.sampler import derive_seed
 from vlm_lit.errors import ConfigError
-from vlm_lit.schema import Conversation, EvaluationBatch, ImageRef, ImageSlot, Turn
+from vlm_lit.schema import Conversation, DataItem, EvaluationBatch, ImageRef, ImageSlot, Turn
 
 Blind = Literal["blank", "shuffle", "drop"]
 
@@ -114,11 +114,12 @@ class _Blank:
             self.image_keys.append(image_key(self.shown(i, conversation)))
 
     def shown(self, index: int, conversation: Conversation) -> Conversation:
-        return replace(conversation, images=tuple(ImageRef(data=_grey(size)) for size in self.sizes[index]))
+        return replace(conversation, images=tuple(ImageRef(data=grey(size)) for size in self.sizes[index]))
 
 
 @lru_cache(maxsize=1024)
-def _grey(size: tuple[int, int]) -> bytes:
+def grey(size: tuple[int, int]) -> bytes:
+    """A grey picture of a size (width, height), as a PNG file's bytes."""
     file = BytesIO()
     Image.new("RGB", size, GREY).save(file, "PNG")
     return file.getvalue()
@@ -129,18 +130,9 @@ class _Shuffled:
 
     def __init__(self, asked: Asked, seed: int) -> None:
         self.asked = asked
-        keys: list[str | None] = []
-        counts: dict[int, dict[str, int]] = {}  # by number of images: each key and who has it first
-        names: list[tuple[int, str] | None] = []
-        for i in range(len(asked)):
-            conversation = asked[i]
-            keys.append(image_key(conversation))
-            name = (len(conversation.images), keys[i] or f"record {i}") if conversation.images else None
-            names.append(name)
-            if name is not None:
-                counts.setdefault(name[0], {}).setdefault(name[1], i)
-        others = {count: derangement(_several(first, count), seed) for count, first in counts.items()}
-        self.donors = [None if n is None else counts[n[0]][others[n[0]][n[1]]] for n in names]
+        self.donors, keys = other_images(
+            asked, seed, "data.blind", "Set it to blank or drop, or ask about more images."
+        )
         self.image_keys = [None if donor is None else keys[donor] for donor in self.donors]
 
     def shown(self, index: int, conversation: Conversation) -> Conversation:
@@ -148,14 +140,45 @@ class _Shuffled:
         return conversation if donor is None else replace(conversation, images=self.asked[donor].images)
 
 
-def _several(first: Mapping[str, int], count: int) -> Sequence[str]:
-    if len(first) == 1:
-        those = "conversations with an image" if count == 1 else f"conversations with {count} images"
-        raise ConfigError(
-            f"data.blind is shuffle, but all {those} show the same, so there is no other to show. "
-            "Set it to blank or drop, or ask about more images."
-        )
-    return list(first)
+class Indexed(Protocol):
+    """Items by index."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> DataItem: ...
+
+
+def other_images(items: Indexed, seed: int, setting: str, remedy: str) -> tuple[list[int | None], list[str | None]]:
+    """For each item another one that shows other images and as many, None where it shows none; and what each shows.
+
+    All items about an image are given the same other one.
+
+    Args:
+        items: the items as they are.
+        seed: what the choice follows from.
+        setting: the setting that asks for it, and `remedy` what else to do, where there is no other image.
+
+    Raises:
+        ConfigError: there is no other image to show.
+    """
+    keys: list[str | None] = []
+    counts: dict[int, dict[str, int]] = {}  # by number of images: each key and who has it first
+    names: list[tuple[int, str] | None] = []
+    for i in range(len(items)):
+        item = items[i]
+        keys.append(image_key(item))
+        name = (len(item.images), keys[i] or f"record {i}") if item.images else None
+        names.append(name)
+        if name is not None:
+            counts.setdefault(name[0], {}).setdefault(name[1], i)
+    for count, first in counts.items():
+        if len(first) == 1:
+            those = "conversations with an image" if count == 1 else f"conversations with {count} images"
+            raise ConfigError(
+                f"{setting} is shuffle, but all {those} show the same, so there is no other to show. {remedy}"
+            )
+    others = {count: derangement(list(first), seed) for count, first in counts.items()}
+    return [None if n is None else counts[n[0]][others[n[0]][n[1]]] for n in names], keys
 
 
 _CONTROLS: Final[Mapping[Blind, Callable[[Asked, int], _Control]]] = {

@@ -36,7 +36,9 @@ class BadRecordSettings:
     def __post_init__(self) -> None:
         if self.policy not in ("error", "skip"):
             raise ConfigError(f"data.init_args.bad_records is {self.policy!r}; it must be error or skip.")
-        if self.most is not None and (self.most < 0 or (self.most >= 1 and self.most != int(self.most))):
+        if self.most is not None and (
+            not 0 <= self.most < math.inf or (self.most >= 1 and self.most != int(self.most))
+        ):
             raise ConfigError(
                 f"data.init_args.bad_records_most is {self.most}; write a share below 1, or a whole number of records."
             )

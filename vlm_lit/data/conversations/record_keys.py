@@ -31,7 +31,7 @@ HARMLESS: Final = frozenset(
     prompt_id unique_id pid qid isBalanced confidence answer_confidence quality score rating metadata meta info extra
     extra_info tags labels_source relevance_ratings relevance_min visual_dependency_ratings visual_dependency_min
     image_correspondence_ratings image_correspondence_min formatting_ratings formatting_min __key__ __url__
-    __index_level_0__ data_source_id question_types answer_types num_turns n_turns
+    __index_level_0__ data_source_id question_types answer_types num_turns n_turns score_chosen score_rejected
     """.split()  # noqa: SIM905 - a name a line would be a page
 )
 """Keys that say where a record is from, or what it is about, and nothing that a model would be shown or taught."""

@@ -11,10 +11,8 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-import time
 import zlib
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 from uuid import uuid4
@@ -27,7 +25,8 @@ from torch import Tensor
 from vlm_lit.data.features.stored_images import StoredImage
 from vlm_lit.data.images.images import load_image
 from vlm_lit.errors import ConfigError
-from vlm_lit.files.whole import STAGED, fill_whole, write_whole
+from vlm_lit.files.staged import sweep
+from vlm_lit.files.whole import fill_whole, write_whole
 from vlm_lit.schema import Conversation, ImageRef
 
 SHARD_BYTES: Final = 256 * 2**20
@@ -38,7 +37,6 @@ LEFT_FREE: Final = 2**30
 
 _FORMAT: Final = 1
 _IDENTITY: Final = "identity.json"
-_STALE_SECONDS: Final = 6 * 3600
 
 
 class FeatureStore:
@@ -160,11 +158,8 @@ class FeatureStore:
         self.refresh()
 
     def sweep(self) -> None:
-        """Delete what killed processes left unfinished hours ago."""
-        for staged in self.folder.glob(STAGED):
-            with suppress(FileNotFoundError):  # another process swept it, or finished it
-                if time.time() - staged.stat().st_mtime > _STALE_SECONDS:
-                    staged.unlink()
+        """Delete what killed processes left unfinished."""
+        sweep(self.folder)
 
 
 def _named(image: StoredImage) -> dict[str, Tensor]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from vlm_lit.data.conversations.preference_forms import is_pair
 from vlm_lit.data.conversations.preferences import to_preference
@@ -17,7 +17,8 @@ from vlm_lit.data.records.image_tables import ImageTable
 from vlm_lit.data.records.record_dataset import RecordDataset
 from vlm_lit.data.records.sources import SourceSettings, name_of, read_source, stream_source
 from vlm_lit.data.records.streamed_steps import StreamedSteps
-from vlm_lit.schema import Preference, Record
+from vlm_lit.errors import RecordError
+from vlm_lit.schema import Conversation, Preference, Record
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +61,48 @@ class PreferenceReading:
         return self.sides.system
 
 
+class PicturedReading(PreferenceReading):
+    """The same of records that must show a picture."""
+
+    def __call__(self, record: Record) -> Preference:
+        """The preference of a record.
+
+        Raises:
+            RecordError: the record cannot be used whole, or shows no picture.
+        """
+        preference = super().__call__(record)
+        check_pictured(preference)
+        return preference
+
+
+class PromptReading(PreferenceReading):
+    """How records of pairs become conversations to answer: their prompts, each behind it the chosen answer."""
+
+    def __call__(self, record: Record) -> Conversation:  # type: ignore[override] # of another item
+        """The chosen conversation of a record.
+
+        Raises:
+            RecordError: the record cannot be used whole.
+        """
+        return super().__call__(record).chosen
+
+
+def check_pictured(preference: Preference) -> None:
+    """Refuse a preference without a picture.
+
+    Raises:
+        RecordError: it shows none.
+    """
+    if not preference.images:
+        raise RecordError(
+            "the pair shows no picture, so none can be corrupted",
+            remedy="Give it an image, leave it out, or train without image_sigmoid and data.init_args.corrupt.",
+            file=preference.file,
+            record=preference.record,
+            code="preference.no_image",
+        )
+
+
 class PreferenceDataset(RecordDataset[Preference]):
     """Preferences by index, made from their records when asked for."""
 
@@ -88,17 +131,41 @@ def open_preferences(
     training: bool,
     check_images: bool,
     check: Callable[[PreferenceDataset], None] | None = None,
+    pictured: bool = False,
 ) -> PreferenceDataset | StreamedSteps[Preference]:
     """Open a source and check every record of it that is at hand before training starts, by `check` where it is given.
+
+    `pictured` says that each must show a picture.
 
     Raises:
         RecordError: a record or image that cannot be used, named with its file and a remedy.
     """
     sides = conversation_reading(source, prompt=prompt, system=system, requires_answer=True)
-    reading = PreferenceReading(sides=sides, requires_answer=training)
+    reading = (PicturedReading if pictured else PreferenceReading)(sides=sides, requires_answer=training)
     check_weights(source, training=training)
     if source.streaming:
         return StreamedSteps(partial(stream_source, source), reading, name=name_of(source))
     dataset = PreferenceDataset(read_source(source), reading)
     examine(dataset, source, training=training, images=check_images, check=check)
+    return dataset
+
+
+def open_prompts(
+    source: SourceSettings,
+    *,
+    prompt: str | None,
+    system: str | None,
+    check_images: bool,
+    check: Callable[[ConversationDataset], None] | None = None,
+) -> ConversationDataset:
+    """Open the prompts of a source of pairs, and check every record of it.
+
+    Raises:
+        RecordError: a record or image that cannot be used, named with its file and a remedy.
+    """
+    sides = conversation_reading(source, prompt=prompt, system=system, requires_answer=True)
+    reading: Any = PromptReading(sides=sides, requires_answer=False)
+    check_weights(source, training=False)
+    dataset = ConversationDataset(read_source(source), reading)
+    examine(dataset, source, training=False, images=check_images, check=check)
     return dataset

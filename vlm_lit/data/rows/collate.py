@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import replace
-from itertools import compress
+from itertools import compress, islice
 
 from PIL import Image
 
@@ -22,7 +22,7 @@ from vlm_lit.data.rows.encoding import Encoder
 from vlm_lit.data.rows.micro_batch_size import MicroBatchSize
 from vlm_lit.data.rows.over_length import OverLengthPolicy
 from vlm_lit.data.rows.packing import grouped
-from vlm_lit.data.rows.row_groups import Encoded, EncodedGroup, RowGroup, chunks, encoded_group, padded_groups
+from vlm_lit.data.rows.row_groups import EncodedGroup, RowGroup, chunks, encoded_group, padded_groups
 from vlm_lit.data.rows.shared_rows import SharedRowEncoder
 from vlm_lit.errors import RecordError
 from vlm_lit.schema import Conversation, StepBatch, TokenBatch
@@ -67,27 +67,43 @@ class StepCollator:
         except RecordError as error:
             return error
 
-    def collate(self, units: Sequence[Unit]) -> StepBatch:
+    def collate(self, units: Sequence[Unit], beside: Sequence[Conversation] = ()) -> StepBatch:
         """Collate units, none of which is parted. The conversations of one show the same images behind the same turns.
+
+        Args:
+            units: the units.
+            beside: for each unit a conversation that belongs to it and shows other images, as many, behind the same
+                turns; empty where units have none.
 
         Raises:
             RecordError: a record that cannot be used.
         """
         step_batch = StepBatch(rows=self.micro_batch.rows)
-        large = [self.store is None and self.policy.pictures_too_long(unit[0]) for unit in units]
-        for unit in compress(units, large):
-            step_batch.micro_batches += self._batch_of(self._fitted(unit, _longest_said(unit), step_batch))
-        units = [unit for unit, shrunk in zip(units, large, strict=True) if not shrunk]
-        written = [tuple(self.encoder.write(conversation) for conversation in unit) for unit in units]
-        keys = [self._key(unit) for unit in written]
-        groups = [
-            RowGroup(tuple(together), shared=len(together) > 1 or self._key(together[0]) is not None)
-            for together in grouped(written, keys)
+        parted = list(zip(units, _each(beside) or [()] * len(units), strict=True))
+        large = [self.store is None and any(map(self.policy.pictures_too_long, (u[0], *more))) for u, more in parted]
+        for unit, more in compress(parted, large):
+            step_batch.micro_batches += self._batch_of(self._fitted(unit, _longest_said(unit), more, step_batch))
+        written = [
+            (self._written(unit), self._written(more))
+            for (unit, more), shrunk in zip(parted, large, strict=True)
+            if not shrunk
         ]
+        groups = [
+            RowGroup(
+                tuple(unit for unit, _ in together),
+                shared=len(together) > 1 or self._key(together[0][0]) is not None,
+                beside=tuple(one for _, more in together for one in more),
+            )
+            for together in grouped(written, [self._key(unit) for unit, _ in written])
+        ]
+        groups = [part for group in groups for part in group.within(step_batch.rows)]
         for chunk in chunks(sorted(groups, key=lambda group: group.size), step_batch.rows):
             step_batch.micro_batches += self._batches(chunk, step_batch)
         step_batch.weight = sum(batch.weight for batch in step_batch.micro_batches)
         return step_batch
+
+    def _written(self, conversations: Unit) -> tuple[Written, ...]:
+        return tuple(self.encoder.write(conversation) for conversation in conversations)
 
     def _key(self, unit: Sequence[Written]) -> Hashable | None:
         """What units must have in common to share a row; None for a unit whose conversations cannot."""
@@ -98,14 +114,15 @@ class StepCollator:
 
     def _batches(self, groups: Sequence[RowGroup], step_batch: StepBatch) -> Iterator[TokenBatch]:
         """One batch of these groups, or several where that would be longer than is allowed."""
-        images = images_of([group.first for group in groups], self.store)
+        images = images_of([conversation for group in groups for conversation in group.pictured], self.store)
         if self.micro_tokens is None and all(group.rows == 1 for group in groups):
             # No cut is likely: one call of the processor for all of them.
             batch = self._together(groups, images)
             if self._fits(batch):
                 yield batch
                 return
-        encoded = [self._encoded(group, shown) for group, shown in zip(groups, images, strict=True)]
+        left = iter(images)
+        encoded = [self._encoded(group, list(islice(left, len(group.pictured)))) for group in groups]
         yield from self._arranged(encoded, step_batch)
 
     def _together(self, groups: Sequence[RowGroup], images: Sequence[Sequence[ImageInput]]) -> TokenBatch:
@@ -118,32 +135,38 @@ class StepCollator:
         limit = self.policy.longest_row(batch.lengths)
         return limit is None or (batch.labels.shape[1] <= limit and max(batch.lengths) <= limit)
 
-    def _encoded(self, group: RowGroup, images: Sequence[ImageInput]) -> EncodedGroup:
-        rows, fields = self.encoder.rows_alike(group.written, images)
-        return encoded_group(group, rows, fields, features_of([images]) or ())
+    def _encoded(self, group: RowGroup, images: Sequence[Sequence[ImageInput]]) -> EncodedGroup:
+        """A group with its rows; `images` are its own, and those of each conversation beside its units."""
+        own, *others = images
+        rows, fields = self.encoder.rows_alike(group.written, own)
+        made = encoded_group(group, rows, fields, features_of([own]) or ())
+        alone = [RowGroup(((one,),), group.shared) for one in group.beside]
+        beside = tuple(self._encoded(one, [shown]) for one, shown in zip(alone, others, strict=True))
+        return replace(made, beside=beside)
 
     def _arranged(self, groups: Sequence[EncodedGroup], step_batch: StepBatch) -> Iterator[TokenBatch]:
         """Batches of encoded groups, none longer than is allowed."""
         lengths = [length for group in groups for length in group.lengths]
-        limit = self.policy.longest_row([_longest(unit) for group in groups for unit in group.units])
-        if self.micro_tokens is not None and len(groups) > 1 and len(lengths) * max(lengths) > self.micro_tokens:
-            middle = len(groups) // 2
-            yield from self._arranged(groups[:middle], step_batch)
-            yield from self._arranged(groups[middle:], step_batch)
-            return
-        too_long = [unit for group in groups for unit in group.units if limit is not None and _longest(unit) > limit]
-        if limit is None or (not too_long and max(lengths) <= limit):
+        limit = self.policy.longest_row([longest for group in groups for longest in group.longest])
+        if self.micro_tokens is not None and len(lengths) * max(lengths) > self.micro_tokens:
+            halves = _halves(groups)
+            for half in halves:
+                yield from self._arranged(half, step_batch)
+            if halves:
+                return
+        if limit is None or max(lengths) <= limit:
             yield padded_groups(groups, self.encoder.tokenizer)
             return
-        if too_long:
-            for unit in too_long:
-                longest = max(range(len(unit)), key=lambda i, unit=unit: len(unit[i].row))  # type: ignore[misc]
-                yield from self._batch_of(self._fitted([one.conversation for one in unit], longest, step_batch))
-            rest = [group.of([unit for unit in group.units if _longest(unit) <= limit]) for group in groups]
+        if max(longest for group in groups for longest in group.longest) > limit:
+            for one in (unit for group in groups for unit in group.each() if unit.longest[0] > limit):
+                yield from self._batch_of(self._refitted(one, step_batch))
+            rest = [
+                group.of([u for u, n in zip(group.units, group.longest, strict=True) if n <= limit]) for group in groups
+            ]
         else:  # only because they share a row
-            rest = [group.of(group.units[: -(-len(group.units) // 2)]) for group in groups]
-            second = [group.of(group.units[len(half.units) :]) for group, half in zip(groups, rest, strict=True)]
-            yield from self._some(second, step_batch)
+            halved = [group.halves() for group in groups]
+            yield from self._some([second for _, second in halved], step_batch)
+            rest = [first for first, _ in halved]
             rest = [half if len(half.units) > 1 or max(half.lengths) <= limit else half.apart() for half in rest]
         yield from self._some(rest, step_batch)
 
@@ -154,21 +177,34 @@ class StepCollator:
     def _batch_of(self, fitted: EncodedGroup | None) -> list[TokenBatch]:
         return [] if fitted is None else [padded_groups([fitted], self.encoder.tokenizer)]
 
-    def _fitted(self, conversations: Unit, longest: int, step_batch: StepBatch) -> EncodedGroup | None:
+    def _refitted(self, group: EncodedGroup, step_batch: StepBatch) -> EncodedGroup | None:
+        """The same of a group of one unit, whose lengths are known."""
+        (unit,) = group.units
+        longest = max(range(len(unit)), key=lambda i: len(unit[i].row))
+        beside = [one.conversation for other in group.beside for one in other.members]
+        return self._fitted([one.conversation for one in unit], longest, beside, step_batch)
+
+    def _fitted(self, unit: Unit, longest: int, beside: Unit, step_batch: StepBatch) -> EncodedGroup | None:
         """A unit after the over-length policy has been applied to it; None where it is dropped, all of it.
 
         Args:
-            conversations: the unit.
-            longest: which of them has most tokens.
+            unit: the unit.
+            longest: which of its conversations has most tokens.
+            beside: the conversation beside it, if it has one.
             step_batch: what was dropped or changed is noted in it.
         """
-        fitted = self.policy.apply_to_unit(conversations, longest, load_images(conversations[0]))
-        (step_batch.dropped if fitted is None else step_batch.changed).extend(one.id for one in conversations)
+        if beside:
+            fitted = self.policy.apply_to_unit_with(unit, longest, beside[0])
+        else:
+            found = self.policy.apply_to_unit(unit, longest, load_images(unit[0]))
+            fitted = None if found is None else (found[0], [], [found[1]])
+        (step_batch.dropped if fitted is None else step_batch.changed).extend(one.id for one in unit)
         if fitted is None:
             return None
-        written = tuple(self.encoder.write(conversation) for conversation in fitted[0])
+        conversations, others, images = fitted
+        written = self._written(conversations)
         shared = len(written) > 1 and self._key(written) is not None
-        made = self._encoded(RowGroup((written,), shared), fitted[1])
+        made = self._encoded(RowGroup((written,), shared, self._written(others)), images)
         return made if not shared or max(made.lengths) <= (self.policy.max_length or 0) else made.apart()
 
 
@@ -178,9 +214,19 @@ def images_of(conversations: Sequence[Conversation], store: FeatureStore | None)
     return stored if stored is not None else [load_images(c) for c in conversations]
 
 
+def _each(conversations: Sequence[Conversation]) -> list[tuple[Conversation, ...]]:
+    return [(one,) for one in conversations]
+
+
 def _longest_said(unit: Unit) -> int:
     return max(range(len(unit)), key=lambda i: sum(len(turn.text) for turn in unit[i].turns))
 
 
-def _longest(unit: Sequence[Encoded]) -> int:
-    return max(len(one.row) for one in unit)
+def _halves(groups: Sequence[EncodedGroup]) -> Sequence[Sequence[EncodedGroup]]:
+    """Both halves of a batch that is too large; none where it cannot be cut."""
+    if len(groups) > 1:
+        middle = len(groups) // 2
+        return groups[:middle], groups[middle:]
+    (group,) = groups
+    # Units in one row would show their images twice; what stands beside them has rows of its own in any case.
+    return [[half] for half in group.halves()] if group.beside and len(group.units) > 1 else ()

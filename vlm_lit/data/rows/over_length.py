@@ -10,7 +10,7 @@ from typing import Literal
 from PIL import Image
 
 from vlm_lit.data.checkpoint.image_tokens import ImageTokens, image_tokens_of
-from vlm_lit.data.images.images import check_images
+from vlm_lit.data.images.images import check_images, load_images
 from vlm_lit.data.rows.conversation_encoder import ConversationEncoder
 from vlm_lit.data.rows.shrinking import SMALLEST_SIDE, STEP, fitting_sizes
 from vlm_lit.errors import RecordError
@@ -101,6 +101,34 @@ class OverLengthPolicy:
             return None
         fitted, kept = result
         return [fitted if k == longest else _asked_as(fitted, one) for k, one in enumerate(unit)], kept
+
+    def apply_to_unit_with(
+        self, unit: Sequence[Conversation], longest: int, beside: Conversation
+    ) -> tuple[list[Conversation], list[Conversation], list[list[Image.Image]]] | None:
+        """The same of a unit and a conversation beside it: the unit, that conversation, and the images of both.
+
+        Args:
+            unit: conversations that show the same images behind the same turns.
+            longest: which of them has most tokens.
+            beside: a conversation behind the same turns that shows other images.
+
+        Raises:
+            RecordError: the policy is `error`, or nothing is left to trim or shrink.
+        """
+        conversations, images = list(unit), load_images(unit[0])
+        if not self.fits(unit[longest], images, for_generation=False):
+            fitted = self.apply_to_unit(unit, longest, images)
+            if fitted is None:
+                return None
+            conversations, images = fitted
+        beside, others = _asked_as(conversations[0], beside), load_images(beside)
+        if not self.fits(beside, others, for_generation=False):
+            changed = self.apply(beside, others)
+            if changed is None:
+                return None
+            beside, others = changed
+            conversations = [_asked_as(beside, one) for one in conversations]
+        return conversations, [beside], [images, others]
 
     def _trim(self, conversation: Conversation, images: list[Image.Image], for_generation: bool) -> Conversation:
         longest = max(

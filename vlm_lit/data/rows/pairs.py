@@ -1,36 +1,59 @@
 """Micro-batches of pairs: a prompt with its chosen and its rejected answer, never parted.
 
 Where the model allows it the two share a row, and pairs about one picture share it as well: the picture and what is
-said before the answers stand in it once. B = rows, L = tokens.
+said before the answers stand in it once. Where a loss asks for it, a third belongs to a pair: the chosen answer behind
+a corrupted picture, in a row of its own. B = rows, L = tokens, P = pairs, N = answers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from vlm_lit.data.rows.collate import StepCollator
 from vlm_lit.errors import RecordError, raised
-from vlm_lit.schema import EvaluationBatch, Preference, StepBatch, TokenBatch
+from vlm_lit.schema import Conversation, EvaluationBatch, Preference, StepBatch, TokenBatch
 
 
 @dataclass(kw_only=True)
 class PairBatch(TokenBatch):
     """One micro-batch of pairs. Its conversations follow one another: chosen, rejected, chosen, rejected, ...
 
-    `ids` and `lengths` are the conversations', in the order of rows, then of segments. `reference` [2 P] float64 holds
-    the reference's log-probabilities of the answers, in the order of `ids`, where they are known ahead.
+    Behind them stand, where `answers` is 3, the chosen ones behind corrupted pictures, in the pairs' order. `ids` and
+    `lengths` are the conversations', in the order of rows, then of segments. `reference` [N] float64 holds the
+    reference's log-probabilities of the answers, in the order of `ids`, where they are known ahead.
     """
 
     reference: Tensor | None = None
+    answers: int = 2
 
     @property
     def weight(self) -> int:
         """The pairs: a loss summed over them divided by their number is a mean."""
-        return len(self.ids) // 2
+        return len(self.ids) // self.answers
+
+    @property
+    def samples(self) -> int:
+        """The pairs."""
+        return self.weight
+
+
+class Corrupts(Protocol):
+    """Makes of a pair its chosen conversation behind a corrupted picture."""
+
+    def __call__(self, pair: Preference) -> Conversation:
+        """That conversation.
+
+        Raises:
+            RecordError: the pair's picture cannot be corrupted.
+        """
+
+    def names(self, pair: Preference) -> list[object]:
+        """What names its pictures, where the pair's own are known: plain values, or images by their contents."""
 
 
 class PairCollator:
@@ -39,10 +62,16 @@ class PairCollator:
     Args:
         steps: makes a step batch of units of conversations that are never parted.
         reference: the reference's log-probability of each answer by its id, where they are known ahead.
+        corrupted: makes of a pair its chosen conversation behind a corrupted picture; None where no loss asks for it.
     """
 
-    def __init__(self, steps: StepCollator, reference: Mapping[str, float] | None = None) -> None:
-        self.steps, self.reference = steps, reference or {}
+    def __init__(
+        self,
+        steps: StepCollator,
+        reference: Mapping[str, float] | None = None,
+        corrupted: Corrupts | None = None,
+    ) -> None:
+        self.steps, self.reference, self.corrupted = steps, reference or {}, corrupted
 
     def __call__(self, pairs: Sequence[Preference]) -> StepBatch[PairBatch] | RecordError:
         """Collate a step batch; the error of a bad record is returned, not raised."""
@@ -57,8 +86,11 @@ class PairCollator:
         Raises:
             RecordError: a record that cannot be used.
         """
-        made = self.steps.collate([pair.sides for pair in pairs])
-        batches = [PairBatch(**vars(batch), reference=self._known(batch.ids)) for batch in made.micro_batches]
+        beside = [] if self.corrupted is None else [self.corrupted(pair) for pair in pairs]
+        made, answers = self.steps.collate([pair.sides for pair in pairs], beside), 3 if beside else 2
+        batches = [
+            PairBatch(**vars(batch), reference=self._known(batch.ids), answers=answers) for batch in made.micro_batches
+        ]
         dropped, changed = ({*made.dropped}, {*made.changed})
         return StepBatch(
             micro_batches=batches,

@@ -1,8 +1,10 @@
 """Groups of units that show the same images: what a step batch is arranged from, before and after they are encoded.
 
 A *unit* is one conversation or several that are never parted: they stay in one micro-batch, and the over-length policy
-takes them as one. Today each conversation is a unit of its own; two answers to compare would be one unit of two.
+takes them as one. In supervised fine-tuning each conversation is a unit of its own; a pair of answers is a unit of two.
 Units whose conversations begin alike can share a row, and a row that turns out too long is cut between units.
+A unit may have a conversation *beside* it, which belongs to it and shows other images: it has a row of its own, behind
+the rows of all groups of its micro-batch.
 
 G = groups, B = rows, L = tokens of the longest row.
 """
@@ -30,10 +32,12 @@ class RowGroup:
     Args:
         units: each unit's conversations.
         shared: whether they all stand in one row, rather than each in its own.
+        beside: for each unit the conversation beside it; empty where units have none.
     """
 
     units: tuple[tuple[Written, ...], ...]
     shared: bool
+    beside: tuple[Written, ...] = ()
 
     @property
     def written(self) -> list[Written]:
@@ -46,14 +50,26 @@ class RowGroup:
         return self.units[0][0].conversation
 
     @property
+    def pictured(self) -> list[Conversation]:
+        """The conversations whose images are processed: the first, and each that stands beside a unit."""
+        return [self.first, *(one.conversation for one in self.beside)]
+
+    @property
     def rows(self) -> int:
         """How many rows it takes."""
-        return 1 if self.shared else len(self.written)
+        return (1 if self.shared else len(self.written)) + len(self.beside)
 
     @property
     def size(self) -> tuple[int, int]:
         """Its images, and the letters of all that is said in it."""
         return len(self.first.images), sum(size_of(one.conversation)[1] for one in self.written)
+
+    def within(self, most: int) -> Iterator[RowGroup]:
+        """The group, cut between units where conversations beside them would take it beyond `most` rows."""
+        units = max(1, most - 1) if self.beside else len(self.units)
+        for at in range(0, len(self.units), units):
+            cut = slice(at, at + units)
+            yield replace(self, units=self.units[cut], beside=self.beside[cut])
 
 
 @dataclass(frozen=True)
@@ -73,12 +89,14 @@ class EncodedGroup:
         shared: whether they all stand in one row.
         images: the processor's fields of their images, as it makes them for one row.
         features: what was kept of each of their images, where it is used in place of pixels.
+        beside: for each unit the conversation beside it, as a group of its own; empty where units have none.
     """
 
     units: tuple[tuple[Encoded, ...], ...]
     shared: bool
     images: dict[str, Tensor]
     features: list[tuple[Tensor, ...]]
+    beside: tuple[EncodedGroup, ...] = ()
 
     @property
     def members(self) -> list[Encoded]:
@@ -93,16 +111,33 @@ class EncodedGroup:
 
     @property
     def lengths(self) -> list[int]:
-        """Tokens of each of its rows."""
-        return [shared_length(row) for row in self.rows]
+        """Tokens of each of its rows, those of the conversations beside its units among them."""
+        return [shared_length(row) for group in (self, *self.beside) for row in group.rows]
+
+    @property
+    def longest(self) -> list[int]:
+        """Tokens of each unit's longest conversation, the one beside it among them."""
+        own = [max(len(one.row) for one in unit) for unit in self.units]
+        return [max(n, *other.longest) for n, other in zip(own, self.beside, strict=True)] if self.beside else own
 
     def apart(self) -> EncodedGroup:
         """The group with a row for each conversation, for a unit that is too long for one."""
         return replace(self, shared=False)
 
+    def each(self) -> Iterator[EncodedGroup]:
+        """Its units, a group each."""
+        return (self.of([unit]) for unit in self.units)
+
+    def halves(self) -> tuple[EncodedGroup, EncodedGroup]:
+        """The group cut in the middle between its units; the second half may be empty."""
+        middle = -(-len(self.units) // 2)
+        return self.of(self.units[:middle]), self.of(self.units[middle:])
+
     def of(self, units: Sequence[tuple[Encoded, ...]]) -> EncodedGroup:
-        """The group with these of its units alone."""
-        return replace(self, units=tuple(units))
+        """The group with these of its units alone, and what stands beside them."""
+        kept = {id(unit) for unit in units}
+        beside = [other for unit, other in zip(self.units, self.beside, strict=False) if id(unit) in kept]
+        return replace(self, units=tuple(units), beside=tuple(beside))
 
 
 def chunks(groups: Sequence[RowGroup], most: int) -> Iterator[list[RowGroup]]:
@@ -143,6 +178,7 @@ def padded_groups(
         tokenizer: says what pads.
         images: the fields of all their images, where the processor made them in one call; None to join each group's.
     """
+    groups = [*groups, *(other for group in groups for other in group.beside)]
     made = [packed(row) for group in groups for row in group.rows]
     members = [one for group in groups for one in group.members]
     fields = [group.images for group in groups for _ in group.rows]

@@ -30,9 +30,11 @@ from vlm_lit.preflight.budget.step import (
     head_bytes,
     optimizer_bytes,
     plain_head_bytes,
+    reference_bytes,
     set_checkpointing,
 )
 from vlm_lit.training.answered import AnsweredModule
+from vlm_lit.training.referenced import ReferencedModule
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +49,11 @@ def attention_of(base: nn.Module) -> str:
     """The attention implementation of a model's layers for words."""
     found: str = base.config.get_text_config()._attn_implementation  # type: ignore[operator, union-attr]
     return found
+
+
+def trained_bytes(module: AnsweredModule) -> int:
+    """Bytes of the weights that are trained."""
+    return sum(p.numel() * p.element_size() for p in module.trainable_parameters())
 
 
 @dataclass
@@ -95,8 +102,8 @@ class Estimator:
             return ImageShape(tokens=numbers // width, cached=None)
         return ImageShape(tokens=numbers // width, cached=sum(f.numel() * f.element_size() for f in features))
 
-    def needs(self, recipe: Recipe, row: LongestRow) -> Needs | Refused:
-        """The needs of one recipe."""
+    def needs(self, recipe: Recipe, row: LongestRow, least: int = 1) -> Needs | Refused:
+        """The needs of one recipe; a micro-batch has so many rows at least."""
         try:
             module = hollow_module(self.module, self.config, recipe.parts, self.mode)
             optimizer = optimizer_bytes(module)
@@ -112,7 +119,18 @@ class Estimator:
             backbone={on: self._backbone(module, row, rows, checkpointing=on) for on in (True, False)},
             head=self._head(module, row),
             plain_head=lambda n: plain_head_bytes(module, self.mode, self.autocast, rows=n, length=row.length),
+            least=least,
+            reference=self._reference(module, row, rows),
+            copies=trained_bytes(module) if isinstance(module, ReferencedModule) and module.adapter is not None else 0,
         )
+
+    def _reference(self, module: AnsweredModule, row: LongestRow, rows: int) -> Callable[[int], int] | None:
+        if not isinstance(module, ReferencedModule) or not module.compares:
+            return None
+        images = row.images if self.asked is None else 0
+        found = reference_bytes(module, self.mode, self.autocast, rows=rows, length=row.length, images=images)
+        head = self._head(module, row)  # with its backward pass: a little more than the reference's
+        return lambda n: max(found.peak.at(n), found.kept.at(n) + head(n))
 
     def _backbone(self, module: AnsweredModule, row: LongestRow, rows: int, *, checkpointing: bool) -> BackboneBytes:
         set_checkpointing(module, checkpointing)

@@ -76,15 +76,32 @@ class Needs(StepNeeds):
     Args:
         head: the most that head and loss take, by rows.
         plain_head: the same of a head that runs on whole rows.
+        least: the fewest rows of a micro-batch: those of a pair, which is never parted.
+        reference: the most that a pass of the reference takes, by rows; None where there is none.
+        copies: bytes that the reference keeps beside the model: where a run begins at an adapter, its trained weights.
     """
 
     head: Callable[[int], int]
     plain_head: Callable[[int], int]
+    least: int = 1
+    reference: Callable[[int], int] | None = None
+    copies: int = 0
+
+    @property
+    def resident(self) -> int:
+        """What is there between two micro-batches."""
+        return super().resident + self.copies
+
+    def kept(self, rows: int, *, checkpointing: bool) -> int:
+        """Activations between forward and backward pass."""
+        return super().kept(max(rows, self.least), checkpointing=checkpointing)
 
     def peak(self, rows: int, *, checkpointing: bool) -> int:
         """The most that a step takes beside what is there anyway: in a pass, in the head, or in the optimizer."""
+        rows = max(rows, self.least)
         kept = self.backbone[checkpointing].kept.at(rows)
-        return max(super().peak(rows, checkpointing=checkpointing), kept + self.head(rows))
+        before = 0 if self.reference is None else self.reference(rows)
+        return max(super().peak(rows, checkpointing=checkpointing), kept + self.head(rows), before)
 
 
 @dataclass(frozen=True, kw_only=True)

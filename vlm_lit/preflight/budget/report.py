@@ -13,6 +13,7 @@ from vlm_lit.models.families import family_of
 from vlm_lit.models.loading import load_config
 from vlm_lit.preflight.budget.estimate import Estimator, ImageShape
 from vlm_lit.preflight.budget.needs import Needs, Refused
+from vlm_lit.preflight.budget.pair_rows import PairRows, pair_rows
 from vlm_lit.preflight.budget.recipes import recipes
 from vlm_lit.preflight.budget.rows import LongestRow, longest_row
 from vlm_lit.preflight.budget.run_budget import RunBudget, without_collection
@@ -28,12 +29,14 @@ class Budget(RunBudget):
         picture: what a picture becomes.
         uncounted: what of a picture decides how much tower and projector take, where it does: they are not counted.
         cross_attention: whether the language model reaches images by layers of their own, which run on images alone.
+        pairs: how pairs are laid out in rows; None where the run has none.
     """
 
     row: LongestRow
     picture: ImageShape
     uncounted: str | None
     cross_attention: bool
+    pairs: PairRows | None
     recipes: Sequence[Needs | Refused]
 
     @property
@@ -66,13 +69,16 @@ def budget(
     config = load_config(module.model_id, module.revision)
     estimator = Estimator(module, config, trainer)
     picture = estimator.picture() if images else ImageShape(tokens=None, cached=None)
+    pairs = pair_rows(module, data)
+    # Data whose trainer is not there do not know what the module allows.
+    data.packing = data.packing and module.shortcuts().unpackable is None
     row = longest_row(data, length=length, supervised=supervised, images=images, image_tokens=picture.tokens)
     found = []
     family = family_of(config.model_type)
     for recipe in recipes(module.parts, family):
         say(f"Estimating {recipe.name} ...")
         with without_collection():
-            found.append(estimator.needs(recipe, row))
+            found.append(estimator.needs(recipe, row, 1 if pairs is None else pairs.rows))
     return Budget(
         model_id=module.model_id,
         model_type=config.model_type,
@@ -82,5 +88,6 @@ def budget(
         picture=picture,
         uncounted=estimator.asked if images else None,
         cross_attention=family.projected == "states",
+        pairs=pairs,
         recipes=found,
     )

@@ -11,6 +11,7 @@ from vlm_lit.data.records.sources import name_of
 from vlm_lit.data.rows.length_limit import auto_length
 from vlm_lit.data.token_rows import TokenRows
 from vlm_lit.errors import ConfigError, VlmLitError
+from vlm_lit.schema import IGNORE_INDEX, TokenBatch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,5 +97,10 @@ def _measured(data: TokenRows[Any]) -> tuple[int, int]:
     window = data.longest_step(1)
     if window is None or not window.micro_batches:
         raise VlmLitError(f"The longest row of {_path(data)} is not known ahead. Say it by --length.")
-    batch = window.micro_batches[0]
-    return batch.labels.shape[1], batch.supervised_tokens
+    rows = [(batch.labels.shape[1], _most_supervised(batch)) for batch in window.micro_batches]
+    return max(length for length, _ in rows), max(supervised for _, supervised in rows)
+
+
+def _most_supervised(batch: TokenBatch) -> int:
+    """Supervised positions of the row that has most of them."""
+    return int((batch.labels[:, 1:] != IGNORE_INDEX).sum(1).max())

@@ -20,15 +20,18 @@ from torch.optim import Optimizer
 from vlm_lit.errors import ConfigError
 from vlm_lit.models.adapters import recompute_activations
 from vlm_lit.models.families import LAYERED
+from vlm_lit.models.reference import Reference
 from vlm_lit.models.shapes import without_value_checks
 from vlm_lit.models.stored_bytes import tensor_bytes
 from vlm_lit.objectives.cross_entropy import chunked_cross_entropy
+from vlm_lit.objectives.log_probs import token_log_probs
 from vlm_lit.preflight.budget.hollow_module import image_inputs, resident, text_inputs
 from vlm_lit.preflight.budget.ledger import Bytes, Ledger, Peak
 from vlm_lit.schema import TokenBatch
 from vlm_lit.training.answered import AnsweredModule
 from vlm_lit.training.module import VisionLanguageModule
 from vlm_lit.training.optimization import clip, parameter_groups
+from vlm_lit.training.referenced import ReferencedModule
 
 Autocast = Callable[[], AbstractContextManager[Any]]
 
@@ -93,6 +96,27 @@ def backbone_bytes(
     return BackboneBytes(kept=kept, peak=ledger.peak)
 
 
+def reference_bytes(
+    module: ReferencedModule, mode: FakeTensorMode, autocast: Autocast, *, rows: int, length: int, images: int
+) -> BackboneBytes:
+    """Measure the same pass of the reference, which keeps nothing for a backward pass; `kept` are its hidden states."""
+    assert module.model is not None
+    # One that begins at an adapter has its LoRA layers in use.
+    start = torch.no_grad() if module.adapter is not None else Reference(module.model, of_adapter=False).in_place()
+    with ExitStack() as stack:
+        for context in (without_value_checks(), mode, autocast()):
+            stack.enter_context(context)
+        ledger = stack.enter_context(Ledger(rows, resident(module)))
+        stack.enter_context(start)
+        pictures = image_inputs(module.base, rows * images) if images else {}
+        inputs = {**text_inputs(module, rows, length), **pictures}
+        labels = torch.empty(rows, length, dtype=torch.long)
+        hidden = module.hidden_states(TokenBatch(inputs=inputs, labels=labels, ids=[]))
+        kept = ledger.now
+        del hidden
+    return BackboneBytes(kept=kept, peak=ledger.peak)
+
+
 def set_checkpointing(module: VisionLanguageModule, on: bool) -> None:
     """Let the model recompute its activations, where the run would or else wherever it can, or keep them."""
     base: Any = module.base
@@ -110,7 +134,10 @@ def head_bytes(
 
     def loss(hidden: Tensor) -> Tensor:
         chosen = hidden.flatten(0, 1)[torch.empty(rows * supervised, dtype=torch.long)]
-        return chunked_cross_entropy(chosen, torch.empty(len(chosen), dtype=torch.long), module.logits)
+        targets = torch.empty(len(chosen), dtype=torch.long)
+        if isinstance(module, ReferencedModule):
+            return token_log_probs(chosen, targets, module.logits).sum()
+        return chunked_cross_entropy(chosen, targets, module.logits)
 
     return _head_peak(module, mode, autocast, loss, rows, length)
 

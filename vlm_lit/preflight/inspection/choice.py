@@ -13,13 +13,13 @@ from typing import Any
 
 from torch.utils.data import DataLoader
 
-from vlm_lit.data.records.conversation_dataset import ConversationDataset
+from vlm_lit.data.records.record_dataset import RecordDataset
 from vlm_lit.data.records.streamed_steps import StreamedSteps
 from vlm_lit.data.rows.collate import StepCollator
 from vlm_lit.data.sampler import StepSampler
 from vlm_lit.errors import VlmLitError
 from vlm_lit.preflight.inspection.lengths import Lengths, Measured, measure
-from vlm_lit.schema import Conversation, StepBatch
+from vlm_lit.schema import StepBatch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,19 +67,17 @@ def choose(loader: DataLoader[StepBatch], *, shown: int, measured: int) -> Choic
     fresh = (measure(collator, c) for c in islice(candidates, measured + shown))
     chosen = list(islice((m for m in fresh if m.kept), shown)) or [measure(collator, c) for c in kept[:shown]]
     if not chosen:
-        raise VlmLitError(_nothing_left(list(lengths.values())))
+        raise VlmLitError(nothing_left(list(lengths.values())))
     pictured = next((c for c in kept if c.images), None)
     if pictured is not None and not any(m.images for m in chosen):
         chosen[-1] = measure(collator, pictured)  # without an image nothing could reach the projector
     return Choice(measured=list(lengths.values()), shown=chosen, total=total)
 
 
-def sampled(
-    loader: DataLoader[StepBatch[Any]], most: int
-) -> tuple[Iterator[Conversation], list[Conversation], int | None]:
-    """All conversations in their own order, those to measure, and how many there are; None for a stream."""
+def sampled(loader: DataLoader[StepBatch[Any]], most: int) -> tuple[Iterator[Any], list[Any], int | None]:
+    """All items in their own order, those to measure, and how many there are; None for a stream."""
     train: object = loader.dataset
-    if isinstance(train, ConversationDataset):
+    if isinstance(train, RecordDataset):
         n, visits = len(train), loader.batch_sampler
         assert isinstance(visits, StepSampler)
         first = (i for step in range(visits.epoch_steps) for i in visits.indices(step))
@@ -90,7 +88,8 @@ def sampled(
     return iter(streamed), streamed, None
 
 
-def _nothing_left(measured: Sequence[Measured]) -> str:
+def nothing_left(measured: Sequence[Measured]) -> str:
+    """That none of these can be trained on, and why the first cannot."""
     first = next(m for m in measured if not m.kept)
     reason = str(first.error) if first.error is not None else f"{first.conversation.id} has {first.reason}."
     return f"None of the {len(measured)} conversations looked at can be trained on. The first: {reason}"

@@ -60,7 +60,19 @@ def gradient_flow(module: LightningModule, step_batch: StepBatch[Any]) -> Gradie
     assert isinstance(module, Trains)
     wake_lora(module)
     before = digests(module)
-    optimizer = _optimizer(module)
+    norms = real_step(module, step_batch, run_optimizer(module))
+    return compare(module, before, norms)
+
+
+def real_step(
+    module: LightningModule, step_batch: StepBatch[Any], optimizer: torch.optim.Optimizer
+) -> dict[str, float | None]:
+    """Forward, backward, clip and step; the norm of each parameter's gradient, None where it had none.
+
+    Raises:
+        VlmLitError: loss or gradient are not finite.
+    """
+    assert isinstance(module, Trains)
     optimizer.zero_grad()
     torch.manual_seed(derive_seed("inspect", int(getattr(module, "seed", 0))))
     for batch in step_batch.micro_batches:
@@ -77,7 +89,7 @@ def gradient_flow(module: LightningModule, step_batch: StepBatch[Any]) -> Gradie
     norms = {name: _norm(p.grad) for name, p in _named(module).items()}
     clip(trained, getattr(module, "gradient_clip", None))
     optimizer.step()
-    return compare(module, before, norms)
+    return norms
 
 
 def no_step(module: LightningModule, why: str) -> GradientFlow:
@@ -95,7 +107,7 @@ def wake_lora(module: nn.Module) -> None:
             parameter.data.copy_(drawn)
 
 
-def _optimizer(module: LightningModule) -> torch.optim.Optimizer:
+def run_optimizer(module: LightningModule) -> torch.optim.Optimizer:
     """The run's optimizer at its full learning rates, without weight decay."""
     if isinstance(module, Stepped):
         held = held_model(module)

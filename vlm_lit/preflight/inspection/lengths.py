@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from PIL import Image
@@ -12,7 +12,7 @@ from PIL import Image
 from vlm_lit.data.images.images import load_images
 from vlm_lit.data.rows.collate import StepCollator
 from vlm_lit.errors import RecordError
-from vlm_lit.schema import Conversation
+from vlm_lit.schema import Conversation, TokenBatch
 
 Outcome = Literal["fits", "changed", "dropped", "stops"]
 
@@ -22,12 +22,14 @@ class Measured:
     """One conversation's length in tokens, and what the over-length policy makes of it.
 
     `conversation` and `images` are as they enter a batch; `reason` is empty where the conversation fits as it is.
+    `supervised` are its supervised tokens before the policy.
     `stops` means that training would end at this record; `error` is what it would end with.
     """
 
     conversation: Conversation
     images: Sequence[Image.Image]
     tokens: int
+    supervised: int = 0
     outcome: Outcome = "fits"
     reason: str = ""
     error: RecordError | None = None
@@ -73,26 +75,28 @@ def measure(collator: StepCollator, conversation: Conversation) -> Measured:
         RecordError: an image cannot be read, or the processor refuses the conversation.
     """
     policy, images = collator.policy, load_images(conversation)
-    tokens = _tokens(collator, conversation, images)
+    batch = _encoded(collator, conversation, images)
+    tokens = _tokens(batch)
+    found = Measured(conversation=conversation, images=images, tokens=tokens, supervised=batch.supervised_tokens)
     if policy.max_length is None or tokens <= policy.max_length:
-        return Measured(conversation=conversation, images=images, tokens=tokens)
+        return found
     too_long = f"{tokens} tokens, and max_length is {policy.max_length}"
     try:
         fitted = policy.apply(conversation, images)
     except RecordError as error:
-        return Measured(
-            conversation=conversation, images=images, tokens=tokens, outcome="stops", reason=too_long, error=error
-        )
+        return replace(found, outcome="stops", reason=too_long, error=error)
     if fitted is None:
-        reason = f"{too_long} (over_length: {policy.policy})"
-        return Measured(conversation=conversation, images=images, tokens=tokens, outcome="dropped", reason=reason)
-    after = f"{_tokens(collator, *fitted)} tokens after {_change(images, fitted[1])}"
+        return replace(found, outcome="dropped", reason=f"{too_long} (over_length: {policy.policy})")
+    after = f"{_tokens(_encoded(collator, *fitted))} tokens after {_change(images, fitted[1])}"
     reason = f"{too_long} (over_length: {policy.policy}): {after}"
-    return Measured(conversation=fitted[0], images=fitted[1], tokens=tokens, outcome="changed", reason=reason)
+    return replace(found, conversation=fitted[0], images=fitted[1], outcome="changed", reason=reason)
 
 
-def _tokens(collator: StepCollator, conversation: Conversation, images: Sequence[Image.Image]) -> int:
-    batch = collator.encoder.encode([conversation], [images], side="right")
+def _encoded(collator: StepCollator, conversation: Conversation, images: Sequence[Image.Image]) -> TokenBatch:
+    return collator.encoder.encode([conversation], [images], side="right")
+
+
+def _tokens(batch: TokenBatch) -> int:
     return int(batch.inputs["attention_mask"].sum())
 
 

@@ -56,18 +56,14 @@ def inspect_run(
     assert isinstance(collator, StepCollator)
     chosen = choose(loader, shown=conversations, measured=lengths)
     say(f"Making one step on {len(chosen.shown)} conversations, to be thrown away ...")
-    step_batch = _collated(collator, chosen.shown)
-    supervisions = _supervisions(held, collator, step_batch, chosen.shown)
+    step_batch = raised(collator([m.conversation for m in chosen.shown]))
     with trainer.precision_plugin.train_step_context():
-        fits = [_image_fit(held, collator, measured) for measured in chosen.shown]
-        flow = _flow(module, data, step_batch, fits)
+        inspected = inspected_conversations(held, collator, step_batch, chosen.shown)
+        flow = flow_of(module, data, step_batch, inspected)
     return Inspection(
         **run_facts(held, data, trainer),
         parts=parts,
-        conversations=[
-            Inspected(id=m.conversation.id, supervision=s, images=f, thumbnails=thumbnails(m.images))
-            for m, s, f in zip(chosen.shown, supervisions, fits, strict=True)
-        ],
+        conversations=inspected,
         lengths=chosen.lengths(collator),
         misfits=chosen.misfits,
         findings=findings_of(data),
@@ -76,12 +72,20 @@ def inspect_run(
     )
 
 
-def _collated(collator: StepCollator, shown: Sequence[Measured]) -> StepBatch:
-    return raised(collator([m.conversation for m in shown]))
+def inspected_conversations(
+    held: HeldModel, collator: StepCollator, step_batch: StepBatch[Any], shown: Sequence[Measured]
+) -> list[Inspected]:
+    """Conversations as a step batch has them, and whether their images fit the model."""
+    supervisions = _supervisions(held, collator, step_batch, shown)
+    fits = [_image_fit(held, collator, measured) for measured in shown]
+    return [
+        Inspected(id=m.conversation.id, supervision=s, images=f, thumbnails=thumbnails(m.images))
+        for m, s, f in zip(shown, supervisions, fits, strict=True)
+    ]
 
 
 def _supervisions(
-    held: HeldModel, collator: StepCollator, step_batch: StepBatch, shown: Sequence[Measured]
+    held: HeldModel, collator: StepCollator, step_batch: StepBatch[Any], shown: Sequence[Measured]
 ) -> list[Supervision]:
     encoder = collator.encoder
     reader = SupervisionReader(
@@ -95,7 +99,7 @@ def _supervisions(
     ]
 
 
-def _rows(step_batch: StepBatch) -> Iterator[tuple[str, tuple[list[int], list[int]]]]:
+def _rows(step_batch: StepBatch[Any]) -> Iterator[tuple[str, tuple[list[int], list[int]]]]:
     """Token ids and labels of each conversation as collated, padding and whatever others of its row say left out."""
     for batch in step_batch.micro_batches:
         names = iter(batch.ids)
@@ -111,10 +115,11 @@ def _image_fit(held: HeldModel, collator: StepCollator, measured: Measured) -> I
     return image_fit(held, {name: value.to(held.base.device) for name, value in batch.inputs.items()})
 
 
-def _flow(
-    module: LightningModule, data: TokenRows[Any], step_batch: StepBatch, fits: Sequence[ImageFit]
+def flow_of(
+    module: LightningModule, data: TokenRows[Any], step_batch: StepBatch[Any], shown: Sequence[Inspected]
 ) -> GradientFlow:
-    if not all(fit.fits for fit in fits):
+    """What one step on these does; none is made where placeholders and image features differ."""
+    if not all(inspected.images.fits for inspected in shown):
         return no_step(module, "no step was made: placeholders and image features differ")
     data.transfer_batch_to_device(step_batch, module.device, 0)
     return gradient_flow(module, step_batch)

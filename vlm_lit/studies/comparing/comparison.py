@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Final
 
+from vlm_lit.metrics.catalogue import less_is_better
 from vlm_lit.studies.comparing.alignment import AlignedItem, Alignment
 from vlm_lit.studies.comparing.figures import FigureDifference, figure_differences
 from vlm_lit.studies.estimates.bootstrap import FEWEST, BootstrapInterval, mean_difference_bootstrap
@@ -67,7 +68,8 @@ class SystemPair:
     one image. `figures` are those of the metric that are no means. Of a group, neither they nor `bootstrap` are
     computed. `p_holm` corrects for the pairs compared, in a group
     for the groups of that pair. `level` is that of the interval beside the verdict: 95 %, or more where Holm's
-    procedure tests this pair more strictly.
+    procedure tests this pair more strictly. Of a metric where `less_is_better`, `tally` and `mcnemar` count the lower
+    score as the win; differences are a - b all the same.
     """
 
     a: str
@@ -84,6 +86,7 @@ class SystemPair:
     figures: tuple[FigureDifference, ...] = ()
     p_holm: float | None = None
     level: float = 0.95
+    less_is_better: bool = False
 
     @property
     def interval(self) -> tuple[float, float] | None:
@@ -111,10 +114,16 @@ class SystemPair:
         """In words."""
         if self.tally.ties == self.n:
             return "no difference detectable (the same score on every item)"
-        p = self.difference.p if self.difference else None
         return verdict(
-            self.a, self.b, difference=self.gap, p=p, p_corrected=self.p_holm, mde=self.mde, images=self.clusters,
-        )  # fmt: skip
+            self.a,
+            self.b,
+            difference=self.gap,
+            p=self.difference.p if self.difference else None,
+            p_corrected=self.p_holm,
+            mde=self.mde,
+            images=self.clusters,
+            less_is_better=self.less_is_better,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,6 +158,11 @@ class Comparison:
         return _scored(self.systems)
 
     @property
+    def less_is_better(self) -> bool:
+        """Whether a lower score is the better one by the systems' metric."""
+        return _less_is_better(self.systems)
+
+    @property
     def images(self) -> int:
         """How many images the items show."""
         return len({item.cluster for item in self.items})
@@ -170,6 +184,10 @@ def compare(systems: Sequence[System], aligned: Alignment, method: Method) -> Co
         groups=tuple(_groups(systems, judged, couples, method)),
         method=method,
     )
+
+
+def _less_is_better(systems: Sequence[System]) -> bool:
+    return any(less_is_better(system.metric) for system in systems if system.scores)
 
 
 def _scored(systems: Sequence[System]) -> tuple[int, ...]:
@@ -194,6 +212,8 @@ def _pair(
     first, second = (systems[index] for index in couple)
     clusters = [item.cluster for item in items]
     several = len(set(clusters)) > 1
+    less = _less_is_better(systems)
+    won = (b, a) if less else (a, b)
     pair = SystemPair(
         a=first.name,
         b=second.name,
@@ -204,8 +224,9 @@ def _pair(
         correlation=correlation(a, b),
         difference=paired_difference(a, b, clusters, kind=method.kind) if several else None,
         bootstrap=None,
-        mcnemar=mcnemar(a, b),
-        tally=tally(a, b),
+        mcnemar=mcnemar(*won),
+        tally=tally(*won),
+        less_is_better=less,
     )
     if not (whole and several):
         return pair

@@ -38,7 +38,8 @@ def selections(comparison: Comparison, n: int) -> list[Selection]:
 def _won(comparison: Comparison, pair: SystemPair, n: int) -> Iterable[Selection]:
     position = {system.name: index for index, system in enumerate(comparison.systems)}
     for better, worse, count in ((pair.a, pair.b, pair.tally.wins), (pair.b, pair.a, pair.tally.losses)):
-        gain = _gain(position[better], position[worse])
+        first, second = (worse, better) if pair.less_is_better else (better, worse)
+        gain = _gain(position[first], position[second])
         ahead = [item for item in comparison.judged if gain(item) > 0]
         yield Selection(
             title=f"{better} ahead of {worse}",
@@ -48,8 +49,8 @@ def _won(comparison: Comparison, pair: SystemPair, n: int) -> Iterable[Selection
         )
 
 
-def _gain(better: int, worse: int) -> Callable[[AlignedItem], float]:
-    return lambda item: (item.scores[better] or 0.0) - (item.scores[worse] or 0.0)
+def _gain(higher: int, lower: int) -> Callable[[AlignedItem], float]:
+    return lambda item: (item.scores[higher] or 0.0) - (item.scores[lower] or 0.0)
 
 
 def _most_different(comparison: Comparison, n: int) -> Iterable[Selection]:

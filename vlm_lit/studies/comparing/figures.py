@@ -23,19 +23,20 @@ _ROUNDING: Final = 1e-9  # far above that of a mean of fractions, far below a di
 
 @dataclass(frozen=True, kw_only=True)
 class FigureDifference:
-    """A metric's figure of two systems, a - b, and the bootstrap interval of that; fractions."""
+    """A metric's figure of two systems, a - b, and the bootstrap interval of that; fractions unless `in_units`."""
 
     name: str
     a: float
     b: float
     difference: float
     interval: BootstrapInterval
+    in_units: bool = False
 
 
 def figure_differences(
     a: System, b: System, ids: Sequence[str], clusters: Sequence[Hashable], *, resamples: int, seed: int
 ) -> list[FigureDifference]:
-    """Every figure of the systems' metric that is not a mean over items.
+    """Every figure of the systems' metric that is not a mean over items, or that it wants compared besides.
 
     Empty where the metric has none, or where its options or the answers behind the scores are not known.
 
@@ -54,7 +55,9 @@ def figure_differences(
     if counts[0] is None or counts[1] is None:
         return []
     columns = np.concatenate([*counts, np.ones((len(ids), 1))], axis=1)
-    names = [name for name in judge.values(list(columns[0, : judge.columns]), 1) if _is_no_mean(judge, columns, name)]
+    given = judge.values(list(columns[0, : judge.columns]), 1)
+    wanted = (name for name in given if judge.compares_details and name != "overall")
+    names = dict.fromkeys([*wanted, *(name for name in given if _is_no_mean(judge, columns, name))])
     return [_difference(judge, columns, clusters, name, resamples, seed) for name in names]
 
 
@@ -113,4 +116,5 @@ def _difference(
 
     a, b = figures(columns.sum(axis=0))
     interval = bootstrap(columns, clusters, differences, resamples=resamples, seed=seed)
-    return FigureDifference(name=name, a=a, b=b, difference=a - b, interval=interval)
+    in_units = name in judge.in_units
+    return FigureDifference(name=name, a=a, b=b, difference=a - b, interval=interval, in_units=in_units)

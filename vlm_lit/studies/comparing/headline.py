@@ -61,6 +61,7 @@ def _sentences(comparison: Comparison) -> list[str]:
             interval=pair.interval,
             judged=pair.verdict,
             is_corrected=len(comparison.pairs) > 1,
+            less_is_better=pair.less_is_better,
         )
         for pair in comparison.pairs
     ]

@@ -19,6 +19,7 @@ _BLIND: Final = {"blank": "With blank pictures", "shuffled": "With shuffled pict
 def notes(comparison: Comparison) -> list[str]:
     """Sentences in plain words, the most important first."""
     return [
+        *_direction(comparison),
         *_left_out(comparison),
         *_blind(comparison),
         *_not_alike(comparison),
@@ -28,6 +29,11 @@ def notes(comparison: Comparison) -> list[str]:
         *_two_intervals(comparison),
         *_seeds(comparison),
     ]
+
+
+def _direction(comparison: Comparison) -> Iterator[str]:
+    if comparison.standings and comparison.less_is_better:
+        yield "Lower is better by this metric; a win is the lower score."
 
 
 def _left_out(comparison: Comparison) -> Iterator[str]:
@@ -57,13 +63,14 @@ def _blind(comparison: Comparison) -> Iterator[str]:
         for sighted, facts in shown:
             if how.get("images") not in _BLIND or facts.get("images") != AS_THEY_ARE or not _same_weights(how, facts):
                 continue
-            needed = sighted.mean - blind.mean
+            worse = "higher" if comparison.less_is_better else "lower"
+            needed = blind.mean - sighted.mean if comparison.less_is_better else sighted.mean - blind.mean
             score = f"{_BLIND[how['images']]} the score is {percent(blind.mean)} ({blind.system.name})"
             whole = f"{percent(sighted.mean)} ({sighted.system.name})"
             if needed > 0:
                 yield f"{score}: {percent(needed)} points of {whole} need the picture."
             else:
-                yield f"{score}, no lower than {whole}: nothing here shows that the picture is needed."
+                yield f"{score}, no {worse} than {whole}: nothing here shows that the picture is needed."
 
 
 def _same_weights(one: Mapping[str, str], other: Mapping[str, str]) -> bool:

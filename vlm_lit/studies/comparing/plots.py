@@ -67,7 +67,8 @@ def _panel(axes: Axes, rows: Sequence[SystemPair]) -> None:
     reach = max((abs(edge) for edge in axes.get_xlim()), default=1.0)
     axes.set_xlim(-1.08 * reach, 1.08 * reach)
     a, b = short(rows[0].a, 18), short(rows[0].b, 18)
-    axes.set_xlabel(f"\N{LEFTWARDS ARROW} {b} better    points    {a} better \N{RIGHTWARDS ARROW}")
+    left, right = (a, b) if rows[0].less_is_better else (b, a)
+    axes.set_xlabel(f"\N{LEFTWARDS ARROW} {left} better    points    {right} better \N{RIGHTWARDS ARROW}")
     plain(axes)
 
 

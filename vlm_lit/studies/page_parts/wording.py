@@ -36,7 +36,15 @@ def p_value(p: float) -> str:
 
 
 def verdict(
-    a: str, b: str, *, difference: float, p: float | None, p_corrected: float | None, mde: float | None, images: int
+    a: str,
+    b: str,
+    *,
+    difference: float,
+    p: float | None,
+    p_corrected: float | None,
+    mde: float | None,
+    images: int,
+    less_is_better: bool = False,
 ) -> str:
     """Who is better, in words, or how large a difference would have been seen.
 
@@ -48,18 +56,26 @@ def verdict(
         p_corrected: by Holm, for all differences asked for together.
         mde: the smallest true difference that would be found in four trials of five.
         images: how many the difference was measured on.
+        less_is_better: whether the lower score is the better one.
     """
     if p is None or p_corrected is None or mde is None:
         return "not judged (one image only)"
     if p_corrected <= SIGNIFICANT:
-        ahead = a if difference > 0 else b
+        ahead = a if (difference > 0) is not less_is_better else b
         return f"{ahead} better" if images >= FEWEST_IMAGES else f"{ahead} ahead (only {images} images: no evidence)"
     alone = ", after Holm's correction" if p <= SIGNIFICANT else ""
     return f"no difference detectable (MDE {100 * mde:.1f} points{alone})"
 
 
 def sentence(
-    a: str, b: str, *, difference: float, interval: tuple[float, float] | None, judged: str, is_corrected: bool
+    a: str,
+    b: str,
+    *,
+    difference: float,
+    interval: tuple[float, float] | None,
+    judged: str,
+    is_corrected: bool,
+    less_is_better: bool = False,
 ) -> str:
     """A verdict with its figures, as one would say it.
 
@@ -70,14 +86,17 @@ def sentence(
         interval: of that, as the verdict is corrected.
         judged: the verdict.
         is_corrected: whether the interval is wider for other differences asked for together.
+        less_is_better: whether the lower score is the better one.
     """
     if interval is None:
         return f"{a} scores {points(difference)} points against {b}; {judged}."
     name = "95 % interval with Holm's correction" if is_corrected else "95 % interval"
     low, high = interval
     if judged.endswith(" better"):
+        if (difference < 0) is not less_is_better:
+            a, b = b, a
         if difference < 0:
-            a, b, difference, low, high = b, a, -difference, -high, -low
+            difference, low, high = -difference, -high, -low
         return f"{a} is better than {b} by {percent(difference)} points ({name} {percent(low)} to {percent(high)})."
     return f"{a} against {b}: {judged}; {points(difference)} points ({name} {points(low)} to {points(high)})."
 

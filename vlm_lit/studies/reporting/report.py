@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from vlm_lit.errors import VlmLitError
+from vlm_lit.metrics.catalogue import less_is_better
 from vlm_lit.studies.estimates.seed_statistics import SeededMean, seeded_mean
 from vlm_lit.studies.estimates.significance import holm, holm_levels
 from vlm_lit.studies.estimates.statistics import cut
@@ -65,11 +66,15 @@ class Setting:
 
 @dataclass(frozen=True, kw_only=True)
 class Best:
-    """The setting with the highest mean of `ranked` ones, minus each it shares a seed with; Holm over these."""
+    """The setting with the best mean of `ranked` ones, minus each it shares a seed with; Holm over these.
+
+    The best mean is the highest, or the lowest where `less_is_better` by the study's metric.
+    """
 
     name: str
     others: tuple[Versus, ...]
     ranked: int
+    less_is_better: bool = False
 
     @property
     def images(self) -> int:
@@ -90,7 +95,9 @@ class Best:
     def is_ahead(self) -> bool:
         """Whether it is better than every other one on these images and seeds, corrected for their number."""
         return 0 < len(self.others) == self.ranked - 1 and all(
-            other.p_holm is not None and other.p_holm <= SIGNIFICANT and other.difference.mean > 0
+            other.p_holm is not None
+            and other.p_holm <= SIGNIFICANT
+            and (-other.difference.mean if self.less_is_better else other.difference.mean) > 0
             for other in self.others
         )
 
@@ -117,6 +124,11 @@ class StudyReport:
     def metric(self) -> str:
         """What was measured, as results name it."""
         return self.study.metric
+
+    @property
+    def less_is_better(self) -> bool:
+        """Whether a lower score is the better one by that metric."""
+        return self.best.less_is_better
 
     @property
     def runs(self) -> tuple[StudyRun, ...]:
@@ -158,14 +170,17 @@ def study_report(study: Study, *, loss: float | None = None) -> StudyReport:
     target, window = loss if loss is not None else target_loss(curves), loss_window(curves)
     settings = [_setting(group, scores, target, window) for group in _by_setting(runs)]
     # What a search draws is no grid: no setting is the baseline, and no two differ in a claim's factors alone.
-    is_grid = study.search is None
+    is_grid, less = study.search is None, less_is_better(study.metric)
     baseline = next((s.name for s in settings if is_grid and s.levels == dict(study.baseline)), None)
     return StudyReport(
         study=study,
         settings=tuple(settings if baseline is None else _against(settings, baseline, scores)),
         baseline=baseline,
-        best=_best(settings, scores),
-        claims=tuple(answer(claim, {s.name: s.levels for s in settings if is_grid}, scores) for claim in study.claims),
+        best=_best(settings, scores, less_is_better=less),
+        claims=tuple(
+            answer(claim, {s.name: s.levels for s in settings if is_grid}, scores, less_is_better=less)
+            for claim in study.claims
+        ),
         scores=scores,
         loss=target,
         window=window,
@@ -208,11 +223,11 @@ def _against(settings: Sequence[Setting], baseline: str, scores: StudyScores) ->
     return [replace(setting, against_baseline=by_name.get(setting.name)) for setting in settings]
 
 
-def _best(settings: Sequence[Setting], scores: StudyScores) -> Best:
+def _best(settings: Sequence[Setting], scores: StudyScores, *, less_is_better: bool) -> Best:
     ranked = [(setting.score.mean, setting.name) for setting in settings if setting.score is not None]
-    name = max(ranked, key=lambda pair: pair[0])[1]
+    name = (min if less_is_better else max)(ranked, key=lambda pair: pair[0])[1]
     found = _family([(name, other) for _, other in ranked if other != name], scores)
-    return Best(name=name, others=tuple(found.values()), ranked=len(ranked))
+    return Best(name=name, others=tuple(found.values()), ranked=len(ranked), less_is_better=less_is_better)
 
 
 def _family(pairs: Sequence[tuple[str, str]], scores: StudyScores) -> dict[tuple[str, str], Versus]:

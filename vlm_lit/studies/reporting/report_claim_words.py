@@ -34,11 +34,12 @@ def claim_sentence(answer: ClaimAnswer) -> str:
 def _reason(answer: ClaimAnswer) -> str:
     claim, verdict = answer.claim, answer.verdict
     margin = f"\N{PLUS-MINUS SIGN}{percent(claim.margin)} points"
-    bound = f"{points(claim.margin)} points" if claim.margin else "0"
+    beyond, short = ("below", "above") if answer.less_is_better else ("above", "below")
+    bound = f"{points(-claim.margin if answer.less_is_better else claim.margin)} points" if claim.margin else "0"
     possible = percent(answer.still_possible or 0.0)
     return {
-        "supported": f"all of it above {bound}",
-        "contradicted": f"all of it below {bound}",
+        "supported": f"all of it {beyond} {bound}",
+        "contradicted": f"all of it {short} {bound}",
         "equivalent": f"all of it within {margin}",
         "different": f"all of it outside {margin}",
         "undecided": f"which reaches across {bound}"

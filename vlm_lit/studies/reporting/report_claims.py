@@ -30,7 +30,8 @@ class ClaimAnswer:
     """A claim, what the runs say to it, and from which of them.
 
     `pairs` are the settings set against each other over `seeds`, which all of them have; `left_out` are those that have
-    no seed in common. `difference` is better - than, a fraction; None where nothing can be set against each other.
+    no seed in common. `difference` is better - than, a fraction; None where nothing can be set against each other. By a
+    metric where `less_is_better`, the claim is of a difference below 0.
     """
 
     claim: StudyClaim
@@ -39,6 +40,7 @@ class ClaimAnswer:
     seeds: tuple[int, ...]
     pairs: tuple[Pair, ...]
     left_out: tuple[Pair, ...]
+    less_is_better: bool = False
 
     @property
     def still_possible(self) -> float | None:
@@ -52,13 +54,16 @@ class ClaimAnswer:
         return found and cut(found, -1.0, 1.0)
 
 
-def answer(claim: StudyClaim, settings: Mapping[str, Levels], scores: StudyScores) -> ClaimAnswer:
+def answer(
+    claim: StudyClaim, settings: Mapping[str, Levels], scores: StudyScores, *, less_is_better: bool = False
+) -> ClaimAnswer:
     """Judge a claim.
 
     Args:
         claim: says which levels are better than, or equal to, which others.
         settings: the levels of every setting of the study, by its name.
         scores: of the finished runs.
+        less_is_better: whether the lower score is the better one.
     """
     planned = _pairs(claim, settings)
     finished = [pair for pair in planned if scores.seeds(*pair)]
@@ -67,15 +72,16 @@ def answer(claim: StudyClaim, settings: Mapping[str, Levels], scores: StudyScore
     difference = _difference(finished, seeds, scores) if seeds else None
     return ClaimAnswer(
         claim=claim,
-        verdict=judged(claim, difference),
+        verdict=judged(claim, difference, less_is_better=less_is_better),
         difference=difference,
         seeds=seeds,
         pairs=tuple(finished) if seeds else (),
         left_out=tuple(pair for pair in planned if not seeds or pair not in finished),
+        less_is_better=less_is_better,
     )
 
 
-def judged(claim: StudyClaim, difference: SeededMean | None) -> Verdict:
+def judged(claim: StudyClaim, difference: SeededMean | None, *, less_is_better: bool = False) -> Verdict:
     """What an interval says: all of it must lie where the claim wants it, or where it does not."""
     interval = difference.interval if difference else None
     if interval is None:
@@ -85,6 +91,8 @@ def judged(claim: StudyClaim, difference: SeededMean | None) -> Verdict:
         if -claim.margin <= low and high <= claim.margin:
             return "equivalent"
         return "different" if low > claim.margin or high < -claim.margin else "undecided"
+    if less_is_better:
+        low, high = -high, -low
     if low > claim.margin:
         return "supported"
     return "contradicted" if high < claim.margin else "undecided"

@@ -45,7 +45,8 @@ def report_plots(report: StudyReport) -> dict[str, bytes]:
 
 def shown_settings(report: StudyReport) -> list[Setting]:
     """The settings that plots tell apart, in the study's order."""
-    best = sorted(report.ranked, key=lambda setting: -setting.score.mean if setting.score else 0.0)[:MOST_SETTINGS]
+    scored = sorted(report.ranked, key=lambda setting: setting.score.mean if setting.score else 0.0)
+    best = (scored if report.less_is_better else scored[::-1])[:MOST_SETTINGS]
     return [setting for setting in report.ranked if any(setting is kept for kept in best)]
 
 

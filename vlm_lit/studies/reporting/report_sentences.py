@@ -22,7 +22,13 @@ def findings(report: StudyReport) -> list[str]:
 
 def limits(report: StudyReport) -> list[str]:
     """What a reader must know before believing it."""
-    return [*_search(report), *_seeds(report), *_questions(report), *_figures(report), *_clock(report)]
+    parts = (_direction, _search, _seeds, _questions, _figures, _clock)
+    return [line for part in parts for line in part(report)]
+
+
+def _direction(report: StudyReport) -> Iterator[str]:
+    if report.less_is_better:
+        yield f"Lower is better by {report.metric}."
 
 
 def _unfinished(report: StudyReport) -> Iterator[str]:
@@ -49,6 +55,7 @@ def _best(report: StudyReport) -> Iterator[str]:
     best = next(setting for setting in report.settings if setting.name == report.best.name)
     assert best.score is not None
     mean = f"{percent(best.score.mean)} %"
+    first = "lowest" if report.less_is_better else "highest"
     if not report.best.others:
         other = "it shares no seed with another setting" if report.best.ranked > 1 else "no other setting has a score"
         yield f"{best.name} scores {mean}; {other}, so none is called best."
@@ -61,12 +68,12 @@ def _best(report: StudyReport) -> Iterator[str]:
         )
         return
     if report.best.is_ahead:
-        yield f"{best.name} has the highest mean, {mean}. None is called best, and none is in bold: see above."
+        yield f"{best.name} has the {first} mean, {mean}. None is called best, and none is in bold: see above."
         return
     rivals = [other.name for other in report.best.others if other.p_holm is None or other.p_holm > SIGNIFICANT]
     rivals += _without_common_seed(report)
     yield (
-        f"No setting is best beyond doubt, so none is in bold: {best.name} has the highest mean, {mean}, and cannot be "
+        f"No setting is best beyond doubt, so none is in bold: {best.name} has the {first} mean, {mean}, and cannot be "
         f"told from {_listed(rivals)} (Holm's correction for {_comparisons(len(report.best.others))})."
     )
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from vlm_lit.errors import ConfigError
 from vlm_lit.files.file_lock import FileLock
+from vlm_lit.metrics.catalogue import less_is_better
 from vlm_lit.studies.running.cell_record import measured
 from vlm_lit.studies.running.job import Job, distributions, drawn_job, grid_jobs, version
 from vlm_lit.studies.running.lease import ERROR, Lease
@@ -89,7 +90,10 @@ class Queue:
 
         with self._lock(), expected_warnings():
             trials = create_study(
-                study_name=self.version, storage=self._storage, direction="maximize", load_if_exists=True
+                study_name=self.version,
+                storage=self._storage,
+                direction="minimize" if less_is_better(self.study.metric) else "maximize",
+                load_if_exists=True,
             )
             trials.set_metric_names([self.study.metric])
         return trials

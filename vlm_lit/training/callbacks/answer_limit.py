@@ -29,8 +29,8 @@ class AnswerLimit(Callback):
         if not isinstance(data, Encodes) or limit is None or split is None or split not in data.datasets:
             return
         chosen = getattr(pl_module, "answer_from", None) is not None
-        by_loss = split == "val" and (data.validate_by == "loss" or not trainer.limit_val_batches)
-        if chosen or by_loss or not trainer.is_global_zero:
+        unasked = not data.asks(split) or (split == "val" and not trainer.limit_val_batches)
+        if chosen or unasked or not trainer.is_global_zero:
             return
         items = data.asked(split)
         every = -(-len(items) // MOST_QUESTIONS) or 1

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Final
 
 import lightning
+from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch import Callback
 from lightning.pytorch.callbacks import Checkpoint
 
@@ -16,11 +17,14 @@ from vlm_lit.training.callbacks.epoch_schedule import EpochSchedule
 from vlm_lit.training.callbacks.feature_cache import FeatureCache
 from vlm_lit.training.callbacks.kept_answers import KeptAnswers
 from vlm_lit.training.callbacks.kept_config import KeptConfig
+from vlm_lit.training.callbacks.lost_ranks import LostRanks
 from vlm_lit.training.callbacks.monitored import StopAfterValidation
 from vlm_lit.training.callbacks.pictures import AnswerPicture
 from vlm_lit.training.callbacks.run_directory import RunDirectory
+from vlm_lit.training.callbacks.sampled_answers import SampledAnswers
 from vlm_lit.training.callbacks.shortcuts import KeptShortcuts
 from vlm_lit.training.callbacks.step_checkpoint import StepCheckpoint
+from vlm_lit.training.checkpoint_io import DurableCheckpointIO
 from vlm_lit.training.trainer import check_options
 
 _WRITERS: Final = (RunDirectory, StepCheckpoint, BestCheckpoint, KeptConfig, AnswerPicture)
@@ -46,10 +50,14 @@ def brought(trainer: lightning.Trainer) -> list[Callback]:
         callbacks = [callback for callback in callbacks if not isinstance(callback, _WRITERS)]
     # These decide before the others look.
     trainer.callbacks = [*_lacking(callbacks, StopAfterValidation, EpochSchedule, FeatureCache), *callbacks]  # type: ignore[attr-defined]
-    if tries:
+    if tries or any(isinstance(callback, SampledAnswers) for callback in callbacks):  # which are no run's results
         return []
+    if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:  # which a full disk makes destroy the file before
+        trainer.strategy.checkpoint_io = DurableCheckpointIO()
     keeps = any(isinstance(callback, Checkpoint) for callback in callbacks)  # as enable_checkpointing says
-    return _lacking(callbacks, *([StepCheckpoint] if keeps else []), KeptShortcuts, KeptAnswers, RunDirectory)
+    return _lacking(
+        callbacks, *([StepCheckpoint] if keeps else []), KeptShortcuts, KeptAnswers, RunDirectory, LostRanks
+    )
 
 
 def _lacking(callbacks: Sequence[Callback], *kinds: type[Callback]) -> list[Callback]:

@@ -91,4 +91,4 @@ class PartsTable(Callback):
             rank_zero_info("\n" + format_table(pl_module.parts_table()))
         data = trainer.datamodule  # type: ignore[attr-defined]
         if isinstance(data, StepDataModule):
-            rank_zero_info(f"{data.total_steps} optimizer steps of {data.effective_batch} conversations")
+            rank_zero_info(f"{data.total_steps} optimizer steps of {data.effective_batch} {data.items}")

@@ -59,6 +59,8 @@ class KeptConfig(Callback):
 
     def _show(self, logger: TensorBoardLogger, config: dict[str, Any], metrics: Sequence[str], step: int) -> None:
         """Put the config into a TensorBoard log: all of it as text and in hparams.yaml, the choices as a table."""
+        if isinstance(logger, RunLogger) and logger.purge_step == 0:
+            logger.void_earlier()  # a new run's files are the only ones from here on, but a reader may hold others
         logger.experiment.add_text("config", f"```yaml\n{self.text}\n```", step)
         folder = Path(logger.log_dir)
         # The logger writes this file once and leaves an earlier run's as it is.

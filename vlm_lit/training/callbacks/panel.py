@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from vlm_lit.data.images.images import load_images
 from vlm_lit.schema import Conversation, Prediction
-from vlm_lit.training.callbacks.pictures import AnswerPicture, asking, logged, what_was_shown
+from vlm_lit.training.callbacks.pictures import AnswerPicture, asking, leading_rule, logged, what_was_shown
 from vlm_lit.training.protocols import AsksQuestions, Predicted
 
 _SIDE, _TEXT, _MARGIN = 200, 88, 8
@@ -37,7 +37,12 @@ class PredictionPanel(AnswerPicture):
         by_id = {p.id: p for p in module.last_predictions}
         instead = what_was_shown(data.blind)
         title = f"{instead}, not these" if instead else ""
-        panel = draw_panel([(c, by_id[c.id]) for c in shown if c.id in by_id], title=title)
+        rule = leading_rule(module)
+        panel = draw_panel(
+            [(c, by_id[c.id]) for c in shown if c.id in by_id],
+            title=title,
+            less_is_better=rule is not None and not rule.higher_is_better,
+        )
         if panel is None:
             return
         logged(trainer, f"{split}/predictions", panel)
@@ -58,7 +63,11 @@ def fixed_examples(data: AsksQuestions, split: str, n: int) -> list[Conversation
 
 
 def draw_panel(
-    examples: Sequence[tuple[Conversation, Prediction]], columns: int = 4, *, title: str = ""
+    examples: Sequence[tuple[Conversation, Prediction]],
+    columns: int = 4,
+    *,
+    title: str = "",
+    less_is_better: bool = False,
 ) -> Image.Image | None:
     """Images with question, reference and answer under each; right answers green, wrong ones red.
 
@@ -75,12 +84,14 @@ def draw_panel(
     for row, line in enumerate(lines):
         ImageDraw.Draw(sheet).text((_MARGIN, _MARGIN + row * _TITLE_LINE), line, fill=_WRONG, font=_TITLE_FONT)
     for i, (conversation, prediction) in enumerate(examples):
-        cell = _cell(conversation, prediction)
+        score = prediction.score or 0.0
+        is_right = prediction.score is not None and score < 0.5 if less_is_better else score >= 0.5
+        cell = _cell(conversation, prediction, _RIGHT if is_right else _WRONG)
         sheet.paste(cell, ((i % columns) * width + _MARGIN, header + (i // columns) * height + _MARGIN))
     return sheet
 
 
-def _cell(conversation: Conversation, prediction: Prediction) -> Image.Image:
+def _cell(conversation: Conversation, prediction: Prediction, colour: tuple[int, int, int]) -> Image.Image:
     cell = Image.new("RGB", (_SIDE, _SIDE + _TEXT), "white")
     images = load_images(conversation)
     if images:
@@ -89,7 +100,6 @@ def _cell(conversation: Conversation, prediction: Prediction) -> Image.Image:
         if picture.width < _SIDE and picture.height < _SIDE:
             picture = picture.resize(_fitted(picture.size))
         cell.paste(picture, ((_SIDE - picture.width) // 2, 0))
-    colour = _RIGHT if (prediction.score or 0.0) >= 0.5 else _WRONG
     draw = ImageDraw.Draw(cell)
     top = _SIDE + 4
     for text, ink in (

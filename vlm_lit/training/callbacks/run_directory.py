@@ -16,6 +16,7 @@ from vlm_lit.files.whole import write_whole
 from vlm_lit.models.adapter_state import FINGERPRINT, WEIGHTS, file_sha256, save_adapter
 from vlm_lit.schema import Prediction
 from vlm_lit.training.answer_basis import basis_of, in_words
+from vlm_lit.training.callbacks.pictures import leading_rule
 from vlm_lit.training.identity import library_versions
 from vlm_lit.training.kept_pictures import with_pictures
 from vlm_lit.training.protocols import Adapted, AsksQuestions, Predicted
@@ -24,6 +25,9 @@ from vlm_lit.training.run_result import RunResult
 from vlm_lit.training.skipped_records import skipped
 from vlm_lit.training.trainer import run_folder
 from vlm_lit.training.validation_loss import ValidationLoss
+
+_MEASURED: Final = ("val", "test")
+"""Splits that may have a loss and no answers."""
 
 _FILES: Final = {
     "val": ("val_predictions.jsonl", "val_results.json"),
@@ -82,12 +86,14 @@ class RunDirectory(Callback):
     def _write_answers(
         self, trainer: LightningTrainer, answered: Sequence[Prediction], data: AsksQuestions, split: str, name: str
     ) -> None:
-        run, items = run_folder(trainer), data.asked(split)
-        asked = (items[i] for i in range(len(items)))
-        if answered or split != "val":
-            write_predictions(run / name, with_pictures(answered, asked, run))
-        else:  # a validation by its loss alone; an earlier one's answers would be taken for this one's
+        run = run_folder(trainer)
+        if not answered and split in _MEASURED:
+            # By its loss alone; an earlier one's answers would be taken for this one's.
             (run / name).unlink(missing_ok=True)
+            return
+        items = data.asked(split)
+        asked = (items[i] for i in range(len(items)))
+        write_predictions(run / name, with_pictures(answered, asked, run))
 
     def _write(self, trainer: LightningTrainer, pl_module: LightningModule, split: str) -> None:
         data = getattr(trainer, "datamodule", None)
@@ -97,16 +103,21 @@ class RunDirectory(Callback):
             rank_zero_info(f"{type(pl_module).__name__} keeps no last_predictions, so no results are written.")
             return
         answered, longest = pl_module.last_predictions, _longest_answer(pl_module)
+        leading = leading_rule(pl_module)
         result = RunResult(
             split=split,
-            n=len(answered) if answered or split != "val" else _judged_by_loss(pl_module),
+            n=len(answered) if answered or split not in _MEASURED else _judged_by_loss(pl_module),
             metrics=pl_module.last_metrics,
             model_id=str(getattr(pl_module, "model_id", type(pl_module).__name__)),
             global_step=_steps(self._trained_steps(trainer, pl_module), pl_module),
             versions=library_versions(),
             weights=_weights(trainer, pl_module),
             judged_turns=data.judged_turns if any(p.turn is not None for p in answered) else None,
-            **basis_of(answered, generated=longest is not None and getattr(pl_module, "answer_from", None) is None),
+            **basis_of(
+                answered,
+                generated=longest is not None and getattr(pl_module, "answer_from", None) is None,
+                zero_is_a_miss=leading is None or leading.higher_is_better,
+            ),
             skipped_records=len(skipped(data.datasets[split])) or None,
         )
         predictions, name = _FILES[split]
@@ -134,7 +145,7 @@ def _longest_answer(module: LightningModule) -> int | None:
 
 
 def _judged_by_loss(module: LightningModule) -> int:
-    """Records behind a validation by its loss alone."""
+    """Records behind an evaluation by its loss alone."""
     loss = getattr(module, "validation_loss", None)
     return loss.records if isinstance(loss, ValidationLoss) else 0
 

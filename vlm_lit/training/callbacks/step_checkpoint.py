@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from typing import Any, Final
 
+import torch
 from lightning.pytorch import Callback, LightningModule
 from lightning.pytorch import Trainer as LightningTrainer
 from lightning.pytorch.trainer.states import TrainerFn
@@ -17,8 +18,10 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch.utils.hooks import RemovableHandle
 
 from vlm_lit.errors import ConfigError, VlmLitError
+from vlm_lit.files.disk_errors import disk_refusal
+from vlm_lit.files.staged import sweep
 from vlm_lit.schema import StepBatch
-from vlm_lit.training.checkpoint_io import checked_step, sweep_orphans
+from vlm_lit.training.checkpoint_io import sound
 from vlm_lit.training.optimization import restate_learning_rates
 from vlm_lit.training.position import place_behind_step
 from vlm_lit.training.run_logger import RunLogger
@@ -34,7 +37,7 @@ class StepCheckpoint(Callback):
 
     A checkpoint is written before each validation, so that a death in it loses nothing, and when a step begins behind
     one that is due by number or by time: what belongs to a step is either before the checkpoint or done again.
-    Ctrl-C and SIGTERM end the run at the next such place; after an error, the last finished step is kept.
+    A signal to stop ends the run at the next such place; after an error, the last finished step is kept.
 
     Args:
         every_n_steps: optimizer steps between checkpoints; one is kept at the end of the run in any case.
@@ -57,8 +60,13 @@ class StepCheckpoint(Callback):
         self._figures: dict[str, float] = {}
         self._planned: int | None = None
         self._hooks: list[RemovableHandle] = []
+        self._requeue_at: tuple[signal.Signals, ...] = ()
 
     # Where a run begins --------------------------------------------------------------------------------------------
+
+    def setup(self, trainer: LightningTrainer, pl_module: LightningModule, stage: str) -> None:
+        """Take SLURM's signals from Lightning, before it has its handlers in place."""
+        self._requeue_at += requeue_signals(trainer._accelerator_connector.cluster_environment)
 
     def on_load_checkpoint(
         self, trainer: LightningTrainer, pl_module: LightningModule, checkpoint: dict[str, Any]
@@ -84,7 +92,8 @@ class StepCheckpoint(Callback):
         if not trainer.is_global_zero:
             return
         folder = run_folder(trainer) / FOLDER
-        sweep_orphans(folder)
+        for place in (folder, folder.parent):
+            sweep(place)
         if self.command is None and trainer.ckpt_path is None and (earlier := checkpoints(folder)):
             # The command line refuses this.
             rank_zero_info(
@@ -97,13 +106,14 @@ class StepCheckpoint(Callback):
         self._kept, self._kept_at = trainer.global_step, time.monotonic()
         self._running, self._torn = True, False
         self._hooks = [o.register_step_pre_hook(self._tear) for o in trainer.optimizers]
-        if self._validation_due:
-            for logger in trainer.loggers:
-                # Purging what the unfinished validation logged at this step took the step's own figures as well.
-                if isinstance(logger, RunLogger) and logger.purge_step == trainer.global_step - 1 and self._figures:
+        for logger in trainer.loggers:
+            if isinstance(logger, RunLogger):
+                logger.void_earlier()  # not before: the checkpoint is accepted, optimizer and all
+                if self._validation_due and logger.purge_step == trainer.global_step - 1 and self._figures:
+                    # Voiding what the unfinished validation logged at this step took the step's own figures as well.
                     logger.log_metrics(self._figures, trainer.global_step - 1)
         self._say_course(trainer)
-        self.signals.watch(*requeue_signals(trainer._accelerator_connector.cluster_environment))
+        self.signals.watch(*self._requeue_at)
 
     def _say_course(self, trainer: LightningTrainer) -> None:
         """Train on: the schedule is that of the longer run from here on, and word of it."""
@@ -173,9 +183,12 @@ class StepCheckpoint(Callback):
         if not self._running:
             return
         try:
-            words = self._words(trainer, self._save_after_error(trainer))
+            words = self._words(trainer, kept=self._save_after_error(trainer))
         except Exception as error:  # the first error is the one to be seen
-            words = f"The state could not be kept: {' '.join(str(error).split())}"
+            reason = disk_refusal(error) or " ".join(str(error).split())
+            words = self._words(trainer, kept=False)
+            if str(error) != str(exception):
+                words = f"Step {trainer.global_step} could not be kept: {reason}\n{words}"
         finally:
             self._end()
         if not trainer.is_global_zero:
@@ -191,10 +204,11 @@ class StepCheckpoint(Callback):
         self._torn = True
 
     def _stop(self, trainer: LightningTrainer) -> None:
-        number = self.signals.received
-        if number is None or number == signal.SIGINT:  # none: another rank has it
+        mine = torch.tensor(int(self.signals.received or 0), device=trainer.strategy.root_device)
+        number = int(trainer.strategy.reduce(mine, reduce_op="max"))  # it may be another rank that has it
+        if number == signal.SIGINT:
             raise KeyboardInterrupt
-        if number != signal.SIGTERM and trainer.is_global_zero:
+        if number in self._requeue_at and trainer.is_global_zero:
             requeue()
         raise SIGTERMException(128 + number)
 
@@ -215,7 +229,7 @@ class StepCheckpoint(Callback):
             self._save(trainer, validation_due=trainer.validating, alone=True)
         return self._kept == trainer.global_step
 
-    def _words(self, trainer: LightningTrainer, kept: bool) -> str:
+    def _words(self, trainer: LightningTrainer, *, kept: bool) -> str:
         folder = run_folder(trainer) / FOLDER
         found = checkpoints(folder)
         if not found:
@@ -276,7 +290,7 @@ def checkpoints(folder: Path) -> list[Path]:
 
 
 def newest_checkpoint(run_dir: Path) -> Path:
-    """The last whole state of a run; a damaged one is named on stderr and passed over.
+    """The last whole state of a run; one that is damaged or lacks something is named on stderr and passed over.
 
     Raises:
         ConfigError: there is none; going on from nothing would be a silent restart.
@@ -284,7 +298,7 @@ def newest_checkpoint(run_dir: Path) -> Path:
     found = checkpoints(run_dir / FOLDER)
     for path in reversed(found):
         try:
-            checked_step(path)
+            sound(path, resumes=True)
         except ConfigError as error:
             print(f"warning: {error} Trying the one before it.", file=sys.stderr)
         else:

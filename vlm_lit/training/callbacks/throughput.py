@@ -16,9 +16,9 @@ _GIB = 1024**3
 
 
 class Throughput(Callback):
-    """Logs, under `train/`: samples and tokens a second over all ranks, the share of time spent waiting for data, the
-    largest memory taken so far in GiB (the GPU's where there is one, else the process's), and what the over-length
-    policy has left out or changed so far."""
+    """Logs, under `train/`: samples (conversations, questions or pairs) and tokens a second over all ranks, the share
+    of time spent waiting for data, the largest memory taken so far in GiB (the GPU's where there is one, else the
+    process's), and how many samples the over-length policy has left out or changed so far."""
 
     def __init__(self) -> None:
         self._step_ended: float | None = None
@@ -46,7 +46,7 @@ class Throughput(Callback):
         self._dropped += len(batch.dropped)
         self._changed += len(batch.changed)
         values = {
-            "samples_per_second": len(batch.ids) * world / seconds,
+            "samples_per_second": batch.samples * world / seconds,
             "tokens_per_second": tokens * world / seconds,
             "data_wait_share": (self._step_began - began) / seconds,
             "peak_memory_gib": peak_memory() / _GIB,

@@ -1,0 +1,295 @@
+"""Structured answers: a JSON object judged field by field.
+
+For models that are taught a format of their own: is an answer JSON, does it keep the schema, and which of its fields
+are right, each by a rule of its own?
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any, ClassVar, Final
+
+from jsonschema.exceptions import SchemaError
+from jsonschema.protocols import Validator
+from jsonschema.validators import validator_for
+from referencing import Registry
+from referencing.exceptions import Unresolvable
+
+from vlm_lit.errors import ConfigError, VlmLitError, nearest
+from vlm_lit.files.strict_json import read_json
+from vlm_lit.metrics.anls import anls_score
+from vlm_lit.metrics.numerals import quantities
+from vlm_lit.metrics.rules import Answer, Counts, Rule, need_references
+from vlm_lit.vqa.normalize import vqa_normalise
+
+FIELD_RULES: Final = ("exact", "text", "number", "set", "anls")
+"""How a field may be compared."""
+
+_FENCED: Final = re.compile(r"\A\s*```(?:json)?\s*\n(.*?)\n?\s*```\s*\Z", re.DOTALL)
+_OWN: Final = 9  # counts before those of the named fields
+_DEEPEST: Final = 64
+
+
+def said_object(text: str) -> dict[str, object] | None:
+    """The JSON object that an answer is, in a Markdown fence or bare; None where it is none, or names a key twice."""
+    fenced = _FENCED.match(text)
+    try:
+        found = json.loads(fenced[1] if fenced else text, object_pairs_hook=_once, parse_constant=_no_constant)
+        return found if isinstance(found, dict) and _depth(found) <= _DEEPEST else None
+    except (ValueError, RecursionError):
+        return None
+
+
+def _once(pairs: Sequence[tuple[str, object]]) -> dict[str, object]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a key stands there twice")
+    return found
+
+
+def _no_constant(name: str) -> object:
+    raise ValueError(f"{name} is no JSON")
+
+
+def _depth(value: object) -> int:
+    inside = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return 1 + max(map(_depth, inside), default=0)
+
+
+def fields_of(found: Mapping[str, object], above: str = "") -> dict[str, object]:
+    """The fields of an object by name, those of objects within it by a dotted one; an empty object is a field."""
+    flat: dict[str, object] = {}
+    for name, value in found.items():
+        inside = fields_of(value, f"{above}{name}.") if isinstance(value, dict) else {}
+        flat |= inside or {f"{above}{name}": value}
+    return flat
+
+
+@dataclass(frozen=True)
+class JsonFields(Rule):
+    """Fields of a JSON object that are right, whether it is JSON at all, and whether it keeps a schema.
+
+    An answer's score is the sum of its fields' scores divided by the number of fields that stand in the answer or in
+    the truth: a missing field and an extra one both cost. `overall` is the mean of that. `parsed` is the share of
+    answers that are a JSON object, `schema` of those that keep the schema, `all_right` of those without a mistake;
+    `missing` is the share of the truth's fields that answers lack, `extra` the share of answers' fields that the
+    truth lacks; `field/NAME` is the mean score of a field over the truths that have it, for the fields that `rules`
+    or the schema name. Of several references the first is the truth.
+
+    How a field is compared follows from the truth's value unless `rules` says: a number as `number`, a list as `set`,
+    everything else as `exact`.
+
+    Args:
+        rules: the fields' rules, for example "color=text,row=number,parts=set". `exact`: equal. `text`: equal as VQA
+            answers are, without case, articles and punctuation. `number`: within `tolerance`, digits in a text too.
+            `set`: the F1 of the entries, in any order. `anls`: how near two texts are.
+        schema: file with a JSON Schema.
+        tolerance: how far a number may be off as a share of the true one.
+
+    Raises:
+        ConfigError: a rule or the schema cannot be read, or the tolerance is negative.
+    """
+
+    title: ClassVar[str] = "json_fields"
+    compares_details: ClassVar[bool] = True
+
+    rules: str = ""
+    schema: str = ""
+    tolerance: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not (self.tolerance >= 0 and math.isfinite(self.tolerance)):
+            raise ConfigError(f"json_fields: tolerance is {self.tolerance}; it must be 0 or more.")
+        _ = self.named, self._checked
+
+    @property
+    def columns(self) -> int:  # type: ignore[override] # as many as there are fields by name
+        """Nine numbers, and two for each named field."""
+        return _OWN + 2 * len(self.named)
+
+    @cached_property
+    def _by_field(self) -> Mapping[str, str]:
+        found: dict[str, str] = {}
+        for part in filter(None, (part.strip() for part in self.rules.split(","))):
+            name, equals, how = (text.strip() for text in part.partition("="))
+            if not (name and equals) or name in found:
+                raise ConfigError(f"json_fields: rules has {part!r}. Write each field once, as NAME=RULE.")
+            if how not in FIELD_RULES:
+                near = nearest(how, FIELD_RULES)
+                hint = f" Did you mean {near}?" if near else ""
+                raise ConfigError(
+                    f"json_fields: the rule of {name} is {how!r}; it must be one of {', '.join(FIELD_RULES)}.{hint}"
+                )
+            found[name] = how
+        return found
+
+    @cached_property
+    def named(self) -> tuple[str, ...]:
+        """The fields that have a figure of their own."""
+        return tuple(dict.fromkeys([*self._by_field, *(_properties(_schema(self.schema)) if self.schema else ())]))
+
+    @cached_property
+    def _checked(self) -> Validator | None:
+        return _validator(self.schema) if self.schema else None
+
+    def counts(self, answer: Answer) -> Counts:
+        """Score, parsed, unparsed, schema kept, all right, missing, true, extra, said fields; then the named ones'."""
+        truth, whole = fields_of(_truth(answer.references)), said_object(answer.prediction)
+        said, parsed = fields_of(whole or {}), whole is not None
+        scores = {name: self._score(name, said[name], truth[name]) for name in truth if name in said}
+        every = len({*truth, *said})
+        score = math.fsum(scores.values()) / every if every else float(parsed)
+        own = (
+            score,
+            float(parsed),
+            float(not parsed),
+            float(parsed and self._keeps(whole)),
+            float(score == 1),
+            float(len(truth) - len(scores)),
+            float(len(truth)),
+            float(len(said) - len(scores)),
+            float(len(said)),
+        )
+        by_name = ((scores.get(name, 0.0), 1.0) if name in truth else (0.0, 0.0) for name in self.named)
+        return (*own, *(number for pair in by_name for number in pair))
+
+    def values(self, sums: Sequence[float], n: int) -> dict[str, float]:
+        """The mean score as `overall`, then the details."""
+        score, parsed, _, kept, right, missing, true, extra, said = sums[:_OWN]
+        found = {"overall": score / n, "parsed": parsed / n}
+        if self.schema:
+            found["schema"] = kept / n
+        found |= {"all_right": right / n, "missing": _ratio(missing, true), "extra": _ratio(extra, said)}
+        pairs = zip(sums[_OWN::2], sums[_OWN + 1 :: 2], strict=True)
+        fields = {f"field/{name}": _ratio(*pair) for name, pair in zip(self.named, pairs, strict=True)}
+        return {**found, **fields}
+
+    def unparsed(self, sums: Sequence[float]) -> int:
+        """How many answers are no JSON object."""
+        return round(sums[2])
+
+    def compared(self, answer: Answer) -> tuple[str, Sequence[str]]:
+        """Both with their keys in order, a right one as the truth; an answer that is no object as it is."""
+        said, truth = said_object(answer.prediction), _spelled(_truth(answer.references))
+        if said is None:
+            return answer.prediction, [truth]
+        return truth if self.counts(answer)[0] == 1 else _spelled(said), [truth]
+
+    def _keeps(self, whole: object) -> bool:
+        """Whether an answer keeps the schema, if there is one."""
+        try:
+            return self._checked is not None and self._checked.is_valid(whole)
+        except Unresolvable as error:
+            raise ConfigError(
+                f"json_fields: {self.schema} refers to {error.ref!r}, which is not in it. Write what it refers to into "
+                "the file; nothing is fetched."
+            ) from None
+
+    def _score(self, name: str, said: object, true: object) -> float:
+        """How right a field is, in [0, 1]."""
+        how = self._by_field.get(name) or _usual(true)
+        if how == "number":
+            return self._near(said, true)
+        if how == "set":
+            return _overlap(said, true)
+        if how == "text":
+            return float(vqa_normalise(_text(said)) == vqa_normalise(_text(true)))
+        if how == "anls":
+            return anls_score(_text(said), [_text(true)])
+        return float(_spelled(said) == _spelled(true))
+
+    def _near(self, said: object, true: object) -> float:
+        value, truth = _number(said), _number(true)
+        if value is None or truth is None:
+            return float(_spelled(said) == _spelled(true))
+        return float(abs(value - truth) <= self.tolerance * abs(truth) + 1e-9 * max(1.0, abs(truth)))
+
+
+def _usual(true: object) -> str:
+    if isinstance(true, int | float) and not isinstance(true, bool):
+        return "number"
+    return "set" if isinstance(true, list) else "exact"
+
+
+def _number(value: object) -> float | None:
+    if isinstance(value, str):
+        found = quantities(value)
+        return found[0].value if len(found) == 1 else None
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def _overlap(said: object, true: object) -> float:
+    """F1 of two lists' entries, each counted as often as it occurs; of two empty ones 1."""
+    if not isinstance(said, list) or not isinstance(true, list):
+        return float(_spelled(said) == _spelled(true))
+    left = [_spelled(entry) for entry in true]
+    shared = 0
+    for entry in map(_spelled, said):
+        if entry in left:
+            left.remove(entry)
+            shared += 1
+    return 2 * shared / (len(said) + len(true)) if said or true else 1.0
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else _spelled(value)
+
+
+def _spelled(value: object) -> str:
+    """One text for equal values: keys in order, whole numbers without a point."""
+    return json.dumps(_plain(value), sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, dict):
+        return {name: _plain(inside) for name, inside in value.items()}
+    if isinstance(value, list):
+        return [_plain(inside) for inside in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _truth(references: Sequence[str]) -> dict[str, object]:
+    need_references("json_fields", references)
+    truth = said_object(references[0])
+    if truth is None:
+        raise VlmLitError(f"json_fields needs a reference that is a JSON object, got {references[0]!r}. Correct it.")
+    return truth
+
+
+@cache
+def _schema(path: str) -> Mapping[str, Any]:
+    found = read_json(Path(path), any_value=True)
+    if not isinstance(found, dict):
+        raise ConfigError(f"json_fields: {path} holds no JSON Schema, which is an object. Correct the option schema.")
+    return found
+
+
+@cache
+def _validator(path: str) -> Validator:
+    schema = _schema(path)
+    kind = validator_for(schema)
+    try:
+        kind.check_schema(schema)
+    except SchemaError as error:
+        raise ConfigError(f"json_fields: {path} is no valid JSON Schema: {error.message}. Correct it.") from None
+    return kind(schema, registry=Registry())  # an empty one: what a schema refers to is never fetched
+
+
+def _properties(schema: Mapping[str, Any], above: str = "") -> list[str]:
+    """The fields that a schema names, those of objects within it by a dotted name."""
+    found: list[str] = []
+    for name, inside in schema.get("properties", {}).items():
+        nested = _properties(inside, f"{above}{name}.") if isinstance(inside, dict) else []
+        found += nested or [f"{above}{name}"]
+    return found
+
+
+def _ratio(part: float, whole: float) -> float:
+    return part / whole if whole else 0.0

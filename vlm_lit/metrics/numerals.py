@@ -1,0 +1,202 @@
+"""Numbers read from answers: digits, written numbers, fractions, and the unit behind them.
+
+Read are `3`, `-2.5`, `1,234,567`, `1,5` (a comma before other than three digits is a decimal one), `1e-3`, `1/2`,
+`2 1/2`, `½`, `57 %`, `$5`, `twenty-one`, `two hundred and five`, `a dozen`, `half`. Digits within a word
+(`B3`, `LMP-7`) are no number.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Final
+
+_TENS: Final = {
+    "twenty": 20, "thirty": 30, "forty": 40, "fifty": 50, "sixty": 60, "seventy": 70, "eighty": 80, "ninety": 90,
+}  # fmt: skip
+_VALUES: Final = {
+    "zero": 0, "one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9,
+    "ten": 10, "eleven": 11, "twelve": 12, "thirteen": 13, "fourteen": 14, "fifteen": 15, "sixteen": 16,
+    "seventeen": 17, "eighteen": 18, "nineteen": 19, **_TENS,
+}  # fmt: skip
+_SCALES: Final = {"hundred": 100, "thousand": 1000, "million": 10**6, "billion": 10**9}
+_NOTHING: Final = frozenset({"no", "none", "nothing"})
+"""Words that count as 0 where an answer holds no other number."""
+
+_SIZES: Final = {
+    "length": {
+        "nm": 1e-9, "mm": 1e-3, "cm": 1e-2, "m": 1.0, "meter": 1.0, "meters": 1.0, "metre": 1.0, "metres": 1.0,
+        "km": 1e3, "inch": 0.0254, "inches": 0.0254, "ft": 0.3048, "foot": 0.3048, "feet": 0.3048,
+        "mi": 1609.344, "mile": 1609.344, "miles": 1609.344,
+    },
+    "mass": {"mg": 1e-6, "g": 1e-3, "kg": 1.0, "t": 1e3},
+    "time": {
+        "ms": 1e-3, "s": 1.0, "sec": 1.0, "second": 1.0, "seconds": 1.0, "min": 60.0, "minute": 60.0, "minutes": 60.0,
+        "h": 3600.0, "hour": 3600.0, "hours": 3600.0,
+    },
+    "volume": {"ml": 1e-3, "l": 1.0},
+    "pressure": {"pa": 1.0, "kpa": 1e3, "mpa": 1e6, "bar": 1e5},
+    "share": {"%": 1.0, "percent": 1.0},
+}  # fmt: skip
+"""Of each thing that is measured its units, by their names in lower case, and how much one of them is."""
+
+_UNITS: Final = {unit: (kind, size) for kind, sizes in _SIZES.items() for unit, size in sizes.items()}
+
+_DIGITS: Final = r"\d{1,3}(?:,\d{3})+(?:\.\d+)?(?![\d,])|(?<!\d,)\d+,\d+(?![\d,])|\d+(?:\.\d+)?|\.\d+"
+_NUMBER: Final = re.compile(
+    rf"(?<![\w.,])(?P<sign>[-+](?!\s))?(?:(?P<whole>\d+)\s+)?(?P<top>\d+)\s*/\s*(?P<bottom>\d+)(?![\w/])"
+    rf"|(?<![\w.])(?<![A-Za-z]-)(?P<minus>(?<![\w)])[-+](?=[\d.]))?(?P<digits>{_DIGITS})(?P<power>[eE][-+]?\d{{1,3}})?"
+    r"(?=$|[^\w]|(?P<unit>[a-zA-Z]{1,7})(?![\w]))"
+)
+_UNIT: Final = re.compile(r"\s?(%|[A-Za-z]+)")
+_SCALE_BEHIND: Final = re.compile(r"\s(hundred|thousand|million|billion)\b", re.IGNORECASE)
+_WORD: Final = re.compile(r"[a-z]+(?:-[a-z]+)*")
+
+
+@dataclass(frozen=True, slots=True)
+class Quantity:
+    """A number and the unit behind it, in lower case; empty where it has none that is known."""
+
+    value: float
+    unit: str = ""
+
+    def in_unit_of(self, other: Quantity) -> float | None:
+        """The number in another's unit; as it is where either has none, None where the two measure different things."""
+        if not self.unit or not other.unit:
+            return self.value
+        (kind, size), (wanted, one) = _UNITS[self.unit], _UNITS[other.unit]
+        return self.value * (size / one) if kind == wanted else None
+
+
+def quantities(text: str) -> list[Quantity]:
+    """The numbers of a text in their order; 0 for one that says none, no or nothing and holds no number.
+
+    A `one` beside other numbers is taken for a pronoun, as in "the red one reads 3".
+    """
+    text = _plain(text)
+    found = sorted([*_in_digits(text), *_in_words(text)], key=lambda item: item[0])
+    values = [(quantity, is_one) for _, quantity, is_one in found]
+    if any(not is_one for _, is_one in values):
+        values = [(quantity, is_one) for quantity, is_one in values if not is_one]
+    if values:
+        return [quantity for quantity, _ in values]
+    return [Quantity(0.0)] if _NOTHING & set(_WORD.findall(text.lower())) else []
+
+
+def _plain(text: str) -> str:
+    """Signs and vulgar fractions as ASCII writes them: `½` is ` 1/2`, a minus sign a hyphen."""
+    apart = "".join(f" {c}" if unicodedata.decomposition(c).startswith("<fraction>") else c for c in text)
+    return unicodedata.normalize("NFKC", apart).replace("\N{FRACTION SLASH}", "/").replace("\N{MINUS SIGN}", "-")
+
+
+def _in_digits(text: str) -> Iterator[tuple[int, Quantity, bool]]:
+    for match in _NUMBER.finditer(text):
+        value = _value(match)
+        if value is not None:
+            scale = _SCALE_BEHIND.match(text, match.end())
+            if scale:
+                value *= _SCALES[scale[1].lower()]
+            yield match.start(), Quantity(value, _unit_behind(text, scale.end() if scale else match.end())), False
+
+
+def _value(match: re.Match[str]) -> float | None:
+    if match["bottom"] is not None:
+        if not int(match["bottom"]):
+            return None
+        parts = Fraction(int(match["whole"] or 0)) + Fraction(int(match["top"]), int(match["bottom"]))
+        return float(-parts if match["sign"] == "-" else parts)
+    digits: str = match["digits"]
+    if re.fullmatch(r"\d+,\d+", digits) and not re.fullmatch(r"\d{1,3},\d{3}", digits):
+        digits = digits.replace(",", ".")
+    value = float(digits.replace(",", "") + (match["power"] or ""))
+    return -value if match["minus"] == "-" else value
+
+
+def _unit_behind(text: str, end: int) -> str:
+    behind = _UNIT.match(text, end)
+    unit = behind[1].lower() if behind else ""
+    return unit if unit in _UNITS else ""
+
+
+def _in_words(text: str) -> Iterator[tuple[int, Quantity, bool]]:
+    """Written numbers, each as far as its words make one: "five and six" are two, "two hundred and five" is one."""
+    said: _Written | None = None
+    for match in _WORD.finditer(text.lower()):
+        for word, start in _parts(match):
+            if word in ("a", "and"):  # looked at with the word behind them
+                continue
+            if said is not None and said.takes(word, text[said.end : start]):
+                said.add(word, start + len(word))
+            else:
+                if said is not None:
+                    yield said.start, Quantity(said.value, _unit_behind(text, said.end)), said.is_one
+                behind_digits = word in _SCALES and text[:start].rstrip(" ")[-1:].isdigit()  # read with them
+                said = _Written(word, start) if _is_number(word) and not behind_digits else None
+    if said is not None:
+        yield said.start, Quantity(said.value, _unit_behind(text, said.end)), said.is_one
+
+
+def _parts(match: re.Match[str]) -> Iterator[tuple[str, int]]:
+    """A word, or the words that hyphens join, each with its offset; "a" and "and" belong to what stands behind them."""
+    at = match.start()
+    for word in match[0].split("-"):
+        yield word, at
+        at += len(word) + 1
+
+
+def _is_number(word: str) -> bool:
+    return word in _VALUES or word in _SCALES or word in ("half", "dozen")
+
+
+class _Written:
+    """A written number, word by word: `total` of its thousands, `current` of what stands behind them."""
+
+    def __init__(self, word: str, start: int) -> None:
+        self.start = self.end = start
+        self.total = self.current = 0.0
+        self.words: list[str] = []
+        self.add(word, start + len(word))
+
+    @property
+    def value(self) -> float:
+        """What it says so far."""
+        return self.total + self.current
+
+    @property
+    def is_one(self) -> bool:
+        """Whether it is the word `one` alone."""
+        return self.words == ["one"]
+
+    def takes(self, word: str, between: str) -> bool:
+        """Whether a word behind it goes on with it; `between` is what stands between them."""
+        last = self.words[-1]
+        after_thousands = last in _SCALES and last != "hundred"
+        link = between.replace(",", " ") if after_thousands else between  # one thousand, one hundred
+        linked = link.strip(" -") in ("", "and", "a", "and a")
+        if not linked or not _is_number(word):
+            return False
+        if word == "half":
+            return between.split() == ["and", "a"]
+        if word == "dozen":
+            return len(self.words) == 1 and self.current < 20
+        if word in _SCALES:
+            return last != "half" and last != "dozen"
+        if last in _SCALES:
+            return "a" not in between.split() and (last == "hundred" or _VALUES[word] > 0)
+        return between.strip(" -") == "" and last in _TENS and 0 < _VALUES[word] < 10
+
+    def add(self, word: str, end: int) -> None:
+        """Take a word in."""
+        if word in _SCALES:
+            self.current = (self.current or 1) * _SCALES[word]
+            if _SCALES[word] >= 1000:
+                self.total, self.current = self.total + self.current, 0.0
+        elif word == "dozen":
+            self.current = (self.current or 1) * 12
+        else:
+            self.current += 0.5 if word == "half" else _VALUES[word]
+        self.words.append(word)
+        self.end = end

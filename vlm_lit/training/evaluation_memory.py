@@ -1,0 +1,93 @@
+"""Evaluation batches for which memory runs out: asked again in halves, with the same answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from lightning.pytorch.utilities import rank_zero_warn
+
+from vlm_lit.data.step_datamodule import StepDataModule
+from vlm_lit.errors import VlmLitError
+from vlm_lit.schema import EvaluationBatch
+from vlm_lit.training.memory import is_out_of_memory
+
+
+class EvaluationMemory:
+    """How many items of a split's evaluation fit into memory, learned from those that did not.
+
+    Args:
+        data: the data module, which makes batches anew; asked for when it is needed.
+        split: which split is evaluated.
+        device: where.
+        use: evaluates a batch; where it raises, it has done nothing.
+    """
+
+    def __init__(
+        self,
+        data: Callable[[], StepDataModule[Any]],
+        split: str,
+        device: torch.device,
+        use: Callable[[EvaluationBatch], None],
+    ) -> None:
+        self.data, self.split, self.device, self.use = data, split, device, use
+        self.most: int | None = None
+        """Most items that are asked together; None while there was no need for a limit."""
+
+    def evaluate(self, batch: EvaluationBatch, batch_idx: int) -> None:
+        """Evaluate one of the loader's batches, the `batch_idx`-th.
+
+        Raises:
+            VlmLitError: there is not enough memory for a single item.
+        """
+        if self.most is None:
+            try:
+                self.use(batch)
+            except Exception as error:
+                self._note(error, len(self.data().evaluation_positions(self.split)[batch_idx]))
+            else:
+                return
+        # Outside the handler: the traceback of an error holds on to what was computed.
+        self._in_pieces(self.data().evaluation_positions(self.split)[batch_idx])
+
+    def _in_pieces(self, positions: Sequence[int]) -> None:
+        at = 0
+        while at < len(positions):
+            assert self.most is not None
+            piece = positions[at : at + self.most]
+            if self._fits(piece):
+                at += len(piece)
+
+    def _fits(self, piece: Sequence[int]) -> bool:
+        batch = self.data().evaluation_batch(self.split, piece)
+        moved = self.data().transfer_batch_to_device(batch, self.device, 0)
+        assert isinstance(moved, EvaluationBatch)
+        try:
+            self.use(moved)
+        except Exception as error:
+            self._note(error, len(piece))
+            return False
+        return True
+
+    def _note(self, error: Exception, items: int) -> None:
+        """Let half as many be asked together from now on.
+
+        Raises:
+            VlmLitError: a single one does not fit.
+        """
+        if not is_out_of_memory(error):
+            raise error
+        if items <= 1:
+            reason = " ".join(str(error).split())[:200]
+            raise VlmLitError(
+                f"Out of memory in the evaluation of data.{self.split} with a single question ({reason}). Lower "
+                "max_new_tokens, max_length or the images' size, or store the model in fewer bits."
+            ) from error
+        self.most = items // 2
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        rank_zero_warn(
+            f"Out of memory with {items} questions of data.{self.split} together; {self.most} are asked together from "
+            "here on. data.init_args.eval_batch sets it from the start."
+        )
