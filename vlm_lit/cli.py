@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from vlm_lit import __version__
 from vlm_lit.commands.quiet import quiet
 from vlm_lit.commands.verbs import VERBS, Verb, program
-from vlm_lit.errors import VlmLitError, nearest
+from vlm_lit.errors import VlmLitError, nearest, printable
 from vlm_lit.files.disk_errors import disk_refusal
 
 __all__ = ["VERBS", "Verb", "main", "usage"]
@@ -73,7 +73,7 @@ def _run(verb: str, arguments: Sequence[str]) -> int:
     except VlmLitError as error:
         if os.environ.get("VLM_LIT_TRACEBACK"):
             traceback.print_exc()
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"error: {printable(' '.join(str(error).split()))}", file=sys.stderr)
         return 2
     except Exception as error:
         refused = disk_refusal(error)
@@ -81,7 +81,7 @@ def _run(verb: str, arguments: Sequence[str]) -> int:
             raise
         if os.environ.get("VLM_LIT_TRACEBACK"):
             traceback.print_exc()
-        print(f"error: {refused}", file=sys.stderr)
+        print(f"error: {printable(refused)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130  # as a shell counts it

@@ -82,3 +82,20 @@ def nearest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
         cutoff: the least likeness, 0..1, as `difflib.get_close_matches` counts it.
     """
     return next(iter(get_close_matches(name, list(known), n=1, cutoff=cutoff)), None)
+
+
+def printable(text: str, *, lines: bool = False) -> str:
+    """Text of which what would steer a terminal is written out: data, file names and groups are somebody else's.
+
+    Args:
+        text: what is to be shown.
+        lines: whether it may have several lines.
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or (lines and c in "\n\t") else _written_out(c) for c in text)
+
+
+def _written_out(character: str) -> str:
+    # A name on disk that is no UTF-8 holds half a surrogate pair, which a terminal cannot be sent either.
+    return character.encode("unicode_escape").decode()

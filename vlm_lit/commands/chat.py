@@ -67,7 +67,7 @@ def _opened(options: argparse.Namespace) -> tuple[OpenedModel, ChatSession]:
 
     opened = open_model(options.run, base=options.base)
     for note in opened.notes:
-        print(f"warning: {note}", file=sys.stderr)
+        print(f"warning: {printable(note)}", file=sys.stderr)
     session = ChatSession(
         opened,
         compare=options.compare,
@@ -88,7 +88,7 @@ def _talk(opened: OpenedModel, session: ChatSession) -> int:
             if not _commanded(line, session):
                 _show(session.ask(line))
         except VlmLitError as error:
-            print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+            print(f"error: {printable(' '.join(str(error).split()))}", file=sys.stderr)
             status = 0 if sys.stdin.isatty() else 2
         except KeyboardInterrupt:
             if not sys.stdin.isatty():

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from vlm_lit.commands.early_check import check
 from vlm_lit.commands.options import OptionParser
-from vlm_lit.errors import ConfigError
+from vlm_lit.errors import ConfigError, printable
 from vlm_lit.files.whole import write_whole
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def run(verb: str, arguments: Sequence[str]) -> int:
     report = {split: _report(dataset) for split, dataset in datasets.items()}
     for split, dataset in datasets.items():
         for one in dataset.skipped:
-            print(f"{split}\t{one.code}\t{' '.join(str(one.error).split())}")
+            print(f"{split}\t{one.code}\t{printable(' '.join(str(one.error).split()))}")
     for split, found in report.items():
         print(f"{split}: {_words(found)}", file=sys.stderr)
     if options.output is not None:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from textwrap import shorten
 
 from vlm_lit.curation.run import ProgressBar
+from vlm_lit.errors import printable
 
 
 @contextmanager
@@ -44,4 +45,4 @@ def as_text(counts: Mapping[str, object]) -> str:
             f"{split}: always answering {common!r} is right in {100 * prior['majority']:.1f} %, each question's most "
             f"common answer in {100 * prior['majority_by_question']:.1f} %"
         )
-    return "\n".join([*lines, *(f"warning: {words}" for words in warnings)])
+    return printable("\n".join([*lines, *(f"warning: {words}" for words in warnings)]), lines=True)

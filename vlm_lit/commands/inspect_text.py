@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Final
 
+from vlm_lit import errors
 from vlm_lit.models.parts import format_table
 from vlm_lit.preflight.inspection.conversations import Kind, Segment
 from vlm_lit.preflight.inspection.gradient_flow import GradientFlow
@@ -66,7 +67,7 @@ def sections(
 
 def printable(text: str) -> str:
     """`text` with what would steer a terminal written out; line breaks stay."""
-    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+    return errors.printable(text, lines=True)
 
 
 def paint(text: str, colour: str, coloured: bool) -> str:

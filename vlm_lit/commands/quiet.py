@@ -10,6 +10,8 @@ import logging
 import warnings
 from typing import Final
 
+from vlm_lit.errors import printable
+
 _MESSAGES: Final = {
     "bitsandbytes.backends.cpu.ops": (
         # An optional faster kernel for 4-bit layers on a CPU; without it the results are the same.
@@ -62,8 +64,23 @@ class Unsaid(logging.Filter):
         return not any(text in record.getMessage() for text in self.texts)
 
 
+class WithoutControls(logging.Filter):
+    """Writes out what would steer a terminal in a log record: file names and groups of a data set are in some."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the record is to be shown: always."""
+        said = record.getMessage()
+        shown = printable(said, lines=True)
+        if shown != said:
+            record.msg, record.args = shown, ()
+        return True
+
+
 def quiet() -> None:
-    """Silence the messages above in this process."""
+    """Silence the messages above in this process, and keep control characters out of those that are shown."""
+    logger = logging.getLogger("lightning.pytorch.utilities.rank_zero")
+    if not any(isinstance(present, WithoutControls) for present in logger.filters):
+        logger.addFilter(WithoutControls())
     for name, texts in _MESSAGES.items():
         logger = logging.getLogger(name)
         if not any(isinstance(present, Unsaid) for present in logger.filters):

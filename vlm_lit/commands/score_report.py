@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from vlm_lit.commands.filed_rows import FiledAnswer
-from vlm_lit.errors import VlmLitError
+from vlm_lit.errors import VlmLitError, printable
 from vlm_lit.metrics.basis import NearMisses, ReferenceCounts, near_misses, reference_counts
 from vlm_lit.metrics.rules import Rule
 from vlm_lit.metrics.summary import MetricSummary, ScorePart, judged_item, summarised
@@ -59,7 +59,7 @@ class ScoreReport:
         notes += [f"Not in percent: {', '.join(sorted(found.rule.in_units))}"] if found.rule.in_units else []
         notes += [f"{found.left_out:,} left out by this metric"] if found.left_out else []
         notes += filter(None, [self.misses.as_text(name)])
-        return "\n".join(_printable(line.rstrip()) for line in [*table, *notes])
+        return "\n".join(printable(line.rstrip()) for line in [*table, *notes])
 
     def _parts(self) -> list[tuple[str, ScorePart]]:
         groups = self.summary.groups
@@ -102,8 +102,3 @@ def report_of(chosen: Rule, filed: Sequence[FiledAnswer]) -> ScoreReport:
         else NearMisses(),
         image_ids={item.answer.id: item.image_id for item in kept if item.image_id is not None},
     )
-
-
-def _printable(text: str) -> str:
-    """`text` with what would steer a terminal written out."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

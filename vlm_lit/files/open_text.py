@@ -4,10 +4,19 @@ from __future__ import annotations
 
 import codecs
 import gzip
+import io
 from pathlib import Path
-from typing import IO, Final, cast
+from typing import IO, Any, Final, cast
+
+from vlm_lit.errors import RecordError
 
 _PACKED: Final = ".gz"
+_MOST_UNPACKED: Final = 64 * 1024**2
+_MOST_TIMES: Final = 250
+"""How many times its packed bytes a text may have; records have ten to fifty times."""
+
+_OTHERS: Final = (b"\x1f\x8b", b"PK\x03\x04", b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd")
+"""How files begin that gzip, zip, bzip2, xz and zstd packed."""
 
 
 def format_of(path: Path) -> str:
@@ -16,9 +25,47 @@ def format_of(path: Path) -> str:
     return path.suffix.lower()
 
 
+def is_packed_otherwise(path: Path) -> bool:
+    """Whether a file is packed although its name does not say so; no for one that cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return path.suffix.lower() != _PACKED and file.read(6).startswith(_OTHERS)
+    except OSError:
+        return False
+
+
+class _Unpacked(io.RawIOBase):
+    """A packed file's bytes, as many as its size allows: a megabyte of them can stand for a terabyte."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.file, self.count = path, gzip.open(path, "rb"), 0  # noqa: SIM115 - closed with this one
+        self.most = max(_MOST_UNPACKED, _MOST_TIMES * path.stat().st_size)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:  # noqa: ANN401 - as io has it
+        found = self.file.read(len(buffer))
+        buffer[: len(found)] = found
+        self.count += len(found)
+        if self.count > self.most:
+            problem = f"unpacked it has more than {self.most:,} bytes, {_MOST_TIMES} times the file's own"
+            remedy = "Records do not pack so well. If they do, unpack the file yourself."
+            raise RecordError(problem, remedy=remedy, file=self.path, code="records.packed")
+        return len(found)
+
+    def close(self) -> None:
+        self.file.close()
+        super().close()
+
+
 def open_bytes(path: Path) -> IO[bytes]:
-    """A file's bytes, unpacked as they are read."""
-    return cast(IO[bytes], gzip.open(path, "rb")) if path.suffix.lower() == _PACKED else path.open("rb")
+    """A file's bytes, unpacked as they are read.
+
+    Raises:
+        RecordError: while they are read: they are too many for its size.
+    """
+    return cast(IO[bytes], io.BufferedReader(_Unpacked(path))) if path.suffix.lower() == _PACKED else path.open("rb")
 
 
 def read_bytes(path: Path) -> bytes:

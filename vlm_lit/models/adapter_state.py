@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 from peft import PeftModel
 from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -86,7 +87,10 @@ def load_adapter(model: PeftModel, directory: Path) -> None:
     path = directory / WEIGHTS
     if not path.is_file():
         raise ConfigError(f"{directory} holds no {WEIGHTS}. Name the adapter/ folder of a finished run.")
-    state = load_file(path)
+    try:
+        state = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise ConfigError(f"{path} cannot be read ({error}). Copy the adapter again.") from error
     own = get_peft_model_state_dict(model, save_embedding_layers=False)
     _same_keys(set(own), set(state), f"adapter in {directory}")
     for name, tensor in state.items():

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
+from transformers.utils.hub import cached_file
 
 from vlm_lit.errors import ConfigError
+from vlm_lit.files.checkpoint_settings import check_checkpoint_settings, check_settings_file, names_code
 from vlm_lit.models.families import PART_NAMES, Family, Task, check_task, family_of, owner_of
 from vlm_lit.models.load_errors import refuse_pointers, refuse_quantized, refuse_stored_weights, why
 from vlm_lit.models.loading_bar import without_loading_bar
@@ -36,12 +37,18 @@ def load_config(model_id: str, revision: str | None = None) -> PretrainedConfig:
     if not Path(model_id).is_dir() and looks_local:
         raise ConfigError(f"model_id {model_id!r} is not a folder here. Write the path of a checkpoint, or a hub id.")
     refuse_pointers(Path(model_id))
+    check_checkpoint_settings(Path(model_id))
     try:
-        return AutoConfig.from_pretrained(model_id, revision=revision)
-    except (OSError, ValueError) as error:
+        config = AutoConfig.from_pretrained(model_id, revision=revision)
+    except MemoryError:
+        raise
+    except Exception as error:  # whatever the settings of a stranger run into
         raise ConfigError(
             f"model_id {model_id!r} cannot be loaded, neither as a folder nor from the hub: {why(error, model_id)}"
         ) from error
+    if not Path(model_id).is_dir():
+        check_settings_file(Path(cached_file(model_id, "config.json", revision=revision)))
+    return config
 
 
 def check_family(model_id: str, revision: str | None, task: Task = "generate") -> None:
@@ -52,6 +59,7 @@ def check_family(model_id: str, revision: str | None, task: Task = "generate") -
     """
     if (Path(model_id) / "config.json").is_file():
         settings: dict[str, Any] = {}
+        check_checkpoint_settings(Path(model_id))
         with suppress(OSError):  # a broken one is `load_config`'s to name
             settings, _ = PretrainedConfig.get_config_dict(model_id)
         if "model_type" in settings:
@@ -130,6 +138,11 @@ def read_checkpoint(
     Raises:
         ConfigError: unknown family or checkpoint, one for another task, a part or a dropout that it does not have.
     """
+    if names_code(attention):
+        raise ConfigError(
+            f"attention is {attention}, a repository whose code would be fetched and run. Use eager, sdpa or another "
+            "name that transformers knows."
+        )
     config = load_config(model_id, revision)
     check_task(config.model_type, task)
     family = family_of(config.model_type)
@@ -155,7 +168,9 @@ def read_checkpoint(
             )
     except ImportError as error:
         raise ConfigError(f"The weights of {model_id!r} cannot be loaded: {why(error, model_id)}") from error
-    except (OSError, ValueError, SafetensorError) as error:
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # damaged files end in errors of every type
         raise ConfigError(f"The weights of {model_id!r} cannot be loaded: {_advised(error, model_id)}") from error
     missing = {*info["missing_keys"], *(name for name, *_ in info["mismatched_keys"])}
     unused = tuple(sorted(info["unexpected_keys"]))

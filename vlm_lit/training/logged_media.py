@@ -96,4 +96,4 @@ def _cell(value: str | float | None) -> str:
     if value is None:
         return ""
     text = f"{value:.3g}" if isinstance(value, float) else " ".join(value.split())
-    return text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
+    return text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("](", "]\\(")

@@ -10,7 +10,7 @@ from transformers import AutoConfig
 from transformers.models.auto.processing_auto import PROCESSOR_MAPPING_NAMES
 from transformers.utils.hub import cached_file
 
-from vlm_lit.errors import ConfigError
+from vlm_lit.files.checkpoint_settings import check_settings_file
 
 # The files that may name a processor's class, and those that may hold its video settings, in the library's order.
 _NAMING_FILES: Final = (
@@ -61,8 +61,6 @@ def _read(file: str, model_id: str, revision: object) -> dict[str, object]:
     )
     if path is None:
         return {}
-    try:
-        contents = json.loads(Path(path).read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ConfigError(f"{file} is not valid JSON ({error}); fetch the checkpoint's files again.") from error
-    return contents if isinstance(contents, dict) else {}
+    check_settings_file(Path(path))
+    contents: dict[str, object] = json.loads(Path(path).read_bytes())
+    return contents

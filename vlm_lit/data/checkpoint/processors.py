@@ -12,6 +12,7 @@ import inspect
 import json
 from collections.abc import Mapping
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias, get_args
 
 from transformers import AutoImageProcessor, AutoProcessor, ProcessorMixin
@@ -22,6 +23,7 @@ from vlm_lit.data.checkpoint.processor_files import class_name
 from vlm_lit.data.checkpoint.processors_without_torchvision import processor_class
 from vlm_lit.data.checkpoint.published_processors import complete
 from vlm_lit.errors import ConfigError
+from vlm_lit.files.checkpoint_settings import check_checkpoint_settings
 
 ImageBackend: TypeAlias = Literal["pil", "torchvision"]
 """The library that resizes and normalizes pictures."""
@@ -98,12 +100,21 @@ def backend_of(identity: Mapping[str, Any]) -> ImageBackend:
 
 
 def settings_of(identity: Mapping[str, Any]) -> ImageSettings:
-    """The image settings of a run by what its fingerprint says of its processor."""
-    return ImageSettings(**(identity.get("image_settings") or {}))
+    """The image settings of a run by what its fingerprint says of its processor.
+
+    Raises:
+        ConfigError: it says what is none.
+    """
+    said = identity.get("image_settings") or {}
+    try:
+        return ImageSettings(**said)
+    except TypeError as error:
+        raise ConfigError(f"The adapter's fingerprint has image_settings {said!r:.60}. Train it again.") from error
 
 
 def _load(model_id: str, revision: str | None, image_backend: ImageBackend) -> object:
     try:
+        check_checkpoint_settings(Path(model_id))
         name = class_name(model_id, revision)
         loader = AutoProcessor if name is None else processor_class(name)
         processor = loader.from_pretrained(model_id, revision=revision or "main", trust_remote_code=False)
@@ -115,8 +126,12 @@ def _load(model_id: str, revision: str | None, image_backend: ImageBackend) -> o
             )
     except ConfigError as error:
         raise ConfigError(f"No processor for model_id {model_id!r}: {error}") from error
-    except (OSError, ValueError, ImportError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # damaged files end in errors of every type
         reason = str(error).strip().split("\n")[0]
+        if not isinstance(error, OSError | ValueError | ImportError):
+            reason = f"its files are damaged ({type(error).__name__}: {reason})"
         raise ConfigError(f"No processor for model_id {model_id!r}: {reason}") from error
     return processor
 

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
+from tarfile import TarError
 from typing import TYPE_CHECKING, Any, Final
 
 from vlm_lit.data.records.class_labels import label_names
@@ -24,6 +25,7 @@ from vlm_lit.data.records.record_sequences import ArrowRecords, ChainedRecords
 from vlm_lit.data.records.splits import no_such_split, rows_of, wrong_split
 from vlm_lit.data.records.text_files import iter_rows
 from vlm_lit.errors import ConfigError, RecordError
+from vlm_lit.files.open_text import is_packed_otherwise
 from vlm_lit.files.pointers import LFS_PROBLEM, LFS_REMEDY, is_pointer_file
 from vlm_lit.schema import Record
 
@@ -242,6 +244,9 @@ def _opened(source: str | Path, given: _Options) -> tuple[Source, Naming]:
     for path in found.files:
         if is_pointer_file(path):
             raise RecordError(LFS_PROBLEM, remedy=LFS_REMEDY, file=path, code="records.lfs_pointer")
+        if found.kind == "text" and is_packed_otherwise(path):
+            remedy = "Unpack it; one that gzip packed may be named so instead, data.json.gz."
+            raise RecordError("a packed file under another name", remedy=remedy, file=path, code="records.packed")
     if given.key is not None and found.kind != "text":
         raise ConfigError(f"records is {given.key}, which is for JSON files; {found.name} is none. Leave it out.")
     root = given.image_root if given.image_root is not None else _default_image_root(found)
@@ -267,7 +272,7 @@ def _unreadable(found: Source) -> Iterator[None]:
     except (ConfigError, RecordError):
         raise
     except Exception as error:
-        if not isinstance(error, OSError | ValueError | EOFError | zlib.error) and not type(
+        if not isinstance(error, OSError | ValueError | EOFError | zlib.error | TarError) and not type(
             error
         ).__module__.startswith(_READERS):
             raise

@@ -63,6 +63,9 @@ def read_fingerprint(adapter: Path) -> dict[str, Any]:
         raise ConfigError(f"the adapter's base is unknown: {error}") from error
     if not isinstance(found, dict) or not isinstance(found.get("base"), dict):
         raise ConfigError(f"{path} does not name the adapter's base. Use a folder that fit wrote.")
+    for key, kind in (("processor", dict), ("answers", list)):
+        if found.get(key) is not None and not isinstance(found[key], kind):
+            raise ConfigError(f"{path}: {key} is a {type(found[key]).__name__}. Use a folder that fit wrote.")
     return found
 
 

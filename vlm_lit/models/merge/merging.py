@@ -19,13 +19,15 @@ from typing import Any, Final
 import torch
 from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
 from peft.tuners.tuners_utils import BaseTunerLayer
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from torch import nn
 from transformers import GenerationConfig, PreTrainedModel
 
 from vlm_lit.errors import ConfigError
+from vlm_lit.files.checkpoint_settings import check_settings_file
 from vlm_lit.models.adapter_state import load_adapter
 from vlm_lit.models.answer_head import fit_head
+from vlm_lit.models.bounded_patterns import check_patterns
 from vlm_lit.models.families import family_of, owner_of
 from vlm_lit.models.loading import ReadCheckpoint, load_config
 from vlm_lit.models.loading_bar import without_load_report, without_loading_bar
@@ -37,6 +39,7 @@ _BESIDE_WEIGHTS: Final = (
     "NOTICE*",
 )  # fmt: skip
 _INDEX: Final = "model.safetensors.index.json"
+_LARGEST_RANK: Final = 65_536
 _DTYPE_KEYS: Final = ("dtype", "torch_dtype")
 
 
@@ -61,7 +64,9 @@ def load_model(
                 folder, dtype=dtype or "auto", use_safetensors=True, output_loading_info=True,
                 ignore_mismatched_sizes=classifies,
             )  # fmt: skip
-    except (OSError, ValueError, SafetensorError) as error:
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # damaged files end in errors of every type
         reason = str(error).strip().split("\n")[0]
         raise ConfigError(f"The weights in {folder} cannot be loaded: {reason}. Fetch them again.") from error
     missing = sorted({*info["missing_keys"], *(name for name, *_ in info["mismatched_keys"])})
@@ -89,12 +94,15 @@ def adapter_config(adapter: Path) -> LoraConfig:
         ConfigError: it is no LoRA adapter, or cannot be read.
     """
     path = adapter / "adapter_config.json"
+    check_settings_file(path)
     try:
         config = PeftConfig.from_pretrained(str(adapter))
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except Exception as error:  # whatever the settings of a stranger run into
         raise ConfigError(f"{path} cannot be read: {error}. Use a folder that fit wrote.") from error
     if not isinstance(config, LoraConfig):
         raise ConfigError(f"{path} is of type {config.peft_type}; only LoRA adapters are merged.")
+    if not isinstance(config.r, int) or not 1 <= config.r <= _LARGEST_RANK:
+        raise ConfigError(f"{path}: r is {config.r!r:.20}; it must lie in 1..{_LARGEST_RANK:,}.")
     config.inference_mode = False  # what was trained is what is loaded; PEFT freezes it otherwise
     config.base_model_name_or_path = None  # it warns of a folder that moved; digests have settled whose base this is
     return config
@@ -109,9 +117,12 @@ def load_tuned(
         ConfigError: base or adapter cannot be read, or do not fit each other.
     """
     base, config = load_model(folder, dtype, answers), adapter_config(adapter)
+    check_patterns(config, [name for name, _ in base.named_modules()], str(adapter / "adapter_config.json"))
     try:
         model = get_peft_model(base, config)
-    except (ValueError, TypeError) as error:
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
         raise ConfigError(f"The adapter in {adapter} does not fit the base in {folder}: {error}") from error
     for parameter in model.parameters():
         if parameter.requires_grad:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from vlm_lit.errors import printable
 from vlm_lit.studies.comparing.comparison import Comparison, SystemPair
 from vlm_lit.studies.comparing.headline import headline
 from vlm_lit.studies.comparing.notes import notes
@@ -73,8 +74,3 @@ def aligned(rows: Sequence[Sequence[str]]) -> str:
     widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]
     return "\n".join(lines)
-
-
-def printable(text: str) -> str:
-    """Text of which what would steer a terminal is written out."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

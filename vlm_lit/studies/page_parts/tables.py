@@ -34,7 +34,8 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, bold
 
 def in_markdown(cells: Sequence[str]) -> list[str]:
     """Each cell as Markdown shows it unchanged."""
-    return [cell.translate(_MARKDOWN) for cell in cells]
+    # Brackets stay, which intervals have; what would make a link of them does not.
+    return [cell.translate(_MARKDOWN).replace("](", r"]\(").replace("]:", r"]\:") for cell in cells]
 
 
 def latex_table(
@@ -74,4 +75,5 @@ def in_latex(text: str) -> str:
 
 def in_csv(text: str) -> str:
     """Text for a CSV file; a spreadsheet takes what begins like this for a formula."""
-    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
+    begins = text.lstrip()
+    return f"'{text}" if begins.startswith(("=", "+", "-", "@")) or text.startswith(("\t", "\r", "\n")) else text

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from vlm_lit.studies.comparing.comparison_text import aligned, printable
+from vlm_lit.errors import printable
+from vlm_lit.studies.comparing.comparison_text import aligned
 from vlm_lit.studies.reporting.report import StudyReport
 from vlm_lit.studies.reporting.report_claim_words import claim_sentence
 from vlm_lit.studies.reporting.report_sentences import findings, limits

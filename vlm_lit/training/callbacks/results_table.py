@@ -10,6 +10,8 @@ from typing import Final
 from lightning.pytorch import Callback, LightningModule
 from lightning.pytorch import Trainer as LightningTrainer
 
+from vlm_lit.errors import printable
+
 OVERALL: Final = "overall"
 _NAME: Final = re.compile(r"([^/\[]+(?:\[[^\]]*\])?)(?:/(.+))?")  # of a metric with its options, then of a group
 
@@ -63,7 +65,7 @@ def results_text(values: Mapping[str, float], split: str, width: int) -> str:
     table = _aligned(rows)
     if max(map(len, table)) > width:
         table = _aligned([(name, _shown(value)) for name, value in named.items()])
-    return "\n".join([f"{split}:", *table])
+    return printable("\n".join([f"{split}:", *table]), lines=True)
 
 
 def _parted(name: str) -> tuple[str, str]:
