@@ -11,8 +11,9 @@ import torch
 from tests.support.class_runs import checkpoint as vilt_checkpoint
 from tests.support.class_runs import write_config, write_questions
 from tests.support.refusals import refusal
-from tests.support.runs import run_dir, verb
-from vlm_lit.models.adapter_state import file_sha256
+from tests.support.runs import fit, run_dir, verb
+from vlm_lit.errors import VlmLitError
+from vlm_lit.models.adapter_state import WEIGHTS, file_sha256, save_adapter
 from vlm_lit.training.callbacks.step_checkpoint import FOLDER, checkpoints
 from vlm_lit.training.module import VisionLanguageModule
 
@@ -64,6 +65,17 @@ def test_nor_is_the_adapter_where_nothing_else_is_kept(config: Config, capsys: p
     assert "are not finite" in refusal(capsys, "fit", "--config", str(path))
     assert not (run_dir(path) / "adapter").exists()
     assert not [p for p in run_dir(path).iterdir() if p.name.startswith(".adapter")]
+
+
+def test_an_adapter_is_looked_at_by_itself_as_well(config: Config, tmp_path: Path) -> None:
+    model = fit(config(), "--trainer.max_steps=1", "--trainer.limit_val_batches=0").model.model
+    save_adapter(model, tmp_path / "adapter", {})
+    before = file_sha256(tmp_path / "adapter" / WEIGHTS)
+    with torch.no_grad():
+        next(p for p in model.parameters() if p.requires_grad).fill_(float("inf"))
+    with pytest.raises(VlmLitError, match="1 of 20 weight tensors are not finite"):
+        save_adapter(model, tmp_path / "adapter", {})
+    assert file_sha256(tmp_path / "adapter" / WEIGHTS) == before
 
 
 @pytest.fixture
