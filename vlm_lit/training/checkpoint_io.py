@@ -11,7 +11,7 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from lightning.fabric.plugins import CheckpointIO
@@ -39,7 +39,7 @@ class DurableCheckpointIO(CheckpointIO):
 
         def fill(staging: Path) -> None:
             with staging.open("wb") as file:  # given a path, torch would write that path's name into the file
-                torch.save(checkpoint, file)
+                _save(checkpoint, file)
             seal(staging, checkpoint)
 
         fill_whole(Path(path), fill)
@@ -62,6 +62,33 @@ class DurableCheckpointIO(CheckpointIO):
     def remove_checkpoint(self, path: str | os.PathLike[str]) -> None:
         """Delete a checkpoint."""
         Path(path).unlink(missing_ok=True)
+
+
+class _Disk:
+    """A file that remembers what the disk refused: torch says no more of it than that it wrote too little."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file, self.refused = file, list[OSError]()
+
+    def write(self, data: bytes) -> int:
+        try:
+            return self.file.write(data)
+        except OSError as error:
+            self.refused.append(error)
+            raise
+
+    def flush(self) -> None:
+        self.file.flush()
+
+
+def _save(checkpoint: dict[str, Any], file: BinaryIO) -> None:
+    disk = _Disk(file)
+    try:
+        torch.save(checkpoint, disk)  # type: ignore[arg-type] # it writes and is flushed, no more
+    except Exception:
+        if disk.refused:
+            raise disk.refused[0] from None
+        raise
 
 
 def checked(path: Path) -> dict[str, Any]:
