@@ -35,6 +35,8 @@ _OTHER = {
     "rank": "--model.init_args.lora.rank=3",
 }
 
+_HANGS = 900.0  # seconds after which a command should have ended
+
 
 def run(options: argparse.Namespace) -> list[Row]:
     """The rows of this part."""
@@ -61,7 +63,7 @@ def _typed(verb: str, path: Path, folder: Path, *more: str, limit: int | None = 
     words = [sys.executable, "-m", "vlm_lit", verb, "--config", str(path), "--run_dir", str(folder), *more]
     if limit is not None:
         words = ["bash", "-c", f'ulimit -f {limit}; exec "$@"', "bash", *words]
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=_HANGS)
     return done.returncode, done.stderr
 
 
@@ -144,7 +146,7 @@ def _reordered(path: Path, folder: Path) -> Path:
     train = Path(settings["data"]["init_args"]["train"]["path"])
     moved = folder / "reordered"
     shutil.copytree(train.parent, moved)
-    (moved / train.name).write_text(json.dumps(json.loads(train.read_text())[::-1]))
+    (moved / train.name).write_text(json.dumps(json.loads(train.read_text())[::-1], indent=1) + "\n")
     settings["data"]["init_args"]["train"]["path"] = str(moved / train.name)
     other = folder / "reordered.yaml"
     other.write_text(yaml.safe_dump(settings))
