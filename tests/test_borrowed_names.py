@@ -138,7 +138,12 @@ BORROWED: Final = (
     Borrowed(
         "transformers.configuration_utils",
         "_attn_implementation",
-        ("vlm_lit/models/attention.py", "vlm_lit/models/shortcuts.py", "vlm_lit/preflight/budget/estimate.py"),
+        (
+            "vlm_lit/models/attention.py",
+            "vlm_lit/models/shortcuts.py",
+            "vlm_lit/preflight/budget/estimate.py",
+            "vlm_lit/training/checkpointed.py",
+        ),
         words=True,
     ),
     Borrowed("transformers.configuration_utils", "_commit_hash", ("vlm_lit/training/identity.py",), words=True),

@@ -70,9 +70,12 @@ def test_an_evaluation_out_of_memory_is_done_in_halves_with_the_same_answers(
     room_for(1)
     with pytest.warns(UserWarning, match="Out of memory with [34] questions of data.test together; [12] are asked"):
         assert verb("test", path, *more) == 0
-    assert predictions(run_dir(path)) == predictions(run_dir(path) / "whole")
+    found, whole = predictions(run_dir(path)), predictions(run_dir(path) / "whole")
+    sure, surely = ([row.pop("confidence", 1.0) for row in rows] for rows in (found, whole))
+    assert found == whole
+    assert sure == pytest.approx(surely, rel=1e-5)  # pictures of several sizes are padded to the largest
     one, other = (json.loads((p / "results.json").read_text()) for p in (run_dir(path), run_dir(path) / "whole"))
-    assert one["metrics"] == other["metrics"]
+    assert one["metrics"] == pytest.approx(other["metrics"], rel=1e-5)
 
 
 def test_so_is_a_validation_within_fit(path: Path, room_for: Callable[[int], None]) -> None:
