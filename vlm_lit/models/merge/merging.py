@@ -58,11 +58,6 @@ def load_model(
     """
     family = family_of(load_config(str(folder)).model_type)
     classifies = family.task == "classify"
-    if answers is not None and not classifies:
-        raise ConfigError(
-            f"The adapter's fingerprint.json names answers to choose from, and {folder} generates its answers. The "
-            "adapter belongs to another base, or its fingerprint was changed."
-        )
     try:
         with without_loading_bar(), without_load_report() if classifies else nullcontext():
             model, info = family.auto().from_pretrained(
