@@ -92,7 +92,7 @@ def _rows(folder: Path, killed: Killed, steps: int) -> list[Row]:
         ),
         Row(
             promise=3,
-            figure="the same run: starts that found a whole checkpoint; files of dead writers at the end",
+            figure="the same run: starts that went on, or began where nothing was kept; files that dead writers left",
             here=killed.failed or f"{killed.starts} of {killed.starts}; {len(left)}",
             held=not killed.failed and not left,
         ),

@@ -37,7 +37,7 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=200, help="SIGKILLs over one long run")
     parser.add_argument("--minutes", type=float, default=600, help="after which no more kills come; the run then ends")
     parser.add_argument("--steps", type=int, default=3000, help="optimizer steps over which memory is to be flat")
-    parser.add_argument("--inputs", type=int, default=20_000, help="drawn inputs of each kind")
+    parser.add_argument("--inputs", type=int, default=20_000, help="drawn inputs in all")
     parser.add_argument("--seed", type=int, default=0, help="of everything that is drawn")
     parser.add_argument("--folder", type=Path, default=Path("soak"), help="where runs and files are written")
     parser.add_argument("--parts", default=",".join(parts()), help="some of the parts, with commas")

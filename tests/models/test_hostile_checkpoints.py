@@ -212,6 +212,7 @@ ADAPTERS: Final[dict[str, Change]] = {
     "a processor that is a list": setting(FINGERPRINT, processor=[1]),
     "image settings that are none": setting(FINGERPRINT, "processor", image_settings={"evil": 1}),
     "answers that are a number": setting(FINGERPRINT, answers=7),
+    "answers of a classifier": setting(FINGERPRINT, answers=["yes", "no"]),
 }
 
 

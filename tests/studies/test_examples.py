@@ -13,6 +13,7 @@ from vlm_lit.studies.comparing.comparison import Method, compare
 from vlm_lit.studies.comparing.examples import Selection, selections
 from vlm_lit.studies.page_parts.marked_text import marked
 from vlm_lit.studies.page_parts.pictures import LONG_SIDE, picture
+from vlm_lit.studies.run_files.facts import read_facts
 from vlm_lit.studies.run_files.systems import open_systems
 
 
@@ -76,14 +77,14 @@ def decoded(uri: str) -> Image.Image:
 
 
 def test_a_picture_is_made_small_and_put_inside(tmp_path: Path) -> None:
-    found = picture([str(write_image(tmp_path / "large.png", (1600, 800)))], [])
+    found = picture([str(write_image(tmp_path / "large.png", (1600, 800)))], [tmp_path])
     assert found.uri is not None
     assert decoded(found.uri).size == (LONG_SIDE, LONG_SIDE // 2)
     assert not found.is_tiny
 
 
 def test_a_tiny_picture_keeps_its_size(tmp_path: Path) -> None:
-    found = picture([str(write_image(tmp_path / "tiny.png", (64, 48)))], [])
+    found = picture([str(write_image(tmp_path / "tiny.png", (64, 48)))], [tmp_path])
     assert found.uri is not None
     assert decoded(found.uri).size == (64, 48)
     assert found.is_tiny
@@ -101,6 +102,38 @@ def test_a_picture_that_is_not_there_says_why(path: str, tmp_path: Path) -> None
     found = picture([path], [tmp_path])
     assert found.uri is None
     assert found.problem
+
+
+def test_a_picture_is_shown_only_from_the_run_and_where_its_data_lie(tmp_path: Path) -> None:
+    run, data, private = (tmp_path / name for name in ("run", "data", "private"))
+    run.mkdir()
+    shown, hidden = write_image(data / "cat.png"), write_image(private / "cat.png")
+    assert picture([str(shown)], [run], [data]).uri is not None
+    assert picture([str(shown)], [run], []).uri is None
+    for path in (str(hidden), f"{data}/../private/cat.png", "../private/cat.png"):
+        found = picture([path], [run], [data])
+        assert (found.uri, "lies outside" in found.problem) == (None, True), path
+    assert picture([str(hidden)], [run], [Path("/")]).uri is None  # no data set is the whole machine
+
+
+def test_a_link_that_a_run_brings_leads_nowhere_and_one_to_a_data_folder_is_followed(tmp_path: Path) -> None:
+    run, private = tmp_path / "run", tmp_path / "private"
+    run.mkdir()
+    write_image(private / "cat.png")
+    (run / "cat.png").symlink_to(private / "cat.png")
+    assert picture([str(run / "cat.png")], [run]).uri is None
+    (tmp_path / "data").symlink_to(private, target_is_directory=True)
+    assert picture([str(tmp_path / "data" / "cat.png")], [run], [tmp_path / "data"]).uri is not None
+
+
+def test_a_config_says_where_a_runs_data_lie(tmp_path: Path) -> None:
+    (tmp_path / "predictions.jsonl").write_text("")
+    (tmp_path / "config.yaml").write_text(
+        "data: {init_args: {train: {path: [a/train.json, 'b/*.json']}, val: {path: hub/name, image_root: c},"
+        " test: {path: d.json, images_from: {path: e/images.tsv}}}}"
+    )
+    found = read_facts(tmp_path / "predictions.jsonl").folders
+    assert {str(folder) for folder in found} == {"a", "b", "hub", "c", ".", "e"}
 
 
 def test_no_path_at_all() -> None:

@@ -23,8 +23,10 @@ from vlm_lit.data.rows.pairs import PairBatch, PairCollator
 from vlm_lit.models.adapter_state import save_adapter
 from vlm_lit.models.parts import PartSettings, PartsSettings
 from vlm_lit.schema import Preference, StepBatch, TokenBatch
+from vlm_lit.training import reference_store
 from vlm_lit.training.pair_figures import FIGURES
 from vlm_lit.training.preference import PreferenceModule
+from vlm_lit.training.reference_store import ReferenceStore
 from vlm_lit.training.referenced import ReferencedModule
 
 FP32: Final = cases.FP32
@@ -207,6 +209,51 @@ def test_a_store_is_filled_from_workers_with_the_same_values(
         kept[workers] = json.loads(file.read_text())["log_probs"]
     assert kept[2] == kept[0]
     assert len(kept[0]) == 20
+
+
+def test_a_filling_that_is_interrupted_goes_on_where_it_was(
+    tiny_llava: Path, pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = preference_config(
+        tmp_path,
+        tiny_llava,
+        pairs,
+        model={"reference_store": str(tmp_path / "store")},
+        data={"micro_batch": 8},
+        trainer={"max_steps": 1, "limit_val_batches": 0},
+    )
+    monkeypatch.setattr(reference_store, "SAVE_EVERY", 0.0)
+    answers = ReferencedModule.reference_log_probs
+
+    def interrupted(self: ReferencedModule, batch: TokenBatch) -> Tensor:
+        if (tmp_path / "store").exists():
+            raise MemoryError("the machine has other plans")
+        return answers(self, batch)
+
+    with monkeypatch.context() as once:
+        once.setattr(ReferencedModule, "reference_log_probs", interrupted)
+        with pytest.raises(MemoryError, match="other plans"):
+            fit(path)
+    (file,) = (tmp_path / "store").iterdir()
+    kept = len(json.loads(file.read_text())["log_probs"])
+    assert kept == 8  # the first of 8, 8 and 4 pairs
+    asked = counted(monkeypatch)
+    fit(path, "--overwrite")
+    assert sum(asked) == 20 - kept
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["", "[]", "{}", '{"identity": 1', "nothing", '{"identity": IDENTITY}', '{"identity": IDENTITY, "log_probs": [1]}',
+     '{"identity": IDENTITY, "log_probs": {"a": 1}}', '{"identity": IDENTITY, "log_probs": {"a": ["x", -1.0]}}',
+     '{"identity": IDENTITY, "log_probs": {"a": [NaN, -1.0]}}', "[" * 5000],
+)  # fmt: skip
+def test_a_store_of_another_form_holds_nothing(content: str, tmp_path: Path) -> None:
+    store = ReferenceStore(tmp_path, {"base": "abc"})
+    store.write({"a": (-1.0, -2.0)})
+    assert store.read() == {"a": (-1.0, -2.0)}
+    store.file.write_text(content.replace("IDENTITY", json.dumps(store.identity)))
+    assert store.read() == {}
 
 
 @pytest.mark.parametrize("what", ["answer", "picture", "checkpoint", "prompt", "attention"])

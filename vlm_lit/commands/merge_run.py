@@ -17,6 +17,8 @@ from vlm_lit.data.checkpoint.settings_files import write_image_settings
 from vlm_lit.data.rows.encoder_choice import encoder_of
 from vlm_lit.errors import ConfigError
 from vlm_lit.files.whole import write_folder_whole
+from vlm_lit.models.families import family_of
+from vlm_lit.models.loading import load_config
 from vlm_lit.models.merge.agreement import LogitAgreement, compare, text_logits
 from vlm_lit.models.merge.base_source import BaseSource, adapter_folder, find_base, read_fingerprint
 from vlm_lit.models.merge.merging import (
@@ -97,6 +99,8 @@ def merge_run(
     adapter = adapter_folder(Path(run))
     fingerprint = read_fingerprint(adapter)
     source = find_base(fingerprint, base)
+    if fingerprint.get("answers") is not None:
+        _check_classifier(source)
     processor, notes = processor_of_run(source.folder, fingerprint)
 
     def fill(folder: Path) -> Merged:
@@ -118,6 +122,14 @@ def merge_run(
         return merged
 
     return write_folder_whole(output, fill)
+
+
+def _check_classifier(source: BaseSource) -> None:
+    if family_of(load_config(str(source.folder)).model_type).task != "classify":
+        raise ConfigError(
+            f"The adapter's fingerprint.json names answers to choose from, and {source.folder} generates its answers. "
+            "The adapter belongs to another base, or its fingerprint was changed."
+        )
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -29,6 +31,9 @@ from vlm_lit.schema import ImageRef, ImageSlot, Preference, StepBatch
 _TOGETHER: Final = 8
 """Pairs that are handed over at once; they are cut into micro-batches as in training."""
 
+SAVE_EVERY = 300.0
+"""Seconds after which the first process keeps what it has computed so far; all of it is kept at the end."""
+
 Sides = tuple[float, ...]
 """The log-probabilities of a pair's chosen and rejected answer, and of the chosen one behind a corrupted picture."""
 
@@ -48,19 +53,25 @@ class ReferenceStore:
         self.identity, self.file = json.loads(text), folder / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.json"
 
     def read(self) -> dict[str, Sides]:
-        """All that is kept; nothing where the file is missing or not whole."""
+        """All that is kept; nothing where the file is missing, not whole, or not of this form."""
         try:
             kept = json.loads(self.file.read_text(encoding="utf-8"))
-        except (FileNotFoundError, ValueError):
+            if kept["identity"] != self.identity:
+                return {}
+            return {str(key): tuple(map(_finite, values)) for key, values in kept["log_probs"].items()}
+        except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return {}
-        if kept["identity"] != self.identity:
-            return {}
-        return {key: tuple(values) for key, values in kept["log_probs"].items()}
 
     def write(self, log_probs: Mapping[str, Sides]) -> None:
         """Keep these, whole or not at all."""
         self.file.parent.mkdir(parents=True, exist_ok=True)
         write_whole(self.file, json.dumps({"identity": self.identity, "log_probs": log_probs}) + "\n")
+
+
+def _finite(value: object) -> float:
+    if isinstance(value, float | int) and math.isfinite(value):
+        return float(value)
+    raise ValueError(f"{value} is no log-probability")
 
 
 def pair_key(pair: Preference, corrupted: Corrupts | None = None) -> str:
@@ -139,9 +150,13 @@ def filled(
         # A loader draws a number; the run's are left to it.
         options = {"batch_sampler": chunks, "generator": torch.Generator()}
         batches = loader(dataset, collate_fn=collator, workers=workers, **options)
-        said = _said(batches, chunks, reference, device)
-        # An over-length pair may have been left out.
-        mine = {keys[i]: values for chunk in chunks for i in chunk if (values := _sides(names[i], said))}
+        mine, saved = dict[str, Sides](), time.monotonic()
+        for chunk, said in _said(batches, chunks, reference, device):
+            # An over-length pair may have been left out.
+            mine |= {keys[i]: values for i in chunk if (values := _sides(names[i], said))}
+            if rank == 0 and time.monotonic() - saved >= SAVE_EVERY:
+                store.write({**store.read(), **mine})
+                saved = time.monotonic()
         found = _gathered(mine, world)
         kept |= found
         if rank == 0:
@@ -160,16 +175,16 @@ def _said(
     chunks: Sequence[Sequence[int]],
     reference: Callable[[PairBatch], Tensor],
     device: torch.device,
-) -> dict[str, float]:
-    """The reference's log-probability of each answer, by the answer's id."""
-    said = dict[str, float]()
+) -> Iterator[tuple[Sequence[int], dict[str, float]]]:
+    """The reference's log-probability of each answer of a chunk, by the answer's id, a chunk at a time."""
     with tqdm(total=sum(map(len, chunks)), desc="Reference", unit=" pairs", leave=False, disable=None) as bar:
         for chunk, made in zip(chunks, batches, strict=True):
+            said = dict[str, float]()
             for batch in raised(made).micro_batches:
                 to_device(batch, device)
                 said |= zip(batch.ids, reference(batch).tolist(), strict=True)
             bar.update(len(chunk))
-    return said
+            yield chunk, said
 
 
 def _sides(name: str, said: Mapping[str, float]) -> Sides:

@@ -128,13 +128,14 @@ def _forests(comparison: Comparison) -> list[str]:
 
 def _card(item: AlignedItem, comparison: Comparison) -> Card:
     folders = [system.path if system.path.is_dir() else system.path.parent for system in comparison.systems]
+    data = [folder for system in comparison.systems for folder in system.facts.folders]
     times: dict[str, int] = {}
     for reference in item.references:
         times[reference] = times.get(reference, 0) + 1
     return Card(
         item=item,
         references=tuple(times.items()),
-        picture=picture(item.images, folders),
+        picture=picture(item.images, folders, data),
         columns=tuple(_column(item, index, comparison) for index in range(len(comparison.systems))),
     )
 

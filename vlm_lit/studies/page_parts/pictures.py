@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
@@ -29,22 +30,39 @@ class EmbeddedPicture:
     is_tiny: bool = False
 
 
-def picture(paths: Sequence[str], folders: Sequence[Path]) -> EmbeddedPicture:
+def picture(paths: Sequence[str], folders: Sequence[Path], data: Sequence[Path] = ()) -> EmbeddedPicture:
     """The first image file that can be read, made small.
+
+    A file of answers may come from strangers and name any file, and a page is handed on: nothing is embedded that lies
+    neither with the systems nor where their data lies.
 
     Args:
         paths: under which the systems knew the image; relative ones start from here or from one of `folders`.
         folders: of the systems.
+        data: the folders that the systems' configs have their data in.
     """
     if not paths:
         return EmbeddedPicture(name="", uri=None, problem="no image file is named")
     problem = ""
     for path in (candidate for text in paths for candidate in _candidates(text, folders)):
+        if not _lies_in(path, folders, data):
+            problem = problem or "lies outside of the run and of the data that its config names, and is not shown"
+            continue
         try:
             return _small(load_image(ImageRef(path=path)), path.name)
         except ImageProblem as found:
             problem = problem or found.problem
     return EmbeddedPicture(name=Path(paths[0]).name, uri=None, problem=problem)
+
+
+def _lies_in(path: Path, folders: Sequence[Path], data: Sequence[Path]) -> bool:
+    # A folder of pictures may be a link; what a run brings may not lead out of it.
+    resolved = path.resolve()
+    if any(resolved.is_relative_to(folder.resolve()) for folder in folders):
+        return True
+    written = Path(os.path.normpath(path.absolute()))
+    roots = (Path(os.path.normpath(folder.absolute())) for folder in data)
+    return any(root != Path(root.anchor) and written.is_relative_to(root) for root in roots)
 
 
 def _candidates(text: str, folders: Sequence[Path]) -> list[Path]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -31,13 +32,15 @@ class Facts:
     """What is known about a run; everything may be missing.
 
     `metric` names the first metric of its results, `shown` what a reader should see, in order. `course` is its config
-    without seed and folder, and how far it came: runs that share it are seeds of one course.
+    without seed and folder, and how far it came: runs that share it are seeds of one course. `folders` are those that
+    its config has the data and their pictures in.
     """
 
     metric: str | None = None
     seed: str | None = None
     course: str | None = None
     shown: Mapping[str, str] = field(default_factory=dict)
+    folders: tuple[Path, ...] = ()
 
 
 def read_facts(predictions: Path) -> Facts:
@@ -68,6 +71,7 @@ def read_facts(predictions: Path) -> Facts:
         seed=shown["seed"] or None,
         course=_course(config, results.get("global_step")),
         shown={name: text for name, text in shown.items() if text},
+        folders=tuple(dict.fromkeys(_folders(_at(config, "data.init_args")))),
     )
 
 
@@ -87,6 +91,22 @@ def _at(settings: object, dotted: str) -> object:
     for key in dotted.split("."):
         settings = settings.get(key) if isinstance(settings, dict) else None
     return settings
+
+
+def _folders(settings: object) -> Iterator[Path]:
+    """Of every source in a config's data the folder of its files, and that of its pictures."""
+    if not isinstance(settings, dict):
+        return
+    for name, value in settings.items():
+        if isinstance(value, dict):
+            yield from _folders(value)
+        elif name == "image_root" and isinstance(value, str):
+            yield Path(value)
+        elif name == "path":
+            for path in value if isinstance(value, list) else [value]:
+                if isinstance(path, str):
+                    fixed = re.split(r"[*?\[]", path)[0]  # of a pattern what stands before it
+                    yield Path(path) if Path(path).is_dir() else Path(fixed.rpartition("/")[0] or ".")
 
 
 def _text(value: object) -> str:
