@@ -29,7 +29,7 @@ def test_a_run_directory_holds_everything(finished: Path) -> None:
     names = {p.name for p in finished.iterdir() if not p.name.startswith("events.")}
     assert names == {"config.yaml", "config.test.yaml", "hparams.yaml", "shortcuts.json", "adapter", "checkpoints",
                      "predictions.jsonl", "predictions.png", "results.json", "confusion.json",
-                     "confusion.png", ".lock"}  # fmt: skip
+                     "confusion.png"}  # fmt: skip
     assert any(p.name.startswith("events.out.tfevents") for p in finished.iterdir())
     rows = predictions(finished)
     fields = ["id", "image", "image_id", "question", "references", "prediction", "score", "groups"]
