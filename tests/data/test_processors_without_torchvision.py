@@ -98,7 +98,7 @@ def test_a_video_processor_without_a_setting_says_none_to_what_is_one_and_nothin
 @pytest.mark.parametrize("file", ["processor_config.json", "tokenizer_config.json"])
 def test_a_torn_file_is_named(file: str, tmp_path: Path) -> None:
     (saved("qwen2_vl", tmp_path) / file).write_text('{"processor_class": "Qwen2VL')
-    with pytest.raises(ConfigError, match=rf"{file} is not valid JSON .*; fetch the checkpoint's files again\."):
+    with pytest.raises(ConfigError, match=rf"{file} is not valid JSON .*\. Fetch the checkpoint's files again\."):
         load_processor(str(tmp_path))
 
 

@@ -38,7 +38,7 @@ class _Unpacked(io.RawIOBase):
     """A packed file's bytes, as many as its size allows: a megabyte of them can stand for a terabyte."""
 
     def __init__(self, path: Path) -> None:
-        self.path, self.file, self.count = path, gzip.open(path, "rb"), 0  # noqa: SIM115 - closed with this one
+        self.path, self.file = path, gzip.open(path, "rb")  # noqa: SIM115 - closed with this one
         self.most = max(_MOST_UNPACKED, _MOST_TIMES * path.stat().st_size)
 
     def readable(self) -> bool:
@@ -47,12 +47,20 @@ class _Unpacked(io.RawIOBase):
     def readinto(self, buffer: Any) -> int:  # noqa: ANN401 - as io has it
         found = self.file.read(len(buffer))
         buffer[: len(found)] = found
-        self.count += len(found)
-        if self.count > self.most:
+        if self.file.tell() > self.most:
             problem = f"unpacked it has more than {self.most:,} bytes, {_MOST_TIMES} times the file's own"
             remedy = "Records do not pack so well. If they do, unpack the file yourself."
             raise RecordError(problem, remedy=remedy, file=self.path, code="records.packed")
         return len(found)
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        return self.file.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self.file.tell()
 
     def close(self) -> None:
         self.file.close()
