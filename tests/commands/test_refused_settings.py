@@ -180,7 +180,7 @@ def test_a_missing_model_id(config: Config, capsys: Capture) -> None:
     [
         ("vlm_lit.training.supervised.SupervisedModul", "does not exist. Did you mean vlm_lit.training.supervised.Sup"),
         ("vlm_lit.trainin.supervised.SupervisedModule", "does not exist. Did you mean vlm_lit.training.supervised.Sup"),
-        ("vlm_lit.data.datamodule.ConversationDataModule", "which is no LightningModule. Ours are vlm_lit.training."),
+        ("vlm_lit.data.datamodule.ConversationDataModule", "which is no LightningModule. Ours are vlm_lit.Cl"),
     ],
 )
 def test_an_unknown_class(class_path: str, says: str, config: Config, capsys: Capture) -> None:

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterable
 from typing import Final
 
+import vlm_lit
 from vlm_lit.commands.signatures import own_classes
 from vlm_lit.errors import ConfigError, nearest
 from vlm_lit.metrics.own_rules import ALLOW_VARIABLE, allowed_packages
@@ -74,7 +75,9 @@ def no_class(key: str, path: str, others: Iterable[str] = ()) -> OptionError:
 
 def other_class(key: str, path: str, base: str) -> OptionError:
     """The error for a class that is none of the kind that is asked for."""
-    fitting = list(own_classes("vlm_lit", base))
+    # Those that stand at the top of the package; the others are what these are made of.
+    named = (path.rpartition(".")[2] for path in own_classes("vlm_lit", base))
+    fitting = [f"vlm_lit.{name}" for name in named if name in vlm_lit.__all__]
     remedy = f"Ours are {', '.join(fitting)}." if fitting else ""
     return OptionError(f"{key}.class_path", f"is {path}, which is no {base}", remedy=remedy)
 
