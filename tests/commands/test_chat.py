@@ -21,10 +21,9 @@ import yaml
 from tests.support import tiny_models
 from tests.support.refusals import edited, refusal
 from vlm_lit.cli import main
-from vlm_lit.commands.chat import printable
 from vlm_lit.commands.merge_run import merge_run
 from vlm_lit.data.conversations.conversations import to_conversation
-from vlm_lit.errors import ConfigError, RecordError
+from vlm_lit.errors import ConfigError, RecordError, printable
 from vlm_lit.schema import IMAGE, Conversation, EvaluationBatch, Record
 from vlm_lit.training.chat_session import ChatSession
 from vlm_lit.training.opened_model import OpenedModel, open_model
@@ -277,7 +276,7 @@ def test_a_line_that_cannot_be_done_is_told_of_and_passed_over(
 
 
 def test_an_answer_cannot_steer_a_terminal() -> None:
-    assert printable("a\x1b[2Jb\nc\td\x9b") == "a\\x1b[2Jb\nc\td\\x9b"
+    assert printable("a\x1b[2Jb\nc\td\x9b", lines=True) == "a\\x1b[2Jb\nc\td\\x9b"
 
 
 def test_at_a_terminal(finished: Path, picture: Path) -> None:

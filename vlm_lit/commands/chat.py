@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from vlm_lit.commands.options import OptionParser, whole_number
-from vlm_lit.errors import ConfigError, VlmLitError
+from vlm_lit.errors import ConfigError, VlmLitError, printable
 
 if TYPE_CHECKING:
     from vlm_lit.training.chat_session import ChatSession, Spoken
@@ -67,7 +67,7 @@ def _opened(options: argparse.Namespace) -> tuple[OpenedModel, ChatSession]:
 
     opened = open_model(options.run, base=options.base)
     for note in opened.notes:
-        print(f"warning: {printable(note)}", file=sys.stderr)
+        print(f"warning: {printable(note, lines=True)}", file=sys.stderr)
     session = ChatSession(
         opened,
         compare=options.compare,
@@ -88,7 +88,7 @@ def _talk(opened: OpenedModel, session: ChatSession) -> int:
             if not _commanded(line, session):
                 _show(session.ask(line))
         except VlmLitError as error:
-            print(f"error: {printable(' '.join(str(error).split()))}", file=sys.stderr)
+            print(f"error: {printable(' '.join(str(error).split()), lines=True)}", file=sys.stderr)
             status = 0 if sys.stdin.isatty() else 2
         except KeyboardInterrupt:
             if not sys.stdin.isatty():
@@ -156,12 +156,7 @@ def _pictures(session: ChatSession) -> str:
 def _show(answers: Sequence[Spoken]) -> None:
     width = max(len(answer.by) for answer in answers) + 2
     for answer in answers:
-        text = printable(answer.reply.text) if sys.stdout.isatty() else answer.reply.text
+        text = printable(answer.reply.text, lines=True) if sys.stdout.isatty() else answer.reply.text
         if len(answers) > 1:
             text = f"{answer.by + ':':<{width}}" + text.replace("\n", "\n" + " " * width)
         print(text, flush=True)
-
-
-def printable(text: str) -> str:
-    """`text` with what would steer a terminal written out; its lines stay."""
-    return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text)
