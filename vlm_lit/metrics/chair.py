@@ -15,7 +15,7 @@ from types import MappingProxyType
 from typing import ClassVar
 
 from vlm_lit.metrics.object_words import COCO, ObjectWords, object_words
-from vlm_lit.metrics.rules import Answer, Counts, Rule, need_references
+from vlm_lit.metrics.rules import Answer, Counts, Rule, need_references, ratio
 
 
 @dataclass(frozen=True)
@@ -86,8 +86,8 @@ class CHAIR(Rule):
         return {
             "overall": hallucinating / n,
             "chair_s": hallucinating / n,
-            "chair_i": wrong / mentions if mentions else 0.0,
-            "coverage": covered / true if true else 0.0,
+            "chair_i": ratio(wrong, mentions),
+            "coverage": ratio(covered, true),
             "silent": silent / n,
             "mentions": mentions / n,
         }

@@ -25,7 +25,7 @@ from vlm_lit.errors import ConfigError, VlmLitError, nearest
 from vlm_lit.files.strict_json import read_json
 from vlm_lit.metrics.anls import anls_score
 from vlm_lit.metrics.numerals import quantities
-from vlm_lit.metrics.rules import Answer, Counts, Rule, need_references
+from vlm_lit.metrics.rules import Answer, Counts, Rule, need_references, ratio
 from vlm_lit.vqa.normalize import vqa_normalise
 
 FIELD_RULES: Final = ("exact", "text", "number", "set", "anls")
@@ -166,9 +166,9 @@ class JsonFields(Rule):
         found = {"overall": score / n, "parsed": parsed / n}
         if self.schema:
             found["schema"] = kept / n
-        found |= {"all_right": right / n, "missing": _ratio(missing, true), "extra": _ratio(extra, said)}
+        found |= {"all_right": right / n, "missing": ratio(missing, true), "extra": ratio(extra, said)}
         pairs = zip(sums[_OWN::2], sums[_OWN + 1 :: 2], strict=True)
-        fields = {f"field/{name}": _ratio(*pair) for name, pair in zip(self.named, pairs, strict=True)}
+        fields = {f"field/{name}": ratio(*pair) for name, pair in zip(self.named, pairs, strict=True)}
         return {**found, **fields}
 
     def unparsed(self, sums: Sequence[float]) -> int:
@@ -289,7 +289,3 @@ def _properties(schema: Mapping[str, Any], above: str = "") -> list[str]:
         nested = _properties(inside, f"{above}{name}.") if isinstance(inside, dict) else []
         found += nested or [f"{above}{name}"]
     return found
-
-
-def _ratio(part: float, whole: float) -> float:
-    return part / whole if whole else 0.0

@@ -12,7 +12,7 @@ from typing import ClassVar, Literal
 
 from vlm_lit.errors import ConfigError, VlmLitError
 from vlm_lit.metrics.numerals import Quantity, quantities
-from vlm_lit.metrics.rules import Answer, Counts, Rule, need_references
+from vlm_lit.metrics.rules import Answer, Counts, Rule, need_references, ratio
 
 Several = Literal["unparsed", "first", "last"]
 
@@ -91,10 +91,10 @@ class NumberAccuracy(Rule):
         return {
             "overall": near / n,
             "answered": answered / n,
-            "mean_absolute_error": _ratio(size, answered),
-            "root_mean_square_error": math.sqrt(_ratio(square, answered)),
-            "bias": _ratio(error, answered),
-            "mean_relative_error": _ratio(share, shares),
+            "mean_absolute_error": ratio(size, answered),
+            "root_mean_square_error": math.sqrt(ratio(square, answered)),
+            "bias": ratio(error, answered),
+            "mean_relative_error": ratio(share, shares),
         }
 
     def unparsed(self, sums: Sequence[float]) -> int:
@@ -115,10 +115,6 @@ def _truth(references: Sequence[str]) -> Quantity:
     if truth is None:
         raise VlmLitError(f"number needs a reference that gives one number, got {references[0]!r}. Correct it.")
     return truth
-
-
-def _ratio(part: float, whole: float) -> float:
-    return part / whole if whole else 0.0
 
 
 def _spelled(value: float) -> str:

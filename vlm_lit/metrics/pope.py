@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Final, Literal
 
 from vlm_lit.errors import VlmLitError
-from vlm_lit.metrics.rules import Answer, Counts, Rule, check_choice, need_references
+from vlm_lit.metrics.rules import Answer, Counts, Rule, check_choice, need_references, ratio
 from vlm_lit.vqa.normalize import without_punctuation
 
 Parser = Literal["official", "exact", "yesno_word"]
@@ -94,13 +94,13 @@ class POPE(Rule):
     def values(self, sums: Sequence[float], n: int) -> dict[str, float]:
         """The accuracy as `overall`, then the details."""
         right, true_yes, said_yes, missed, unparsed = sums
-        precision, recall = _ratio(true_yes, said_yes), _ratio(true_yes, true_yes + missed)
+        precision, recall = ratio(true_yes, said_yes), ratio(true_yes, true_yes + missed)
         found = {
             "overall": right / n,
             "accuracy": right / n,
             "precision": precision,
             "recall": recall,
-            "f1": _ratio(2 * precision * recall, precision + recall),
+            "f1": ratio(2 * precision * recall, precision + recall),
             "yes_ratio": said_yes / n,
         }
         return found if self.parser == "official" else {**found, "unparsed": unparsed / n}
@@ -121,7 +121,3 @@ def _truth(references: Sequence[str]) -> bool:
     if len(labels) != 1 or None in labels:
         raise VlmLitError(f"POPE needs the reference yes or no, got {list(references)}. Correct the reference.")
     return labels == {True}
-
-
-def _ratio(part: float, whole: float) -> float:
-    return part / whole if whole else 0.0

@@ -165,6 +165,11 @@ def judged(rule: Rule, counts: Collection[Counts]) -> dict[str, float]:
     return values
 
 
+def ratio(part: float, whole: float) -> float:
+    """A share; nothing over nothing is 0."""
+    return part / whole if whole else 0.0
+
+
 def need_references(metric: str, references: Sequence[str]) -> None:
     """Refuses an item that nothing says the answer to.
 
