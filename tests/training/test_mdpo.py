@@ -11,17 +11,15 @@ from typing import Any, Final
 import pytest
 import torch
 from torch import Tensor, nn
-from transformers import AutoModelForImageTextToText
 
 from tests.support.interrupted import Kill, Outcome, fit_apart
 from tests.support.pair_cases import BETA, MDPO, module, preferences, step
 from tests.support.pairs import preference_config, write_folder
-from tests.support.plain_pairs import doubled, plain_log_prob
+from tests.support.plain_pairs import assert_equal_to_plain, doubled, plain_log_prob
 from tests.support.runs import fit, run_dir, scalars, verb
 from tests.support.tiny_families.catalogue import TINY
 from tests.support.whole_precision import WholePrecision
 from vlm_lit.data.answers.corrupted import CorruptedAnswers
-from vlm_lit.models.attention import unpackable
 from vlm_lit.schema import Preference, TokenBatch
 from vlm_lit.training.pair_figures import FIGURES, IMAGE_FIGURES
 from vlm_lit.training.preference import PreferenceModule
@@ -72,21 +70,9 @@ def plain_loss(policy: nn.Module, reference: nn.Module, folder: Path, pairs: Seq
 
 @pytest.mark.parametrize("family", TINY)
 def test_loss_and_gradients_equal_two_plain_models(family: str, folders: dict[str, Path]) -> None:
-    folder, pairs = folders[family], preferences()
-    ours = module(folder, losses=MDPO).double()
-    reference = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float64).eval()
-    assert ours.family is not None
-    packs = unpackable(ours.base, ours.family) is None
-    made = step(folder, pairs, rows=6, packing=packs, corrupt="crop")
-    assert all((batch.segments is not None) == packs for batch in made.micro_batches)
-    with WholePrecision():
-        loss = torch.stack([ours.loss(doubled(batch)) for batch in made.micro_batches]).sum() / made.weight
-        expected = plain_loss(ours.base, reference, folder, pairs)
-    names, parameters = zip(*((n, p) for n, p in ours.named_parameters() if p.requires_grad), strict=True)
-    found = torch.autograd.grad(loss, parameters)
-    torch.testing.assert_close(loss, expected, rtol=1e-10, atol=1e-10)
-    for name, one, other in zip(names, found, torch.autograd.grad(expected, parameters), strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-10, msg=f"{name} differs")
+    assert_equal_to_plain(
+        folders[family], module(folders[family], losses=MDPO).double(), plain_loss, rows=6, corrupt="crop"
+    )
 
 
 @pytest.mark.parametrize("packing", [True, False])

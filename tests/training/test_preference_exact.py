@@ -12,10 +12,9 @@ from torch import Tensor, nn
 from transformers import AutoModelForImageTextToText
 
 from tests.support.pair_cases import BETA, module, preferences, step
-from tests.support.plain_pairs import doubled, plain_log_prob
+from tests.support.plain_pairs import assert_equal_to_plain, doubled, plain_log_prob
 from tests.support.tiny_families.catalogue import TINY
 from tests.support.whole_precision import WholePrecision
-from vlm_lit.models.attention import unpackable
 from vlm_lit.schema import Preference
 
 
@@ -84,18 +83,4 @@ def test_figures_are_those_of_the_plain_models(tiny_llava: Path) -> None:
 
 @pytest.mark.parametrize("family", TINY)
 def test_loss_and_gradients_equal_two_plain_models(family: str, folders: dict[str, Path]) -> None:
-    folder, pairs = folders[family], preferences()
-    ours = module(folder).double()
-    reference = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float64).eval()
-    assert ours.family is not None
-    packs = unpackable(ours.base, ours.family) is None
-    made = step(folder, pairs, packing=packs)
-    assert all((batch.segments is not None) == packs for batch in made.micro_batches)
-    with WholePrecision():
-        loss = torch.stack([ours.loss(doubled(batch)) for batch in made.micro_batches]).sum() / made.weight
-        expected = plain_loss(ours.base, reference, folder, pairs)
-    names, parameters = zip(*((n, p) for n, p in ours.named_parameters() if p.requires_grad), strict=True)
-    found = torch.autograd.grad(loss, parameters)
-    torch.testing.assert_close(loss, expected, rtol=1e-10, atol=1e-10)
-    for name, one, other in zip(names, found, torch.autograd.grad(expected, parameters), strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-10, msg=f"{name} differs")
+    assert_equal_to_plain(folders[family], module(folders[family]).double(), plain_loss)
