@@ -36,6 +36,9 @@ VERBS: Final[dict[str, Verb]] = {
     "pairs": Verb("make preference pairs of a model's own answers, judged by a metric", "vlm_lit.commands.pairs:run"),
     "score": Verb("judge the answers in a file by a benchmark's metric", "vlm_lit.commands.score:run"),
     "compare": Verb("compare runs item by item, with intervals and a page to read", "vlm_lit.commands.compare:run"),
+    "retention": Verb(
+        "say what tuning gained and lost on general questions, against the base", "vlm_lit.commands.retention:run"
+    ),
     "certify": Verb(
         "write down by digests what a run was made of; check that, and do some of its steps again",
         "vlm_lit.commands.certify:run",
@@ -64,6 +67,7 @@ EXAMPLES: Final = {
     "pairs": "pairs --from runs/mine --split train --metric vqa_accuracy --output pairs.jsonl",
     "score": "score --metric anls --records runs/mine/predictions.jsonl --output scores.json",
     "compare": "compare runs/before runs/after --output comparison",
+    "retention": "retention runs/mine --config configs/benchmark/pope.yaml --config workbench",
     "certify": "certify runs/mine",
     "anatomy": "anatomy runs/mine --output anatomy",
     "study run": "study run configs/study/lora_rank.yaml --workers 2",

@@ -29,6 +29,11 @@ def run(verb: str, arguments: Sequence[str]) -> int:
         action="store_true",
         help="write describe_*.json as well: of each picture a description of all that is on it, in plain words",
     )
+    parser.add_argument(
+        "--label",
+        metavar="NAME",
+        help="write NAME under `source` in each record, to tell the scores of data sets apart",
+    )
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
     if options.output is None:  # after argparse has had its say on the others: a mistyped --output is one of them
@@ -58,6 +63,7 @@ def write(options: argparse.Namespace) -> None:
         wrong_answers=options.wrong_answers,
         look=options.look,
         descriptions=options.descriptions,
+        label=options.label,
     )
     copy_base(target / "base")
     copy_vilt_base(target / "vilt")

@@ -52,6 +52,7 @@ def write(
     wrong_answers: float = 0.0,
     look: Look = "plain",
     descriptions: bool = False,
+    label: str | None = None,
 ) -> dict[str, Path]:
     """Write a data set into the new or empty folder `directory`, whole or not at all.
 
@@ -67,6 +68,7 @@ def write(
         look: `plain`, or `shifted`: the pictures of all three splits in another light, soft and grainy.
         descriptions: write `describe_train.json` and those of the other splits as well: one conversation per scene
             that asks for all that is on it.
+        label: what each record says under `source`, by which scores of several data sets can be told apart.
 
     Returns:
         The JSON file of each split, by the split's name.
@@ -80,14 +82,16 @@ def write(
 
     def fill(folder: Path) -> None:
         rows = _draw_splits(folder, sizes, seed, dialect, look)
+        marked = {} if label is None else {"source": label}
         note: dict[str, object] = {"look": look} if look != "plain" else {}
         if wrong_answers:
             note |= _spoil(rows["train"], wrong_answers, Random(f"workbench wrong answers {seed}/{dialect}"))
         for split, found in rows.items():
-            _write_json(folder / f"{split}.json", [_conversation(row) for row in found])
+            _write_json(folder / f"{split}.json", [{**_conversation(row), **marked} for row in found])
             if descriptions:
                 described = {row.shown.name: _Row(row.shown, "describe", description(row.shown)) for row in found}
-                _write_json(folder / f"describe_{split}.json", [_conversation(row) for row in described.values()])
+                rows_of = [{**_conversation(row), **marked} for row in described.values()]
+                _write_json(folder / f"describe_{split}.json", rows_of)
         _write_json(folder / OBJECTS_FILE, OBJECT_WORDS)
         if note:
             _write_json(folder / NOTE, note)
