@@ -154,11 +154,11 @@ def retained(
 
 def table(retention: Retention) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """Header and rows: each benchmark's means, change with interval, items gained and lost, verdict."""
-    header = (
+    header: tuple[str, ...] = (
         "benchmark", "metric", "questions", "images", "base %", "tuned %", "change", "interval", "gained", "lost",
         "verdict",
     )  # fmt: skip
-    rows = [
+    rows: list[tuple[str, ...]] = [
         (
             one.name,
             next((s.system.metric for s in one.comparison.standings if s.system.metric), "mean score"),
