@@ -67,7 +67,7 @@ def test_every_shortcut_is_exact(
 
 def test_features_that_are_kept_give_the_same_run(accelerator: str, config: Config, tmp_path: Path) -> None:
     trainer = {"accelerator": accelerator, "deterministic": True}
-    losses = []
+    losses: list[list[float]] = []
     for kept in (None, str(tmp_path / "features")):
         written = config(trainer=trainer, data={"feature_cache": kept})
         assert fit_apart(written, tmp_path / f"run{len(losses)}") == 0
