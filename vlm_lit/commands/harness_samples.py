@@ -136,9 +136,9 @@ def _prediction(filed: FiledAnswer, fields: Mapping[str, object], score: float) 
         image=None,
         image_id=None if image is None else str(image),
         question=asked if isinstance(asked, str) else "",
-        references=answer.references,
+        references=tuple(answer.references),
         prediction=answer.prediction,
         score=score,
         groups=dict(answer.groups),
-        choices=answer.choices,
+        choices=tuple(answer.choices),
     )

@@ -43,6 +43,7 @@ VERBS: Final[dict[str, Verb]] = {
         "write down by digests what a run was made of; check that, and do some of its steps again",
         "vlm_lit.commands.certify:run",
     ),
+    "parity": Verb("show where two servers of one model answer differently", "vlm_lit.commands.parity:run"),
     "anatomy": Verb("show how large each LoRA update of a run is, and of which rank", "vlm_lit.commands.anatomy:run"),
     "study": Verb("run a grid of runs from one file, and report what it shows", "vlm_lit.commands.study:run"),
     "workbench": Verb(
@@ -69,6 +70,7 @@ EXAMPLES: Final = {
     "compare": "compare runs/before runs/after --output comparison",
     "retention": "retention runs/mine --config configs/benchmark/pope.yaml --config workbench",
     "certify": "certify runs/mine",
+    "parity": "parity runs/transformers vllm.jsonl --least 0.99",
     "anatomy": "anatomy runs/mine --output anatomy",
     "study run": "study run configs/study/lora_rank.yaml --workers 2",
     "study status": "study status configs/study/lora_rank.yaml",
