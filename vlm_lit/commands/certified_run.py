@@ -25,7 +25,7 @@ from vlm_lit.data.checkpoint.processors import processor_identity, tokenizer_sha
 from vlm_lit.data.record_datamodule import RecordDataModule
 from vlm_lit.data.records.record_dataset import RecordDataset
 from vlm_lit.errors import ConfigError
-from vlm_lit.models.adapter_state import FINGERPRINT, WEIGHTS, base_identity, file_sha256
+from vlm_lit.models.adapter_state import FINGERPRINT, WEIGHTS, file_sha256
 from vlm_lit.models.loading import load_config
 from vlm_lit.studies.run_files.learning_curves import LOSS, read_curves
 from vlm_lit.training.callbacks.step_checkpoint import FOLDER, checkpoints
@@ -34,7 +34,7 @@ from vlm_lit.training.certifying.item_digests import split_digests
 from vlm_lit.training.certifying.replaying import RelocatedCheckpointIO, ReplayedSteps
 from vlm_lit.training.certifying.weight_digests import weight_digests
 from vlm_lit.training.checkpoint_io import sound
-from vlm_lit.training.identity import check_data, data_files, library_versions
+from vlm_lit.training.identity import base_named, check_data, data_files, library_versions
 from vlm_lit.training.restoring import base_config
 from vlm_lit.training.run_settings import changed, number_settings
 from vlm_lit.training.surroundings import code_digest, code_files, machine
@@ -160,8 +160,7 @@ class CertifiedRun(VlmLitCLI):
 
     def _base(self) -> dict[str, object]:
         data, adapter = self.data, getattr(self.model, "adapter", None)
-        commit = getattr(load_config(data.model_id, data.revision), "_commit_hash", None)
-        identity = base_identity(data.model_id, data.revision, commit)
+        identity = base_named(load_config(data.model_id, data.revision), data.model_id, data.revision)
         if Path(data.model_id).is_dir():
             del identity["model_id"]
         begun = None if adapter is None else file_sha256(Path(adapter) / WEIGHTS)

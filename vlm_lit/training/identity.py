@@ -56,14 +56,18 @@ def identity_of(
     """What trained weights belong to: the base, and what was put on it."""
     config = getattr(base, "config", None)
     assert isinstance(config, PretrainedConfig)
-    commit = getattr(config, "_commit_hash", None)
     return {
-        "base": base_identity(model_id, revision, commit),
+        "base": base_named(config, model_id, revision),
         "parts": parts.stated(family_of(config.model_type)),
         "lora": dict(vars(lora)),
         "quantization": dict(vars(quantization)),
         "seed": seed,
     }
+
+
+def base_named(config: PretrainedConfig, model_id: str, revision: str | None) -> dict[str, Any]:
+    """What names a base whose config was read: see `base_identity`."""
+    return base_identity(model_id, revision, getattr(config, "_commit_hash", None))
 
 
 def course_of(
