@@ -172,6 +172,8 @@ BORROWED: Final = (
     Borrowed(
         "torch.utils.tensorboard.writer:FileWriter", "event_writer", ("vlm_lit/training/run_events.py",), words=True
     ),
+    # Python --------------------------------------------------------------------------------------------------------
+    Borrowed("multiprocessing.queues:Queue", "_on_queue_feeder_error", ("vlm_lit/data/shared_memory.py",)),
     # torch -------------------------------------------------------------------------------------------------------
     Borrowed(
         "torch._subclasses.fake_tensor",

@@ -21,7 +21,7 @@ from vlm_lit.data.rows.micro_batch_size import MicroBatchSize
 from vlm_lit.data.rows.packing import likely_longest
 from vlm_lit.data.run_length import RunLength, length_of, lightning_length, searches_learning_rate
 from vlm_lit.data.sampler import EpochSampler, StepSampler
-from vlm_lit.errors import ConfigError, RecordError, check_seed, raised
+from vlm_lit.errors import ConfigError, RecordError, VlmLitError, check_seed, raised
 from vlm_lit.schema import EvaluationBatch, StepBatch
 
 
@@ -250,10 +250,10 @@ class StepDataModule(LightningDataModule, ABC, Generic[Item]):
     # Hooks -------------------------------------------------------------------------------------------------------
 
     def on_before_batch_transfer(
-        self, batch: StepBatch[Any] | EvaluationBatch | RecordError, dataloader_idx: int
+        self, batch: StepBatch[Any] | EvaluationBatch | VlmLitError, dataloader_idx: int
     ) -> StepBatch[Any] | EvaluationBatch:
-        """Raise here, in the training process, what a worker found wrong with a record."""
-        if isinstance(batch, RecordError):
+        """Raise here, in the training process, what a worker found wrong."""
+        if isinstance(batch, VlmLitError):
             raise batch
         return batch
 
