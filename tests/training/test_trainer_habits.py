@@ -158,7 +158,7 @@ def test_learning_rate_finder_finds_the_peak_of_the_schedule(config: Config) -> 
         (("--trainer.strategy", "deepspeed_stage_2"), "trainer.strategy is deepspeed_stage_2: it keeps only the last"),
         (
             ("--trainer.strategy", "lightning.pytorch.strategies.ModelParallelStrategy"),
-            "trainer.strategy is ModelParallelStrategy: the model here is not split",
+            "trainer.strategy is ModelParallelStrategy: it leaves to the module how a model is split",
         ),
         (
             ("--model.init_args.optimizer=torch.optim.AdamW", "--model.init_args.optimizer.lr=0.5"),

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from vlm_lit.data.checkpoint.processors import processor_identity
-from vlm_lit.models.adapter_state import load_trainable_state, trainable_state
+from vlm_lit.models.adapter_state import load_trainable_state
 from vlm_lit.models.finite import check_weights
 from vlm_lit.training.hyperparameters import plain
 from vlm_lit.training.identity import course_of, identity_of, library_versions
@@ -48,7 +48,7 @@ class CheckpointedModule(VisionLanguageModule):
         Raises:
             VlmLitError: they are no numbers, as after a last step that was too large.
         """
-        state = trainable_state(self)
+        state = self.ranks.trained_state(self)
         check_weights(state, self.trained_steps)
         checkpoint["state_dict"] = state
         checkpoint["trainable_names"] = list(state)
@@ -67,7 +67,7 @@ class CheckpointedModule(VisionLanguageModule):
             self._hyperparameters(),
             precision=str(self.trainer.precision),
             attention=getattr(self.base.config, "_attn_implementation", None),
-            world_size=self.trainer.world_size,
+            world_size=self.ranks.world,
         )
 
     def _hyperparameters(self) -> dict[str, Any]:
@@ -92,7 +92,7 @@ class CheckpointedModule(VisionLanguageModule):
         own = Fitting(
             identity=self.identity,
             base_config=base_config(self.model_id),
-            names=list(trainable_state(self)),
+            names=list(self.ranks.trained_state(self)),
             processor=None if self._trainer is None else processor_identity(self.data.processor),
             course=self._course() if resumes else None,
             read_by=type(self.data).__qualname__ if resumes else None,
