@@ -101,9 +101,7 @@ class _Gathering:
     def __call__(
         self, output_tensor: Tensor, input_tensor: Tensor, group: dist.ProcessGroup, async_op: bool = False
     ) -> dist.Work | None:
-        return self.turn(
-            partial(dist.all_gather_into_tensor, output_tensor, input_tensor, group=group, async_op=async_op)
-        )
+        return self.turn(partial(dist.all_gather_single, output_tensor, input_tensor, group=group, async_op=async_op))
 
 
 def _forget_failed(module: nn.Module, _: tuple[Any, ...], output: object) -> None:

@@ -7,11 +7,13 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
+from lightning.pytorch.utilities import rank_zero_info
+
 from vlm_lit.data.checkpoint.processors import processor_identity
 from vlm_lit.models.adapter_state import load_trainable_state
 from vlm_lit.models.finite import check_weights
 from vlm_lit.training.hyperparameters import plain
-from vlm_lit.training.identity import course_of, identity_of, library_versions
+from vlm_lit.training.identity import course_of, identity_of, library_versions, other_ranks
 from vlm_lit.training.module import VisionLanguageModule
 from vlm_lit.training.optimizer_choice import stored
 from vlm_lit.training.restoring import Fitting, base_config, check_fits, class_of
@@ -98,6 +100,8 @@ class CheckpointedModule(VisionLanguageModule):
             read_by=type(self.data).__qualname__ if resumes else None,
         )
         check_fits(checkpoint, own)
+        if resumes and (words := other_ranks(checkpoint["course"], self.ranks.world)) is not None:
+            rank_zero_info(words)
         self._resumed = checkpoint if resumes else None
         load_trainable_state(self, checkpoint["state_dict"])
         self.loaded_step = int(checkpoint["global_step"])
