@@ -18,7 +18,7 @@ from torch.distributed.tensor import DTensor
 from tests.support import family_cases as cases
 from tests.support.family_cases import TinyFamily
 from tests.support.family_table import Note
-from vlm_lit.models.families import FAMILIES
+from vlm_lit.models.families import FAMILIES, owner_of
 from vlm_lit.models.generation import StopTokens, generate
 from vlm_lit.models.sharding import split_frozen
 
@@ -38,6 +38,7 @@ def _on_a_rank(rank: int, store: str, asked: list[tuple[str, TinyFamily, Path]])
 
 def _looked_at(rank: int, tiny: TinyFamily, folder: Path, mesh: object) -> str:
     encoder, module = cases.encoder(folder), cases.module(folder, checkpointing=True)
+    family = FAMILIES[tiny.model_type]
     module.train()
     images = 1 if rank == 0 or 0 not in tiny.images else 0
     batch = cases.encode(encoder, [cases.conversation(images, 1, seed) for seed in range(2)])
@@ -46,7 +47,7 @@ def _looked_at(rank: int, tiny: TinyFamily, folder: Path, mesh: object) -> str:
     longest = 1 + 3 * rank  # so that the second one's answer takes more forward passes
     expected = {name: grad for name, grad in cases.gradients(module, batch).items() if grad is not None}
     words = generate(module.base.eval(), asked, max_new_tokens=longest, stop=stop)
-    split = split_frozen(module.base, FAMILIES[tiny.model_type], mesh)  # type: ignore[arg-type]
+    split = split_frozen(module.base, family, mesh)  # type: ignore[arg-type]
     if generate(module.base.eval(), asked, max_new_tokens=longest, stop=stop) != words:
         return "other answers"
     module.train()
@@ -54,9 +55,13 @@ def _looked_at(rank: int, tiny: TinyFamily, folder: Path, mesh: object) -> str:
     split.help_until_done()
     if gradients.keys() != expected.keys() or not expected:
         return "gradients of others"
-    if not all(torch.equal(gradients[name], grad) for name, grad in expected.items()):
-        return "other gradients"
-    layers = module.base.get_submodule(FAMILIES[tiny.model_type].decoder_layers)
+    for name, grad in expected.items():
+        # Where each of several layers reads the projector's states, their gradients are added in another order.
+        added = family.projected == "states" and owner_of(name, family) == "projector"
+        far = float((gradients[name] - grad).abs().max() / grad.abs().max())
+        if far > (1e-6 if added else 0.0):
+            return f"the gradient of {name} is {far:.1e} away"
+    layers = module.base.get_submodule(family.decoder_layers)
     whole = [name for name, w in layers.named_parameters() if not w.requires_grad and not isinstance(w, DTensor)]
     return f"{whole[0]} is whole" if whole else "ok"
 
