@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 
 from vlm_lit.data.answers.evaluation_batches import EvaluatedItems, EvaluationBatches, evaluation_batches
 from vlm_lit.data.loaders import loader
+from vlm_lit.data.rank_share import rank_share
 from vlm_lit.data.records.record_dataset import Item, RecordDataset
 from vlm_lit.data.records.sources import SourceSettings, as_source
 from vlm_lit.data.records.streamed_steps import StreamedSteps
@@ -140,7 +141,7 @@ class StepDataModule(LightningDataModule, ABC, Generic[Item]):
         """One item an optimizer step, from where a resumed run stopped."""
         assert self.trainer is not None
         collator, train = self.collator(), self.datasets["train"]
-        rank, world = self.trainer.global_rank, self.trainer.world_size
+        rank, world = rank_share(self.trainer)
         if isinstance(train, StreamedSteps):
             step_batches = train.arranged(self.effective_batch, self.total_steps, self.seed, self._start, rank, world)
             return loader(step_batches, collate_fn=collator, batch_size=None, workers=self.num_workers)
@@ -156,14 +157,15 @@ class StepDataModule(LightningDataModule, ABC, Generic[Item]):
         steps = self.total_steps
         if searches_learning_rate(self.trainer):  # as many as it asks for, however long the run
             steps = max(self._length.total_steps(self.steps_per_epoch, 0), int(self.trainer.max_steps))
+        rank, world = rank_share(self.trainer)
         return StepSampler(
             len(train),
             effective_batch=self.effective_batch,
             steps=steps,
             seed=self.seed,
             start=self._start,
-            rank=self.trainer.global_rank,
-            world=self.trainer.world_size,
+            rank=rank,
+            world=world,
             limit=self.steps_per_epoch,
             groups=train.image_keys if self.together is not None else None,
             most=self.together or 1,
@@ -214,7 +216,7 @@ class StepDataModule(LightningDataModule, ABC, Generic[Item]):
     def evaluation_positions(self, split: str) -> list[list[int]]:
         """This rank's items of an evaluation, a batch at a time, in file order."""
         assert self.trainer is not None
-        items, world, rank = self.evaluated(split), self.trainer.world_size, self.trainer.global_rank
+        items, (rank, world) = self.evaluated(split), rank_share(self.trainer)
         # None repeated to even the ranks out: answering needs no ranks in step.
         keys = items.image_keys if self.together is not None else None
         return evaluation_batches(len(items), keys, self.eval_batch, rank=rank, world=world)

@@ -6,8 +6,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, TypeAlias, TypeVar
 
-import torch.distributed as dist
-
 from vlm_lit.errors import ConfigError
 from vlm_lit.metrics.calibration import Bin, expected_calibration_error, reliability
 from vlm_lit.metrics.catalogue import MetricSettings, rule
@@ -15,6 +13,7 @@ from vlm_lit.metrics.rules import Answer, Rule
 from vlm_lit.metrics.summary import JudgedItem, judged_item, summarised
 from vlm_lit.schema import Prediction
 from vlm_lit.training.answering import Score
+from vlm_lit.training.ranks import Ranks
 
 _Met = TypeVar("_Met")
 _JudgedPrediction: TypeAlias = tuple[Prediction, tuple[JudgedItem, ...]]
@@ -68,13 +67,13 @@ class Evaluation:
         answer = answer_of(prediction)
         return tuple(judged_item(rule, answer, f"Record {answer.id!r}") for rule in self._rules)
 
-    def finish(self) -> tuple[list[Prediction], dict[str, float]]:
+    def finish(self, ranks: Ranks) -> tuple[list[Prediction], dict[str, float]]:
         """All ranks' predictions, once each in order of first sight, and every metric's values as fractions.
 
         The values of `answer_length` are words and ratios. The calibration error of the leading metric's scores comes
         last, where answers have a confidence.
         """
-        self._judged = _of_all_ranks(self._judged)
+        self._judged = _of_all_ranks(self._judged, ranks)
         first, values = self._first, dict[str, float]()
         predictions = _unique(
             [replace(p, score=_score(self._rules[first], items[first])) if items else p for p, items in self._judged]
@@ -152,16 +151,13 @@ def logged_name(metric: str, group: str) -> str:
     return f"{metric}/{group.removeprefix('answer_type/')}"
 
 
-def gathered(predictions: list[Prediction]) -> list[Prediction]:
+def gathered(predictions: list[Prediction], ranks: Ranks) -> list[Prediction]:
     """All ranks' predictions, once each in order of first sight."""
-    return _unique(_of_all_ranks(predictions))
+    return _unique(_of_all_ranks(predictions, ranks))
 
 
-def _of_all_ranks(mine: list[_Met]) -> list[_Met]:
-    if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
-        return mine
-    gathered: list[list[_Met]] = [[] for _ in range(dist.get_world_size())]
-    dist.all_gather_object(gathered, mine)
+def _of_all_ranks(mine: list[_Met], ranks: Ranks) -> list[_Met]:
+    gathered = ranks.each(mine)
     # Questions are dealt out to the ranks in turn; taking them in turn restores the file's order.
     longest = max(map(len, gathered))
     return [part[i] for i in range(longest) for part in gathered if i < len(part)]
