@@ -4,7 +4,7 @@
 #   sbatch --account=... --partition=... --nodes=2 scripts/cluster/slurm_fit.sh --config configs/llava15_7b_qlora.yaml
 #
 # What follows the script's name are options of `fit`. Submit from the folder that their paths are relative to; all nodes
-# see it. To split a frozen base over the GPUs: STRATEGY=configs/trainer/frozen_sharded.yaml sbatch ...
+# see it. To split a frozen base over the GPUs: STRATEGY=frozen_sharded sbatch ...
 #
 # The time limit, preemption, scancel: SLURM sends SIGUSR1 three minutes before the limit (--signal below) and SIGTERM
 # otherwise. The step is finished and its state kept either way. After SIGUSR1 the first process has SLURM run the job
@@ -25,13 +25,7 @@
 set -euo pipefail
 : "${SLURM_JOB_ID:?Submit it: sbatch scripts/cluster/slurm_fit.sh --config ...}"
 
-strategy=${STRATEGY:-ddp}
-case $strategy in
-*.yaml) chosen=(--trainer "$strategy") ;;
-*) chosen=(--trainer.strategy "$strategy") ;;
-esac
-
 # `srun` makes the processes a step, which is what --signal reaches; --kill-on-bad-exit ends it where one of them dies.
-exec srun --kill-on-bad-exit=1 "${PYTHON:-python}" -m vlm_lit fit "$@" "${chosen[@]}" \
-    --trainer.devices "$SLURM_NTASKS_PER_NODE" --trainer.num_nodes "$SLURM_JOB_NUM_NODES" \
-    --trainer.enable_progress_bar false
+exec srun --kill-on-bad-exit=1 "${PYTHON:-python}" -m vlm_lit fit "$@" \
+    --trainer.strategy "${STRATEGY:-ddp}" --trainer.enable_progress_bar false \
+    --trainer.devices "$SLURM_NTASKS_PER_NODE" --trainer.num_nodes "$SLURM_JOB_NUM_NODES"

@@ -93,8 +93,8 @@ class Dealing:
         rows = [self._rows([items[i] for i in group]) for group in groups]
         found = [self._largest_first(rows, world)]
         if all(len(one) == 1 for one in rows):
-            found.insert(0, self._in_blocks([row for (row,) in rows], world))
-        # One that pads less is taken where both are as far apart.
+            found.append(self._in_blocks([row for (row,) in rows], world))
+        # Where both are as far apart, the one that pads less is taken, else the first, which leaves fewer ranks idle.
         best = min(found, key=lambda dealt: self._loads([[rows[k] for k in one] for one in dealt]))
         places = [sorted(place for k in one for place in groups[k]) for one in best]
         return [[items[place] for place in one] for one in places]
