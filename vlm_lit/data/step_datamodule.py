@@ -15,6 +15,7 @@ from vlm_lit.data.answers.evaluation_batches import EvaluatedItems, EvaluationBa
 from vlm_lit.data.dealing import TOWER, Dealing, ItemCost
 from vlm_lit.data.item_costs import item_costs
 from vlm_lit.data.loaders import loader
+from vlm_lit.data.rank_share import rank_share
 from vlm_lit.data.records.record_dataset import Item, RecordDataset
 from vlm_lit.data.records.sources import SourceSettings, as_source
 from vlm_lit.data.records.streamed_steps import StreamedSteps
@@ -157,7 +158,7 @@ class StepDataModule(LightningDataModule, ABC, Generic[Item]):
         """One item an optimizer step, from where a resumed run stopped."""
         assert self.trainer is not None
         collator, train = self.collator(), self.datasets["train"]
-        rank, world = self.trainer.global_rank, self.trainer.world_size
+        rank, world = rank_share(self.trainer)
         if isinstance(train, StreamedSteps):
             step_batches = train.arranged(self.effective_batch, self.total_steps, self.seed, self._start, rank, world)
             return loader(step_batches, collate_fn=collator, batch_size=None, workers=self.num_workers)
@@ -170,17 +171,18 @@ class StepDataModule(LightningDataModule, ABC, Generic[Item]):
 
     def _sampler(self, train: RecordDataset[Item]) -> StepSampler:
         assert self.trainer is not None
-        steps, world = self.total_steps, self.trainer.world_size
+        steps = self.total_steps
         groups = train.image_keys if self.together is not None else None
         if searches_learning_rate(self.trainer):  # as many as it asks for, however long the run
             steps = max(self._length.total_steps(self.steps_per_epoch, 0), int(self.trainer.max_steps))
+        rank, world = rank_share(self.trainer)
         return StepSampler(
             len(train),
             effective_batch=self.effective_batch,
             steps=steps,
             seed=self.seed,
             start=self._start,
-            rank=self.trainer.global_rank,
+            rank=rank,
             world=world,
             limit=self.steps_per_epoch,
             groups=groups,
@@ -235,7 +237,7 @@ class StepDataModule(LightningDataModule, ABC, Generic[Item]):
     def evaluation_positions(self, split: str) -> list[list[int]]:
         """This rank's items of an evaluation, a batch at a time, in file order."""
         assert self.trainer is not None
-        items, world, rank = self.evaluated(split), self.trainer.world_size, self.trainer.global_rank
+        items, (rank, world) = self.evaluated(split), rank_share(self.trainer)
         # None repeated to even the ranks out: answering needs no ranks in step.
         keys = items.image_keys if self.together is not None else None
         costs = self.costs(items) if world > 1 else None

@@ -11,6 +11,7 @@ from lightning.pytorch import Callback, LightningModule
 from lightning.pytorch import Trainer as LightningTrainer
 
 from vlm_lit.schema import ClassBatch, MicroBatch, StepBatch
+from vlm_lit.training.ranks import ranks_of
 
 _GIB = 1024**3
 _PATCH = 3 * 32 * 32  # numbers in a patch of ViLT's
@@ -44,12 +45,9 @@ class Throughput(Callback):
         now = time.perf_counter()
         began = self._step_ended if self._step_ended is not None else self._step_began
         seconds = now - began
-        samples, tokens, rows = _over_ranks(
-            trainer,
-            batch.samples,
-            sum(int(b.inputs["attention_mask"].sum()) for b in batch.micro_batches),
-            sum(_row_tokens(b) for b in batch.micro_batches),
-        )
+        tokens = sum(int(b.inputs["attention_mask"].sum()) for b in batch.micro_batches)
+        mine = batch.samples, tokens, sum(_row_tokens(b) for b in batch.micro_batches)
+        samples, tokens, rows = zip(*ranks_of(trainer).each(mine), strict=True)
         self._dropped += len(batch.dropped)
         self._changed += len(batch.changed)
         values = {
@@ -60,7 +58,7 @@ class Throughput(Callback):
             "over_length_dropped": float(self._dropped),
             "over_length_changed": float(self._changed),
         }
-        if trainer.world_size > 1 and sum(rows) > 0:
+        if len(rows) > 1 and sum(rows) > 0:
             values["rank_spread"] = max(rows) * len(rows) / sum(rows) - 1
         pl_module.log_dict({f"train/{name}": value for name, value in values.items()}, batch_size=1)
         self._step_ended = now
@@ -68,15 +66,6 @@ class Throughput(Callback):
     def on_validation_end(self, trainer: LightningTrainer, pl_module: LightningModule) -> None:
         """Time spent validating is not time spent waiting for data."""
         self._step_ended = None
-
-
-def _over_ranks(trainer: LightningTrainer, *mine: float) -> list[list[float]]:
-    """Each of this rank's figures as all ranks have it, rank by rank."""
-    if trainer.world_size == 1:
-        return [[value] for value in mine]
-    figures = torch.tensor(mine, dtype=torch.float64, device=trainer.strategy.root_device)
-    every: list[list[float]] = trainer.strategy.all_gather(figures).reshape(-1, len(mine)).T.tolist()
-    return every
 
 
 def _row_tokens(batch: MicroBatch) -> int:
