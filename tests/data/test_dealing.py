@@ -72,14 +72,18 @@ def test_ranks_are_closer_together_than_by_count(world: int, rows: int) -> None:
     items = [(int(drawn.lognormvariate(4, 1)) + 1, drawn.choice((0, 1, 1, 2)), None) for _ in range(800)]
     deals = dealing([*items], rows=rows)
     spreads: dict[str, list[float]] = {"dealt": [], "by count": []}
+    busiest: dict[str, list[float]] = {"dealt": [], "by count": []}
     for at in range(0, len(items), 32):
         batch = list(range(at, at + 32))
         for name, shares in (("dealt", deals.shares(batch, world)), ("by count", by_count(batch, world))):
             loads = deals.loads(shares)
             spreads[name].append(max(loads) / mean(loads) - 1)
+            busiest[name].append(max(loads))
     # Of 32 rows 8 or more fall to a rank; the largest is a few hundred tokens of several thousand.
     assert mean(spreads["dealt"]) < 0.25 * mean(spreads["by count"])
-    assert mean(spreads["dealt"]) < 0.06
+    assert mean(spreads["dealt"]) < 0.1
+    # What the step takes; rows of alike length together pad less as well.
+    assert mean(busiest["dealt"]) < (0.95 if rows == 1 else 0.9) * mean(busiest["by count"])
 
 
 def test_padding_counts_as_the_collator_makes_it() -> None:

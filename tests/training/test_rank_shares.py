@@ -7,8 +7,6 @@ conversations without any, or none at all.
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 
@@ -16,20 +14,18 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.support import loaded, plain_runs, small_config, small_data
+from tests.support import loaded, plain_runs, rank_runs, small_config, small_data
 from tests.support.pairs import preference_config, write_pairs
+from tests.support.rank_runs import Job
 from tests.support.runs import fit, predictions, run_dir, scalars
 from vlm_lit.training.feature_cache import fill, open_store
 
 RANKS = ("--trainer.strategy=ddp", "--trainer.devices=2")
 
 
-def on_two_ranks(config: Path, folder: Path, *more: str) -> str:
-    words = [sys.executable, "-m", "vlm_lit", "fit", "--config", str(config), "--run_dir", str(folder), *RANKS, *more]
-    # Ranks that wait for each other wait for ever: the limit is what sees it.
-    done = subprocess.run(words, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return done.stderr
+def on_two_ranks(verb: str, config: Path, folder: Path, *more: str) -> None:
+    words = (verb, "--config", str(config), "--run_dir", str(folder), *RANKS, *more)
+    rank_runs.finished(2, [Job(words=words)], folder.parent / f"{folder.name} said")
 
 
 def stored(folder: Path) -> Counter[str]:
@@ -91,7 +87,7 @@ def test_ranks_with_and_without_pictures_are_one(tiny_llava: Path, mixed: Path, 
         data={"effective_batch": 4, "eval_batch": 2, "feature_cache": str(tmp_path / "store")},
     )
     fit(path, "--run_dir", str(tmp_path / "one"), f"--data.init_args.feature_cache={tmp_path / 'one store'}")
-    on_two_ranks(path, tmp_path / "two")
+    on_two_ranks("fit", path, tmp_path / "two")
     one, two = scalars(tmp_path / "one"), scalars(tmp_path / "two")
     for name in ("train/loss", "train/gradient_norm", "val/loss"):
         # float32 sums in another order: 1e-5 is some 80 rounding steps.
@@ -125,7 +121,7 @@ def test_ranks_fill_the_reference_store_each_its_share(tiny_llava: Path, tmp_pat
         if name == "one":
             fit(path, "--run_dir", str(tmp_path / name / "run"), store)
         else:
-            on_two_ranks(path, tmp_path / name / "run", store)
+            on_two_ranks("fit", path, tmp_path / name / "run", store)
         kept[name] = [json.loads(file.read_text())["log_probs"] for file in (tmp_path / name / "store").iterdir()]
     (one,), (two,) = kept.values()
     assert one.keys() == two.keys()
@@ -144,7 +140,5 @@ def test_answers_of_ranks_that_have_unequal_shares_are_in_the_files_order(
     rows = [rows[0], *rows[5:], *rows[1:5]]
     (mixed / "val.json").write_text(json.dumps(rows))
     path = small_config.write(tmp_path, tiny_llava, mixed, data={"eval_batch": 4})
-    words = [sys.executable, "-m", "vlm_lit", "test", "--config", str(path), *RANKS]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
+    on_two_ranks("test", path, run_dir(path))
     assert [row["id"] for row in predictions(run_dir(path))] == [row["id"] for row in rows]
