@@ -52,7 +52,9 @@ def _model(folder: Path, precision: str, *, recomputed: bool) -> nn.Module:
         for name, weight in base.named_parameters():
             if "lora_B" in name:
                 weight.normal_(0.0, 0.1, generator=torch.Generator().manual_seed(len(name)))
-    return base.train()
+    base.train()
+    assert isinstance(base, nn.Module)
+    return base
 
 
 def _pass(model: nn.Module, seed: int) -> tuple[Tensor, list[Tensor]]:

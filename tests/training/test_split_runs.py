@@ -38,11 +38,11 @@ def one_row_fits(rank: int) -> Iterator[None]:
         return found
 
     if rank == 1:
-        LlamaMLP.forward = hungry  # type: ignore[method-assign]
+        LlamaMLP.forward = hungry
     try:
         yield
     finally:
-        LlamaMLP.forward = forward  # type: ignore[method-assign]
+        LlamaMLP.forward = forward
 
 
 @contextmanager
@@ -86,8 +86,8 @@ class Runs:
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
     """One by one rank, and by two ranks with a split base: one, one with less memory, and one that was killed."""
     root = tmp_path_factory.mktemp("split")
-    sgd = {"optimizer": {"class_path": "torch.optim.SGD"}, "learning_rate": 0.05}
-    steps = {"effective_batch": 4, "micro_batch": 1, "eval_batch": 2, "packing": False}
+    sgd: small_config.Settings = {"optimizer": {"class_path": "torch.optim.SGD"}, "learning_rate": 0.05}
+    steps: small_config.Settings = {"effective_batch": 4, "micro_batch": 1, "eval_batch": 2, "packing": False}
     config = small_config.write(
         root,
         tiny_models.save_llava(root / "llava"),

@@ -9,7 +9,6 @@ from typing import Any, Final
 
 import lightning
 import torch
-from lightning.fabric.plugins.collectives.torch_collective import default_pg_timeout
 from lightning.pytorch.strategies import ModelParallelStrategy, Strategy, StrategyRegistry
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -22,6 +21,7 @@ from vlm_lit.models.sharding import SplitLayers, check_splittable, split_frozen
 
 NAME: Final = "frozen_sharded"
 """What a config calls it."""
+_TIMEOUT: Final = timedelta(minutes=30)
 
 
 class FrozenShardedStrategy(ModelParallelStrategy):
@@ -32,12 +32,10 @@ class FrozenShardedStrategy(ModelParallelStrategy):
 
     Args:
         process_group_backend: as Lightning's; null takes nccl for GPUs and gloo for CPUs.
-        timeout: seconds that a process waits for another.
+        timeout: how long a process waits for another.
     """
 
-    def __init__(
-        self, process_group_backend: str | None = None, timeout: timedelta | None = default_pg_timeout
-    ) -> None:
+    def __init__(self, process_group_backend: str | None = None, timeout: timedelta | None = _TIMEOUT) -> None:
         super().__init__(
             tensor_parallel_size=1,
             save_distributed_checkpoint=False,
