@@ -21,6 +21,7 @@ import torch.distributed as dist
 from safetensors import safe_open
 from step_time import Machine, StepParts, Workload, step_parts
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch.multiprocessing.spawn import spawn
 
 WARM_UP: Final = 2
 """Steps that are not counted: the first ones load libraries' kernels and fill caches."""
@@ -175,7 +176,7 @@ def trained_numbers(adapter: Path) -> int:
 def timed_sums(sizes: Sequence[int]) -> tuple[tuple[float, float], ...]:
     """Bytes and median seconds of sums over two ranks."""
     with tempfile.NamedTemporaryFile(suffix=".json") as file:
-        torch.multiprocessing.spawn(_sum_over_two, (list(sizes), file.name), nprocs=2)
+        spawn(_sum_over_two, (list(sizes), file.name), nprocs=2)  # type: ignore[no-untyped-call]
         held = json.loads(Path(file.name).read_text(encoding="utf-8"))
     return tuple((size, seconds) for size, seconds in held)
 

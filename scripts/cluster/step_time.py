@@ -92,7 +92,7 @@ class StepParts:
     @property
     def seconds(self) -> float:
         """The whole step."""
-        return sum(getattr(self, part.name) for part in fields(self))
+        return self.computing + self.fixed + self.uneven + self.summing + self.gathering + self.data
 
     @property
     def bottleneck(self) -> str:

@@ -47,12 +47,13 @@ class Throughput(Callback):
         seconds = now - began
         tokens = sum(int(b.inputs["attention_mask"].sum()) for b in batch.micro_batches)
         mine = batch.samples, tokens, sum(_row_tokens(b) for b in batch.micro_batches)
-        samples, tokens, rows = zip(*ranks_of(trainer).each(mine), strict=True)
+        every = ranks_of(trainer).each(mine)
+        rows = [of_rows for _, _, of_rows in every]
         self._dropped += len(batch.dropped)
         self._changed += len(batch.changed)
         values = {
-            "samples_per_second": sum(samples) / seconds,
-            "tokens_per_second": sum(tokens) / seconds,
+            "samples_per_second": sum(n for n, _, _ in every) / seconds,
+            "tokens_per_second": sum(n for _, n, _ in every) / seconds,
             "data_wait_share": (self._step_began - began) / seconds,
             "peak_memory_gib": peak_memory() / _GIB,
             "over_length_dropped": float(self._dropped),
