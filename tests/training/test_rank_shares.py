@@ -13,12 +13,20 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch import Tensor
 
 from tests.support import loaded, plain_runs, rank_runs, small_config, small_data
 from tests.support.pairs import preference_config, write_pairs
 from tests.support.rank_runs import Job
 from tests.support.runs import fit, predictions, run_dir, scalars
+from vlm_lit.data.preference_datamodule import PreferenceDataModule
+from vlm_lit.data.rank_share import RankShare
+from vlm_lit.data.records.preference_dataset import PreferenceDataset
+from vlm_lit.data.records.sources import as_source
+from vlm_lit.data.rows.pairs import PairBatch
 from vlm_lit.training.feature_cache import fill, open_store
+from vlm_lit.training.ranks import Ranks
+from vlm_lit.training.reference_store import ReferenceStore, filled
 
 RANKS = ("--trainer.strategy=ddp", "--trainer.devices=2")
 
@@ -129,6 +137,26 @@ def test_ranks_fill_the_reference_store_each_its_share(tiny_llava: Path, tmp_pat
     assert all(two[key] == pytest.approx(one[key], rel=1e-5) for key in one)
     losses = [[v for _, v in scalars(tmp_path / name / "run")["train/loss"]] for name in ("one", "two")]
     assert losses[1] == pytest.approx(losses[0], rel=1e-5, abs=1e-6)
+
+
+def test_a_rank_that_reads_late_asks_the_reference_about_its_own_share_and_no_more(
+    tiny_llava: Path, tmp_path: Path
+) -> None:
+    data = PreferenceDataModule(str(tiny_llava), train=as_source(str(write_pairs(tmp_path, 11)), "data.train"))
+    data.setup("fit")
+    pairs, collator = data.datasets["train"], data.pair_collator("train")
+    assert isinstance(pairs, PreferenceDataset)
+    store, asked = ReferenceStore(tmp_path / "store", {"of": "this test"}), list[str]()
+
+    def reference(batch: PairBatch) -> Tensor:
+        asked.extend(name.removesuffix("/chosen") for name in batch.ids if name.endswith("/chosen"))
+        return torch.zeros(len(batch.ids))
+
+    for rank in range(2):  # the second begins when the first has kept all that it was asked for
+        ranks = Ranks(RankShare(rank, 2))
+        filled(store, pairs, collator, reference, device=torch.device("cpu"), say=lambda _: None, ranks=ranks)
+    assert sorted(asked, key=int) == [str(k) for k in range(11)]
+    assert len(store.read()) == 6  # the first rank keeps what it was told, and here nobody told it anything
 
 
 def test_answers_of_ranks_that_have_unequal_shares_are_in_the_files_order(
