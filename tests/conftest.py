@@ -23,6 +23,14 @@ pytest_plugins = ["tests.support.family_table", "tests.support.postgres", "tests
 torch.set_num_threads(1)  # where a plugin has loaded torch before this file
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave out what needs a GPU where there is none."""
+    if not torch.cuda.is_available():
+        for item in items:
+            if item.get_closest_marker("gpu"):
+                item.add_marker(pytest.mark.skip(reason="needs a GPU"))
+
+
 @pytest.fixture(scope="session")
 def tiny_llava(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint folder of the tiny LLaVA."""

@@ -147,7 +147,7 @@ BORROWED: Final = (
         (
             "vlm_lit/models/attention.py",
             "vlm_lit/models/shortcuts.py",
-            "vlm_lit/preflight/budget/estimate.py",
+            "vlm_lit/preflight/budget/hollow_module.py",
             "vlm_lit/training/checkpointed.py",
         ),
         words=True,

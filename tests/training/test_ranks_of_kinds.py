@@ -5,6 +5,7 @@ Steps of 4 conversations of 13: the last one has a conversation, so that a rank 
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -154,9 +155,12 @@ def test_two_ranks_are_one(name: str, strategy: str, done: Path, note_ranks: Not
     # float32 sums in another order: 1e-5 is some 80 rounding steps, over eight optimizer steps.
     assert far < 1e-5
     assert apart < 1e-5
-    answers, expected_answers = (sorted(predictions(run), key=lambda row: row["id"]) for run in (two, one))
-    assert answers == expected_answers
-    assert len(answers) == (6 if name.startswith("preference") else 5)
+    judged, expected_judgement = (json.loads((run / "results.json").read_text()) for run in (two, one))
+    assert judged["n"] == expected_judgement["n"] == (6 if name.startswith("preference") else 5)
+    assert judged["metrics"] == pytest.approx(expected_judgement["metrics"], rel=1e-5, abs=1e-6)
+    if not name.startswith("preference"):  # which are tested by pairs
+        answers, expected_answers = (sorted(predictions(run), key=lambda row: row["id"]) for run in (two, one))
+        assert answers == expected_answers
 
 
 @pytest.mark.parametrize("name", RUNS)

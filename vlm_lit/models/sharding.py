@@ -75,8 +75,8 @@ class SplitLayers:
         return work
 
     def _wanted_by_all(self, number: int) -> list[int]:
-        wanted = [torch.zeros(1, dtype=torch.int64) for _ in range(self.talk.size())]
-        dist.all_gather(wanted, torch.tensor([number]), group=self.talk)
+        wanted = [torch.zeros(1, dtype=torch.int64, device="cpu") for _ in range(self.talk.size())]
+        dist.all_gather(wanted, torch.tensor([number], device="cpu"), group=self.talk)
         return sorted({int(one) for one in wanted} - {_NONE})
 
     def _help(self, number: int) -> None:

@@ -106,9 +106,15 @@ class PairFigures:
 
 
 class ChosenWatch:
-    """Says once where the chosen answers have become less likely than they were at the start while margins rise."""
+    """Says once where the chosen answers have become less likely than they were at the start while margins rise.
 
-    def __init__(self, steps: int = _STEPS) -> None:
+    Args:
+        sft: whether the run's losses have one that keeps them likely already.
+        steps: how many are looked at together.
+    """
+
+    def __init__(self, steps: int = _STEPS, *, sft: bool = False) -> None:
+        self._remedy = "Raise the weight of {name: sft} in" if sft else "Add {name: sft} to"
         self._seen: deque[tuple[float, float]] = deque(maxlen=steps)
         self._said = False
 
@@ -123,5 +129,5 @@ class ChosenWatch:
             rank_zero_warn(
                 f"Over the last {len(self._seen)} steps the chosen answers are less likely than at the start of the "
                 f"run (rewards/chosen {chosen:.3g}) while margins rise (rewards/margins {margins:.3g}): the model "
-                "learns to say neither answer. Add {name: sft} to model.init_args.losses, or lower the learning rate."
+                f"learns to say neither answer. {self._remedy} model.init_args.losses, or lower the learning rate."
             )

@@ -51,7 +51,8 @@ class PreferenceModule(StepModule, ReferencedModule):
         self.losses = _losses(losses)
         self.compares, self.corrupts = needs_reference(self.losses), needs_corrupted(self.losses)
         self.own_figures = {**FIGURES, **(IMAGE_FIGURES if self.corrupts else {})}
-        self.figures, self._watch = PairFigures(self.losses), ChosenWatch()
+        self.figures = PairFigures(self.losses)
+        self._watch = ChosenWatch(sft=any(loss.name == "sft" for loss in self.losses))
 
     def setup(self, stage: str) -> None:
         """Refuse data that lack what a loss looks at, or have what none does.

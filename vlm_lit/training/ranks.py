@@ -138,7 +138,7 @@ class ReplicatedRanks(Ranks):
         for parameter in parameters:
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
-        for bucket in buckets([p.grad for p in parameters if p.grad is not None]):
+        for bucket in buckets([p.grad for p in parameters if p.grad is not None], BUCKET):
             if len(bucket) == 1 and bucket[0].is_contiguous():
                 dist.all_reduce(bucket[0])  # a large one, in its place
                 continue
@@ -189,7 +189,7 @@ class FrozenShardedRanks(ReplicatedRanks):
             self.strategy.split.help_until_done()
 
 
-def buckets(gradients: Sequence[Tensor], most: int = BUCKET) -> Iterator[list[Tensor]]:
+def buckets(gradients: Sequence[Tensor], most: int) -> Iterator[list[Tensor]]:
     """Gradients in their order, in groups of one data type and of at most `most` bytes; a larger one is alone."""
     group: list[Tensor] = []
     size = 0

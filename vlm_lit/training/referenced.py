@@ -61,6 +61,11 @@ class ReferencedModule(AnsweredModule):
         _ = self.reference  # before a checkpoint is put on the model
 
     @property
+    def needs_originals(self) -> bool:
+        """Whether they are the reference, which a saved adapter's copy is otherwise."""
+        return self.adapter is None
+
+    @property
     def reference(self) -> Reference:
         """The start of the run."""
         if self._reference is None:
