@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -21,7 +22,6 @@ from tests.support.rank_runs import Job
 from tests.support.runs import fit, predictions, run_dir, scalars
 from vlm_lit.data.preference_datamodule import PreferenceDataModule
 from vlm_lit.data.rank_share import RankShare
-from vlm_lit.data.records.preference_dataset import PreferenceDataset
 from vlm_lit.data.records.sources import as_source
 from vlm_lit.data.rows.pairs import PairBatch
 from vlm_lit.training.feature_cache import fill, open_store
@@ -144,8 +144,8 @@ def test_a_rank_that_reads_late_asks_the_reference_about_its_own_share_and_no_mo
 ) -> None:
     data = PreferenceDataModule(str(tiny_llava), train=as_source(str(write_pairs(tmp_path, 11)), "data.train"))
     data.setup("fit")
-    pairs, collator = data.datasets["train"], data.pair_collator("train")
-    assert isinstance(pairs, PreferenceDataset)
+    pairs: Any = data.datasets["train"]
+    collator = data.pair_collator("train")
     store, asked = ReferenceStore(tmp_path / "store", {"of": "this test"}), list[str]()
 
     def reference(batch: PairBatch) -> Tensor:
