@@ -12,6 +12,8 @@ from lightning import LightningDataModule
 from torch.utils.data import DataLoader
 
 from vlm_lit.data.answers.evaluation_batches import EvaluatedItems, EvaluationBatches, evaluation_batches
+from vlm_lit.data.dealing import TOWER, Dealing, ItemCost
+from vlm_lit.data.item_costs import item_costs
 from vlm_lit.data.loaders import loader
 from vlm_lit.data.rank_share import rank_share
 from vlm_lit.data.records.record_dataset import Item, RecordDataset
@@ -62,6 +64,7 @@ class StepDataModule(LightningDataModule, ABC, Generic[Item]):
         self.sources = {split: as_source(given, f"data.{split}") for split, given in sources.items()}
         self.effective_batch, self.eval_batch = effective_batch, eval_batch
         self.probes_micro_batch, self.micro_batch = micro_batch == "auto", MicroBatchSize(rows)
+        self._rows = rows  # as all ranks know it; what `micro_batch` says, each may lower for itself
         self.num_workers, self.seed = num_workers, seed
         self.datasets: dict[str, RecordDataset[Item] | StreamedSteps[Item]] = {}
         self._start = 0
@@ -80,6 +83,20 @@ class StepDataModule(LightningDataModule, ABC, Generic[Item]):
     def together(self) -> int | None:
         """Most items of one image that training visits in a row; None where each is visited on its own."""
         return None
+
+    @property
+    def packs(self) -> bool:
+        """Whether items of one image share a row."""
+        return False
+
+    @property
+    def tower(self) -> float:
+        """What the vision tower's work on an image costs, as a share of what its tokens cost."""
+        return TOWER
+
+    def costs(self, items: EvaluatedItems[Item]) -> list[ItemCost] | None:
+        """What each item of a data set costs, by which ranks share them; None where that is not known."""
+        return item_costs(items.sizes, None)
 
     @abstractmethod
     def collator(self) -> Callable[[Sequence[Item]], StepBatch[Any] | RecordError]:
@@ -155,6 +172,7 @@ class StepDataModule(LightningDataModule, ABC, Generic[Item]):
     def _sampler(self, train: RecordDataset[Item]) -> StepSampler:
         assert self.trainer is not None
         steps = self.total_steps
+        groups = train.image_keys if self.together is not None else None
         if searches_learning_rate(self.trainer):  # as many as it asks for, however long the run
             steps = max(self._length.total_steps(self.steps_per_epoch, 0), int(self.trainer.max_steps))
         rank, world = rank_share(self.trainer)
@@ -167,10 +185,13 @@ class StepDataModule(LightningDataModule, ABC, Generic[Item]):
             rank=rank,
             world=world,
             limit=self.steps_per_epoch,
-            groups=train.image_keys if self.together is not None else None,
+            groups=groups,
             most=self.together or 1,
             repeated=self._length.repeated,
             mixture=train.mixture,
+            dealing=None
+            if world == 1
+            else Dealing(costs=self.costs(train), keys=groups, shared=self.packs, rows=self._rows, tower=self.tower),
         )
 
     def step_batch(self, step: int) -> StepBatch[Any] | None:
@@ -219,7 +240,8 @@ class StepDataModule(LightningDataModule, ABC, Generic[Item]):
         items, (rank, world) = self.evaluated(split), rank_share(self.trainer)
         # None repeated to even the ranks out: answering needs no ranks in step.
         keys = items.image_keys if self.together is not None else None
-        return evaluation_batches(len(items), keys, self.eval_batch, rank=rank, world=world)
+        costs = self.costs(items) if world > 1 else None
+        return evaluation_batches(len(items), keys, self.eval_batch, rank=rank, world=world, costs=costs)
 
     def evaluation_batch(self, split: str, positions: Sequence[int]) -> EvaluationBatch:
         """A batch of an evaluation's items, collated here and now."""

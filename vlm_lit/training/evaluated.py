@@ -117,10 +117,16 @@ class EvaluatedModule(CheckpointedModule):
 
     def on_predict_epoch_end(self) -> None:
         """Put all ranks' answers together, unjudged."""
-        self.last_predictions = gathered(self.last_predictions, self.ranks)
+        self.last_predictions = gathered(self.last_predictions, self.ranks, self._places("predict"))
+
+    def _places(self, split: str) -> list[int] | None:
+        """Where the items that this rank was asked stand in the file; None where one rank was asked all."""
+        if self.ranks.world == 1:
+            return None
+        return [place for batch in self.data.evaluation_positions(split) for place in batch]
 
     def _finish(self, split: str, more: Mapping[str, float] = MappingProxyType({})) -> None:
-        self.last_predictions, values = self.evaluation.finish(self.ranks)
+        self.last_predictions, values = self.evaluation.finish(self.ranks, self._places(split))
         self.last_metrics = {**values, **more}
         shown = {self.evaluation.leading.name, "loss"}
         for name, value in self.last_metrics.items():

@@ -141,25 +141,31 @@ def filled(
     kept = store.read()
     keys = [pair_key(dataset[i], collator.corrupted) for i in range(len(dataset))]
     names = ids or [dataset[i].id for i in range(len(dataset))]
-    missing = list({key: i for i, key in enumerate(keys) if key not in kept}.values())
-    there = len(keys) - len(missing)
-    say(f"Reference: {len(keys):,} pairs, {there:,} found in {store.file}, {len(missing):,} to compute.")
-    if missing:
-        chunks = _chunks(missing[ranks.rank :: ranks.world])
+    first = dict[str, int]()
+    for i, key in enumerate(keys):
+        first.setdefault(key, i)
+    there = sum(key in kept for key in keys)
+    missing = sum(key not in kept for key in first)
+    say(f"Reference: {len(keys):,} pairs, {there:,} found in {store.file}, {missing:,} to compute.")
+    # A share of all and not of what is missing: another process may be writing what one rank has read and one has not.
+    share = list(first.values())[ranks.rank :: ranks.world]
+    mine = {keys[i]: kept[keys[i]] for i in share if keys[i] in kept}
+    wanted = [i for i in share if keys[i] not in kept]
+    if wanted:
+        chunks = _chunks(wanted)
         # A loader draws a number; the run's are left to it.
         options = {"batch_sampler": chunks, "generator": torch.Generator()}
         batches = loader(dataset, collate_fn=collator, workers=workers, **options)
-        mine, saved = dict[str, Sides](), time.monotonic()
+        saved = time.monotonic()
         for chunk, said in _said(batches, chunks, reference, device):
             # An over-length pair may have been left out.
             mine |= {keys[i]: values for i in chunk if (values := _sides(names[i], said))}
             if ranks.rank == 0 and time.monotonic() - saved >= SAVE_EVERY:
                 store.write({**store.read(), **mine})
                 saved = time.monotonic()
-        found = {key: values for share in ranks.each(mine) for key, values in share.items()}
-        kept |= found
-        if ranks.rank == 0:
-            store.write({**store.read(), **found})
+    kept = {key: values for part in ranks.each(mine) for key, values in part.items()}
+    if ranks.rank == 0 and missing:
+        store.write({**store.read(), **kept})
     known = [(name, kept[key]) for name, key in zip(names, keys, strict=True) if key in kept]
     # SIDES has one name more than a pair has values where no picture is corrupted.
     return {f"{name}/{side}": value for name, values in known for side, value in zip(SIDES, values, strict=False)}
