@@ -17,6 +17,7 @@ from vlm_lit.training.identity import course_of, identity_of, library_versions, 
 from vlm_lit.training.module import VisionLanguageModule
 from vlm_lit.training.optimizer_choice import stored
 from vlm_lit.training.restoring import Fitting, base_config, check_fits, class_of
+from vlm_lit.training.surroundings import code_digest, machine
 
 
 class CheckpointedModule(VisionLanguageModule):
@@ -42,6 +43,8 @@ class CheckpointedModule(VisionLanguageModule):
             "global_step": self.trained_steps,
             "processor": processor_identity(self.data.processor),
             "versions": library_versions(),
+            "machine": machine(self.device),
+            "code_sha256": code_digest(),
         }
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
