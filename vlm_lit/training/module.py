@@ -44,6 +44,7 @@ from vlm_lit.training.optimization import (
 )
 from vlm_lit.training.optimizer_choice import as_optimizer, check_options, check_rate, made_optimizer
 from vlm_lit.training.processor_change import check_adapter
+from vlm_lit.training.ranks import Ranks, ranks_of
 from vlm_lit.training.restoring import check_optimizer
 from vlm_lit.training.row_sharing import check_sharing
 
@@ -124,10 +125,13 @@ class VisionLanguageModule(LightningModule):
         if self._trainer is not None:
             self.check_precision()
         if self.model is None:
+            ranks = self.ranks
+            ranks.check(self.parts)
             # Lightning calls this with the GPU as the device of every new tensor, so numbers would be drawn there.
             with torch.device("cpu"):
                 self._load()
             assert self.family is not None
+            ranks.hold(self.base, self.family)
             check_sharing(self.base, self.family, getattr(self._trainer, "datamodule", None))
 
     def _load(self) -> None:
@@ -211,6 +215,11 @@ class VisionLanguageModule(LightningModule):
     def trained_steps(self) -> int:
         """Optimizer steps behind the weights; in `test` Lightning's own count starts at zero."""
         return max(self.global_step, self.loaded_step)
+
+    @property
+    def ranks(self) -> Ranks:
+        """The processes of this run."""
+        return ranks_of(self._trainer)
 
     def trainable_parameters(self) -> list[nn.Parameter]:
         """The parameters that the optimizer changes."""

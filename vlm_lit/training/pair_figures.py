@@ -13,7 +13,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from vlm_lit.objectives.preference_losses import LOSSES, PairLogProbs, PreferenceLossSettings, needs_corrupted
-from vlm_lit.training.optimization import sum_over_ranks
+from vlm_lit.training.ranks import Ranks
 
 FIGURES: Final[Mapping[str, Literal["min", "max"] | None]] = {
     "rewards/chosen": None,
@@ -95,12 +95,12 @@ class PairFigures:
             figures += [corrupted, rewards[0] > corrupted, rewards[0] - corrupted, pairs.corrupted]
         return figures
 
-    def finish(self, device: torch.device) -> dict[str, float]:
+    def finish(self, ranks: Ranks) -> dict[str, float]:
         """The means, and a new beginning; nothing where there was no pair. Every rank has to ask, and gets the same."""
         sums = [math.fsum(column) for column in zip(*self._sums, strict=True)]
         sums += [0.0] * (len(self.names) - len(sums))
-        total = sum_over_ranks(self._pairs, device)
-        means = [sum_over_ranks(value, device) / max(total, 1) for value in sums]
+        total = ranks.sum(self._pairs)
+        means = [ranks.sum(value) / max(total, 1) for value in sums]
         self.forget()
         return dict(zip(self.names, means, strict=True)) if total else {}
 

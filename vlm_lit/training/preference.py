@@ -93,7 +93,7 @@ class PreferenceModule(StepModule, ReferencedModule):
 
     def _log_step(self, loss: float, norm: float, groups: list[dict[str, object]]) -> None:
         super()._log_step(loss, norm, groups)
-        found = self.figures.finish(self.device)
+        found = self.figures.finish(self.ranks)
         self.log_dict({f"train/{name}": value for name, value in found.items()}, batch_size=1)
         if self.figures.has_reference:
             self._watch.see(found)
@@ -117,7 +117,7 @@ class PreferenceModule(StepModule, ReferencedModule):
             raise
 
     def _finish(self, split: str, more: Mapping[str, float] = MappingProxyType({})) -> None:
-        super()._finish(split, {**more, **self.figures.finish(self.device)})
+        super()._finish(split, {**more, **self.figures.finish(self.ranks)})
 
 
 def check_corruption(losses: Sequence[PreferenceLossSettings], corrupt: str | None) -> None:

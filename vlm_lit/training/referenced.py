@@ -157,8 +157,7 @@ class ReferencedModule(AnsweredModule):
                 device=self.device,
                 say=rank_zero_info,
                 workers=data.num_workers,
-                rank=self.global_rank,
-                world=self.trainer.world_size,
+                ranks=self.ranks,
             )
         data.use_reference(split, known)
 
