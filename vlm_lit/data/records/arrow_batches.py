@@ -21,7 +21,7 @@ def check_batches(path: Path) -> None:
         pyarrow.ArrowException: it is damaged.
         struct.error: so it is.
     """
-    import pyarrow
+    import pyarrow  # type: ignore[import-untyped]
 
     most, size = most_unpacked(path), 0
     with pyarrow.memory_map(str(path)) as file:
@@ -90,6 +90,6 @@ def _size(message: _Table, kind: str, body: Any) -> int:  # noqa: ANN401 - a pya
         return max(size, body.size)
     for at, length in batch.pairs(2):
         if length >= 8 and 0 <= at <= body.size - 8:
-            said = struct.unpack("<q", body[at : at + 8].to_pybytes())[0]  # -1: this one is not packed
+            said: int = struct.unpack("<q", body[at : at + 8].to_pybytes())[0]  # -1: this one is not packed
             size += said if said >= 0 else length
     return size

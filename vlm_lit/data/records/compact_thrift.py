@@ -5,7 +5,7 @@ from __future__ import annotations
 import mmap
 from typing import Final, TypeAlias
 
-Fields: TypeAlias = dict[int, "int | Fields"]  # type: ignore[misc]
+Fields: TypeAlias = dict[int, "int | Fields"]
 
 _TRUE, _FALSE, _BYTE, _DOUBLE, _BINARY, _LIST, _SET, _MAP, _STRUCT = 1, 2, 3, 7, 8, 9, 10, 11, 12
 _WHOLE: Final = (4, 5, 6)

@@ -37,7 +37,7 @@ def check_pages(path: Path) -> None:
         RecordError: the file unpacks to more bytes than one of its size may, or its pages are not where it says.
         pyarrow.ArrowException: it is damaged.
     """
-    import pyarrow.parquet
+    import pyarrow.parquet  # type: ignore[import-untyped]
 
     most, size = most_unpacked(path), 0
     metadata = pyarrow.parquet.read_metadata(path)
@@ -73,7 +73,7 @@ def _pages(path: Path, data: mmap.mmap, column: Any) -> Iterator[_Page]:  # noqa
     while at < end:
         header = CompactThrift(data, at)
         try:
-            fields = header.struct()
+            fields: dict[int, Any] = header.struct()
             unpacked, packed = int(fields[2]), int(fields[3])
             counts = [int(fields[field][1]) for field in _VALUES_OF if field in fields]
         except (ValueError, KeyError, TypeError, IndexError):
@@ -87,7 +87,7 @@ def _pages(path: Path, data: mmap.mmap, column: Any) -> Iterator[_Page]:  # noqa
 
 def _repeated(path: Path, group: int, column: str, most: int) -> int:
     """The bytes of a column's texts, each repetition counted; the texts themselves are held once."""
-    import pyarrow.compute
+    import pyarrow.compute  # type: ignore[import-untyped]
     import pyarrow.parquet
 
     found = 0

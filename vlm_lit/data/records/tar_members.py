@@ -8,16 +8,16 @@ import lzma
 import tarfile
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
-from typing import IO, Any, Final
+from typing import IO, Final, cast
 
 from vlm_lit.errors import RecordError
 from vlm_lit.files.open_text import most_unpacked, unpacks_too_far
 
-_PACKED: Final[dict[str, Callable[[Any], IO[bytes]]]] = {
-    ".gz": gzip.open,
-    ".bz2": bz2.open,
-    ".xz": lzma.open,
-}  # type: ignore[assignment]
+_PACKED: Final[dict[str, Callable[[IO[bytes]], IO[bytes]]]] = {
+    ".gz": lambda file: cast(IO[bytes], gzip.open(file)),
+    ".bz2": lambda file: cast(IO[bytes], bz2.open(file)),
+    ".xz": lambda file: cast(IO[bytes], lzma.open(file)),
+}
 _PACKED_OTHERWISE: Final = (".zst", ".lz4")
 _AT_ONCE: Final = 2**20
 _MOST_OF_ONE: Final = 64 * 2**20
@@ -34,7 +34,7 @@ def check_members(path: Path) -> None:
     most, unpacked = most_unpacked(path), 0
     with tarfile.open(path, "r:") as archive:
         while (member := archive.next()) is not None:
-            archive.members = []  # or they fill the memory
+            archive.members = []  # type: ignore[attr-defined]  # or they fill the memory
             if member.size < 0:
                 raise _refusal(path, member, "its size is negative", "Write the archive again.")
             name = PurePosixPath(member.name)
