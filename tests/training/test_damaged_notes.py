@@ -63,9 +63,6 @@ def test_a_history_that_is_nested_without_end() -> None:
     record = Record(fields={"query": "a?", "response": "b", "history": DEEP}, file=Path("a"), index=0)
     with pytest.raises(RecordError):
         to_conversation(record, requires_answer=True)
-            Record(fields={"query": "a?", "response": "b", "history": DEEP}, file=Path("a"), index=0),
-            requires_answer=True,
-        )
 
 
 ALIASES = "a0: &a0 [1]\n" + "".join(f"a{n + 1}: &a{n + 1} [*a{n}, *a{n}]\n" for n in range(24))

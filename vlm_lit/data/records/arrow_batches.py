@@ -87,7 +87,7 @@ def _size(message: _Table, kind: str, body: Any) -> int:  # noqa: ANN401 - a pya
         return 0
     size = max(0, batch.number(0)) * _OF_A_ROW
     if batch.place(3) is None:  # nothing is packed
-        return max(size, body.size)
+        return max(size, int(body.size))
     for at, length in batch.pairs(2):
         if length >= 8 and 0 <= at <= body.size - 8:
             said: int = struct.unpack("<q", body[at : at + 8].to_pybytes())[0]  # -1: this one is not packed

@@ -14,9 +14,9 @@ from vlm_lit.errors import RecordError
 from vlm_lit.files.open_text import most_unpacked, unpacks_too_far
 
 _PACKED: Final[dict[str, Callable[[IO[bytes]], IO[bytes]]]] = {
-    ".gz": lambda file: cast(IO[bytes], gzip.open(file)),
-    ".bz2": lambda file: cast(IO[bytes], bz2.open(file)),
-    ".xz": lambda file: cast(IO[bytes], lzma.open(file)),
+    ".gz": lambda file: cast(IO[bytes], gzip.GzipFile(fileobj=file)),
+    ".bz2": lambda file: cast(IO[bytes], bz2.BZ2File(file)),
+    ".xz": lambda file: cast(IO[bytes], lzma.LZMAFile(file)),  # noqa: SIM115 - whoever reads it closes it
 }
 _PACKED_OTHERWISE: Final = (".zst", ".lz4")
 _AT_ONCE: Final = 2**20
