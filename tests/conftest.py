@@ -18,9 +18,17 @@ import torch
 from tests.support import small_config, small_data, tiny_models
 from tests.support.pairs import preference_config, write_folder
 
-pytest_plugins = ["tests.support.family_table", "tests.support.postgres"]
+pytest_plugins = ["tests.support.family_table", "tests.support.postgres", "tests.support.rank_table"]
 
 torch.set_num_threads(1)  # where a plugin has loaded torch before this file
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave out what needs a GPU where there is none."""
+    if not torch.cuda.is_available():
+        for item in items:
+            if item.get_closest_marker("gpu"):
+                item.add_marker(pytest.mark.skip(reason="needs a GPU"))
 
 
 @pytest.fixture(scope="session")

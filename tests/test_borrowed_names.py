@@ -84,6 +84,12 @@ BORROWED: Final = (
         ("vlm_lit/data/run_length.py",),
         words=True,
     ),
+    Borrowed(
+        "lightning.pytorch.strategies:ModelParallelStrategy",
+        "self._data_parallel_size",
+        ("vlm_lit/training/frozen_sharded.py",),
+        words=True,
+    ),
     Borrowed("lightning.pytorch.tuner.lr_finder", "_LRCallback", ("vlm_lit/data/run_length.py",)),
     Borrowed("lightning.pytorch.callbacks:EarlyStopping", "_check_on_train_epoch_end", (_MONITORED,), words=True),
     Borrowed("lightning.pytorch.callbacks:RichProgressBar", "_init_progress", (_BAR,)),
@@ -141,7 +147,7 @@ BORROWED: Final = (
         (
             "vlm_lit/models/attention.py",
             "vlm_lit/models/shortcuts.py",
-            "vlm_lit/preflight/budget/estimate.py",
+            "vlm_lit/preflight/budget/hollow_module.py",
             "vlm_lit/training/checkpointed.py",
         ),
         words=True,
@@ -172,6 +178,8 @@ BORROWED: Final = (
     Borrowed(
         "torch.utils.tensorboard.writer:FileWriter", "event_writer", ("vlm_lit/training/run_events.py",), words=True
     ),
+    # Python --------------------------------------------------------------------------------------------------------
+    Borrowed("multiprocessing.queues:Queue", "_on_queue_feeder_error", ("vlm_lit/data/shared_memory.py",)),
     # torch -------------------------------------------------------------------------------------------------------
     Borrowed(
         "torch._subclasses.fake_tensor",
@@ -189,6 +197,10 @@ BORROWED: Final = (
     Borrowed("torch:UntypedStorage", "_cdata", (_LEDGER,)),
     *(Borrowed("torch.nn:Module", name, (_SHAPES,), words=True) for name in ("_parameters", "_buffers")),
     Borrowed("torch.nn:Module", "_modules", (_HOLLOW,), words=True),
+    *(
+        Borrowed("torch.distributed.fsdp:FSDPModule", name, ("vlm_lit/models/sharding.py",))
+        for name in ("set_custom_all_gather", "reset_iter_state")
+    ),
 )
 _NOT_BORROWED: Final = {
     "vlm_lit/training/rank_links.py": {"_exit"},

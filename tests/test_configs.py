@@ -30,6 +30,9 @@ OVERLAYS = sorted((CONFIGS / "overlay").glob("*.yaml"))
 LOSSES_OVERLAYS = ("ipo", "mdpo", "mpo", "orpo", "simpo")
 PARTS = sorted(p for folder in ("trainer", "model", "data") for p in (CONFIGS / folder).glob("*.yaml"))
 
+LAID_OVER = [CONFIGS / "trainer" / f"{name}.yaml" for name in ("ddp", "frozen_sharded", "slurm")]
+"""Trainers that are laid over that of any config: --trainer configs/trainer/ddp.yaml."""
+
 
 def printed(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
     """The whole config that these arguments amount to."""
@@ -60,7 +63,16 @@ def test_overlays_change_what_they_say(overlay: Path, capsys: pytest.CaptureFixt
 
 def test_every_part_is_used_by_a_runnable_config() -> None:
     named = "".join(path.read_text() for path in RUNNABLE)
-    assert [p for p in PARTS if f"{p.parent.name}/{p.name}" not in named] == []
+    assert [p for p in PARTS if f"{p.parent.name}/{p.name}" not in named and p not in LAID_OVER] == []
+
+
+@pytest.mark.parametrize("path", LAID_OVER, ids=lambda p: p.stem)
+def test_a_trainer_for_several_devices_is_laid_over_any(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    base = printed(capsys, "--config", str(CONFIGS / "llava15_7b_qlora.yaml"))
+    changed = printed(capsys, "--config", str(CONFIGS / "llava15_7b_qlora.yaml"), "--trainer", str(path))
+    different = {name for name, value in changed["trainer"].items() if value != base["trainer"][name]}
+    assert different == {"strategy", "enable_progress_bar" if path.stem == "slurm" else "devices"}
+    assert changed["trainer"]["precision"] == "bf16-mixed"
 
 
 def test_overlays_never_change_the_class_of_model_or_data() -> None:

@@ -20,7 +20,7 @@ EVERY = pytest.mark.parametrize("name", STUDIES)
 ASKED = {
     "lora_rank": 3, "lora_targets": 3, "lora_rank_targets": 9, "projector": 6, "precision": 4, "data_amount": 6,
     "depth": 3, "packing": 3, "vilt_freezing": 4, "preference_losses": 7,
-    "preference_beta": 3,
+    "preference_beta": 3, "retention": 3,
 }  # fmt: skip
 """The studies that there are, with the number of their cells."""
 
@@ -67,10 +67,11 @@ def test_the_commands_that_write_its_data_stand_at_its_head(name: str) -> None:
     study, head = read_study(STUDIES[name]), STUDIES[name].read_text().split("\nname:")[0]
     first = "workbench_shifted" if name.startswith("preference") else "workbench"
     written = {first} | {
-        str(value).split("/")[0]
+        str(path).split("/")[0]
         for cell in of_one_seed(study)
         for key, value in settings(study, cell).items()
         if key.endswith(".path")
+        for path in (value if isinstance(value, list) else [value])
     }
     assert set(re.findall(r"python -m vlm_lit workbench --output (\w+)", head)) == written
 

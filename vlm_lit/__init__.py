@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from vlm_lit.objectives.preference_losses import PreferenceLossSettings
     from vlm_lit.schema import ClassBatch, Conversation, EvaluationBatch, Prediction, Preference, StepBatch, TokenBatch
     from vlm_lit.training.classifier import ClassifierModule
+    from vlm_lit.training.frozen_sharded import FrozenShardedStrategy
     from vlm_lit.training.preference import PreferenceModule
     from vlm_lit.training.supervised import SupervisedModule
     from vlm_lit.training.trainer import Trainer
@@ -39,6 +40,7 @@ __all__ = [
     "Conversation",
     "ConversationDataModule",
     "EvaluationBatch",
+    "FrozenShardedStrategy",
     "ImageTableSettings",
     "LoraSettings",
     "MetricSettings",
@@ -72,6 +74,7 @@ _PLACES: Final = {
     "ConfigError": "errors",
     "RecordError": "errors",
     "VlmLitError": "errors",
+    "FrozenShardedStrategy": "training.frozen_sharded",
     "LoraSettings": "models.adapters",
     "PartSettings": "models.parts",
     "PartsSettings": "models.parts",

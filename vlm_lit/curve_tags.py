@@ -19,6 +19,7 @@ _OF_THE_STEP: Final = frozenset(
         "samples_per_second",
         "tokens_per_second",
         "data_wait_share",
+        "rank_spread",
         "peak_memory_gib",
         "over_length_dropped",
         "over_length_changed",

@@ -43,13 +43,13 @@ class RecordError(VlmLitError):
         return rebuild, (self.problem,)
 
 
-def raised(found: Found | RecordError) -> Found:
+def raised(found: Found | VlmLitError) -> Found:
     """`found`, unless it is what a worker found wrong: raised in there, it would reach the user as a page of traceback.
 
     Raises:
-        RecordError: that one.
+        VlmLitError: that one.
     """
-    if isinstance(found, RecordError):
+    if isinstance(found, VlmLitError):
         raise found
     return found
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, Literal, Protocol, Self, TypeAlias
 
 from typing_extensions import TypeVar
 
@@ -193,8 +193,29 @@ class DataItem(Protocol):
         """What of the record was not used."""
 
 
+class Pinnable:
+    """What torch's data loader can put into page-locked memory, from where a GPU copies while it computes.
+
+    The loader knows tensors, lists and mappings, and leaves any other object alone that has no such method.
+    """
+
+    def pin_memory(self) -> Self:
+        """Itself, every tensor in it page-locked."""
+        for name, value in vars(self).items():
+            setattr(self, name, _pinned(value))
+        return self
+
+
+def _pinned(value: Any) -> Any:  # noqa: ANN401 - any field of a batch
+    if isinstance(value, dict):
+        return {name: _pinned(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_pinned(one) for one in value)
+    return value.pin_memory() if hasattr(value, "pin_memory") else value  # a tensor, or a batch inside this one
+
+
 @dataclass(kw_only=True)
-class MicroBatch(ABC):
+class MicroBatch(Pinnable, ABC):
     """What every kind of micro-batch has: the model's inputs, and whose they are. B = rows.
 
     `inputs` are the model's keyword arguments, each [B, ...] or as the family's processor makes it. `ids` name the
@@ -262,7 +283,7 @@ Micro = TypeVar("Micro", bound=MicroBatch, default=TokenBatch)
 
 
 @dataclass(kw_only=True)
-class StepBatch(Generic[Micro]):
+class StepBatch(Pinnable, Generic[Micro]):
     """What one optimizer step sees on one rank: micro-batches of one kind, of conversations where none is named.
 
     `weight` is that of its micro-batches together, which the step's loss is divided by. `rows` is the most rows its
@@ -293,7 +314,7 @@ class StepBatch(Generic[Micro]):
 
 
 @dataclass(kw_only=True)
-class PromptBatch:
+class PromptBatch(Pinnable):
     """Prompts to answer: `inputs` and `features` as in `TokenBatch`, and the conversations they are made of.
 
     `segments` [B, L] as in `TokenBatch`, where rows are padded on the right and hold a question each or several; their
@@ -307,7 +328,7 @@ class PromptBatch:
 
 
 @dataclass(kw_only=True)
-class EvaluationBatch:
+class EvaluationBatch(Pinnable):
     """The prompts that are answered in one evaluation step, in batches whose rows have equally many images.
 
     `ids` are the conversations in the order they were asked for. `supervised` are the same conversations with their

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,9 @@ from transformers.utils import is_torchvision_available
 from tests.support import tiny_models
 from tests.support.hub import Hub, serving
 from tests.support.refusals import refusal, to_stderr
+from tests.support.small_disks import small_disk
 from vlm_lit.cli import main
+from vlm_lit.commands.merge_needs import merge_needs
 from vlm_lit.commands.merge_run import merge_run
 from vlm_lit.data.checkpoint.processors import processor_identity
 from vlm_lit.errors import ConfigError
@@ -88,6 +91,23 @@ def test_merge_writes_a_model_that_loads_and_says_how_close_it_is(
     assert weight_names(folder) == weight_names(tiny_llava)
     assert len({path.stat().st_mode for path in folder.iterdir()}) == 1
     assert "quantization_config" not in json.loads((folder / "config.json").read_text())
+
+
+def test_memory_and_disk_are_stated_before_weights_are_read(
+    finished: Path, tiny_llava: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    held = sum(tensor.numel() for path in tiny_llava.glob("*.safetensors") for tensor in load_file(path).values())
+    needs = merge_needs(tiny_llava, tmp_path / "merged", torch.bfloat16, checked_below=0)
+    assert (needs.memory, needs.disk) == (4 * held, 2 * held)  # float32 files, written in bfloat16
+    assert merge_needs(tiny_llava, tmp_path / "merged", torch.bfloat16, checked_below=held + 1).disk == 6 * held
+    assert any(line.startswith("warning: that is more memory") for line in replace(needs, free=4 * held - 1).words)
+    with small_disk(tmp_path / "small", "64k"):
+        said = refusal(capsys, "merge", str(finished), "--output", str(tmp_path / "small" / "merged"))
+        assert re.search(r"takes [\d.]+ MB on the disk of .*, which has [\d.]+ MB left", said)
+        assert not (tmp_path / "small" / "merged").exists()
+    assert main(["merge", str(finished), "--output", str(tmp_path / "merged")]) == 0
+    stated = r"Merging takes [\d.]+ MB of memory \([\d.]+ GB free\) and [\d.]+ MB of disk"
+    assert re.match(stated, capsys.readouterr().out)
 
 
 def test_the_card_says_where_it_comes_from_and_how_sure_its_figures_are(

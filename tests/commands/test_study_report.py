@@ -71,3 +71,20 @@ def test_a_folder_that_cannot_be_written_is_named(file: Path, tmp_path: Path) ->
     (tmp_path / "taken").write_text("")
     with pytest.raises(VlmLitError, match="taken cannot be written"):
         run("study report", [str(file), "--output", str(tmp_path / "taken")])
+
+
+def test_another_metric_of_the_same_runs_can_be_reported(file: Path, tmp_path: Path) -> None:
+    # As runs name the groups of a field: field/value, but for the answer types.
+    for path in (tmp_path / "study" / "cells").rglob("predictions.jsonl"):
+        lines = [json.loads(line) for line in path.read_text().splitlines()]
+        for i, line in enumerate(lines):
+            line["groups"]["source"] = "plain" if i < 20 else "team"
+        path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        results = json.loads(path.with_name("results.json").read_text())
+        results["metrics"]["exact_match/source/plain"] = sum(line["score"] for line in lines[:20]) / 20
+        path.with_name("results.json").write_text(json.dumps(results))
+    for metric, mean in (("exact_match/source/plain", 0.55), ("exact_match/number", 0.3)):
+        assert run("study report", [str(file), "--metric", metric, "--output", str(tmp_path / "other")]) == 0
+        report = json.loads((tmp_path / "other" / "report.json").read_text())
+        way_a = next(one for one in report["settings"] if one["name"] == "way=a")
+        assert way_a["score"]["mean"] == pytest.approx(mean, abs=0.051)

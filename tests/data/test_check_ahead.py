@@ -10,6 +10,7 @@ from typing import Any
 import datasets
 import pytest
 import torch
+from PIL import Image
 
 from tests.support import small_data
 from vlm_lit.data.checking import ahead, in_processes, pictures
@@ -250,3 +251,31 @@ def test_a_broken_cache_is_made_anew(opened: Opened, many: Path) -> None:
     for file in many.glob("*.json"):
         file.write_text("[1, 2")
     assert opened().ids == first.ids
+
+
+@pytest.mark.usefixtures("many")
+def test_how_long_items_are_is_known_kept_and_looked_at_again_where_a_picture_changes(
+    opened: Opened, rows: Rows, tmp_path: Path, tiny_llava: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del rows[3]["image"]
+    rows[3]["conversations"][0]["value"] = "what colour is the sky?"
+    dataset = opened()
+    sizes = dataset.sizes
+    assert sizes is not None
+    assert [size.images for size in sizes] == [() if k == 3 else ((40, 32),) for k in range(10)]
+    encoder = ConversationDataModule(str(tiny_llava)).encoder
+    assert [size.words for size in sizes] == encoder.text_lengths([dataset[k] for k in range(10)])
+    monkeypatch.setattr(Examiner, "__call__", None)  # what was found of the words is read
+    Image.new("RGB", (64, 48)).save(tmp_path / rows[0]["image"])
+    again = opened().sizes
+    assert again is not None
+    assert again[0].images == ((64, 48),)
+    assert again[1:] == sizes[1:]
+
+
+def test_the_sizes_of_records_that_are_left_out_are_left_out_too(opened: Opened, rows: Rows, tmp_path: Path) -> None:
+    break_some(rows, tmp_path)
+    Image.new("RGB", (64, 48)).save(tmp_path / rows[2]["image"])
+    sizes = opened(bad_records="skip", bad_records_most=4).sizes
+    assert sizes is not None
+    assert [size.images for size in sizes] == [((64, 48),) if k == 1 else ((40, 32),) for k in range(6)]

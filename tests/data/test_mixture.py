@@ -52,7 +52,7 @@ def test_a_resumed_run_goes_on_with_the_same_records() -> None:
     whole = list(StepSampler(20, **options))
     assert list(StepSampler(20, start=5, **options)) == whole[5:]
     ranks = [list(StepSampler(20, rank=r, world=2, **options)) for r in range(2)]
-    assert [a + b for a, b in zip(*ranks, strict=True)] == whole
+    assert [sorted(a + b) for a, b in zip(*ranks, strict=True)] == [sorted(step) for step in whole]
     assert sum(i < 3 for effective_batch in whole[:5] for i in effective_batch) == 10
 
 

@@ -9,11 +9,12 @@ import torch
 
 from tests.support import family_cases as cases
 from tests.support.tiny_families.catalogue import TINY
+from vlm_lit.data.grouping import grouped
 from vlm_lit.data.rows.collate import StepCollator
 from vlm_lit.data.rows.encoder_choice import encoder_of
 from vlm_lit.data.rows.encoding import Encoder
 from vlm_lit.data.rows.over_length import OverLength, OverLengthPolicy
-from vlm_lit.data.rows.packing import grouped, image_key, likely_longest, size_of
+from vlm_lit.data.rows.packing import image_key, likely_longest, size_of
 from vlm_lit.data.rows.shared_rows import SharedRowEncoder
 from vlm_lit.models.attention import visible
 from vlm_lit.schema import IGNORE_INDEX, Conversation, StepBatch, Turn

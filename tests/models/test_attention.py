@@ -4,12 +4,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 from tests.support import family_cases as cases
 from tests.support.tiny_families.catalogue import save
 from vlm_lit.data.rows.collate import StepCollator
 from vlm_lit.data.rows.over_length import OverLengthPolicy
-from vlm_lit.models.attention import unpackable
+from vlm_lit.models import attention
+from vlm_lit.models.attention import addable, unpackable
 from vlm_lit.models.families import FAMILIES
 from vlm_lit.schema import StepBatch
 
@@ -29,6 +31,35 @@ def test_packed_rows_cost_what_plain_ones_do(name: str, implementation: str, tmp
             losses.append(sum(float(module.loss(batch)) for batch in step_batch.micro_batches))
     # Summed float32 losses of a few nats each.
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+
+
+@pytest.mark.parametrize("name", ["llava", "qwen2_vl"])
+@pytest.mark.parametrize("autocast", [False, True])
+def test_the_shared_mask_says_what_the_bool_one_says(
+    name: str, autocast: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = save(name, tmp_path)
+    module, encoder = cases.module(folder), cases.encoder(folder)
+    made = StepCollator(encoder, OverLengthPolicy(encoder, None, "error"), 8, packing=True)(cases.about_one_picture(1))
+    assert isinstance(made, StepBatch)
+    masks: list[torch.Tensor] = []
+
+    def result() -> list[torch.Tensor]:
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            loss = sum((module.loss(batch) for batch in made.micro_batches), torch.zeros(()))
+        return [loss, *torch.autograd.grad(loss, list(module.trainable_parameters()), allow_unused=True)]
+
+    def noted(mask: torch.Tensor, backbone: nn.Module) -> torch.Tensor:
+        masks.append(addable(mask, backbone))
+        return masks[-1]
+
+    monkeypatch.setattr(attention, "addable", noted)
+    ours = result()
+    assert [mask.dtype for mask in masks] == [torch.bfloat16 if autocast else torch.float32] * len(masks)
+    assert all(stride % 16 == 0 for mask in masks for stride in mask.stride()[:-1])
+    monkeypatch.setattr(attention, "addable", lambda mask, _: mask)
+    for one, other in zip(ours, result(), strict=True):
+        assert torch.equal(one, other)
 
 
 def test_attention_without_a_mask_of_its_own_packs_nothing(tmp_path: Path) -> None:

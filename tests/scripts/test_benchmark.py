@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -279,6 +281,19 @@ def test_the_head_of_a_file_names_commit_and_versions() -> None:
     about = provenance.of_this_run()
     assert {"date", "commit", "versions", "device"} <= about.keys()
     assert gpu_check.parsed(["--shapes", "tiny", "--device", "cpu"]).most_rows == 64
+
+
+@pytest.mark.slow
+def test_the_check_of_a_gpu_runs_on_a_cpu_in_tiny_shapes(tmp_path: Path) -> None:
+    script, output = Path(gpu_check.__file__), tmp_path / "gpu.json"
+    words = ["--shapes", "tiny", "--device", "cpu", "--most-rows", "2", "--scratch", str(tmp_path)]
+    done = subprocess.run([sys.executable, str(script), *words, "--output", str(output)], check=False)
+    assert done.returncode == 0
+    found = json.loads(output.read_text())
+    assert found["tests"]["verdict"] == "passed"
+    assert [shape["shape"] for shape in found["results"]] == ["llava_tiny", "qwen25vl_tiny"]
+    for shape in found["results"]:
+        assert [stage["micro_batch"] for stage in shape["ours"]["micro_batches"]] == [1, 2]
 
 
 def test_a_study_is_kept_whole_and_its_claims_become_rows() -> None:

@@ -39,7 +39,7 @@ class Kill:
     times: int = 1
 
 
-def _arm(kill: Kill) -> None:
+def arm(kill: Kill) -> None:
     """Put the kill in place, in this process."""
     module, _, path = kill.at.partition(":")
     inner, _, name = path.rpartition(".")
@@ -65,7 +65,7 @@ def _fit(arguments: tuple[str, ...], kill: Kill | None, tamper: Tamper | None) -
     if tamper is not None:
         tamper()
     if kill is not None:
-        _arm(kill)
+        arm(kill)
     sys.exit(main(["fit", *arguments]))
 
 

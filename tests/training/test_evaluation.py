@@ -15,11 +15,13 @@ import pytest
 import torch.distributed as dist
 
 from tests.support.runs import predictions, run_dir, verb
+from vlm_lit.data.rank_share import RankShare
 from vlm_lit.errors import ConfigError
 from vlm_lit.metrics.catalogue import MetricSettings
 from vlm_lit.metrics.confusion import Confusion, confusions
 from vlm_lit.schema import Prediction
 from vlm_lit.training.evaluation import Evaluation, answer_of
+from vlm_lit.training.ranks import Ranks, ReplicatedRanks
 from vlm_lit.training.supervised import SupervisedModule
 
 Config = Callable[..., Path]
@@ -42,14 +44,14 @@ def finished(
     evaluation = Evaluation(metrics)
     for answer in answers(*pairs):
         evaluation.add([answer])
-    judged, values = evaluation.finish()
+    judged, values = evaluation.finish(Ranks())
     return [p.score for p in judged], values
 
 
 def test_vqa_accuracy_leads_unless_asked_otherwise() -> None:
     evaluation = Evaluation()
     evaluation.add([replace(answer, references=("2", "2.")) for answer in answers(("2", "2"), ("3", "2"))])
-    judged, values = evaluation.finish()
+    judged, values = evaluation.finish(Ranks())
     assert evaluation.leading.name == "vqa_accuracy"
     assert [p.score for p in judged] == [1.0, 0.0]
     assert values == {
@@ -81,7 +83,7 @@ def test_one_question_of_several_references_keeps_the_official_metric_for_all() 
     first, *others = answers(*SPELLED)
     evaluation.add(others)
     evaluation.add([replace(first, references=("blue", "blue"))])
-    judged, values = evaluation.finish()
+    judged, values = evaluation.finish(Ranks())
     assert evaluation.leading.name == "vqa_accuracy"
     assert [p.score for p in judged] == [0.0] * 4
     assert "vqa_accuracy[normalize=always]" not in values
@@ -114,7 +116,7 @@ def test_choices_reach_the_metrics() -> None:
     evaluation = Evaluation(["multiple_choice"])
     (answer,) = answers(("I am sure that it is dark green", "B"))
     evaluation.add([replace(answer, choices=("red", "dark green"))])
-    (judged,), values = evaluation.finish()
+    (judged,), values = evaluation.finish(Ranks())
     assert (judged.score, values["multiple_choice[extractor=mmmu]"]) == (1.0, 1.0)
     assert judged.choices == ("red", "dark green")
 
@@ -185,7 +187,7 @@ CHOSEN = [sure("1", 0.55), sure("2", 0.95), sure("3", 0.95, "b"), sure("4", 0.9,
 def test_the_calibration_error_is_of_the_judged_answers_that_have_a_confidence() -> None:
     evaluation = Evaluation()
     evaluation.add(CHOSEN)
-    _, values = evaluation.finish()
+    _, values = evaluation.finish(Ranks())
     # 0.55 right: 0.45 of one; 0.95 right and wrong: |0.5 - 0.95| of two.
     assert values["ece"] == pytest.approx(0.45)
     assert list(values) == ["vqa_accuracy[normalize=always]", "vqa_accuracy", "exact_match", "ece"]
@@ -215,11 +217,11 @@ SHARDS = {
 Found = tuple[list[Prediction], dict[str, float], list[Confusion]]
 
 
-def on_one_rank(mine: list[Prediction]) -> Found:
+def on_one_rank(mine: list[Prediction], ranks: Ranks = Ranks()) -> Found:  # noqa: B008
     evaluation = Evaluation()
     for prediction in mine:
         evaluation.add([prediction])
-    predictions, values = evaluation.finish()
+    predictions, values = evaluation.finish(ranks)
     return predictions, values, confusions(evaluation.leading.rule, map(answer_of, predictions))
 
 
@@ -228,7 +230,9 @@ def on_each_rank(rank: int, store: str) -> dict[str, Found]:
     dist.init_process_group(
         "gloo", init_method=f"file://{store}", rank=rank, world_size=WORLD_SIZE, timeout=timedelta(seconds=60)
     )
-    found = {name: on_one_rank(shards[rank]) for name, shards in SHARDS.items()}
+    found = {
+        name: on_one_rank(shards[rank], ReplicatedRanks(RankShare(rank, WORLD_SIZE))) for name, shards in SHARDS.items()
+    }
     dist.destroy_process_group()
     return found
 

@@ -20,15 +20,15 @@ from vlm_lit.training.rank_links import STATUS, RankLinks
 Config = Callable[..., Path]
 
 
-@pytest.mark.parametrize("dies", [0, 1])
-def test_the_others_end_with_a_sentence(dies: int, config: Config, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("dies", "strategy"), [(0, "ddp"), (1, "ddp"), (0, "frozen_sharded")])
+def test_the_others_end_with_a_sentence(dies: int, strategy: str, config: Config, tmp_path: Path) -> None:
     keeper = {
         "class_path": "vlm_lit.training.callbacks.step_checkpoint.StepCheckpoint",
         "init_args": {"every_n_steps": 1},
     }
     path, folder = config(trainer={"callbacks": [keeper], "max_epochs": 50}), tmp_path / "run"
     words = [sys.executable, "-m", "vlm_lit", "fit", "--config", str(path), "--run_dir", str(folder)]
-    ranks = ["--trainer.strategy=ddp", "--trainer.devices=2"]
+    ranks = [f"--trainer.strategy={strategy}", "--trainer.devices=2"]
     process = subprocess.Popen([*words, *ranks], stderr=subprocess.PIPE, text=True, start_new_session=True)
     while process.poll() is None and not (folder / "checkpoints" / "step-000002.ckpt").exists():
         time.sleep(0.01)

@@ -134,9 +134,11 @@ def test_it_warns_once_where_chosen_answers_become_less_likely_while_margins_ris
         watch.see({"rewards/chosen": 0.1, "rewards/margins": 0.2})
     watch.see({"rewards/chosen": -0.1, "rewards/margins": 0.2})  # one step is noise
     watch.see({"rewards/chosen": 0.0, "rewards/margins": 0.2})
-    with pytest.warns(UserWarning, match="chosen answers are less likely than at the start"):
+    with pytest.warns(UserWarning, match=r"are less likely than at the start.*Add \{name: sft\}"):
         watch.see({"rewards/chosen": -0.4, "rewards/margins": 0.2})
     watch.see({"rewards/chosen": -0.4, "rewards/margins": 0.2})
+    with pytest.warns(UserWarning, match=r"Raise the weight of \{name: sft\}"):
+        ChosenWatch(steps=1, sft=True).see({"rewards/chosen": -0.4, "rewards/margins": 0.2})
     falling = ChosenWatch(steps=2)
     for _ in range(4):
         falling.see({"rewards/chosen": -0.4, "rewards/margins": -0.1})

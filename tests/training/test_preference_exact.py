@@ -16,6 +16,7 @@ from tests.support.plain_pairs import assert_equal_to_plain, doubled, plain_log_
 from tests.support.tiny_families.catalogue import TINY
 from tests.support.whole_precision import WholePrecision
 from vlm_lit.schema import Preference
+from vlm_lit.training.ranks import Ranks
 
 
 def plain_loss(policy: nn.Module, reference: nn.Module, folder: Path, pairs: Sequence[Preference]) -> Tensor:
@@ -77,8 +78,8 @@ def test_figures_are_those_of_the_plain_models(tiny_llava: Path) -> None:
         "lengths/rejected": fmean(n for _, n, _ in rejected),
         "kl": (fmean(rewards[0]) + fmean(rewards[1])) / 2 / BETA,
     }
-    assert ours.figures.finish(torch.device("cpu")) == pytest.approx(expected, rel=1e-9)
-    assert ours.figures.finish(torch.device("cpu")) == {}
+    assert ours.figures.finish(Ranks()) == pytest.approx(expected, rel=1e-9)
+    assert ours.figures.finish(Ranks()) == {}
 
 
 @pytest.mark.parametrize("family", TINY)

@@ -26,9 +26,9 @@ BACKWARD = "vlm_lit.training.step:StepModule._backward"
 
 
 def _fit(config: Path, kill: Kill) -> None:
-    from tests.support.interrupted import _arm
+    from tests.support.interrupted import arm
 
-    _arm(kill)
+    arm(kill)
     main(["fit", "--config", str(config)])
 
 

@@ -156,9 +156,11 @@ def test_learning_rate_finder_finds_the_peak_of_the_schedule(config: Config) -> 
         (("--trainer.val_check_interval", "0"), "trainer.val_check_interval is 0"),
         (("--trainer.strategy", "fsdp"), "trainer.strategy is fsdp: it shards the parameters"),
         (("--trainer.strategy", "deepspeed_stage_2"), "trainer.strategy is deepspeed_stage_2: it keeps only the last"),
+        (("--trainer.strategy", "deepspeed_stage_3"), "trainer.strategy is deepspeed_stage_3: it splits the trained"),
+        (("--trainer.strategy", "fsdp_cpu_offload"), "frozen_sharded (the frozen base is split over the devices)"),
         (
             ("--trainer.strategy", "lightning.pytorch.strategies.ModelParallelStrategy"),
-            "trainer.strategy is ModelParallelStrategy: the model here is not split",
+            "trainer.strategy is ModelParallelStrategy: it leaves to the module how a model is split",
         ),
         (
             ("--model.init_args.optimizer=torch.optim.AdamW", "--model.init_args.optimizer.lr=0.5"),

@@ -41,9 +41,16 @@ def run(verb: str, arguments: Sequence[str]) -> int:
 def _parser(verb: str) -> OptionParser:
     parser = OptionParser(verb, description=__doc__)
     parser.add_argument(
-        "runs", type=Path, nargs="*", metavar="RUN", help="a run directory, or a scores.json that `score` wrote"
-    )
+        "runs", type=Path, nargs="*", metavar="RUN",
+        help="a run directory, a scores.json that `score` wrote, or a file that lmms-eval (*_samples_*.jsonl) or "
+        "VLMEvalKit (a table with `hit`) judged",
+    )  # fmt: skip
     parser.add_argument("--output", type=Path, help="folder for comparison.html, .json, .md, .tex and .csv")
+    parser.add_argument(
+        "--metric",
+        metavar="KEY",
+        help="which of the scores in files of lmms-eval or VLMEvalKit, where there are several",
+    )
     parser.add_argument("--names", help="what to call the runs, in their order, with commas between")
     parser.add_argument(
         "--examples", type=_at_least(1), default=12, help="items shown side by side; half as many wins and losses"
@@ -62,13 +69,13 @@ def _parser(verb: str) -> OptionParser:
 
 
 def _compare(options: argparse.Namespace) -> str:
+    from vlm_lit.commands.harness_samples import systems_of
     from vlm_lit.studies.comparing.alignment import align
     from vlm_lit.studies.comparing.comparison import Method, compare
     from vlm_lit.studies.comparing.comparison_text import as_text
-    from vlm_lit.studies.run_files.systems import open_systems
 
     names = None if options.names is None else [name.strip() for name in options.names.split(",")]
-    systems = open_systems(options.runs, names)
+    systems = systems_of(options.runs, names, options.metric)
     method = Method(kind=options.se, resamples=options.resamples, seed=options.seed)
     compared = compare(systems, align(systems, intersect=options.intersect), method)
     write_files(options.output, _files(compared, options.examples))

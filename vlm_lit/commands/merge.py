@@ -34,7 +34,9 @@ def _merge(options: argparse.Namespace) -> None:
 
     if options.push is not None:
         check_upload(options.push)
-    merged = merge_run(options.run, options.output, dtype=options.dtype, base=options.base, name=options.push)
+    merged = merge_run(
+        options.run, options.output, dtype=options.dtype, base=options.base, name=options.push, say=print
+    )
     print("\n".join([*(f"warning: {words}" for words in merged.warnings), *merged.sentences]))
     print(f"Written to {merged.folder}")
     if options.push is not None:

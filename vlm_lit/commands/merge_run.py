@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
@@ -13,6 +13,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 from transformers import ProcessorMixin
 
+from vlm_lit.commands.merge_needs import merge_needs
 from vlm_lit.data.checkpoint.settings_files import write_image_settings
 from vlm_lit.data.rows.encoder_choice import encoder_of
 from vlm_lit.errors import ConfigError
@@ -77,7 +78,13 @@ class Merged:
 
 
 def merge_run(
-    run: Path | str, output: Path | str, *, dtype: Dtype = "bf16", base: str | None = None, name: str | None = None
+    run: Path | str,
+    output: Path | str,
+    *,
+    dtype: Dtype = "bf16",
+    base: str | None = None,
+    name: str | None = None,
+    say: Callable[[str], object] = lambda _: None,
 ) -> Merged:
     """Merge a run's adapter into its base; write the model, its processor and its card to `output`.
 
@@ -89,6 +96,7 @@ def merge_run(
         dtype: dtype of the merged weights.
         base: folder or hub id of the base, if it is not where it was trained from.
         name: what the model card calls the model; null takes the folder's name.
+        say: takes what the merge needs, in words, before any weight is read.
 
     Raises:
         ConfigError: something is missing, the base is another one, or the merged model is not the tuned one.
@@ -101,6 +109,8 @@ def merge_run(
     source = find_base(fingerprint, base)
     if fingerprint.get("answers") is not None:
         _check_classifier(source)
+    needs = merge_needs(source.folder, output, DTYPES[dtype], checked_below=_FLOAT32_BELOW)
+    say("\n".join(needs.words))
     processor, notes = processor_of_run(source.folder, fingerprint)
 
     def fill(folder: Path) -> Merged:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,9 @@ def run(verb: str, arguments: Sequence[str]) -> int:
     parser.add_argument("--output", type=Path, help="folder for the report; otherwise report/ in the study's own")
     parser.add_argument(
         "--loss", type=_loss, help="time each setting to this training loss; otherwise to the worst run's final one"
+    )
+    parser.add_argument(
+        "--metric", metavar="NAME", help="another metric of the same runs; the file's claims are not about it"
     )
     print(_report(parser.parse_intermixed_args(arguments)))
     return 0
@@ -43,6 +47,8 @@ def _report(options: argparse.Namespace) -> str:
     from vlm_lit.studies.running.study_file import read_study
 
     study = read_study(options.file)
+    if options.metric not in (None, study.metric):
+        study = replace(study, metric=options.metric, claims=(), published=())
     report = study_report(study, loss=options.loss)
     folder = options.output or study.folder / "report"
     write_files(folder, _files(report))

@@ -36,6 +36,14 @@ VERBS: Final[dict[str, Verb]] = {
     "pairs": Verb("make preference pairs of a model's own answers, judged by a metric", "vlm_lit.commands.pairs:run"),
     "score": Verb("judge the answers in a file by a benchmark's metric", "vlm_lit.commands.score:run"),
     "compare": Verb("compare runs item by item, with intervals and a page to read", "vlm_lit.commands.compare:run"),
+    "retention": Verb(
+        "say what tuning gained and lost on general questions, against the base", "vlm_lit.commands.retention:run"
+    ),
+    "certify": Verb(
+        "write down by digests what a run was made of; check that, and do some of its steps again",
+        "vlm_lit.commands.certify:run",
+    ),
+    "parity": Verb("show where two servers of one model answer differently", "vlm_lit.commands.parity:run"),
     "anatomy": Verb("show how large each LoRA update of a run is, and of which rank", "vlm_lit.commands.anatomy:run"),
     "study": Verb("run a grid of runs from one file, and report what it shows", "vlm_lit.commands.study:run"),
     "workbench": Verb(
@@ -60,6 +68,9 @@ EXAMPLES: Final = {
     "pairs": "pairs --from runs/mine --split train --metric vqa_accuracy --output pairs.jsonl",
     "score": "score --metric anls --records runs/mine/predictions.jsonl --output scores.json",
     "compare": "compare runs/before runs/after --output comparison",
+    "retention": "retention runs/mine --config configs/benchmark/pope.yaml --config workbench",
+    "certify": "certify runs/mine",
+    "parity": "parity runs/transformers vllm.jsonl --least 0.99",
     "anatomy": "anatomy runs/mine --output anatomy",
     "study run": "study run configs/study/lora_rank.yaml --workers 2",
     "study status": "study status configs/study/lora_rank.yaml",

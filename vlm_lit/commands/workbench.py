@@ -29,6 +29,16 @@ def run(verb: str, arguments: Sequence[str]) -> int:
         action="store_true",
         help="write describe_*.json as well: of each picture a description of all that is on it, in plain words",
     )
+    parser.add_argument(
+        "--counterfactual",
+        action="store_true",
+        help="write counterfactual_test.json as well: one question on two scenes that differ in the one thing asked",
+    )
+    parser.add_argument(
+        "--label",
+        metavar="NAME",
+        help="write NAME under `source` in each record, to tell the scores of data sets apart",
+    )
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
     if options.output is None:  # after argparse has had its say on the others: a mistyped --output is one of them
@@ -40,7 +50,7 @@ def run(verb: str, arguments: Sequence[str]) -> int:
 def write(options: argparse.Namespace) -> None:
     """Write images, conversations and the base models: one that generates answers, one that chooses them."""
     from vlm_lit.workbench.base_model import copy_base
-    from vlm_lit.workbench.dataset import NOTE
+    from vlm_lit.workbench.dataset import NOTE, PAIRS_FILE
     from vlm_lit.workbench.dataset import write as write_dataset
     from vlm_lit.workbench.objects import OBJECTS_FILE
     from vlm_lit.workbench.vilt_model import copy_vilt_base
@@ -58,10 +68,13 @@ def write(options: argparse.Namespace) -> None:
         wrong_answers=options.wrong_answers,
         look=options.look,
         descriptions=options.descriptions,
+        label=options.label,
+        counterfactual=options.counterfactual,
     )
     copy_base(target / "base")
     copy_vilt_base(target / "vilt")
     described = "describe_*.json, " if options.descriptions else ""
+    described += f"{PAIRS_FILE}, " if options.counterfactual else ""
     varied = f"{NOTE} on what was varied, " if (target / NOTE).exists() else ""
     print(
         f"Written to {target}: images/, train.json, val.json, test.json, {OBJECTS_FILE} (the words for each object), "

@@ -6,6 +6,7 @@ import torch
 from lightning.fabric.utilities.seed import pl_worker_init_function
 from torch.utils.data import DataLoader
 
+from vlm_lit.data.shared_memory import say_what_is_lost
 from vlm_lit.data.workers import end_with_parent, leave_stops
 
 
@@ -28,4 +29,5 @@ def _begin_worker(worker: int) -> None:
     """
     end_with_parent()
     leave_stops()
+    say_what_is_lost()
     pl_worker_init_function(worker)  # Lightning gives its own only where there is none

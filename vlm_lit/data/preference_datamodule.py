@@ -11,6 +11,7 @@ from vlm_lit.data.checking.ahead import checked_ahead
 from vlm_lit.data.checking.examined import Uses
 from vlm_lit.data.checking.settled import refuse_skipping, settle
 from vlm_lit.data.datamodule import ConversationDataModule
+from vlm_lit.data.dealing import ItemCost
 from vlm_lit.data.record_datamodule import ValidateBy
 from vlm_lit.data.records.preference_dataset import PreferenceDataset, holds_pairs, open_preferences, open_prompts
 from vlm_lit.data.records.record_dataset import RecordDataset
@@ -130,6 +131,16 @@ class PreferenceDataModule(ConversationDataModule):
         if isinstance(item, Conversation):
             return super().size(item)
         return len(item.images), sum(size_of(side)[1] for side in (item.chosen, item.rejected))
+
+    def costs(self, items: Any) -> list[ItemCost] | None:  # noqa: ANN401 - of conversations or of pairs
+        """What each item costs; a pair whose answers have rows of their own shows its images twice.
+
+        Rows behind corrupted pictures are not counted: each pair has one.
+        """
+        found = super().costs(items)
+        if found is None or self.packs or not isinstance(items, PreferenceDataset):
+            return found
+        return [ItemCost(words, images, 2 * pictures) for words, images, pictures in found]
 
     def use_reference(self, split: str, log_probs: Mapping[str, float]) -> None:
         """Hand the reference's log-probabilities of a split's answers, by the answer's id, to its batches."""

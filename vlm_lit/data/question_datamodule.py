@@ -21,7 +21,7 @@ from vlm_lit.data.records.streamed_steps import StreamedSteps
 from vlm_lit.data.rows.conversation_encoder import TextLengths
 from vlm_lit.data.rows.over_length import OverLength
 from vlm_lit.data.rows.packing import size_of
-from vlm_lit.errors import RecordError
+from vlm_lit.errors import VlmLitError
 from vlm_lit.schema import Conversation, EvaluationBatch, StepBatch
 
 
@@ -102,8 +102,8 @@ class QuestionDataModule(RecordDataModule[Conversation]):
         return items if self.blind is None else BlindPrompts(items, self.blind, seed=self.seed)
 
     def on_before_batch_transfer(
-        self, batch: StepBatch[Any] | EvaluationBatch | RecordError, dataloader_idx: int
+        self, batch: StepBatch[Any] | EvaluationBatch | VlmLitError, dataloader_idx: int
     ) -> StepBatch[Any] | EvaluationBatch:
-        """Raise what a worker found wrong with a record; blind prompts name again the images they are about."""
+        """Raise what a worker found wrong; blind prompts name again the images they are about."""
         found = super().on_before_batch_transfer(batch, dataloader_idx)
         return name_own_images(found) if isinstance(found, EvaluationBatch) else found

@@ -8,10 +8,13 @@ from typing import Any, Literal
 from transformers import ProcessorMixin
 
 from vlm_lit.data.answers.blind import Blind
+from vlm_lit.data.answers.evaluation_batches import EvaluatedItems
 from vlm_lit.data.answers.judged_turns import JudgedTurns
 from vlm_lit.data.checking.settled import BadRecordSettings
 from vlm_lit.data.checkpoint.image_settings import ImageSettings
 from vlm_lit.data.checkpoint.processors import ImageBackend, check_image_backend, load_processor
+from vlm_lit.data.dealing import ItemCost
+from vlm_lit.data.item_costs import item_costs
 from vlm_lit.data.records.record_dataset import Item, RecordDataset
 from vlm_lit.data.records.sources import SourceSettings
 from vlm_lit.data.records.streamed_steps import StreamedSteps
@@ -82,6 +85,10 @@ class RecordDataModule(StepDataModule[Item]):
                 "fit, and give it to test, validate or predict."
             )
         super().setup(stage)
+
+    def costs(self, items: EvaluatedItems[Item]) -> list[ItemCost] | None:
+        """What each item of a data set costs, its images in the tokens that the processor writes for them."""
+        return item_costs(items.sizes, self.processor)
 
     @abstractmethod
     def open(self, split: str, source: SourceSettings) -> RecordDataset[Item] | StreamedSteps[Item]:

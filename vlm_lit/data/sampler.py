@@ -11,6 +11,7 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 import torch
 from torch.utils.data import Sampler
 
+from vlm_lit.data.dealing import Dealing
 from vlm_lit.data.mixture import Mixture
 from vlm_lit.data.run_length import full_steps_per_epoch
 from vlm_lit.errors import ConfigError
@@ -73,6 +74,7 @@ class StepSampler(Sampler[list[int]]):
         rank, world: this process among all.
         groups, most, mixture: conversations to visit together, and how often each, see `epoch_order`.
         repeated: every epoch is the first one again.
+        dealing: how a step's conversations are dealt to the ranks; by default as if each cost the same.
     """
 
     def __init__(
@@ -90,12 +92,14 @@ class StepSampler(Sampler[list[int]]):
         most: int = 1,
         repeated: bool = False,
         mixture: Mixture | None = None,
+        dealing: Dealing | None = None,
     ) -> None:
         if n < 1:
             raise ConfigError("The training data holds no conversation.")
         self.n, self.effective_batch, self.steps, self.seed = n, effective_batch, steps, seed
         self.start, self.rank, self.world = start, rank, world
         self.groups, self.most, self.mixture, self.repeated = groups, most, mixture, repeated
+        self.dealing = dealing if dealing is not None else Dealing(keys=groups)
         self._order: tuple[int, tuple[int, ...]] | None = None
         self.epoch_steps = limit if limit is not None else full_steps_per_epoch(n, effective_batch)
 
@@ -109,11 +113,12 @@ class StepSampler(Sampler[list[int]]):
 
     def indices(self, step: int) -> list[int]:
         """This rank's conversations of optimizer step `step`."""
+        return self.dealing.shares(self.all_ranks(step), self.world)[self.rank]
+
+    def all_ranks(self, step: int) -> tuple[int, ...]:
+        """All ranks' conversations of optimizer step `step`, in an order in which the number of ranks has no part."""
         epoch, k = divmod(step, self.epoch_steps)
-        whole = self._epoch(0 if self.repeated else epoch)[k * self.effective_batch : (k + 1) * self.effective_batch]
-        # Neighbours stay on one rank, since they may show one image.
-        begin, end = (len(whole) * rank // self.world for rank in (self.rank, self.rank + 1))
-        return list(whole[begin:end])
+        return self._epoch(0 if self.repeated else epoch)[k * self.effective_batch : (k + 1) * self.effective_batch]
 
     def _epoch(self, epoch: int) -> tuple[int, ...]:
         if self._order is None or self._order[0] != epoch:

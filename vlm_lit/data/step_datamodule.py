@@ -12,7 +12,10 @@ from lightning import LightningDataModule
 from torch.utils.data import DataLoader
 
 from vlm_lit.data.answers.evaluation_batches import EvaluatedItems, EvaluationBatches, evaluation_batches
+from vlm_lit.data.dealing import TOWER, Dealing, ItemCost
+from vlm_lit.data.item_costs import item_costs
 from vlm_lit.data.loaders import loader
+from vlm_lit.data.rank_share import rank_share
 from vlm_lit.data.records.record_dataset import Item, RecordDataset
 from vlm_lit.data.records.sources import SourceSettings, as_source
 from vlm_lit.data.records.streamed_steps import StreamedSteps
@@ -21,7 +24,7 @@ from vlm_lit.data.rows.micro_batch_size import MicroBatchSize
 from vlm_lit.data.rows.packing import likely_longest
 from vlm_lit.data.run_length import RunLength, length_of, lightning_length, searches_learning_rate
 from vlm_lit.data.sampler import EpochSampler, StepSampler
-from vlm_lit.errors import ConfigError, RecordError, check_seed, raised
+from vlm_lit.errors import ConfigError, RecordError, VlmLitError, check_seed, raised
 from vlm_lit.schema import EvaluationBatch, StepBatch
 
 
@@ -61,6 +64,7 @@ class StepDataModule(LightningDataModule, ABC, Generic[Item]):
         self.sources = {split: as_source(given, f"data.{split}") for split, given in sources.items()}
         self.effective_batch, self.eval_batch = effective_batch, eval_batch
         self.probes_micro_batch, self.micro_batch = micro_batch == "auto", MicroBatchSize(rows)
+        self._rows = rows  # as all ranks know it; what `micro_batch` says, each may lower for itself
         self.num_workers, self.seed = num_workers, seed
         self.datasets: dict[str, RecordDataset[Item] | StreamedSteps[Item]] = {}
         self._start = 0
@@ -79,6 +83,20 @@ class StepDataModule(LightningDataModule, ABC, Generic[Item]):
     def together(self) -> int | None:
         """Most items of one image that training visits in a row; None where each is visited on its own."""
         return None
+
+    @property
+    def packs(self) -> bool:
+        """Whether items of one image share a row."""
+        return False
+
+    @property
+    def tower(self) -> float:
+        """What the vision tower's work on an image costs, as a share of what its tokens cost."""
+        return TOWER
+
+    def costs(self, items: EvaluatedItems[Item]) -> list[ItemCost] | None:
+        """What each item of a data set costs, by which ranks share them; None where that is not known."""
+        return item_costs(items.sizes, None)
 
     @abstractmethod
     def collator(self) -> Callable[[Sequence[Item]], StepBatch[Any] | RecordError]:
@@ -140,7 +158,7 @@ class StepDataModule(LightningDataModule, ABC, Generic[Item]):
         """One item an optimizer step, from where a resumed run stopped."""
         assert self.trainer is not None
         collator, train = self.collator(), self.datasets["train"]
-        rank, world = self.trainer.global_rank, self.trainer.world_size
+        rank, world = rank_share(self.trainer)
         if isinstance(train, StreamedSteps):
             step_batches = train.arranged(self.effective_batch, self.total_steps, self.seed, self._start, rank, world)
             return loader(step_batches, collate_fn=collator, batch_size=None, workers=self.num_workers)
@@ -154,21 +172,26 @@ class StepDataModule(LightningDataModule, ABC, Generic[Item]):
     def _sampler(self, train: RecordDataset[Item]) -> StepSampler:
         assert self.trainer is not None
         steps = self.total_steps
+        groups = train.image_keys if self.together is not None else None
         if searches_learning_rate(self.trainer):  # as many as it asks for, however long the run
             steps = max(self._length.total_steps(self.steps_per_epoch, 0), int(self.trainer.max_steps))
+        rank, world = rank_share(self.trainer)
         return StepSampler(
             len(train),
             effective_batch=self.effective_batch,
             steps=steps,
             seed=self.seed,
             start=self._start,
-            rank=self.trainer.global_rank,
-            world=self.trainer.world_size,
+            rank=rank,
+            world=world,
             limit=self.steps_per_epoch,
-            groups=train.image_keys if self.together is not None else None,
+            groups=groups,
             most=self.together or 1,
             repeated=self._length.repeated,
             mixture=train.mixture,
+            dealing=None
+            if world == 1
+            else Dealing(costs=self.costs(train), keys=groups, shared=self.packs, rows=self._rows, tower=self.tower),
         )
 
     def step_batch(self, step: int) -> StepBatch[Any] | None:
@@ -214,10 +237,11 @@ class StepDataModule(LightningDataModule, ABC, Generic[Item]):
     def evaluation_positions(self, split: str) -> list[list[int]]:
         """This rank's items of an evaluation, a batch at a time, in file order."""
         assert self.trainer is not None
-        items, world, rank = self.evaluated(split), self.trainer.world_size, self.trainer.global_rank
+        items, (rank, world) = self.evaluated(split), rank_share(self.trainer)
         # None repeated to even the ranks out: answering needs no ranks in step.
         keys = items.image_keys if self.together is not None else None
-        return evaluation_batches(len(items), keys, self.eval_batch, rank=rank, world=world)
+        costs = self.costs(items) if world > 1 else None
+        return evaluation_batches(len(items), keys, self.eval_batch, rank=rank, world=world, costs=costs)
 
     def evaluation_batch(self, split: str, positions: Sequence[int]) -> EvaluationBatch:
         """A batch of an evaluation's items, collated here and now."""
@@ -250,10 +274,10 @@ class StepDataModule(LightningDataModule, ABC, Generic[Item]):
     # Hooks -------------------------------------------------------------------------------------------------------
 
     def on_before_batch_transfer(
-        self, batch: StepBatch[Any] | EvaluationBatch | RecordError, dataloader_idx: int
+        self, batch: StepBatch[Any] | EvaluationBatch | VlmLitError, dataloader_idx: int
     ) -> StepBatch[Any] | EvaluationBatch:
-        """Raise here, in the training process, what a worker found wrong with a record."""
-        if isinstance(batch, RecordError):
+        """Raise here, in the training process, what a worker found wrong."""
+        if isinstance(batch, VlmLitError):
             raise batch
         return batch
 

@@ -96,6 +96,11 @@ class TokenRows(RecordDataModule[Item]):
         """Most conversations of one image that training visits in a row, so that they can share a row."""
         return self.questions_per_row if self.packs else None
 
+    @property
+    def tower(self) -> float:
+        """What the vision tower's work on an image costs; nothing where its features are on disk."""
+        return super().tower if self.feature_cache is None else 0.0
+
     def use_features(self, open_store: Callable[[], FeatureStore]) -> None:
         """Take vision features from a store, which is opened and filled when the first batch is to be made."""
         self._open_store, self._store = open_store, None

@@ -10,15 +10,16 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NoReturn
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from peft.utils.constants import DUMMY_TARGET_MODULES
+from peft.utils.other import ModulesToSaveWrapper
 from torch import nn
 from transformers import PreTrainedModel
 
-from vlm_lit.errors import ConfigError
+from vlm_lit.errors import ConfigError, VlmLitError
 from vlm_lit.models.families import Family, PartName, names_of, owner_of
 from vlm_lit.models.parts import PartsSettings
 
@@ -201,13 +202,37 @@ def attach_adapters(
     """
     _refuse_tied(model, parts)
     model.requires_grad_(False)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    # By the CPU's generator alone, whatever device the model is on: the same start everywhere, and no device's random
+    # numbers are moved.
+    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
+        torch.default_generator.manual_seed(seed)
         adapted = get_peft_model(model, lora_config(model, family, parts, lora))
     for parameter in adapted.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.float()
     return adapted
+
+
+class DroppedOriginal(nn.Module):
+    """The place of a module that PEFT keeps beside its trained copy, where nothing asks for it."""
+
+    def forward(self, *inputs: object, **options: object) -> NoReturn:
+        """Refuse to stand in for it.
+
+        Raises:
+            VlmLitError: always.
+        """
+        raise VlmLitError("The original of a fully trained module was dropped; load the base anew to have it.")
+
+
+def drop_originals(model: nn.Module) -> None:
+    """Free the frozen copy that PEFT keeps of each fully trained module: as many bytes as a 7B model has, once more.
+
+    The model can no longer run with its adapters switched off.
+    """
+    for module in model.modules():
+        if isinstance(module, ModulesToSaveWrapper):
+            module.original_module = DroppedOriginal()
 
 
 def recompute_activations(base: PreTrainedModel, family: Family, parts: Sequence[PartName]) -> None:

@@ -247,8 +247,10 @@ def check_precision(precision: str, parts: PartsSettings, family: Family | None 
         ConfigError: naming the settings to change.
     """
     if precision not in ("32-true", "bf16-mixed"):
+        why = " fp16 needs a scaled loss, which no step here has." if precision.startswith("16") else ""
         raise ConfigError(
-            f"trainer.precision is {precision}; use bf16-mixed, or 32-true. Parts have their own precision."
+            f"trainer.precision is {precision}; use bf16-mixed, or 32-true where a GPU has no bfloat16 (T4, V100)."
+            f"{why} Parts have their own precision."
         )
     if precision == "32-true" and needs_autocast(parts, family):
         raise ConfigError(

@@ -23,6 +23,7 @@ from vlm_lit.preflight.equality import Equality, compared, distance
 from vlm_lit.preflight.inspection.gradient_flow import real_step, run_optimizer
 from vlm_lit.preflight.verification import Verification
 from vlm_lit.schema import Conversation, Preference, StepBatch, TokenBatch
+from vlm_lit.training.ranks import Ranks
 from vlm_lit.training.reference_store import ReferenceStore, filled
 
 _STEPS: Final = 3
@@ -97,6 +98,7 @@ class PairVerification(Verification[Preference]):
                     self.items,
                     collator,
                     self.module.reference_log_probs,
+                    ranks=Ranks(),
                     device=self.module.device,
                     say=lambda _: None,
                 )

@@ -7,14 +7,17 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
+from lightning.pytorch.utilities import rank_zero_info
+
 from vlm_lit.data.checkpoint.processors import processor_identity
-from vlm_lit.models.adapter_state import load_trainable_state, trainable_state
+from vlm_lit.models.adapter_state import load_trainable_state
 from vlm_lit.models.finite import check_weights
 from vlm_lit.training.hyperparameters import plain
-from vlm_lit.training.identity import course_of, identity_of, library_versions
+from vlm_lit.training.identity import course_of, identity_of, library_versions, other_ranks
 from vlm_lit.training.module import VisionLanguageModule
 from vlm_lit.training.optimizer_choice import stored
 from vlm_lit.training.restoring import Fitting, base_config, check_fits, class_of
+from vlm_lit.training.surroundings import code_digest, machine
 
 
 class CheckpointedModule(VisionLanguageModule):
@@ -40,6 +43,8 @@ class CheckpointedModule(VisionLanguageModule):
             "global_step": self.trained_steps,
             "processor": processor_identity(self.data.processor),
             "versions": library_versions(),
+            "machine": machine(self.device),
+            "code_sha256": code_digest(),
         }
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -48,7 +53,7 @@ class CheckpointedModule(VisionLanguageModule):
         Raises:
             VlmLitError: they are no numbers, as after a last step that was too large.
         """
-        state = trainable_state(self)
+        state = self.ranks.trained_state(self)
         check_weights(state, self.trained_steps)
         checkpoint["state_dict"] = state
         checkpoint["trainable_names"] = list(state)
@@ -67,7 +72,7 @@ class CheckpointedModule(VisionLanguageModule):
             self._hyperparameters(),
             precision=str(self.trainer.precision),
             attention=getattr(self.base.config, "_attn_implementation", None),
-            world_size=self.trainer.world_size,
+            world_size=self.ranks.world,
         )
 
     def _hyperparameters(self) -> dict[str, Any]:
@@ -92,12 +97,14 @@ class CheckpointedModule(VisionLanguageModule):
         own = Fitting(
             identity=self.identity,
             base_config=base_config(self.model_id),
-            names=list(trainable_state(self)),
+            names=list(self.ranks.trained_state(self)),
             processor=None if self._trainer is None else processor_identity(self.data.processor),
             course=self._course() if resumes else None,
             read_by=type(self.data).__qualname__ if resumes else None,
         )
         check_fits(checkpoint, own)
+        if resumes and (words := other_ranks(checkpoint["course"], self.ranks.world)) is not None:
+            rank_zero_info(words)
         self._resumed = checkpoint if resumes else None
         load_trainable_state(self, checkpoint["state_dict"])
         self.loaded_step = int(checkpoint["global_step"])

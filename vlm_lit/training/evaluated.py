@@ -84,7 +84,7 @@ class EvaluatedModule(CheckpointedModule):
 
     def on_validation_epoch_end(self) -> None:
         """Log every metric under `val/`, and `val/loss`."""
-        self._finish("val", self.validation_loss.finish(self.device))
+        self._finish("val", self.validation_loss.finish(self.ranks))
 
     def on_test_epoch_start(self) -> None:
         """Begin with no answers and no loss."""
@@ -98,7 +98,7 @@ class EvaluatedModule(CheckpointedModule):
 
     def on_test_epoch_end(self) -> None:
         """Log every metric under `test/`, and `test/loss` where it was measured."""
-        self._finish("test", self.validation_loss.finish(self.device, "test"))
+        self._finish("test", self.validation_loss.finish(self.ranks, "test"))
 
     def on_predict_start(self) -> None:
         """Begin with no answers; nothing judges them."""
@@ -117,10 +117,16 @@ class EvaluatedModule(CheckpointedModule):
 
     def on_predict_epoch_end(self) -> None:
         """Put all ranks' answers together, unjudged."""
-        self.last_predictions = gathered(self.last_predictions)
+        self.last_predictions = gathered(self.last_predictions, self.ranks, self._places("predict"))
+
+    def _places(self, split: str) -> list[int] | None:
+        """Where the items that this rank was asked stand in the file; None where one rank was asked all."""
+        if self.ranks.world == 1:
+            return None
+        return [place for batch in self.data.evaluation_positions(split) for place in batch]
 
     def _finish(self, split: str, more: Mapping[str, float] = MappingProxyType({})) -> None:
-        self.last_predictions, values = self.evaluation.finish()
+        self.last_predictions, values = self.evaluation.finish(self.ranks, self._places(split))
         self.last_metrics = {**values, **more}
         shown = {self.evaluation.leading.name, "loss"}
         for name, value in self.last_metrics.items():

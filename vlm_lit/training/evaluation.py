@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from operator import itemgetter
 from typing import Final, TypeAlias, TypeVar
-
-import torch.distributed as dist
 
 from vlm_lit.errors import ConfigError
 from vlm_lit.metrics.calibration import Bin, expected_calibration_error, reliability
@@ -15,6 +15,7 @@ from vlm_lit.metrics.rules import Answer, Rule
 from vlm_lit.metrics.summary import JudgedItem, judged_item, summarised
 from vlm_lit.schema import Prediction
 from vlm_lit.training.answering import Score
+from vlm_lit.training.ranks import Ranks
 
 _Met = TypeVar("_Met")
 _JudgedPrediction: TypeAlias = tuple[Prediction, tuple[JudgedItem, ...]]
@@ -68,13 +69,14 @@ class Evaluation:
         answer = answer_of(prediction)
         return tuple(judged_item(rule, answer, f"Record {answer.id!r}") for rule in self._rules)
 
-    def finish(self) -> tuple[list[Prediction], dict[str, float]]:
-        """All ranks' predictions, once each in order of first sight, and every metric's values as fractions.
+    def finish(self, ranks: Ranks, places: Sequence[int] | None = None) -> tuple[list[Prediction], dict[str, float]]:
+        """All ranks' predictions, once each in the file's order, and every metric's values as fractions.
 
-        The values of `answer_length` are words and ratios. The calibration error of the leading metric's scores comes
-        last, where answers have a confidence.
+        `places` are where this rank's items stand in the file; None takes the ranks' in turn. The values of
+        `answer_length` are words and ratios. The calibration error of the leading metric's scores comes last, where
+        answers have a confidence.
         """
-        self._judged = _of_all_ranks(self._judged)
+        self._judged = _of_all_ranks(self._judged, ranks, places)
         first, values = self._first, dict[str, float]()
         predictions = _unique(
             [replace(p, score=_score(self._rules[first], items[first])) if items else p for p, items in self._judged]
@@ -152,19 +154,15 @@ def logged_name(metric: str, group: str) -> str:
     return f"{metric}/{group.removeprefix('answer_type/')}"
 
 
-def gathered(predictions: list[Prediction]) -> list[Prediction]:
-    """All ranks' predictions, once each in order of first sight."""
-    return _unique(_of_all_ranks(predictions))
+def gathered(predictions: list[Prediction], ranks: Ranks, places: Sequence[int] | None = None) -> list[Prediction]:
+    """All ranks' predictions, once each in the file's order; `places` as `Evaluation.finish` has them."""
+    return _unique(_of_all_ranks(predictions, ranks, places))
 
 
-def _of_all_ranks(mine: list[_Met]) -> list[_Met]:
-    if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
-        return mine
-    gathered: list[list[_Met]] = [[] for _ in range(dist.get_world_size())]
-    dist.all_gather_object(gathered, mine)
-    # Questions are dealt out to the ranks in turn; taking them in turn restores the file's order.
-    longest = max(map(len, gathered))
-    return [part[i] for i in range(longest) for part in gathered if i < len(part)]
+def _of_all_ranks(mine: list[_Met], ranks: Ranks, places: Sequence[int] | None = None) -> list[_Met]:
+    placed = list(zip(itertools.count() if places is None else places, mine, strict=False))  # fewer where limited
+    found = [pair for share in ranks.each(placed) for pair in share]
+    return [one for _, one in sorted(found, key=itemgetter(0))]
 
 
 def _unique(predictions: Sequence[Prediction]) -> list[Prediction]:

@@ -95,15 +95,16 @@ def fill(
     """
     looked_at = [*shown(data, family), *data.also_shown()] if conversations is None else [conversations]
     wanted = distinct_images(looked_at, store)
-    missing = {key: shown for key, shown in wanted.items() if key not in store}
+    # A share of all and not of what is missing: ranks see others' images come in at different times.
+    mine = {key: shown for key, shown in list(wanted.items())[rank::world] if key not in store}
+    missing = sum(key not in store for key in wanted)
     say(
-        f"Vision features: {len(wanted):,} distinct images, {len(wanted) - len(missing):,} found in {store.folder}, "
-        f"{len(missing):,} to compute."
+        f"Vision features: {len(wanted):,} distinct images, {len(wanted) - missing:,} found in {store.folder}, "
+        f"{missing:,} to compute."
     )
-    if missing:
+    if mine:
         store.sweep()
-        mine = dict(list(missing.items())[rank::world])
-        _compute(store, data, _Tower(base, family), mine, total=len(missing), say=say)
+        _compute(store, data, _Tower(base, family), mine, total=missing, say=say)
 
 
 def shown(data: TokenRows[Any], family: Family) -> list[RecordDataset[Any]]:

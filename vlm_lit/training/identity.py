@@ -83,7 +83,7 @@ def course_of(
         arguments: those of the module's constructor.
         precision: the trainer's.
         attention: the implementation that the model has.
-        world_size: processes; the dropout of each is another.
+        world_size: ranks; compared by itself, for the step batches of all ranks together are the same.
     """
     return {
         **data.course(),
@@ -138,7 +138,7 @@ def check_course(kept: Mapping[str, Any], own: Mapping[str, Any]) -> None:
     planned, total = kept.get("total_steps"), own["total_steps"]
     check_data(kept, own)
     # A checkpoint of an earlier version lacks what was not looked at then.
-    looked_at = kept.keys() - {"total_steps", *DATA}
+    looked_at = kept.keys() - {"total_steps", "world_size", *DATA}
     check_same(kept, {key: value for key, value in own.items() if key in looked_at})
     if planned is not None and total < planned:
         raise ConfigError(
@@ -146,6 +146,20 @@ def check_course(kept: Mapping[str, Any], own: Mapping[str, Any]) -> None:
             "on for longer, not end sooner: its learning rates would be others. Set trainer.max_epochs or "
             "trainer.max_steps at least as high as it was, or stop the run by Ctrl-C where it is long enough."
         )
+
+
+def other_ranks(kept: Mapping[str, Any], world_size: int) -> str | None:
+    """Word of it that a checkpoint's course was on another number of ranks; None where it was not.
+
+    Data whose step batches follow from the number of ranks say so in their own course, and are refused.
+    """
+    was = kept.get("world_size")
+    if was is None or was == world_size:  # an earlier version did not note it
+        return None
+    return (
+        f"The checkpoint was made by {was} {'rank' if was == 1 else 'ranks'} and this run has {world_size}: its step "
+        "batches are the same, so its numbers are, up to the order of sums. Dropout, where there is any, draws others."
+    )
 
 
 def check_same(kept: Mapping[str, Any], own: Mapping[str, Any]) -> None:

@@ -22,7 +22,7 @@ Mode = Literal["min", "max"]
 
 _TRAINING: Final = (
     "loss", "gradient_norm", "micro_batch", "samples_per_second", "tokens_per_second", "data_wait_share",
-    "peak_memory_gib", "over_length_dropped", "over_length_changed",
+    "rank_spread", "peak_memory_gib", "over_length_dropped", "over_length_changed",
 )  # fmt: skip
 
 

@@ -16,9 +16,10 @@ _HEADROOM: Final = 0.85
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that the device, or the host, has no memory left."""
-    words = str(error)
+    words = str(error)  # cuBLAS and cuDNN say it in words of their own: CUBLAS_STATUS_ALLOC_FAILED
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
-        isinstance(error, RuntimeError) and ("out of memory" in words or "can't allocate memory" in words)
+        isinstance(error, RuntimeError)
+        and any(said in words for said in ("out of memory", "can't allocate memory", "_STATUS_ALLOC_FAILED"))
     )
 
 

@@ -21,7 +21,7 @@ from vlm_lit.data.record_datamodule import RecordDataModule
 from vlm_lit.data.run_length import length_of
 from vlm_lit.errors import ConfigError, check_seed
 from vlm_lit.models.adapter_state import load_adapter
-from vlm_lit.models.adapters import LoraSettings, attach_adapters, recompute_activations
+from vlm_lit.models.adapters import LoraSettings, attach_adapters, drop_originals, recompute_activations
 from vlm_lit.models.families import LAYERED, Family, LayeredPart, Task, family_of
 from vlm_lit.models.loading import check_precision, load_base, load_config
 from vlm_lit.models.modes import set_modes
@@ -44,6 +44,7 @@ from vlm_lit.training.optimization import (
 )
 from vlm_lit.training.optimizer_choice import as_optimizer, check_options, check_rate, made_optimizer
 from vlm_lit.training.processor_change import check_adapter
+from vlm_lit.training.ranks import Ranks, ranks_of
 from vlm_lit.training.restoring import check_optimizer
 from vlm_lit.training.row_sharing import check_sharing
 
@@ -124,8 +125,13 @@ class VisionLanguageModule(LightningModule):
         if self._trainer is not None:
             self.check_precision()
         if self.model is None:
-            self._load()
+            ranks = self.ranks
+            ranks.check(self.parts)
+            # Lightning calls this with the GPU as the device of every new tensor, so numbers would be drawn there.
+            with torch.device("cpu"):
+                self._load()
             assert self.family is not None
+            ranks.hold(self.base, self.family)
             check_sharing(self.base, self.family, getattr(self._trainer, "datamodule", None))
 
     def _load(self) -> None:
@@ -150,6 +156,8 @@ class VisionLanguageModule(LightningModule):
     def adopt(self, base: PreTrainedModel, family: Family) -> PeftModel:
         """Put on a base what this run trains, and make it recompute activations if asked to."""
         self.family, self.model = family, attach_adapters(base, family, self.parts, self.lora, seed=self.seed)
+        if not self.needs_originals:
+            drop_originals(self.model)
         if self.activation_checkpointing:
             recompute_activations(base, family, self.recomputed)
         self.train(self.training)
@@ -168,6 +176,11 @@ class VisionLanguageModule(LightningModule):
         """
         family = family_of(load_config(self.model_id, self.revision).model_type)
         check_precision(str(self.trainer.precision) if self._trainer is not None else "32-true", self.parts, family)
+
+    @property
+    def needs_originals(self) -> bool:
+        """Whether something asks for fully trained modules as they were before training."""
+        return False
 
     @property
     def recomputed(self) -> list[LayeredPart]:
@@ -202,6 +215,11 @@ class VisionLanguageModule(LightningModule):
     def trained_steps(self) -> int:
         """Optimizer steps behind the weights; in `test` Lightning's own count starts at zero."""
         return max(self.global_step, self.loaded_step)
+
+    @property
+    def ranks(self) -> Ranks:
+        """The processes of this run."""
+        return ranks_of(self._trainer)
 
     def trainable_parameters(self) -> list[nn.Parameter]:
         """The parameters that the optimizer changes."""

@@ -1,4 +1,4 @@
-"""The step from gradients to new weights: parameter groups, sums over ranks, clipping, schedule."""
+"""The step from gradients to new weights: parameter groups, clipping, schedule."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final, Literal, NotRequired, TypedDict
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
@@ -97,33 +96,6 @@ def restate_learning_rates(schedulers: Sequence[object]) -> tuple[float, float]:
             group["lr"] = base * factor(course.last_epoch)
             now.append(float(group["lr"]))
     return max(before), max(now)
-
-
-def sum_over_ranks(value: float, device: torch.device) -> float:
-    """`value` summed over all processes."""
-    if not (dist.is_available() and dist.is_initialized()):
-        return value
-    total = torch.tensor(value, dtype=torch.float64, device=device if device.type == "cuda" else None)
-    dist.all_reduce(total)
-    return float(total)
-
-
-def sum_gradients_over_ranks(parameters: Sequence[nn.Parameter]) -> None:
-    """Replace each gradient by its sum over all processes, in one message.
-
-    The loss is divided by the supervised tokens of all ranks, so the sum is the gradient of the global mean. A rank
-    on which a parameter saw no data contributes zero rather than waiting for ever.
-    """
-    if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
-        return
-    for parameter in parameters:
-        if parameter.grad is None:
-            parameter.grad = torch.zeros_like(parameter)
-    gradients = [p.grad for p in parameters if p.grad is not None]
-    flat = torch.cat([g.flatten() for g in gradients])
-    dist.all_reduce(flat)
-    for gradient, summed in zip(gradients, torch.split(flat, [g.numel() for g in gradients]), strict=True):
-        gradient.copy_(summed.view_as(gradient))
 
 
 def clip(parameters: Iterable[nn.Parameter], largest_norm: float | None) -> Tensor:

@@ -13,7 +13,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from vlm_lit.objectives.preference_losses import LOSSES, PairLogProbs, PreferenceLossSettings, needs_corrupted
-from vlm_lit.training.optimization import sum_over_ranks
+from vlm_lit.training.ranks import Ranks
 
 FIGURES: Final[Mapping[str, Literal["min", "max"] | None]] = {
     "rewards/chosen": None,
@@ -95,20 +95,26 @@ class PairFigures:
             figures += [corrupted, rewards[0] > corrupted, rewards[0] - corrupted, pairs.corrupted]
         return figures
 
-    def finish(self, device: torch.device) -> dict[str, float]:
+    def finish(self, ranks: Ranks) -> dict[str, float]:
         """The means, and a new beginning; nothing where there was no pair. Every rank has to ask, and gets the same."""
         sums = [math.fsum(column) for column in zip(*self._sums, strict=True)]
         sums += [0.0] * (len(self.names) - len(sums))
-        total = sum_over_ranks(self._pairs, device)
-        means = [sum_over_ranks(value, device) / max(total, 1) for value in sums]
+        total = ranks.sum(self._pairs)
+        means = [ranks.sum(value) / max(total, 1) for value in sums]
         self.forget()
         return dict(zip(self.names, means, strict=True)) if total else {}
 
 
 class ChosenWatch:
-    """Says once where the chosen answers have become less likely than they were at the start while margins rise."""
+    """Says once where the chosen answers have become less likely than they were at the start while margins rise.
 
-    def __init__(self, steps: int = _STEPS) -> None:
+    Args:
+        sft: whether the run's losses have one that keeps them likely already.
+        steps: how many are looked at together.
+    """
+
+    def __init__(self, steps: int = _STEPS, *, sft: bool = False) -> None:
+        self._remedy = "Raise the weight of {name: sft} in" if sft else "Add {name: sft} to"
         self._seen: deque[tuple[float, float]] = deque(maxlen=steps)
         self._said = False
 
@@ -123,5 +129,5 @@ class ChosenWatch:
             rank_zero_warn(
                 f"Over the last {len(self._seen)} steps the chosen answers are less likely than at the start of the "
                 f"run (rewards/chosen {chosen:.3g}) while margins rise (rewards/margins {margins:.3g}): the model "
-                "learns to say neither answer. Add {name: sft} to model.init_args.losses, or lower the learning rate."
+                f"learns to say neither answer. {self._remedy} model.init_args.losses, or lower the learning rate."
             )

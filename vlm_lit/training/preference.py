@@ -51,7 +51,8 @@ class PreferenceModule(StepModule, ReferencedModule):
         self.losses = _losses(losses)
         self.compares, self.corrupts = needs_reference(self.losses), needs_corrupted(self.losses)
         self.own_figures = {**FIGURES, **(IMAGE_FIGURES if self.corrupts else {})}
-        self.figures, self._watch = PairFigures(self.losses), ChosenWatch()
+        self.figures = PairFigures(self.losses)
+        self._watch = ChosenWatch(sft=any(loss.name == "sft" for loss in self.losses))
 
     def setup(self, stage: str) -> None:
         """Refuse data that lack what a loss looks at, or have what none does.
@@ -92,7 +93,7 @@ class PreferenceModule(StepModule, ReferencedModule):
 
     def _log_step(self, loss: float, norm: float, groups: list[dict[str, object]]) -> None:
         super()._log_step(loss, norm, groups)
-        found = self.figures.finish(self.device)
+        found = self.figures.finish(self.ranks)
         self.log_dict({f"train/{name}": value for name, value in found.items()}, batch_size=1)
         if self.figures.has_reference:
             self._watch.see(found)
@@ -116,7 +117,7 @@ class PreferenceModule(StepModule, ReferencedModule):
             raise
 
     def _finish(self, split: str, more: Mapping[str, float] = MappingProxyType({})) -> None:
-        super()._finish(split, {**more, **self.figures.finish(self.device)})
+        super()._finish(split, {**more, **self.figures.finish(self.ranks)})
 
 
 def check_corruption(losses: Sequence[PreferenceLossSettings], corrupt: str | None) -> None:

@@ -13,10 +13,9 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
 from tqdm import tqdm
 
@@ -27,6 +26,7 @@ from vlm_lit.errors import RecordError, raised
 from vlm_lit.files.whole import write_whole
 from vlm_lit.models.adapter_state import file_sha256
 from vlm_lit.schema import ImageRef, ImageSlot, Preference, StepBatch
+from vlm_lit.training.ranks import Ranks
 
 _TOGETHER: Final = 8
 """Pairs that are handed over at once; they are cut into micro-batches as in training."""
@@ -120,8 +120,7 @@ def filled(
     device: torch.device,
     say: Callable[[str], None],
     workers: int = 0,
-    rank: int = 0,
-    world: int = 1,
+    ranks: Ranks,
 ) -> dict[str, float]:
     """The reference's log-probability of each answer of a data set, by the answer's id; what is missing is computed.
 
@@ -134,7 +133,7 @@ def filled(
         device: where.
         say: takes a line of progress.
         workers: processes that decode and tokenize; 0 does it in this one.
-        rank, world: which share of the pairs is this process's.
+        ranks: the processes, each of which takes a share of the pairs.
 
     Raises:
         RecordError: a pair cannot be used.
@@ -142,25 +141,31 @@ def filled(
     kept = store.read()
     keys = [pair_key(dataset[i], collator.corrupted) for i in range(len(dataset))]
     names = ids or [dataset[i].id for i in range(len(dataset))]
-    missing = list({key: i for i, key in enumerate(keys) if key not in kept}.values())
-    there = len(keys) - len(missing)
-    say(f"Reference: {len(keys):,} pairs, {there:,} found in {store.file}, {len(missing):,} to compute.")
-    if missing:
-        chunks = _chunks(missing[rank::world])
+    first = dict[str, int]()
+    for i, key in enumerate(keys):
+        first.setdefault(key, i)
+    there = sum(key in kept for key in keys)
+    missing = sum(key not in kept for key in first)
+    say(f"Reference: {len(keys):,} pairs, {there:,} found in {store.file}, {missing:,} to compute.")
+    # A share of all and not of what is missing: another process may be writing what one rank has read and one has not.
+    share = list(first.values())[ranks.rank :: ranks.world]
+    mine = {keys[i]: kept[keys[i]] for i in share if keys[i] in kept}
+    wanted = [i for i in share if keys[i] not in kept]
+    if wanted:
+        chunks = _chunks(wanted)
         # A loader draws a number; the run's are left to it.
         options = {"batch_sampler": chunks, "generator": torch.Generator()}
         batches = loader(dataset, collate_fn=collator, workers=workers, **options)
-        mine, saved = dict[str, Sides](), time.monotonic()
+        saved = time.monotonic()
         for chunk, said in _said(batches, chunks, reference, device):
             # An over-length pair may have been left out.
             mine |= {keys[i]: values for i in chunk if (values := _sides(names[i], said))}
-            if rank == 0 and time.monotonic() - saved >= SAVE_EVERY:
+            if ranks.rank == 0 and time.monotonic() - saved >= SAVE_EVERY:
                 store.write({**store.read(), **mine})
                 saved = time.monotonic()
-        found = _gathered(mine, world)
-        kept |= found
-        if rank == 0:
-            store.write({**store.read(), **found})
+    kept = {key: values for part in ranks.each(mine) for key, values in part.items()}
+    if ranks.rank == 0 and missing:
+        store.write({**store.read(), **kept})
     known = [(name, kept[key]) for name, key in zip(names, keys, strict=True) if key in kept]
     # SIDES has one name more than a pair has values where no picture is corrupted.
     return {f"{name}/{side}": value for name, values in known for side, value in zip(SIDES, values, strict=False)}
@@ -189,12 +194,3 @@ def _said(
 
 def _sides(name: str, said: Mapping[str, float]) -> Sides:
     return tuple(said[answer] for side in SIDES if (answer := f"{name}/{side}") in said)
-
-
-def _gathered(mine: dict[str, Sides], world: int) -> dict[str, Sides]:
-    """What all processes have computed."""
-    if world == 1:
-        return mine
-    shares: list[Any] = [None] * world
-    dist.all_gather_object(shares, mine)
-    return {key: values for share in shares for key, values in share.items()}

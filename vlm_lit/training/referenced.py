@@ -61,6 +61,11 @@ class ReferencedModule(AnsweredModule):
         _ = self.reference  # before a checkpoint is put on the model
 
     @property
+    def needs_originals(self) -> bool:
+        """Whether they are the reference, which a saved adapter's copy is otherwise."""
+        return self.adapter is None
+
+    @property
     def reference(self) -> Reference:
         """The start of the run."""
         if self._reference is None:
@@ -152,8 +157,7 @@ class ReferencedModule(AnsweredModule):
                 device=self.device,
                 say=rank_zero_info,
                 workers=data.num_workers,
-                rank=self.global_rank,
-                world=self.trainer.world_size,
+                ranks=self.ranks,
             )
         data.use_reference(split, known)
 

@@ -24,6 +24,7 @@ _PATTERNS: Final = (
     "hparams.yaml",
     "shortcuts.json",
     "answers.json",
+    "certificate.json",
     "events.out.tfevents.*",
     # Those of the CSV logger and of W&B. MLflow's database holds other runs too.
     "lightning_logs/version_*/**/*",

@@ -15,7 +15,6 @@ from vlm_lit.errors import VlmLitError, listed
 from vlm_lit.schema import MicroBatch, StepBatch
 from vlm_lit.training.checkpointed import CheckpointedModule
 from vlm_lit.training.memory import is_out_of_memory, most_rows
-from vlm_lit.training.optimization import clip, sum_gradients_over_ranks, sum_over_ranks
 from vlm_lit.training.optimizer_memory import FirstStep, before_first_step, stepped
 
 _EMPTY: Final = 20
@@ -43,7 +42,8 @@ class StepModule(CheckpointedModule):
         Returns:
             The step's loss (a scalar); None where nothing in the step batch can be learned.
         """
-        weight = int(sum_over_ranks(step_batch.weight, self.device))
+        ranks = self.ranks
+        weight = int(ranks.sum(step_batch.weight))
         optimizer = self.optimizers()
         assert not isinstance(optimizer, list)
         optimizer.zero_grad()
@@ -55,9 +55,9 @@ class StepModule(CheckpointedModule):
         self._unlearned = None
         step_batch, losses = self._accumulate(step_batch, weight)
         parameters = self.trainable_parameters()
-        sum_gradients_over_ranks(parameters)
-        loss = sum_over_ranks(math.fsum(losses), self.device)
-        norm = float(clip(parameters, self.gradient_clip))
+        ranks.sum_gradients(parameters)
+        loss = ranks.sum(math.fsum(losses))
+        norm = ranks.clip(parameters, self.gradient_clip)
         self._refuse_non_finite(step_batch, losses, loss, norm)
         self.log("train/micro_batch", float(self.data.micro_batch.rows), batch_size=1)
         self._log_step(loss, norm, optimizer.param_groups)
@@ -144,7 +144,7 @@ class StepModule(CheckpointedModule):
         """Find the micro-batch that fits, if the config asks for that."""
         if not self.data.probes_micro_batch:
             return
-        share = -(-self.data.effective_batch // self.trainer.world_size)
+        share = -(-self.data.effective_batch // self.ranks.world)
         rows = most_rows(self._try_rows, share, self.device)
         self.data.micro_batch.rows = rows
         rank_zero_info(f"micro_batch: {rows} rows fit in memory")
@@ -165,10 +165,10 @@ class StepModule(CheckpointedModule):
 
     def _backward(self, batch: MicroBatch, micro: int, weight: int) -> float:
         # Dropout follows from where the micro-batch stands, not from what ran before, so a resumed run repeats it.
-        torch.manual_seed(derive_seed("dropout", self.seed, self.global_step, micro, self.global_rank))
+        ranks = self.ranks
+        torch.manual_seed(derive_seed("dropout", self.seed, self.global_step, micro, ranks.rank))
         loss = self.loss(batch) / weight
-        if loss.requires_grad:
-            loss.backward()  # type: ignore[no-untyped-call]
+        ranks.backward(loss)
         return float(loss.detach())
 
     def _refuse_non_finite(self, step_batch: StepBatch[Any], losses: list[float], loss: float, norm: float) -> None:

@@ -10,25 +10,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import lightning
-from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy, Strategy
 
 from vlm_lit.data.run_length import lightning_length
 from vlm_lit.errors import ConfigError
-
-# A subclass may shard or average gradients itself, as DeepSpeed's does, so exactly these.
-_STRATEGIES: Final = (SingleDeviceStrategy, DDPStrategy)
-_REASONS: Final = {
-    "fsdp": "it shards the parameters and averages their gradients itself, and the sum over all processes that an "
-    "optimizer step makes here would count them twice",
-    "modelparallel": "the model here is not split over devices",
-    "model_parallel": "the model here is not split over devices",
-    "deepspeed": "it keeps only the last micro-batch's gradient of a step that runs several backward passes, as a step "
-    "here does",
-    "xla": "no 4-bit kernel runs on its devices",
-}
+from vlm_lit.training.ranks import check_strategy
 
 
 class Trainer(lightning.Trainer):
@@ -58,7 +46,7 @@ class Trainer(lightning.Trainer):
         **kwargs: Any,  # noqa: ANN401 - Lightning's own options, passed through
     ) -> None:
         _check_replaced(accumulate_grad_batches, gradient_clip_val)
-        _check_strategy(kwargs.get("strategy", "auto"))
+        check_strategy(kwargs.get("strategy", "auto"))
         if (every := kwargs.get("log_every_n_steps")) is not None and every < 0:
             raise ConfigError(f"trainer.log_every_n_steps is {every}; it must be at least 1, or 0 to log nothing.")
         if kwargs.get("barebones"):
@@ -76,7 +64,7 @@ class Trainer(lightning.Trainer):
             check_val_every_n_epoch=check_val_every_n_epoch,
             **kwargs,
         )
-        _check_strategy(self.strategy)
+        check_strategy(self.strategy)
         self.run_length = lightning_length(self)
         if isinstance(val_check_interval, float) and several and not kwargs.get("fast_dev_run"):
             self.run_length = replace(self.run_length, validate_every=val_check_interval)
@@ -90,7 +78,7 @@ def check_options(trainer: lightning.Trainer) -> None:
         ConfigError: naming the option, and ours.
     """
     _check_replaced(trainer.accumulate_grad_batches, trainer.gradient_clip_val)
-    _check_strategy(trainer.strategy)
+    check_strategy(trainer.strategy)
 
 
 def _check_replaced(accumulate_grad_batches: int, gradient_clip_val: int | float | None) -> None:
@@ -101,19 +89,6 @@ def _check_replaced(accumulate_grad_batches: int, gradient_clip_val: int | float
         )
     if gradient_clip_val is not None:
         raise ConfigError("trainer.gradient_clip_val has no effect here; set model.init_args.gradient_clip.")
-
-
-def _check_strategy(strategy: Strategy | str) -> None:
-    if type(strategy) in _STRATEGIES:
-        return
-    name = strategy.rpartition(".")[2] if isinstance(strategy, str) else type(strategy).__name__
-    reason = next((why for key, why in _REASONS.items() if name.lower().startswith(key)), None)
-    if reason is None and isinstance(strategy, str):
-        return  # one of DDP's names, or Lightning's to refuse; what it makes of it is looked at again
-    raise ConfigError(
-        f"trainer.strategy is {name}: {reason or 'whether it gives the same result as one device is not known'}. Use "
-        "ddp (each device holds the base, in 4 bits if asked), or leave it out for one device."
-    )
 
 
 def run_folder(trainer: lightning.Trainer) -> Path:

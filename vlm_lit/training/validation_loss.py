@@ -12,7 +12,7 @@ from torch import Tensor
 
 from vlm_lit.errors import VlmLitError, listed
 from vlm_lit.schema import EvaluationBatch, MicroBatch
-from vlm_lit.training.optimization import sum_over_ranks
+from vlm_lit.training.ranks import Ranks
 
 
 class ValidationLoss:
@@ -54,14 +54,14 @@ class ValidationLoss:
             )
         return loss
 
-    def finish(self, device: torch.device, split: str = "val") -> dict[str, float]:
+    def finish(self, ranks: Ranks, split: str = "val") -> dict[str, float]:
         """The loss as `loss`, with `loss/left_out` where records are; nothing where no record has an answer.
 
         Every rank has to ask, and gets the same.
         """
-        self.sums = [sum_over_ranks(math.fsum(self.sums), device)]
+        self.sums = [ranks.sum(math.fsum(self.sums))]
         self.tokens, self.records, self.unanswered, self.dropped = (
-            int(sum_over_ranks(n, device)) for n in (self.tokens, self.records, self.unanswered, self.dropped)
+            int(ranks.sum(n)) for n in (self.tokens, self.records, self.unanswered, self.dropped)
         )
         left_out = self.unanswered + self.dropped
         if left_out:

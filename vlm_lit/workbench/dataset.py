@@ -10,6 +10,7 @@ from typing import Final, Literal
 
 from vlm_lit.errors import VlmLitError
 from vlm_lit.files.whole import write_folder_whole
+from vlm_lit.workbench.counterfactuals import counterfactual_pairs
 from vlm_lit.workbench.dialect import TEAM
 from vlm_lit.workbench.drawing import draw
 from vlm_lit.workbench.looks import Look, seen
@@ -23,6 +24,8 @@ LANGUAGES: Final[dict[Dialect, Language]] = {"plain": PLAIN, "team": TEAM}
 TRAIN_QUESTIONS: Final = 8
 EVALUATION_QUESTIONS: Final = 5
 NOTE: Final = "variation.json"
+PAIRS_FILE: Final = "counterfactual_test.json"
+PAIRS_A_SCENE: Final = 2
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,8 @@ def write(
     wrong_answers: float = 0.0,
     look: Look = "plain",
     descriptions: bool = False,
+    label: str | None = None,
+    counterfactual: bool = False,
 ) -> dict[str, Path]:
     """Write a data set into the new or empty folder `directory`, whole or not at all.
 
@@ -67,6 +72,9 @@ def write(
         look: `plain`, or `shifted`: the pictures of all three splits in another light, soft and grainy.
         descriptions: write `describe_train.json` and those of the other splits as well: one conversation per scene
             that asks for all that is on it.
+        label: what each record says under `source`, by which scores of several data sets can be told apart.
+        counterfactual: write `counterfactual_test.json` as well: pairs of records that ask one question about a scene
+            of the test and about another one, which differs in the one thing asked.
 
     Returns:
         The JSON file of each split, by the split's name.
@@ -80,14 +88,19 @@ def write(
 
     def fill(folder: Path) -> None:
         rows = _draw_splits(folder, sizes, seed, dialect, look)
+        marked = {} if label is None else {"source": label}
         note: dict[str, object] = {"look": look} if look != "plain" else {}
         if wrong_answers:
             note |= _spoil(rows["train"], wrong_answers, Random(f"workbench wrong answers {seed}/{dialect}"))
         for split, found in rows.items():
-            _write_json(folder / f"{split}.json", [_conversation(row) for row in found])
+            _write_json(folder / f"{split}.json", [{**_conversation(row), **marked} for row in found])
             if descriptions:
                 described = {row.shown.name: _Row(row.shown, "describe", description(row.shown)) for row in found}
-                _write_json(folder / f"describe_{split}.json", [_conversation(row) for row in described.values()])
+                rows_of = [{**_conversation(row), **marked} for row in described.values()]
+                _write_json(folder / f"describe_{split}.json", rows_of)
+        if counterfactual:
+            pairs = _draw_pairs(folder, rows["test"], dialect, look)
+            _write_json(folder / PAIRS_FILE, [{**record, **marked} for record in pairs])
         _write_json(folder / OBJECTS_FILE, OBJECT_WORDS)
         if note:
             _write_json(folder / NOTE, note)
@@ -114,6 +127,21 @@ def _draw_splits(folder: Path, sizes: dict[str, int], seed: int, dialect: Dialec
         count = TRAIN_QUESTIONS if split == "train" else EVALUATION_QUESTIONS
         rows[split] = [_Row(shown, n, qa) for shown in scenes for n, qa in enumerate(questions(shown, dialect, count))]
     return rows
+
+
+def _draw_pairs(folder: Path, rows: list[_Row], dialect: Dialect, look: Look) -> list[dict[str, object]]:
+    """Write the changed pictures; the records of all pairs, those of one side by side."""
+    found = []
+    for shown in {row.shown.name: row.shown for row in rows}.values():
+        rng = Random(f"workbench counterfactual {shown.name}/{dialect}")
+        pairs = counterfactual_pairs(shown, LANGUAGES[dialect], PAIRS_A_SCENE, rng)
+        for n, pair in enumerate(pairs):
+            other = f"{shown.name}-other{n}"
+            seen(draw(pair.changed), look, shown.name).save(folder / f"images/{other}.png")
+            for side, name, qa in (("first", shown.name, pair.first), ("second", other, pair.second)):
+                record = _conversation(_Row(shown, f"pair{n}/{side}", qa))
+                found.append({**record, "image": f"images/{name}.png", "changed": pair.what})
+    return found
 
 
 def _spoil(rows: list[_Row], share: float, rng: Random) -> dict[str, object]:

@@ -13,6 +13,7 @@ from PIL import Image
 from torch.utils.data import Dataset
 
 from vlm_lit.data.answers.judged_turns import TurnItems
+from vlm_lit.data.dealing import ItemSize
 from vlm_lit.data.images.images import load_images
 from vlm_lit.data.records.conversation_dataset import ConversationDataset
 from vlm_lit.data.rows.packing import image_key
@@ -53,6 +54,8 @@ class BlindPrompts(Dataset[Conversation]):
         self._control = _CONTROLS[kind](asked, seed)
         self.image_keys = self._control.image_keys
         """What names the images that each conversation is shown with."""
+        self.sizes: list[ItemSize] | None = getattr(asked, "sizes", None)
+        """How long each is with its own images."""
 
     def __len__(self) -> int:
         return len(self.asked)

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from itertools import groupby
-from typing import Protocol, TypeVar
+from typing import Final, Protocol, TypeVar
 
 from torch.utils.data import Dataset
 
+from vlm_lit.data.dealing import ItemCost, ItemSize, dealt
+
 Item = TypeVar("Item")
 ItemOut = TypeVar("ItemOut", covariant=True)
+
+ANSWERED: Final = 64
+"""What an answer costs besides its prompt, in tokens of a prompt: it is generated one token at a time."""
 
 
 class EvaluatedItems(Protocol[ItemOut]):
@@ -18,6 +23,10 @@ class EvaluatedItems(Protocol[ItemOut]):
     @property
     def image_keys(self) -> Sequence[Hashable | None] | None:
         """What names the images that each item shows; None where that is not known."""
+
+    @property
+    def sizes(self) -> Sequence[ItemSize] | None:
+        """How long each item is; None where that is not known."""
 
     def __len__(self) -> int: ...
 
@@ -43,7 +52,13 @@ class EvaluationBatches(Dataset[list[Item]]):
 
 
 def evaluation_batches(
-    n: int, keys: Sequence[Hashable | None] | None, most: int, *, rank: int = 0, world: int = 1
+    n: int,
+    keys: Sequence[Hashable | None] | None,
+    most: int,
+    *,
+    rank: int = 0,
+    world: int = 1,
+    costs: Sequence[ItemCost] | None = None,
 ) -> list[list[int]]:
     """This rank's positions in batches of at most `most`, in the file's order.
 
@@ -53,14 +68,25 @@ def evaluation_batches(
             into one batch, unless they are more than fit any.
         most: longest batch.
         rank, world: this process among all; each item belongs to one of them.
+        costs: what each item costs, by which ranks get about as much; None where that is not known.
     """
     # Where nobody knows what an item shows, its neighbours are not known to show the same.
     shown = [(i, None) if keys is None or keys[i] is None else (None, keys[i]) for i in range(n)]
     together = [list(run) for _, run in groupby(range(n), key=lambda i: shown[i])]
     pieces = [run[at : at + most] for run in together for at in range(0, len(run), most)]
+    if world > 1:
+        mine = dealt([_cost(piece, costs) for piece in pieces], world)[rank]
+        pieces = [pieces[k] for k in mine]
     batches: list[list[int]] = []
-    for piece in pieces[rank::world]:
+    for piece in pieces:
         if not batches or len(batches[-1]) + len(piece) > most:
             batches.append([])
         batches[-1] += piece
     return batches
+
+
+def _cost(piece: Sequence[int], costs: Sequence[ItemCost] | None) -> float:
+    """What it costs to answer questions that show the same: their images are looked at once."""
+    if costs is None:
+        return len(piece)
+    return costs[piece[0]].pictures + sum(costs[i].words + ANSWERED for i in piece)

@@ -75,6 +75,9 @@ class TurnItems(Dataset[Conversation]):
         keys = conversations.image_keys
         self.image_keys = None if keys is None else [keys[i] for i, _ in self.places]
         """What names the images of each item's record, so that the items of one record are answered together."""
+        sizes = conversations.sizes
+        self.sizes = None if sizes is None else [sizes[i] for i, _ in self.places]
+        """How long each item's record is."""
         if judged == "every":
             self._refuse_taken_ids(counts)
 

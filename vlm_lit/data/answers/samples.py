@@ -37,6 +37,9 @@ class SampledItems(Dataset[Conversation]):
         keys: Sequence[Hashable | None] | None = items.image_keys
         self.image_keys = None if keys is None else [keys[i] for i, _ in self.places]
         """What names the images that each item shows."""
+        sizes = items.sizes
+        self.sizes = None if sizes is None else [sizes[i] for i, _ in self.places]
+        """How long each item is."""
 
     def __len__(self) -> int:
         return len(self.places)

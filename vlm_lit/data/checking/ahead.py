@@ -14,7 +14,7 @@ from typing import Any
 
 from vlm_lit.data.checking.examined import Examiner, Seen, Uses
 from vlm_lit.data.checking.in_processes import FEW, mapped
-from vlm_lit.data.checking.pictures import bad_pictures
+from vlm_lit.data.checking.pictures import looked_at_pictures
 from vlm_lit.data.checking.source_identity import encoder_identity, source_identity
 from vlm_lit.data.conversations.conversations import check_unique_ids
 from vlm_lit.data.records.bad_records import BadRecord
@@ -75,6 +75,8 @@ def _joined(parts: Iterable[Seen]) -> Seen:
         whole.answers += part.answers
         whole.keys += [names.setdefault(key, key) for key in part.keys]  # many records show one image
         whole.longest += part.longest
+        whole.words += part.words
+        whole.held += [names.setdefault(held, held) for held in part.held]
         whole.files += [names.setdefault(files, files) for files in part.files]
         whole.notes.update(part.notes)
         whole.bad += part.bad
@@ -89,6 +91,8 @@ def _packed(seen: Seen) -> dict[str, object]:
         "ids": seen.ids,
         "answers": seen.answers,
         "longest": seen.longest,
+        "words": seen.words,
+        "held": seen.held,
         "images": list(shown),
         "shown": [number[images] for images in zip(seen.keys, seen.files, strict=True)],
         "notes": [[note.kind, note.about, count] for note, count in seen.notes.items()],
@@ -106,6 +110,8 @@ def _unpacked(kept: Any, n: int) -> Seen | None:  # noqa: ANN401 - whatever the 
         ids=kept["ids"],
         answers=kept["answers"],
         longest=kept["longest"],
+        words=kept["words"],
+        held=[tuple(None if size is None else (size[0], size[1]) for size in sizes) for sizes in kept["held"]],
         keys=[key for key, _ in shown],
         files=[files for _, files in shown],
         notes=Counter({Note(kind=kind, about=about): count for kind, about, count in kept["notes"]}),
@@ -135,7 +141,11 @@ def _with_bad_images(dataset: CheckedDataset, seen: Seen, uses: Uses) -> list[Ba
     assert uses.images is not None
     paths = list(dict.fromkeys(path for files in dict.fromkeys(seen.files) for path in files if path is not None))
     source = dataset.reading.source
-    problems = bad_pictures(paths, uses.images, {"source": source.path, "image_root": source.image_root})
+    problems, sizes = looked_at_pictures(paths, uses.images, {"source": source.path, "image_root": source.image_root})
+    seen.held = [
+        tuple(size if path is None else sizes.get(path) for path, size in zip(files, held, strict=True))
+        for files, held in zip(seen.files, seen.held, strict=True)
+    ]
     found = []
     for index, files in enumerate(seen.files) if problems else ():
         position = next((k for k, path in enumerate(files) if path in problems), None)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from vlm_lit.data.answers.judged_turns import JudgedTurns, asked_turns, judged_turn
 from vlm_lit.data.conversations.conversations import can_be_learned
 from vlm_lit.data.images.images import naming
-from vlm_lit.data.images.whole_pictures import Depth, examine
+from vlm_lit.data.images.whole_pictures import Depth, Size, examine
 from vlm_lit.data.records.bad_records import BadRecord
 from vlm_lit.data.records.preference_dataset import CheckedDataset
 from vlm_lit.data.rows.conversation_encoder import TextLengths
@@ -44,7 +44,8 @@ class Seen:
 
     `keys` and `files` are of the images: what names them all, and the file of each (None for one that a record holds).
     A record that cannot be used has an empty id, and its reason in `bad`. `longest` are the tokens of its words, where
-    the run would be stopped by too many; else 0.
+    the run would be stopped by too many; else 0. `words` are the tokens of all its text in any case, those of both
+    answers of a pair, and `held` the sizes of the images that the record itself holds, None for each of the others.
     """
 
     ids: list[str] = field(default_factory=list)
@@ -52,6 +53,8 @@ class Seen:
     keys: list[str | None] = field(default_factory=list)
     files: list[tuple[str | None, ...]] = field(default_factory=list)
     longest: list[int] = field(default_factory=list)
+    words: list[int] = field(default_factory=list)
+    held: list[tuple[Size | None, ...]] = field(default_factory=list)
     notes: Counter[Note] = field(default_factory=Counter)
     bad: list[BadRecord] = field(default_factory=list)
 
@@ -83,30 +86,34 @@ class Examiner:
         for index in rows:
             try:
                 item = self.dataset.reading(self.dataset.records[index])
-                self._examine_held_images(item)
+                held = self._held_images(item)
             except RecordError as error:
                 seen.add(None)
+                seen.held.append(())
                 seen.bad.append(BadRecord.of(index, error))
                 continue
             seen.add(item)
+            seen.held.append(held)
             items[index] = item
-        longest = dict.fromkeys(rows, 0)
-        errors = dict(self._errors(items, longest))
-        seen.longest = list(longest.values())
+        longest, words = dict.fromkeys(rows, 0), dict.fromkeys(rows, 0)
+        errors = dict(self._errors(items, longest, words))
+        seen.longest, seen.words = list(longest.values()), list(words.values())
         seen.bad += [BadRecord.of(index, error) for index, error in errors.items()]
         return seen
 
-    def _examine_held_images(self, item: Conversation | Preference) -> None:
+    def _held_images(self, item: Conversation | Preference) -> tuple[Size | None, ...]:
         """Look at the images that the record itself holds; many records may name one file, which is looked at once."""
+        sizes: list[Size | None] = [None] * len(item.images)
         for position, ref in enumerate(item.images if self.uses.images is not None else ()):
             if ref.path is None and self.uses.images is not None:
                 with naming(item, position):
-                    examine(ref, self.uses.images)
+                    sizes[position] = examine(ref, self.uses.images)
+        return tuple(sizes)
 
     def _errors(
-        self, items: dict[int, Conversation | Preference], longest: dict[int, int]
+        self, items: dict[int, Conversation | Preference], longest: dict[int, int], words: dict[int, int]
     ) -> Iterator[tuple[int, RecordError]]:
-        """What is wrong with the text of items, the first thing of each; `longest` takes their lengths."""
+        """What is wrong with the text of items, the first thing of each; `longest` and `words` take their lengths."""
         found: set[int] = set()
         for for_generation in (False, True):
             views = [
@@ -121,6 +128,8 @@ class Examiner:
             for (index, _), length in zip(views, lengths, strict=True):
                 if not isinstance(length, RecordError):
                     longest[index] = max(longest[index], length if stops else 0)
+                    # A conversation may be asked about several times, and begins alike each time.
+                    words[index] = max(words[index], length) if for_generation else words[index] + length
                 elif index not in found:
                     found.add(index)
                     yield index, length

@@ -11,6 +11,7 @@ from lightning.pytorch.utilities import rank_zero_info
 
 from vlm_lit.data.checking.examined import Seen
 from vlm_lit.data.conversations.rated_answers import TIE
+from vlm_lit.data.dealing import ItemSize
 from vlm_lit.data.records.bad_records import BadRecord, firsts
 from vlm_lit.data.records.findings import numbered_repeats
 from vlm_lit.data.records.preference_dataset import CheckedDataset
@@ -129,13 +130,15 @@ def _leave_out(dataset: CheckedDataset, seen: Seen, ties: Sequence[BadRecord]) -
     kept = [index for index in range(len(dataset)) if index not in out]
     dataset.keep(kept)
     seen.ids, seen.answers = [seen.ids[index] for index in kept], [seen.answers[index] for index in kept]
-    seen.longest = [seen.longest[index] for index in kept]
+    seen.longest, seen.words = [seen.longest[index] for index in kept], [seen.words[index] for index in kept]
+    seen.held = [seen.held[index] for index in kept]
     seen.keys, seen.files = [seen.keys[index] for index in kept], [seen.files[index] for index in kept]
 
 
 def _know(dataset: CheckedDataset, seen: Seen) -> None:
     """Hand over what was learned of each record that is kept."""
     dataset.image_keys, dataset.answers = seen.keys, seen.answers
+    dataset.sizes = [ItemSize(*size) for size in zip(seen.words, seen.held, strict=True)]
     dataset.most_images = max(map(len, seen.files), default=0)
     dataset.findings.records = len(seen.ids)
     dataset.findings.notes = seen.notes

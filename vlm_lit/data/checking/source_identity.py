@@ -10,6 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
+from vlm_lit.data.checkpoint.processors import tokenizer_sha256
 from vlm_lit.data.records.locate import locate
 from vlm_lit.data.records.preference_dataset import CheckedDataset
 from vlm_lit.data.records.record_sequences import table_fingerprints
@@ -42,13 +43,11 @@ def source_identity(dataset: CheckedDataset) -> dict[str, object]:
 def encoder_identity(encoder: TextLengths) -> dict[str, object]:
     """What makes rows of conversations: the chat template, the tokenizer, and the code."""
     tokenizer, processor = encoder.tokenizer, encoder.processor
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    vocabulary = backend.to_str() if backend is not None else str(tokenizer.name_or_path)
     return {
         "encoder": type(encoder).__name__,
         "processor": type(processor).__name__,
         "template": getattr(processor, "chat_template", None),
-        "tokenizer": hashlib.sha256(vocabulary.encode()).hexdigest(),
+        "tokenizer": tokenizer_sha256(tokenizer),
         "special": {name: str(token) for name, token in tokenizer.special_tokens_map.items()},
         "images": [str(getattr(processor, name, "")) for name in ("image_token", "video_token")],
         "versions": [_code(), *map(version, _LIBRARIES)],

@@ -162,3 +162,14 @@ def processor_identity(processor: ProcessorMixin) -> dict[str, object]:
         "chat_template_sha256": hashlib.sha256(template.encode()).hexdigest(),
         **({"image_settings": settings} if (settings := getattr(processor, "image_settings", None)) else {}),
     }
+
+
+def tokenizer_sha256(tokenizer: Any) -> str:  # noqa: ANN401 - transformers' tokenizers share no type that says more
+    """The digest of a tokenizer's vocabulary and rules; how its last call padded and cut is none of these."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        return hashlib.sha256(json.dumps(tokenizer.get_vocab(), sort_keys=True).encode()).hexdigest()
+    rules = json.loads(backend.to_str())
+    for name in ("padding", "truncation"):
+        rules.pop(name, None)
+    return hashlib.sha256(json.dumps(rules, sort_keys=True).encode()).hexdigest()

@@ -23,7 +23,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from vlm_lit.data.features.stored_images import StoredImage
-from vlm_lit.data.images.images import load_image
+from vlm_lit.data.images.images import image_digest
 from vlm_lit.errors import ConfigError
 from vlm_lit.files.staged import sweep
 from vlm_lit.files.whole import fill_whole, write_whole
@@ -96,14 +96,11 @@ class FeatureStore:
         Raises:
             OSError: its file cannot be read.
         """
-        if ref.path is not None:
-            if ref.path not in self._keys:
-                self._keys[ref.path] = hashlib.sha256(ref.path.read_bytes()).hexdigest()
-            return self._keys[ref.path]
-        if ref.digest is not None:
-            return ref.digest
-        pixels = load_image(ref)
-        return hashlib.sha256(f"pixels {pixels.size} ".encode() + pixels.tobytes()).hexdigest()
+        if ref.path is None:
+            return image_digest(ref)
+        if ref.path not in self._keys:
+            self._keys[ref.path] = image_digest(ref)
+        return self._keys[ref.path]
 
     def get(self, key: str) -> StoredImage:
         """What is kept of an image, its tensors views of the mapped file.

@@ -7,6 +7,7 @@ person would see them (`load_image`). Nothing is fetched from a network, nothing
 
 from __future__ import annotations
 
+import hashlib
 import re
 import stat
 import warnings
@@ -107,6 +108,20 @@ def load_image(ref: ImageRef, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
             raise
         except Exception as error:  # Pillow's decoders raise whatever the format's parser runs into
             raise _broken(error) from None
+
+
+def image_digest(ref: ImageRef) -> str:
+    """SHA-256 of an image's file, or of its pixels where it has no file, in hexadecimal.
+
+    Raises:
+        OSError: its file cannot be read.
+    """
+    if ref.path is not None:
+        return hashlib.sha256(ref.path.read_bytes()).hexdigest()
+    if ref.digest is not None:
+        return ref.digest
+    pixels = load_image(ref)
+    return hashlib.sha256(f"pixels {pixels.size} ".encode() + pixels.tobytes()).hexdigest()
 
 
 def load_images(item: DataItem, *, max_pixels: int = MAX_PIXELS) -> list[Image.Image]:

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import struct
 from io import BytesIO
-from typing import BinaryIO, Final, Literal, cast
+from typing import BinaryIO, Final, Literal, TypeAlias, cast
 
 from vlm_lit.data.images.images import check_image, load_image
 from vlm_lit.schema import ImageRef
@@ -26,13 +26,16 @@ from vlm_lit.schema import ImageRef
 Depth = Literal["header", "full"]
 """How an image is looked at: its header and its end, or all of its pixels."""
 
+Size: TypeAlias = tuple[int, int]
+"""Width and height in pixels as they are stored, before any rotation that EXIF data asks for."""
+
 _HEAD: Final = 16
 _TAIL: Final = 1024
 _PNG_END: Final = b"\0\0\0\0IEND\xaeB`\x82"
 
 
-def examine(ref: ImageRef, depth: Depth) -> None:
-    """Judge an image ahead of its use.
+def examine(ref: ImageRef, depth: Depth) -> Size:
+    """Judge an image ahead of its use, and say how large it is.
 
     Args:
         ref: the image.
@@ -41,11 +44,10 @@ def examine(ref: ImageRef, depth: Depth) -> None:
     Raises:
         ImageProblem: everything `check_image` refuses, and what is cut or damaged.
     """
-    if depth == "header":
-        check_image(ref)
-        if looks_whole(ref):
-            return
-    load_image(ref)
+    size = check_image(ref)
+    if depth == "full" or not looks_whole(ref):
+        load_image(ref)
+    return size
 
 
 def looks_whole(ref: ImageRef) -> bool:

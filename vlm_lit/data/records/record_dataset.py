@@ -9,6 +9,7 @@ from typing import Generic, TypeVar
 
 from torch.utils.data import Dataset
 
+from vlm_lit.data.dealing import ItemSize
 from vlm_lit.data.mixture import Mixture
 from vlm_lit.data.records.bad_records import BadRecord
 from vlm_lit.data.records.findings import Findings
@@ -32,6 +33,8 @@ class RecordDataset(Dataset[Item], Generic[Item]):
         self.records, self.read, self.name = records, read, name
         self.image_keys: list[str | None] | None = None
         """What names each item's images, once every record has been looked at."""
+        self.sizes: list[ItemSize] | None = None
+        """How long each item is, where all records were looked at closely enough to tell."""
         self.ids: list[str] | None = None
         """Each item's id, from then on."""
         self.most_images: int | None = None
@@ -67,6 +70,7 @@ class RecordDataset(Dataset[Item], Generic[Item]):
         self.records = ChosenRecords(self.records, kept)
         self.image_keys = None if self.image_keys is None else [self.image_keys[i] for i in kept]
         self.ids = None if self.ids is None else [self.ids[i] for i in kept]
+        self.sizes = None if self.sizes is None else [self.sizes[i] for i in kept]
 
     def looked_at(self, items: Iterable[Item]) -> Iterator[Item]:
         """The same items, all of the data set's in order, noting what later stages ask for."""

@@ -16,12 +16,12 @@ from PIL import Image
 
 from vlm_lit.data.features.feature_store import FeatureStore
 from vlm_lit.data.features.stored_images import ImageInput, features_of
+from vlm_lit.data.grouping import grouped
 from vlm_lit.data.images.images import load_images
 from vlm_lit.data.rows.conversation_encoder import ConversationEncoder, Written
 from vlm_lit.data.rows.encoding import Encoder
 from vlm_lit.data.rows.micro_batch_size import MicroBatchSize
 from vlm_lit.data.rows.over_length import OverLengthPolicy
-from vlm_lit.data.rows.packing import grouped
 from vlm_lit.data.rows.row_groups import EncodedGroup, RowGroup, chunks, encoded_group, padded_groups
 from vlm_lit.data.rows.shared_rows import SharedRowEncoder
 from vlm_lit.errors import RecordError

@@ -7,16 +7,14 @@ whom is `models/attention.py`'s matter.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Sequence
-from typing import TypeVar
+from collections.abc import Hashable, Sequence
 
 import torch
 from torch import Tensor
 
+from vlm_lit.data.grouping import grouped
 from vlm_lit.data.rows.encoded_rows import EncodedRow
 from vlm_lit.schema import Conversation, DataItem, ImageRef
-
-Item = TypeVar("Item")
 
 
 def image_key(item: DataItem) -> str | None:
@@ -29,14 +27,6 @@ def _name(image: ImageRef) -> str | None:
     if image.path is not None:
         return str(image.path)
     return image.digest
-
-
-def grouped(items: Iterable[Item], keys: Sequence[Hashable | None]) -> list[list[Item]]:
-    """Items of one key together, in order of first appearance; those without a key alone."""
-    groups: dict[Hashable, list[Item]] = {}
-    for position, (item, key) in enumerate(zip(items, keys, strict=True)):
-        groups.setdefault(("alone", position) if key is None else ("shared", key), []).append(item)
-    return list(groups.values())
 
 
 def size_of(conversation: Conversation) -> tuple[int, int]:

@@ -11,13 +11,13 @@ from PIL import Image
 from vlm_lit.data.conversations.conversations import can_be_learned
 from vlm_lit.data.features.feature_store import FeatureStore
 from vlm_lit.data.features.stored_images import features_of
+from vlm_lit.data.grouping import grouped
 from vlm_lit.data.images.images import load_images
 from vlm_lit.data.rows.collate import StepCollator, images_of
 from vlm_lit.data.rows.conversation_encoder import ConversationEncoder, Written
 from vlm_lit.data.rows.encoded_rows import Side
 from vlm_lit.data.rows.encoding import Encoder
 from vlm_lit.data.rows.over_length import TOO_LONG, OverLengthPolicy
-from vlm_lit.data.rows.packing import grouped
 from vlm_lit.data.rows.row_groups import RowGroup, chunks
 from vlm_lit.data.rows.shared_rows import SharedRowEncoder
 from vlm_lit.errors import RecordError, raised

@@ -19,8 +19,7 @@ from vlm_lit.models.parts import PartRow
 from vlm_lit.models.shapes import fake_mode
 from vlm_lit.models.stored_bytes import holdings
 from vlm_lit.preflight.budget.class_step import QuestionRow, pass_bytes
-from vlm_lit.preflight.budget.estimate import attention_of
-from vlm_lit.preflight.budget.hollow_module import hollow_module, sizes
+from vlm_lit.preflight.budget.hollow_module import attention_of, hollow_module, sizes
 from vlm_lit.preflight.budget.ledger import telling_rows
 from vlm_lit.preflight.budget.needs import Refused, StepNeeds
 from vlm_lit.preflight.budget.recipes import Recipe, class_recipes

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 
 import lightning
 import torch
-from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import PretrainedConfig
 
@@ -18,7 +17,7 @@ from vlm_lit.models.shapes import fake_mode, hollow, shaped_base
 from vlm_lit.models.stored_bytes import holdings
 from vlm_lit.models.vision_features import check_cacheable, tower_features
 from vlm_lit.objectives.cross_entropy import CHUNK
-from vlm_lit.preflight.budget.hollow_module import hollow_module, image_inputs, sizes
+from vlm_lit.preflight.budget.hollow_module import attention_of, hollow_module, image_inputs, sizes
 from vlm_lit.preflight.budget.ledger import Bytes, telling_rows
 from vlm_lit.preflight.budget.needs import Needs, Refused
 from vlm_lit.preflight.budget.recipes import Recipe
@@ -43,12 +42,6 @@ class ImageShape:
 
     tokens: int | None
     cached: int | None
-
-
-def attention_of(base: nn.Module) -> str:
-    """The attention implementation of a model's layers for words."""
-    found: str = base.config.get_text_config()._attn_implementation  # type: ignore[operator, union-attr]
-    return found
 
 
 def trained_bytes(module: AnsweredModule) -> int:

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import PretrainedConfig
 
-from vlm_lit.models.attention import addable
 from vlm_lit.models.parts import PartsSettings
 from vlm_lit.models.shapes import hollow, shaped_base
 from vlm_lit.models.stored_bytes import constants_of
@@ -73,14 +72,24 @@ def _whole_numbers(settings: object) -> Iterator[int]:
         yield settings
 
 
+def attention_of(base: nn.Module) -> str:
+    """The attention implementation of a model's layers for words."""
+    found: str = base.config.get_text_config()._attn_implementation  # type: ignore[operator, union-attr]
+    return found
+
+
 def text_inputs(module: VisionLanguageModule, rows: int, length: int) -> dict[str, Tensor]:
-    """Rows of words, with a mask of who sees whom: rows of different lengths have one, and packed rows do."""
+    """Rows of words, with a mask of who sees whom as rows of different lengths have: SDPA copies it in each layer.
+
+    That of packed rows is shared by all layers and takes less.
+    """
     assert module.family is not None
-    seen = torch.empty(rows, 1, length, length, dtype=torch.bool)
+    added = attention_of(module.base) == "eager"
+    seen = torch.empty(rows, 1, length, length, dtype=torch.float32 if added else torch.bool)
     places = (4, rows, length) if module.family.positions == "mrope" else (rows, length)
     return {
         "input_ids": torch.empty(rows, length, dtype=torch.long),
-        "attention_mask": addable(seen, module.base),
+        "attention_mask": seen,
         "position_ids": torch.empty(places, dtype=torch.long),
     }
 

@@ -9,6 +9,7 @@ from typing import Final
 
 from vlm_lit.files.csv_text import csv_text
 from vlm_lit.studies.comparing.comparison import OVERALL, Comparison, SystemPair, SystemStanding
+from vlm_lit.studies.comparing.counterfactual import counterfactual
 from vlm_lit.studies.comparing.headline import headline
 from vlm_lit.studies.comparing.notes import notes
 from vlm_lit.studies.page_parts.tables import in_markdown, latex_table, markdown_table
@@ -23,7 +24,7 @@ def as_json(comparison: Comparison) -> str:
 
     `ci95` of a pair has the `level` at which Holm's procedure tests it, so that all of them together have 95 %.
     """
-    content = {
+    content: dict[str, object] = {
         "pairs": [_pair(pair) for pair in comparison.pairs],
         "systems": [_standing(standing) for standing in comparison.standings],
         "groups": [
@@ -33,6 +34,9 @@ def as_json(comparison: Comparison) -> str:
         "headline": headline(comparison),
         "notes": notes(comparison),
     }
+    found = counterfactual(comparison)
+    if found is not None:
+        content["counterfactual"] = asdict(found)
     return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from vlm_lit.studies.comparing.comparison import Comparison
+from vlm_lit.studies.comparing.counterfactual import counterfactual, sentences
 from vlm_lit.studies.page_parts.wording import FEWEST_IMAGES, percent, points
 from vlm_lit.studies.run_files.facts import AS_THEY_ARE
 
@@ -22,6 +23,7 @@ def notes(comparison: Comparison) -> list[str]:
         *_direction(comparison),
         *_left_out(comparison),
         *_blind(comparison),
+        *sentences(counterfactual(comparison)),
         *_not_alike(comparison),
         *_own_figures(comparison),
         *_unread(comparison),

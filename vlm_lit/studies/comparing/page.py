@@ -63,7 +63,7 @@ def as_page(comparison: Comparison, *, examples: int) -> str:
     """
     colours = colours_of(comparison)
     cards = [
-        (chosen, [_card(item, comparison) for item in chosen.items]) for chosen in selections(comparison, examples)
+        (chosen, [card_of(item, comparison) for item in chosen.items]) for chosen in selections(comparison, examples)
     ]
     return (
         environment()
@@ -126,7 +126,8 @@ def _forests(comparison: Comparison) -> list[str]:
     return [forest_plot(comparison.pairs[start : start + _PANELS], comparison) for start in starts]
 
 
-def _card(item: AlignedItem, comparison: Comparison) -> Card:
+def card_of(item: AlignedItem, comparison: Comparison) -> Card:
+    """One item with its picture, its references and every system's answer."""
     folders = [system.path if system.path.is_dir() else system.path.parent for system in comparison.systems]
     data = [folder for system in comparison.systems for folder in system.facts.folders]
     times: dict[str, int] = {}

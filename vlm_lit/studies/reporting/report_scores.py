@@ -107,4 +107,9 @@ def _opened(key: RunKey, folder: Path, metric: str) -> System:
 def _of_group(items: tuple[AlignedItem, ...], metric: str) -> tuple[AlignedItem, ...]:
     """The questions that a metric's figure is about: all, or those of one group."""
     _, is_group, value = metric.partition("/")
-    return tuple(item for item in items if value in item.groups.values()) if is_group else items
+    return tuple(item for item in items if value in _names_of_groups(item)) if is_group else items
+
+
+def _names_of_groups(item: AlignedItem) -> set[str]:
+    """As metrics call them: the official answer types by themselves, others as group/value."""
+    return {value if name == "answer_type" else f"{name}/{value}" for name, value in item.groups.items()}

@@ -15,6 +15,7 @@ from vlm_lit.data.token_rows import TokenRows
 from vlm_lit.errors import ConfigError
 from vlm_lit.training.feature_cache import check_run, filled_store
 from vlm_lit.training.protocols import Loaded, Towered
+from vlm_lit.training.ranks import ranks_of
 
 
 class FeatureCache(Callback):
@@ -36,15 +37,10 @@ class FeatureCache(Callback):
 
 def _filled(trainer: lightning.Trainer, module: Loaded, data: TokenRows[Any]) -> FeatureStore:
     assert module.family is not None
+    ranks = ranks_of(trainer)
     store = filled_store(
-        data,
-        module.base,
-        module.family,
-        trainer,
-        say=rank_zero_info,
-        rank=trainer.global_rank,
-        world=trainer.world_size,
+        data, module.base, module.family, trainer, say=rank_zero_info, rank=ranks.rank, world=ranks.world
     )
-    trainer.strategy.barrier("feature cache")
+    ranks.wait()
     store.refresh()
     return store

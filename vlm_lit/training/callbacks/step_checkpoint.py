@@ -9,7 +9,6 @@ import time
 from pathlib import Path
 from typing import Any, Final
 
-import torch
 from lightning.pytorch import Callback, LightningModule
 from lightning.pytorch import Trainer as LightningTrainer
 from lightning.pytorch.trainer.states import TrainerFn
@@ -24,6 +23,7 @@ from vlm_lit.schema import StepBatch
 from vlm_lit.training.checkpoint_io import sound
 from vlm_lit.training.optimization import restate_learning_rates
 from vlm_lit.training.position import place_behind_step
+from vlm_lit.training.ranks import ranks_of
 from vlm_lit.training.run_logger import RunLogger
 from vlm_lit.training.stop_signals import StopSignals, requeue, requeue_signals
 from vlm_lit.training.trainer import run_folder
@@ -137,10 +137,10 @@ class StepCheckpoint(Callback):
         """Save the state after the previous step if one is due, or if the run is asked to stop."""
         stop = self.signals.received is not None
         asked = stop or self._time_is_up()
-        if trainer.world_size > 1:
-            # Ranks wait for each other in a save, so one's signal or clock is everyone's.
-            asked = trainer.strategy.reduce_boolean_decision(asked, all=False)
-            stop = asked and trainer.strategy.reduce_boolean_decision(stop, all=False)
+        # Ranks wait for each other in a save, so one's signal or clock is everyone's.
+        ranks = ranks_of(trainer)
+        asked = ranks.any(asked)
+        stop = asked and ranks.any(stop)
         if asked or trainer.global_step % self.every_n_steps == 0:
             self._save(trainer)
         if stop:
@@ -204,8 +204,7 @@ class StepCheckpoint(Callback):
         self._torn = True
 
     def _stop(self, trainer: LightningTrainer) -> None:
-        mine = torch.tensor(int(self.signals.received or 0), device=trainer.strategy.root_device)
-        number = int(trainer.strategy.reduce(mine, reduce_op="max"))  # it may be another rank that has it
+        number = int(ranks_of(trainer).most(int(self.signals.received or 0)))  # it may be another rank that has it
         if number == signal.SIGINT:
             raise KeyboardInterrupt
         if number in self._requeue_at and trainer.is_global_zero:

@@ -10,15 +10,18 @@ import torch
 from lightning.pytorch import Callback, LightningModule
 from lightning.pytorch import Trainer as LightningTrainer
 
-from vlm_lit.schema import StepBatch
+from vlm_lit.schema import ClassBatch, MicroBatch, StepBatch
+from vlm_lit.training.ranks import ranks_of
 
 _GIB = 1024**3
+_PATCH = 3 * 32 * 32  # numbers in a patch of ViLT's
 
 
 class Throughput(Callback):
     """Logs, under `train/`: samples (conversations, questions or pairs) and tokens a second over all ranks, the share
     of time spent waiting for data, the largest memory taken so far in GiB (the GPU's where there is one, else the
-    process's), and how many samples the over-length policy has left out or changed so far."""
+    process's), and how many samples the over-length policy has left out or changed so far. Where there are several
+    ranks, `rank_spread` is how far the one with most to do is above the mean, by tokens and padding: 0.1 is 10 %."""
 
     def __init__(self) -> None:
         self._step_ended: float | None = None
@@ -41,24 +44,37 @@ class Throughput(Callback):
         """Log this step's figures."""
         now = time.perf_counter()
         began = self._step_ended if self._step_ended is not None else self._step_began
-        seconds, world = now - began, trainer.world_size
+        seconds = now - began
         tokens = sum(int(b.inputs["attention_mask"].sum()) for b in batch.micro_batches)
+        mine = batch.samples, tokens, sum(_row_tokens(b) for b in batch.micro_batches)
+        every = ranks_of(trainer).each(mine)
+        rows = [of_rows for _, _, of_rows in every]
         self._dropped += len(batch.dropped)
         self._changed += len(batch.changed)
         values = {
-            "samples_per_second": batch.samples * world / seconds,
-            "tokens_per_second": tokens * world / seconds,
+            "samples_per_second": sum(n for n, _, _ in every) / seconds,
+            "tokens_per_second": sum(n for _, n, _ in every) / seconds,
             "data_wait_share": (self._step_began - began) / seconds,
             "peak_memory_gib": peak_memory() / _GIB,
             "over_length_dropped": float(self._dropped),
             "over_length_changed": float(self._changed),
         }
+        if len(rows) > 1 and sum(rows) > 0:
+            values["rank_spread"] = max(rows) * len(rows) / sum(rows) - 1
         pl_module.log_dict({f"train/{name}": value for name, value in values.items()}, batch_size=1)
         self._step_ended = now
 
     def on_validation_end(self, trainer: LightningTrainer, pl_module: LightningModule) -> None:
         """Time spent validating is not time spent waiting for data."""
         self._step_ended = None
+
+
+def _row_tokens(batch: MicroBatch) -> int:
+    """The tokens of a micro-batch's rows with their padding, and the patches of a classifier's pictures."""
+    tokens = batch.inputs["attention_mask"].numel()
+    if isinstance(batch, ClassBatch):
+        tokens += batch.inputs["pixel_values"].numel() // _PATCH
+    return tokens
 
 
 def peak_memory() -> int:

@@ -1,0 +1,79 @@
+"""Tests of `retention`: a run's model and its base asked the same, and what is said of both."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.support.refusals import refusal, to_stderr
+from tests.support.runs import run_dir
+from vlm_lit.cli import main
+
+Capture = pytest.CaptureFixture[str]
+Config = Callable[..., Path]
+
+
+@pytest.fixture
+def tuned(config: Config) -> Path:
+    """The directory of a run that was trained and nothing else."""
+    path = config(trainer={"limit_val_batches": 0, "max_steps": 2})
+    assert main(["fit", "--config", str(path)]) == 0
+    return run_dir(path)
+
+
+def overlay(folder: Path, questions: Path) -> Path:
+    """A benchmark of a user's own."""
+    path = folder / "mine.yaml"
+    settings = {
+        "data": {"init_args": {"test": {"path": str(questions)}, "system": "Be brief."}},
+        "model": {"init_args": {"max_new_tokens": 2, "metrics": [{"name": "exact_match"}]}},
+    }
+    path.write_text(yaml.safe_dump(settings))
+    return path
+
+
+def test_both_models_are_asked_and_compared(tuned: Path, small: Path, tmp_path: Path, capsys: Capture) -> None:
+    to_stderr()
+    before = (tuned / "config.yaml").read_bytes()
+    output = tmp_path / "out"
+    benchmarks = ["--config", str(overlay(tmp_path, small / "val.json")), "--config", "workbench"]
+    # So few images decide nothing, which the status says.
+    assert main(["retention", str(tuned), *benchmarks, "--limit", "5", "--output", str(output)]) == 3
+    shown = capsys.readouterr().out
+    assert shown.startswith("Whether the tuned model lost more than 2.0 points is undecided on mine, workbench.")
+    found = json.loads((output / "retention.json").read_text())
+    assert [(one["name"], one["questions"]) for one in found["benchmarks"]] == [("mine", 5), ("workbench", 5)]
+    assert "undecided" in (output / "retention.html").read_text()
+    for name in ("mine", "workbench"):
+        weights = {
+            side: json.loads((output / name / side / "results.json").read_text())["weights"]
+            for side in ("tuned", "base")
+        }
+        assert weights["tuned"]["checkpoint"].endswith("step-000002.ckpt")
+        assert set(weights["base"]) == {"base"}
+        settings = yaml.safe_load((output / name / "base" / "config.test.yaml").read_text())
+        assert settings["data"]["init_args"]["system"] == {"mine": "Be brief.", "workbench": None}[name]
+    assert (tuned / "config.yaml").read_bytes() == before
+
+
+def test_what_cannot_be_asked_is_refused_or_where_it_was_not_named_left_out(
+    tuned: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "RUN must be given" in refusal(capsys, "retention", "--limit", "5")
+    assert "holds no config.yaml" in refusal(capsys, "retention", str(tmp_path / "none"))
+    absent = overlay(tmp_path, tmp_path / "absent.json")
+    assert "absent.json" in refusal(capsys, "retention", str(tuned), "--config", str(absent))
+    desk = tmp_path / "desk"
+    (desk / "configs" / "benchmark").mkdir(parents=True)
+    absent.rename(desk / "configs" / "benchmark" / "absent.yaml")
+    monkeypatch.chdir(desk)
+    to_stderr()
+    assert main(["retention", str(tuned), "--limit", "5"]) == 3
+    found = json.loads((tuned / "retention" / "retention.json").read_text())
+    assert [one["name"] for one in found["benchmarks"]] == ["workbench"]
+    assert [one["name"] for one in found["missing"]] == ["absent"]
+    assert "absent.json" in found["missing"][0]["why"]

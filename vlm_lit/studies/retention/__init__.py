@@ -1,0 +1,1 @@
+"""Retention: what a tuned model gained and lost on general questions, against its base."""
