@@ -10,6 +10,7 @@ import traceback
 from collections.abc import Callable, Sequence
 
 from vlm_lit import __version__
+from vlm_lit.commands.plain_output import plain_output
 from vlm_lit.commands.quiet import quiet
 from vlm_lit.commands.verbs import VERBS, Verb, program
 from vlm_lit.errors import VlmLitError, nearest, printable
@@ -65,6 +66,12 @@ def _share_cores() -> None:
 def _run(verb: str, arguments: Sequence[str]) -> int:
     _share_cores()
     quiet()
+    with plain_output():
+        return _ended(verb, arguments)
+
+
+def _ended(verb: str, arguments: Sequence[str]) -> int:
+    """The exit status of a verb that has ended, its errors said."""
     try:
         return _function(VERBS[verb].target)(verb, arguments)
     except BrokenPipeError:  # whoever reads our output has seen enough: `| head`

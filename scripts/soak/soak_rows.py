@@ -46,7 +46,7 @@ class Row:
 
 def table(rows: Sequence[Row], width: int = 130) -> str:
     """All promises with what was seen of each, those that nobody looked at included."""
-    lines = []
+    lines = ["    promise, and below it: what was done -> here"]
     for number, promise in PROMISES.items():
         lines.append(f"{number:>2}. {promise}")
         seen = [row for row in rows if row.promise == number]

@@ -17,10 +17,12 @@ import torch
 from tests.support import loaded
 from tests.support.refusals import refusal, run_dir
 from vlm_lit.cli import main
+from vlm_lit.commands.merge_run import probe
 from vlm_lit.data.checkpoint.processors import load_processor
-from vlm_lit.errors import ConfigError
+from vlm_lit.errors import ConfigError, RecordError
 from vlm_lit.files.checkpoint_settings import check_checkpoint_settings
 from vlm_lit.models.loading import load_base, load_config
+from vlm_lit.training.opened_model import open_model
 
 Config = Callable[..., Path]
 Capture = pytest.CaptureFixture[str]
@@ -62,6 +64,12 @@ def linked(file: str, target: str) -> Change:
         (folder / file).symlink_to(target)
 
     return change
+
+
+def without_word(folder: Path) -> None:
+    content = json.loads((folder / "tokenizer.json").read_text())
+    del content["model"]["vocab"]["\u0120ASSISTANT"]
+    (folder / "tokenizer.json").write_text(json.dumps(content))
 
 
 DEEP: Final = "[" * 100_000
@@ -112,6 +120,12 @@ PROCESSORS: Final[dict[str, Change]] = {
     "tokenizer cut": written("tokenizer.json", "{"),
     "tokenizer of another kind": written("tokenizer.json", '{"model": {"type": "Evil"}}'),
     "template cut": written("chat_template.jinja", "{% for"),
+    "a vocabulary with a gap, at which the tokenizer's own code panics": without_word,
+}
+USED: Final[dict[str, Change]] = {
+    "a crop of a list": setting("processor_config.json", "image_processor", "crop_size", height=[1]),
+    "a crop of nothing": setting("processor_config.json", "image_processor", "crop_size", height=None),
+    "a scale in words": setting("processor_config.json", "image_processor", rescale_factor="x"),
 }
 WEIGHTS: Final[dict[str, bytes]] = {
     "no header": b"\xff" * 100,
@@ -148,6 +162,13 @@ def test_a_processor(change: Change, folder: Path) -> None:
     with pytest.raises(ConfigError):
         _ = Transcript(load_processor(str(folder))).facts
     assert not (folder / CANARY).exists()
+
+
+@pytest.mark.parametrize("change", USED.values(), ids=USED)
+def test_a_processor_that_fails_at_its_first_picture(change: Change, folder: Path) -> None:
+    change(folder)
+    with pytest.raises(RecordError, match="the processor refuses the conversation"):
+        probe(load_processor(str(folder)))
 
 
 @pytest.mark.parametrize("data", WEIGHTS.values(), ids=WEIGHTS)
@@ -190,6 +211,14 @@ def pickled_alone(run: Path) -> None:
 
 
 CONFIG, FINGERPRINT = "adapter/adapter_config.json", "adapter/fingerprint.json"
+
+
+def edited(file: Path, change: Callable[[Any], object]) -> None:
+    content = json.loads(file.read_text())
+    change(content)
+    file.write_text(json.dumps(content))
+
+
 ADAPTERS: Final[dict[str, Change]] = {
     "weights that are none": bytes_of("adapter/adapter_model.safetensors", b"\xff" * 100),
     "weights that are empty": bytes_of("adapter/adapter_model.safetensors", b""),
@@ -212,6 +241,12 @@ ADAPTERS: Final[dict[str, Change]] = {
     "a processor that is a list": setting(FINGERPRINT, processor=[1]),
     "image settings that are none": setting(FINGERPRINT, "processor", image_settings={"evil": 1}),
     "answers that are a number": setting(FINGERPRINT, answers=7),
+    "a base without a name": lambda run: edited(run / FINGERPRINT, lambda content: content["base"].pop("model_id")),
+    "digests that are a list": setting(FINGERPRINT, "base", weights_sha256=[1]),
+    "a digest that is a number": setting(FINGERPRINT, "base", "weights_sha256", **{"model.safetensors": 7}),
+    "a commit that is a list": setting(FINGERPRINT, "base", commit=["a"]),
+    "a step in words": setting(FINGERPRINT, global_step="x"),
+    "ranks that are a number": setting(CONFIG, rank_pattern=7),
     "answers of a classifier": setting(FINGERPRINT, answers=["yes", "no"]),
 }
 
@@ -234,3 +269,36 @@ def test_an_adapter(change: Change, finished: Path, tmp_path: Path, capsys: Capt
     refusal(capsys, "merge", str(run), "--output", str(tmp_path / "merged"))
     assert not (tmp_path / "merged").exists()
     assert not (run / CANARY).exists()
+
+
+ALIASES: Final = "a0: &a0 [1]\n" + "".join(f"a{n + 1}: &a{n + 1} [*a{n}, *a{n}]\n" for n in range(24))
+OPENED: Final[dict[str, Change]] = {
+    "no parts": lambda run: edited(run / FINGERPRINT, lambda content: content.pop("parts")),
+    "parts that are a list": setting(FINGERPRINT, parts=[1]),
+    "a part of another name": setting(FINGERPRINT, "parts", evil={"precision": "fp32"}),
+    "a part that is a word": setting(FINGERPRINT, "parts", head="x"),
+    "a precision that there is not": setting(FINGERPRINT, "parts", "head", precision=[1]),
+    "a learning rate in words": setting(FINGERPRINT, "parts", "head", learning_rate="x"),
+    "no LoRA": lambda run: edited(run / FINGERPRINT, lambda content: content.pop("lora")),
+    "a rank in words for the layers": setting(FINGERPRINT, "lora", rank="x"),
+    "targets that there are not": setting(FINGERPRINT, "lora", targets=["__class__"]),
+    "a dropout that is a list": setting(FINGERPRINT, "lora", dropout=[0.1]),
+    "no quantization": lambda run: edited(run / FINGERPRINT, lambda content: content.pop("quantization")),
+    "a dtype that there is not": setting(FINGERPRINT, "quantization", compute_dtype="x"),
+    "a truth that is a word": setting(FINGERPRINT, "quantization", double_quant={"a": 1}),
+    "a seed in words": setting(FINGERPRINT, seed="x"),
+    "a config of aliases": written("config.yaml", ALIASES),
+    "a config of a longest answer in words": written("config.yaml", "model: {max_new_tokens: x}"),
+    "a config of a prompt that is a list": written("config.yaml", "data: {prompt: [1]}"),
+    "a config of answers that are a number": written("config.yaml", "model: {answer_from: 7}"),
+}  # fmt: skip
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("change", OPENED.values(), ids=OPENED)
+def test_a_run_that_is_asked(change: Change, finished: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(finished, tmp_path / "run"))
+    change(run)
+    with pytest.raises(ConfigError) as refused:
+        open_model(str(run))
+    assert str(run) in str(refused.value)

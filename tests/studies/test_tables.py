@@ -1,6 +1,6 @@
 """Tests of Markdown and LaTeX tables: what a cell holds stays in its cell."""
 
-from vlm_lit.studies.page_parts.tables import in_csv, latex_table, markdown_table
+from vlm_lit.studies.page_parts.tables import latex_table, markdown_table
 
 
 def test_markdown() -> None:
@@ -30,7 +30,3 @@ def test_a_latex_row_does_not_reach_into_the_one_before() -> None:
 
 def test_sentences_have_a_width_in_latex() -> None:
     assert r"\begin{tabular}{lp{0.5\linewidth}r}" in latex_table(("a", "b", "n"), [], numbers=1, widths={1: 0.5})
-
-
-def test_csv() -> None:
-    assert [in_csv(text) for text in ("=1", "+1", "@a", "a=1")] == ["'=1", "'+1", "'@a", "a=1"]

@@ -6,9 +6,10 @@ import importlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
+from zipfile import BadZipFile, ZipFile
 
 from vlm_lit.errors import ConfigError, RecordError
+from vlm_lit.files.open_text import most_unpacked, unpacks_too_far
 
 
 def iter_sheet(path: Path) -> Iterator[dict[str, object]]:
@@ -26,7 +27,10 @@ def iter_sheet(path: Path) -> Iterator[dict[str, object]]:
             ".tsv."
         ) from None
     try:
+        _check_size(path)
         book = openpyxl.load_workbook(path, read_only=True)  # formulas as they are written: an answer may begin with =
+    except RecordError:
+        raise
     except (BadZipFile, KeyError, ValueError, OSError, openpyxl.utils.exceptions.InvalidFileException) as error:
         raise _error(path, None, f"no sheet: {error}", "Save it as .xlsx again, or as .tsv.") from error
     try:
@@ -34,12 +38,22 @@ def iter_sheet(path: Path) -> Iterator[dict[str, object]]:
         header = [_cell(path, "header", value) for value in next(sheet, ())]
         if not any(header):
             raise _error(path, None, "the first sheet is empty", "Write a header and a row at least.")
+        while header[-1] is None:  # a sheet may say that it is 16,384 columns wide
+            header.pop()
         for index, cells in enumerate(sheet):
             row = {name: _cell(path, str(index), cell) for name, cell in zip(header, cells, strict=False) if name}
             if any(value is not None for value in row.values()):
                 yield {name: value for name, value in row.items() if name is not None}
     finally:
         book.close()
+
+
+def _check_size(path: Path) -> None:
+    """Refuse a sheet that unpacks to more than one of its size may; zipfile reads no more of a part than it says."""
+    with ZipFile(path) as parts:
+        most = most_unpacked(path)
+        if sum(part.file_size for part in parts.infolist()) > most:
+            raise unpacks_too_far(path, most)
 
 
 def _cell(path: Path, record: str, value: Any) -> str | None:  # noqa: ANN401 - whatever a cell holds

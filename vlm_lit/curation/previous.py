@@ -58,5 +58,5 @@ def same_rules(folder: Path, rules: dict[str, object]) -> bool:
     try:
         found = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))["settings"]
         return all(found[name] == value for name, value in rules.items())
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return False

@@ -55,7 +55,7 @@ def _values(record: Record, key: str, value: object) -> list[object]:
         text = value
         try:
             value = json.loads(text.replace("'", '"') if '"' not in text else text)
-        except ValueError:
+        except (ValueError, RecursionError):
             remedy = 'Write it as a list of paths: ["a.png", "b.png"].'
             problem = f"{key} begins as a list and is none: {text[:60]!r}"
             raise refusal(record, problem, remedy=remedy, code="value") from None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,7 +18,8 @@ from vlm_lit.curation.previous import PICTURE_LIST, SUMMARY, picture_lines
 from vlm_lit.curation.run import CurationResult
 from vlm_lit.curation.summary import summary
 from vlm_lit.errors import ConfigError
-from vlm_lit.files.whole import write_whole
+from vlm_lit.files.staged import staging_path, sweep
+from vlm_lit.files.whole import settle, write_whole
 
 PAGE: Final = "curation.html"
 REJECTS: Final = "rejects.jsonl"
@@ -33,16 +33,18 @@ def staged(output: Path, *, overwrite: bool) -> Iterator[Path]:
     Raises:
         ConfigError: `output` cannot be made, or holds something that may not be replaced.
     """
+    folder = output.resolve() if output.is_symlink() else output.absolute()
+    sweep(folder.parent, folder.name)  # before anything is said of what is there: it may be put back
     check_output(output, overwrite=overwrite)
-    staging = output.absolute().with_name(f".{output.name}.tmp-{os.getpid()}")
+    staging = staging_path(folder)
     try:
-        output.absolute().parent.mkdir(parents=True, exist_ok=True)
+        folder.parent.mkdir(parents=True, exist_ok=True)
         staging.mkdir()
     except OSError as error:
         raise ConfigError(f"--output {output} cannot be written: {error.strerror}. Name another folder.") from error
     try:
         yield staging
-        _take_name(staging, output.absolute())
+        settle(staging, folder, replace=folder.exists())
     except OSError as error:
         raise ConfigError(f"--output {output} cannot be written: {error}.") from error
     finally:
@@ -65,20 +67,6 @@ def check_output(output: Path, *, overwrite: bool) -> None:
         raise ConfigError(f"{output} exists and holds no curation. Name another --output, or remove it first.")
     if not overwrite:
         raise ConfigError(f"{output} holds a curation. Name another --output, or say --overwrite to replace it.")
-
-
-def _take_name(staging: Path, output: Path) -> None:
-    """Put the new folder in the old one's place; between two renamings there is none."""
-    old = staging.with_name(f"{staging.name}-old")
-    if output.exists():
-        os.replace(output, old)
-    try:
-        os.replace(staging, output)
-    except OSError:
-        if old.exists():
-            os.replace(old, output)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def write(result: CurationResult, staging: Path) -> dict[str, object]:

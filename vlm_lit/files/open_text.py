@@ -13,7 +13,7 @@ from vlm_lit.errors import RecordError
 _PACKED: Final = ".gz"
 _MOST_UNPACKED: Final = 64 * 1024**2
 _MOST_TIMES: Final = 250
-"""How many times its packed bytes a text may have; records have ten to fifty times."""
+"""How many times its packed bytes a file may have; records have ten to fifty times."""
 
 _OTHERS: Final = (b"\x1f\x8b", b"PK\x03\x04", b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd")
 """How files begin that gzip, zip, bzip2, xz and zstd packed."""
@@ -34,12 +34,24 @@ def is_packed_otherwise(path: Path) -> bool:
         return False
 
 
+def most_unpacked(path: Path) -> int:
+    """How many bytes a file may unpack to: 250 times its own, and 64 MiB at least."""
+    return max(_MOST_UNPACKED, _MOST_TIMES * path.stat().st_size)
+
+
+def unpacks_too_far(path: Path, most: int) -> RecordError:
+    """The error about a file that unpacks to more than that."""
+    problem = f"unpacked it has more than {most:,} bytes, and {path.stat().st_size:,} as it is"
+    remedy = "Records do not pack so well. If they do, write the file without compression yourself."
+    return RecordError(problem, remedy=remedy, file=path, code="records.packed")
+
+
 class _Unpacked(io.RawIOBase):
     """A packed file's bytes, as many as its size allows: a megabyte of them can stand for a terabyte."""
 
     def __init__(self, path: Path) -> None:
         self.path, self.file = path, gzip.open(path, "rb")  # noqa: SIM115 - closed with this one
-        self.most = max(_MOST_UNPACKED, _MOST_TIMES * path.stat().st_size)
+        self.most = most_unpacked(path)
 
     def readable(self) -> bool:
         return True
@@ -48,9 +60,7 @@ class _Unpacked(io.RawIOBase):
         found = self.file.read(len(buffer))
         buffer[: len(found)] = found
         if self.file.tell() > self.most:
-            problem = f"unpacked it has more than {self.most:,} bytes, {_MOST_TIMES} times the file's own"
-            remedy = "Records do not pack so well. If they do, unpack the file yourself."
-            raise RecordError(problem, remedy=remedy, file=self.path, code="records.packed")
+            raise unpacks_too_far(self.path, self.most)
         return len(found)
 
     def seekable(self) -> bool:

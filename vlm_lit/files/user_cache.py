@@ -47,7 +47,7 @@ class Cached:
         try:
             value: object = json.loads(self.path.read_bytes())
             os.utime(self.path)
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return None
         return value
 

@@ -77,16 +77,30 @@ def write_folder_whole(folder: Path, fill: Callable[[Path], Made], *, replace: b
             replaces = replace and folder.exists()
             if replaces:
                 _keep_others(folder, staging)
-            for inside in _within(staging):
-                _to_disk(inside)
-            if replaces:
-                _take_place(staging, folder)
-            else:
-                os.replace(staging, folder)
+            settle(staging, folder, replace=replaces)
         finally:
             shutil.rmtree(staging, ignore_errors=True)
-        sync_folder(folder.parent)
     return made
+
+
+def settle(staging: Path, folder: Path, *, replace: bool) -> None:
+    """Give a folder that was filled under another name its own; one that it replaces is then behind the other name.
+
+    Args:
+        staging: the filled folder, from `staging_path`.
+        folder: beside it, what it is to be called.
+        replace: whether a folder of that name is there.
+
+    Raises:
+        OSError: the disk refuses; what was there is there still.
+    """
+    for inside in _within(staging):
+        _to_disk(inside)
+    if replace:
+        _take_place(staging, folder)
+    else:
+        os.replace(staging, folder)
+    sync_folder(folder.parent)
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import multiprocessing
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from peft import LoraConfig
@@ -30,7 +30,10 @@ def check_patterns(config: LoraConfig, names: Sequence[str], where: str) -> None
     """
     lists = [config.target_modules, config.exclude_modules, config.layers_pattern]
     patterns = [str(one) for one in lists if isinstance(one, str)]
-    patterns += [*(config.rank_pattern or {}), *(config.alpha_pattern or {})]
+    for ranks in (config.rank_pattern or {}, config.alpha_pattern or {}):
+        if not isinstance(ranks, Mapping):
+            raise ConfigError(f"{where}: its patterns of layers are none. Use a folder that fit wrote.")
+        patterns += map(str, ranks)
     patterns += [one for held in lists if isinstance(held, list | tuple | set) for one in held if isinstance(one, str)]
     if all(re.fullmatch(r"[\w.]*", one) for one in patterns):
         return  # names are no patterns

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ from lightning.pytorch.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoa
 from PIL import Image
 
 from vlm_lit.curve_tags import picture_tag
+from vlm_lit.files.csv_text import csv_text
 from vlm_lit.files.whole import write_whole
 from vlm_lit.training.run_logger import RunLogger
 
@@ -58,7 +57,7 @@ def log_table(loggers: Sequence[Logger], name: str, header: Sequence[str], rows:
             columns: dict[str, Any] = {column: [row[i] for row in rows] for i, column in enumerate(header)}
             logger.experiment.log_table(_run_of(logger), columns, f"{name}/{_file(step)}.json")
         elif isinstance(logger, CSVLogger):
-            write_whole(_place(logger, name, step, "csv"), _comma_separated(header, rows))
+            write_whole(_place(logger, name, step, "csv"), csv_text([header, *rows]))
 
 
 def _tag(logger: TensorBoardLogger, name: str) -> str:
@@ -79,12 +78,6 @@ def _place(logger: CSVLogger, name: str, step: int, kind: str) -> Path:
     path = Path(logger.log_dir) / name / f"{_file(step)}.{kind}"
     path.parent.mkdir(parents=True, exist_ok=True)
     return path
-
-
-def _comma_separated(header: Sequence[str], rows: Sequence[Row]) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([header, *rows])
-    return text.getvalue()
 
 
 def _markdown(header: Sequence[str], rows: Sequence[Row]) -> str:

@@ -19,14 +19,15 @@ from vlm_lit.data.rows.length_limit import MaxLength
 from vlm_lit.data.rows.over_length import OverLength
 from vlm_lit.errors import ConfigError
 from vlm_lit.files.strict_yaml import read_strict
-from vlm_lit.models.adapter_state import WEIGHTS, load_adapter
+from vlm_lit.models.adapter_state import FINGERPRINT, WEIGHTS, load_adapter
 from vlm_lit.models.adapters import LoraSettings, attach_adapters
 from vlm_lit.models.attention import unpackable
 from vlm_lit.models.families import Family, check_task, family_of
+from vlm_lit.models.kept_settings import kept_settings
 from vlm_lit.models.loading import load_base, load_config, needs_autocast
 from vlm_lit.models.merge.base_source import adapter_folder, find_base, read_fingerprint
 from vlm_lit.models.merge.merging import load_model
-from vlm_lit.models.parts import PartSettings, PartsSettings
+from vlm_lit.models.parts import PartsSettings
 from vlm_lit.models.quantization import QuantizationSettings
 from vlm_lit.training.answering import ClosedSet
 from vlm_lit.training.processor_change import processor_of_run
@@ -157,17 +158,22 @@ def _run(run: Path, base: str | None) -> OpenedModel:
     adapter = adapter_folder(run)
     fingerprint = read_fingerprint(adapter)
     source = find_base(fingerprint, base)
-    parts = PartsSettings(**{part: PartSettings(**row) for part, row in fingerprint["parts"].items()})
+    file = adapter / FINGERPRINT
+    parts = kept_settings(PartsSettings, fingerprint.get("parts"), f"{file}: parts")
+    quantization = kept_settings(QuantizationSettings, fingerprint.get("quantization"), f"{file}: quantization")
+    lora = kept_settings(LoraSettings, fingerprint.get("lora"), f"{file}: lora")
+    if not isinstance(fingerprint.get("seed"), int):
+        raise ConfigError(f"{file} names no seed. Use a folder that fit wrote.")
     settings = _answer_settings(adapter.parent / "config.yaml", parts)
     processor, notes = processor_of_run(source.folder, fingerprint)
     loaded, family = load_base(
         str(source.folder),
         parts=parts,
-        quantization=QuantizationSettings(**fingerprint["quantization"]),
+        quantization=quantization,
         attention=settings.attention,
         device=_device(),
     )
-    model = attach_adapters(loaded, family, parts, LoraSettings(**fingerprint["lora"]), seed=int(fingerprint["seed"]))
+    model = attach_adapters(loaded, family, parts, lora, seed=fingerprint["seed"])
     load_adapter(model, adapter)
     if not source.verified:
         notes.append(f"nothing shows whether {source.folder} is the base that the adapter was trained on.")
@@ -197,18 +203,15 @@ def _answer_settings(config: Path, parts: PartsSettings) -> AnswerSettings:
     found = read_strict(config, "config")
     settings = found if isinstance(found, dict) else {}
     model, data = _made_from(settings.get("model")), _made_from(settings.get("data"))
-    answers = model.get("answer_from")
-    return AnswerSettings(
-        prompt=data.get("prompt"),
-        system=data.get("system"),
-        max_new_tokens=int(model.get("max_new_tokens", _LONGEST_ANSWER)),
-        answer_from=ClosedSet(answers, model.get("answer_score", "sum")) if answers else None,
-        max_length=data.get("max_length"),
-        over_length=data.get("over_length", "error"),
-        packing=bool(data.get("packing", True)),
-        bf16=(settings.get("trainer") or {}).get("precision") in ("bf16-mixed", "bf16"),
-        attention=model.get("attention"),
-    )
+    answers, trainer = model.get("answer_from"), settings.get("trainer")
+    precision = trainer.get("precision") if isinstance(trainer, dict) else None
+    kept: dict[str, Any] = {
+        **{name: data[name] for name in ("prompt", "system", "max_length", "over_length", "packing") if name in data},
+        **{name: model[name] for name in ("max_new_tokens", "attention") if name in model},
+        "answer_from": {"answers": answers, "score": model.get("answer_score", "sum")} if answers else None,
+        "bf16": precision in ("bf16-mixed", "bf16"),
+    }
+    return kept_settings(AnswerSettings, kept, str(config))
 
 
 def _made_from(section: object) -> dict[str, Any]:

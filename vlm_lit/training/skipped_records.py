@@ -11,6 +11,7 @@ from typing import Final
 
 from vlm_lit.data.records.bad_records import BadRecord
 from vlm_lit.data.records.record_dataset import RecordDataset
+from vlm_lit.errors import ConfigError
 from vlm_lit.files.whole import write_whole
 
 MANIFEST: Final = "bad_records.jsonl"
@@ -22,10 +23,13 @@ def write_skipped(run: Path, datasets: Mapping[str, object]) -> None:
     Args:
         run: the run directory.
         datasets: the splits that this command reads.
+
+    Raises:
+        ConfigError: an earlier line is none of ours.
     """
     manifest = run / MANIFEST
     earlier = manifest.read_text(encoding="utf-8").splitlines() if manifest.is_file() else []
-    lines = [line for line in earlier if json.loads(line)["split"] not in datasets]
+    lines = [line for place, line in enumerate(earlier, 1) if _split(manifest, place, line) not in datasets]
     lines += [_line(split, one) for split, dataset in datasets.items() for one in skipped(dataset)]
     if lines:
         write_whole(manifest, "".join(f"{line}\n" for line in lines))
@@ -45,6 +49,14 @@ def skipped_identity(dataset: object) -> str | None:
         return None
     digest = hashlib.sha256(",".join(str(one.index) for one in left_out).encode()).hexdigest()
     return f"{len(left_out)} record{'s' * (len(left_out) > 1)}, sha256 {digest[:16]}"
+
+
+def _split(manifest: Path, place: int, line: str) -> str:
+    """The split that an earlier line is about."""
+    try:
+        return str(json.loads(line)["split"])
+    except (ValueError, LookupError, TypeError, RecursionError) as error:
+        raise ConfigError(f"{manifest}, line {place} names no split. Remove the file; it is written again.") from error
 
 
 def _line(split: str, one: BadRecord) -> str:

@@ -31,6 +31,9 @@ ImageBackend: TypeAlias = Literal["pil", "torchvision"]
 IMAGE_BACKEND: Final[ImageBackend] = "pil"
 """What is used where nothing else is asked for, whatever is installed."""
 
+_PANIC: Final = "PanicException"
+"""The class of what tokenizers, written in Rust, ends in where it did not expect a file; it cannot be imported."""
+
 # Pillow decodes the files for both.
 _LIBRARIES: Final[dict[str, tuple[str, ...]]] = {"pil": ("pillow",), "torchvision": ("pillow", "torchvision")}
 
@@ -133,6 +136,10 @@ def _load(model_id: str, revision: str | None, image_backend: ImageBackend) -> o
         if not isinstance(error, OSError | ValueError | ImportError):
             reason = f"its files are damaged ({type(error).__name__}: {reason})"
         raise ConfigError(f"No processor for model_id {model_id!r}: {reason}") from error
+    except BaseException as error:
+        if type(error).__name__ != _PANIC:
+            raise
+        raise ConfigError(f"No processor for model_id {model_id!r}: its tokenizer.json is damaged ({error}).") from None
     return processor
 
 

@@ -104,7 +104,7 @@ def _as_list(record: Record, key: str) -> Sequence[object]:
     if empty(value):
         return ()
     if isinstance(value, str):
-        with suppress(ValueError):
+        with suppress(ValueError, RecursionError):
             value = json.loads(value)
     if not isinstance(value, list | tuple):
         raise refusal(record, f"{key} is {shown(value)}", remedy="Write a list.", code="turns_type")

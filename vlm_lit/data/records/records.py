@@ -8,6 +8,7 @@ comes with a data set is ever run.
 
 from __future__ import annotations
 
+import struct
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -24,6 +25,7 @@ from vlm_lit.data.records.naming import Naming
 from vlm_lit.data.records.record_sequences import ArrowRecords, ChainedRecords
 from vlm_lit.data.records.splits import no_such_split, rows_of, wrong_split
 from vlm_lit.data.records.text_files import iter_rows
+from vlm_lit.data.records.unpacked_size import check_unpacked
 from vlm_lit.errors import ConfigError, RecordError
 from vlm_lit.files.open_text import is_packed_otherwise
 from vlm_lit.files.pointers import LFS_PROBLEM, LFS_REMEDY, is_pointer_file
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from datasets import Dataset, IterableDataset
 
 _READERS: Final = ("datasets.", "pyarrow.", "huggingface_hub.")
+_DAMAGED: Final = (OSError, ValueError, EOFError, zlib.error, TarError, struct.error, RecursionError, MemoryError)
 _HUB_REMEDY: Final = "No local file has this name; as a hub id, check it, the split, the network and your login."
 _STREAM_ROWS: Final = 16
 _BUILDERS: Final[Mapping[str, str]] = {"parquet": "parquet", "tar": "webdataset"}
@@ -244,11 +247,13 @@ def _opened(source: str | Path, given: _Options) -> tuple[Source, Naming]:
     for path in found.files:
         if is_pointer_file(path):
             raise RecordError(LFS_PROBLEM, remedy=LFS_REMEDY, file=path, code="records.lfs_pointer")
-        if found.kind == "text" and is_packed_otherwise(path):
-            remedy = "Unpack it; one that gzip packed may be named so instead, data.json.gz."
+        if found.kind in ("text", "tar") and is_packed_otherwise(path):
+            remedy = "Unpack it; a text that gzip packed may be named so instead, data.json.gz."
             raise RecordError("a packed file under another name", remedy=remedy, file=path, code="records.packed")
     if given.key is not None and found.kind != "text":
         raise ConfigError(f"records is {given.key}, which is for JSON files; {found.name} is none. Leave it out.")
+    with _unreadable(found):
+        check_unpacked(sorted(found.folder.rglob("*.arrow")) if found.kind == "saved" and found.folder else found.files)
     root = given.image_root if given.image_root is not None else _default_image_root(found)
     file = found.files[0] if len(found.files) == 1 else found.name
     shards = found.kind == "tar"
@@ -272,11 +277,9 @@ def _unreadable(found: Source) -> Iterator[None]:
     except (ConfigError, RecordError):
         raise
     except Exception as error:
-        if not isinstance(error, OSError | ValueError | EOFError | zlib.error | TarError) and not type(
-            error
-        ).__module__.startswith(_READERS):
+        if not isinstance(error, _DAMAGED) and not type(error).__module__.startswith(_READERS):
             raise
         code = "records.hub" if found.kind == "hub" else "records.unreadable"
         remedy = _HUB_REMEDY if found.kind == "hub" else "Copy or write it again."
-        reason = str(error.__cause__ or error).split("\n")[0]
+        reason = str(error.__cause__ or error).split("\n")[0] or type(error).__name__
         raise RecordError(f"cannot be read ({reason})", remedy=remedy, file=found.name, code=code) from error

@@ -15,6 +15,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase, ProcessorMixin
 
 from vlm_lit.data.images.images import load_images
+from vlm_lit.data.rows.encoding import UNFIT
 from vlm_lit.data.rows.packing import image_key
 from vlm_lit.errors import ConfigError, RecordError
 from vlm_lit.schema import Conversation
@@ -153,11 +154,12 @@ class ClassEncoder:
         processor: Any = self.processor.image_processor
         try:
             fields = processor([picture], return_tensors="pt")
-        except (ValueError, RuntimeError) as error:  # by the backend
+        except (*UNFIT, RuntimeError) as error:  # by the backend
             width, height = picture.size
             raise RecordError(
                 f"the image processor refuses its picture of {width} x {height} pixels ({str(error)[:120]} ...)",
-                remedy="Crop or pad it: one that is very long and narrow has no pixels left once it is resized.",
+                remedy="Crop or pad it: one that is very long and narrow has no pixels left once it is resized. Are "
+                "the settings in the checkpoint's processor files right?",
                 file=conversation.file,
                 record=conversation.record,
                 code="processor.refused",

@@ -25,6 +25,9 @@ from vlm_lit.data.rows.masking import Rendered, Transcript, shift_spans
 from vlm_lit.errors import RecordError
 from vlm_lit.schema import Conversation, TokenBatch
 
+UNFIT: Final = (ValueError, TypeError, AttributeError, LookupError, ArithmeticError)
+"""What a processor ends in that is given what it cannot use, or whose settings in its checkpoint are none."""
+
 _MADE_OF_TEXT: Final = {"input_ids", "attention_mask", "mm_token_type_ids"}
 """Fields of a row that follow from its text, once what stands for its images is known."""
 
@@ -253,11 +256,11 @@ def processed(
             )
         )
         return {name: value for name, value in output.items() if not (isinstance(value, Tensor) and not value.numel())}
-    except ValueError as error:
+    except UNFIT as error:
         names = ", ".join(c.id for c in conversations[:5])
         raise RecordError(
             f"the processor refuses the conversation: {error}",
-            remedy="Check its images and image placeholders.",
+            remedy="Check its images and image placeholders, and the settings in the checkpoint's processor files.",
             file=conversations[0].file,
             record=conversations[0].record if len(conversations) == 1 else f"one of the ids {names}",
             code="processor.refused",

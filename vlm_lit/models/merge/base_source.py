@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from huggingface_hub import snapshot_download
 
@@ -16,6 +16,8 @@ from vlm_lit.files.strict_json import read_json
 from vlm_lit.models.adapter_state import FINGERPRINT, WEIGHTS, file_sha256
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
+_KINDS: Final = (("processor", dict), ("answers", list), ("global_step", int), ("parts", dict), ("versions", dict))
+_OF_BASE: Final = (("model_id", str), ("revision", str), ("commit", str), ("weights_sha256", dict))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,9 +65,15 @@ def read_fingerprint(adapter: Path) -> dict[str, Any]:
         raise ConfigError(f"the adapter's base is unknown: {error}") from error
     if not isinstance(found, dict) or not isinstance(found.get("base"), dict):
         raise ConfigError(f"{path} does not name the adapter's base. Use a folder that fit wrote.")
-    for key, kind in (("processor", dict), ("answers", list)):
-        if found.get(key) is not None and not isinstance(found[key], kind):
-            raise ConfigError(f"{path}: {key} is a {type(found[key]).__name__}. Use a folder that fit wrote.")
+    base = found["base"]
+    if base.get("model_id") is None:
+        raise ConfigError(f"{path} does not name the adapter's base. Use a folder that fit wrote.")
+    for key, kind, holder in (*((key, kind, found) for key, kind in _KINDS), *((k, t, base) for k, t in _OF_BASE)):
+        if holder.get(key) is not None and not isinstance(holder[key], kind):
+            raise ConfigError(f"{path}: {key} is a {type(holder[key]).__name__}. Use a folder that fit wrote.")
+    for name, digest in (base.get("weights_sha256") or {}).items():
+        if not isinstance(digest, str):
+            raise ConfigError(f"{path}: the digest of {name} is no text. Use a folder that fit wrote.")
     return found
 
 
@@ -119,8 +127,10 @@ def _folder(model_id: str, base: Mapping[str, Any], *, moved: bool) -> Path:
 def _refuse_quantized(folder: Path) -> None:
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(f"The base in {folder} has no readable config.json. Fetch it again.") from error
+    if not isinstance(config, dict):
+        raise ConfigError(f"The config.json of the base in {folder} holds no settings. Fetch it again.")
     if "quantization_config" in config:
         raise ConfigError(
             f"The base in {folder} is stored quantized, and merging into quantized weights rounds them again. Train "

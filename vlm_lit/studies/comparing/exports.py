@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Final
 
+from vlm_lit.files.csv_text import csv_text
 from vlm_lit.studies.comparing.comparison import OVERALL, Comparison, SystemPair, SystemStanding
 from vlm_lit.studies.comparing.counterfactual import counterfactual
 from vlm_lit.studies.comparing.headline import headline
 from vlm_lit.studies.comparing.notes import notes
-from vlm_lit.studies.page_parts.tables import in_csv, in_markdown, latex_table, markdown_table
+from vlm_lit.studies.page_parts.tables import in_markdown, latex_table, markdown_table
 from vlm_lit.studies.page_parts.wording import bounds, p_value, percent, points
 
 _INTERVAL: Final = "95 % interval"
@@ -97,26 +96,16 @@ def _pair(pair: SystemPair) -> dict[str, object]:
 def as_csv(comparison: Comparison) -> str:
     """A line for each pair overall and in each group; figures are fractions."""
     names = ("group", "value", "a", "b", "n", "clusters", "mean_a", "mean_b", "difference", "se", "se_clustered")
-    text = io.StringIO()
-    lines = csv.writer(text, lineterminator="\n")
-    lines.writerow([*names, "low", "high", "p", "p_holm", "wins", "ties", "losses", "mde", "verdict"])
+    header = [*names, "low", "high", "p", "p_holm", "wins", "ties", "losses", "mde", "verdict"]
+    lines: list[list[str | float | None]] = []
     for group, value, pair in _every_pair(comparison):
         found = pair.difference
         errors = (found.plain_se, found.se, *(pair.interval or ()), found.p) if found else ("",) * 5
         counts = (pair.tally.wins, pair.tally.ties, pair.tally.losses)
         figures = (pair.n, pair.clusters, pair.mean_a, pair.mean_b, pair.gap)
-        lines.writerow(
-            [
-                *map(in_csv, (group, value, pair.a, pair.b)),
-                *figures,
-                *errors,
-                pair.p_holm,
-                *counts,
-                pair.mde,
-                pair.verdict,
-            ]
-        )
-    return text.getvalue()
+        names_of = (group, value, pair.a, pair.b)
+        lines.append([*names_of, *figures, *errors, pair.p_holm, *counts, pair.mde, pair.verdict])
+    return csv_text([header, *lines])
 
 
 def _every_pair(comparison: Comparison) -> list[tuple[str, str, SystemPair]]:

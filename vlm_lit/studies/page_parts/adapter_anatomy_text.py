@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
-from io import StringIO
 from typing import Final
 
+from vlm_lit.files.csv_text import csv_text
 from vlm_lit.studies.run_files.adapter_anatomy import AdapterAnatomy, LoraUpdate
 
 _TEXTS: Final = 4  # columns that are text, and stand left
@@ -23,13 +22,14 @@ def anatomy_table(anatomy: AdapterAnatomy) -> str:
 
 def anatomy_csv(anatomy: AdapterAnatomy) -> str:
     """The updates in full precision, their singular values in one column with blanks between."""
-    file = StringIO()
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(("part", "stack", "layer", "matrix", "rank", "norm", "stable_rank", "singular_values"))
-    for update in anatomy.updates:
-        values = " ".join(map(str, update.singular_values))
-        writer.writerow((*_place(update), update.norm, update.stable_rank, values))
-    return file.getvalue()
+    header = ("part", "stack", "layer", "matrix", "rank", "norm", "stable_rank", "singular_values")
+    return csv_text([header, *map(_line, anatomy.updates)])
+
+
+def _line(update: LoraUpdate) -> tuple[str | float | None, ...]:
+    values = " ".join(map(str, update.singular_values))
+    place = (update.part, update.stack, update.layer, update.leaf, update.rank)
+    return *place, update.norm, update.stable_rank, values
 
 
 def _place(update: LoraUpdate) -> tuple[str, str, str, str, str]:

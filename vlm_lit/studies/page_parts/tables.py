@@ -71,9 +71,3 @@ def latex_table(
 def in_latex(text: str) -> str:
     """Text as LaTeX shows it unchanged."""
     return text.translate(_TEX)
-
-
-def in_csv(text: str) -> str:
-    """Text for a CSV file; a spreadsheet takes what begins like this for a formula."""
-    begins = text.lstrip()
-    return f"'{text}" if begins.startswith(("=", "+", "-", "@")) or text.startswith(("\t", "\r", "\n")) else text

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
 
+from vlm_lit.files.csv_text import Cell, csv_text
 from vlm_lit.studies.estimates.seed_statistics import SeededMean
 from vlm_lit.studies.estimates.statistics import cut
-from vlm_lit.studies.page_parts.tables import in_csv, in_latex, in_markdown, latex_table, markdown_table
+from vlm_lit.studies.page_parts.tables import in_latex, in_markdown, latex_table, markdown_table
 from vlm_lit.studies.reporting.report import Setting, StudyReport, Versus
 from vlm_lit.studies.reporting.report_claim_words import claim_sentence
 from vlm_lit.studies.reporting.report_claims import ClaimAnswer
@@ -45,20 +44,16 @@ def as_latex(report: StudyReport) -> str:
 
 def as_csv(report: StudyReport) -> str:
     """A line for each setting; scores are fractions, memory MiB, time seconds. Empty where something is not known."""
-    text = io.StringIO()
     lines = [_csv_row(setting, report) for setting in report.settings]
-    writer = csv.DictWriter(text, list(lines[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(lines)
-    return text.getvalue()
+    return csv_text([list(lines[0]), *(list(line.values()) for line in lines)])
 
 
-def _csv_row(setting: Setting, report: StudyReport) -> dict[str, object]:
+def _csv_row(setting: Setting, report: StudyReport) -> dict[str, Cell]:
     score, versus, learned = setting.score, setting.against_baseline, setting.convergence
     gap = versus.difference if versus else None
     return {
-        "setting": in_csv(setting.name),
-        **{in_csv(f"factor {factor}"): in_csv(level) for factor, level in setting.levels.items()},
+        "setting": setting.name,
+        **{f"factor {factor}": level for factor, level in setting.levels.items()},
         "baseline": setting.name == report.baseline,
         "best_beyond_doubt": report.best.is_beyond_doubt and report.best.name == setting.name,
         "seeds_planned": len(setting.runs),

@@ -14,6 +14,8 @@ from lightning.pytorch.utilities import rank_zero_info
 
 from vlm_lit.curve_tags import scalar_tag
 from vlm_lit.data.step_datamodule import StepDataModule
+from vlm_lit.errors import ConfigError
+from vlm_lit.files.strict_yaml import read_strict
 from vlm_lit.files.whole import write_whole
 from vlm_lit.training.callbacks.chosen_settings import COLUMNS, chosen_settings
 from vlm_lit.training.callbacks.hparams_file import write_hparams
@@ -92,14 +94,23 @@ class KeptConfig(Callback):
 
     def _keep_earlier(self) -> None:
         """Move an earlier evaluation out of the way, unless this is the same one once more."""
-        if self.path.is_file():
-            was, now = (number_settings(yaml.safe_load(text), self.verb) for text in (self.path.read_text(), self.text))
-            checkpoint = yaml.safe_load(self.path.read_text()).get("ckpt_path")
-            if not changed(was, now) and checkpoint == yaml.safe_load(self.text).get("ckpt_path"):
-                return
+        if self.path.is_file() and self._is_earlier():
+            return
         moved = set_aside(self.run_dir, self.verb)
         if moved is not None:
             rank_zero_info(f"The results of an earlier {self.verb}, of other weights or settings, are now in {moved}")
+
+    def _is_earlier(self) -> bool:
+        """Whether the config beside the results is this evaluation's; no for one that is damaged."""
+        try:
+            earlier = read_strict(self.path, "config")
+        except ConfigError as error:
+            rank_zero_info(f"Warning: {error}")
+            return False
+        own = yaml.safe_load(self.text)
+        if not isinstance(earlier, dict) or earlier.get("ckpt_path") != own.get("ckpt_path"):
+            return False
+        return not changed(number_settings(earlier, self.verb), number_settings(own, self.verb))
 
 
 def _leading(module: LightningModule) -> list[str]:

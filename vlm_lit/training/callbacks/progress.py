@@ -26,13 +26,18 @@ class _StderrOfNow:
         sys.stderr.flush()
 
 
+def _unwrapped(stream: object) -> object:
+    """The stream that the command line's own one writes to."""
+    return getattr(stream, "wrapped", stream)
+
+
 class StepBar(RichProgressBar):
     """Counts the run's optimizer steps and tells the epoch; Lightning's own would say `Epoch 0/0` all along."""
 
     def _init_progress(self, trainer: lightning.Trainer) -> None:
         # Lightning's messages would be written into the bar's line: their handler has kept the terminal for itself.
         for handler in logging.getLogger("lightning.pytorch").handlers:
-            if isinstance(handler, logging.StreamHandler) and handler.stream is sys.__stderr__:
+            if isinstance(handler, logging.StreamHandler) and _unwrapped(handler.stream) is sys.__stderr__:
                 handler.setStream(_StderrOfNow())
         super()._init_progress(trainer)
 

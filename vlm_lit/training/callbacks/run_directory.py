@@ -14,6 +14,7 @@ from lightning.pytorch.utilities import rank_zero_info
 
 from vlm_lit.files.whole import write_whole
 from vlm_lit.models.adapter_state import FINGERPRINT, WEIGHTS, file_sha256, save_adapter
+from vlm_lit.models.merge.base_source import read_fingerprint
 from vlm_lit.schema import Prediction
 from vlm_lit.training.answer_basis import basis_of, in_words
 from vlm_lit.training.callbacks.pictures import leading_rule
@@ -156,7 +157,7 @@ def _steps(trained: int, module: LightningModule) -> int:
     if trained or adapter is None:
         return trained
     fingerprint = Path(adapter) / FINGERPRINT
-    return int(json.loads(fingerprint.read_text()).get("global_step", 0)) if fingerprint.is_file() else 0
+    return int(read_fingerprint(Path(adapter)).get("global_step") or 0) if fingerprint.is_file() else 0
 
 
 def _weights(trainer: LightningTrainer, module: LightningModule) -> dict[str, str]:

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from glob import escape
 from pathlib import Path
+from typing import Final
 
 from vlm_lit.errors import ConfigError
 from vlm_lit.files.whole import write_whole
@@ -30,6 +31,9 @@ class SampledAnswer:
     prompt: str
     answer: str
     unfinished: bool = False
+
+
+_KINDS: Final = {"id": str, "sample": int, "prompt": str, "answer": str, "unfinished": bool}
 
 
 class AnswersFile:
@@ -62,20 +66,26 @@ class AnswersFile:
 
     def _read(self, file: Path) -> Iterator[SampledAnswer]:
         # A kill may have cut the last line: what has no end of line is no answer.
-        first, *lines = file.read_text(encoding="utf-8").split("\n")[:-1]
+        try:
+            first, *lines = file.read_text(encoding="utf-8").split("\n")[:-1] or [""]
+        except UnicodeDecodeError as error:
+            raise ConfigError(f"{file} is no text in UTF-8. Remove the file to sample again.") from error
         self._check(file, first)
         for number, line in enumerate(lines, start=2):
             try:
-                yield SampledAnswer(**json.loads(line))
-            except (ValueError, TypeError) as error:
+                answer = SampledAnswer(**json.loads(line))
+                if not all(isinstance(getattr(answer, name), kind) for name, kind in _KINDS.items()):
+                    raise TypeError("a value of another kind")
+                yield answer
+            except (ValueError, TypeError, RecursionError) as error:
                 raise ConfigError(
                     f"{file}, line {number} is no sampled answer. Remove the file to sample again."
                 ) from error
 
     def _check(self, file: Path, first: str) -> None:
         try:
-            kept = json.loads(first)["sampled_with"]
-        except (ValueError, KeyError, TypeError) as error:
+            kept = dict(json.loads(first)["sampled_with"])
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise ConfigError(f"{file} holds no sampled answers. Name another --output, or remove it.") from error
         names = dict.fromkeys((*self.identity, *kept))
         different = [name for name in names if kept.get(name) != self.identity.get(name)]
