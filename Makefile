@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # What the tests last passed with, all of it: what was tested is what these two commands install.
 CONSTRAINTS ?= constraints.txt
 
-.PHONY: quickstart test slow soak lint constraints test-latest test-torchvision clean
+.PHONY: quickstart test slow soak audit lint constraints test-latest test-torchvision clean
 
 quickstart: $(VENV)/.ready
 	$(BIN)/python scripts/quickstart.py
@@ -21,6 +21,12 @@ slow: $(VENV)/.ready-dev
 # For some of it, or less: make soak SOAK="--kills 20 --parts kill_soak"
 soak: $(VENV)/.ready-dev
 	$(BIN)/python scripts/soak/soak.py $(SOAK)
+
+# Advisories about the pinned packages, by pip-audit in an environment of its own; needs the network.
+audit:
+	$(PYTHON) -m venv .venv-audit
+	.venv-audit/bin/python -m pip install --quiet pip-audit
+	.venv-audit/bin/python scripts/audit.py
 
 lint: $(VENV)/.ready-dev
 	$(BIN)/ruff check .
