@@ -124,7 +124,8 @@ def codes_in_code() -> Iterator[str]:
             if isinstance(node, ast.Call):
                 name = node.func.id if isinstance(node.func, ast.Name) else ""
                 for keyword in node.keywords:
-                    given = ast.walk(keyword.value) if keyword.arg == "code" else ()
+                    coded = keyword.arg == "code" and not isinstance(keyword.value, ast.Dict)  # a certificate's
+                    given = ast.walk(keyword.value) if coded else ()
                     for one in given:
                         if isinstance(one, ast.Constant) and isinstance(one.value, str) and not one.value.endswith("."):
                             whole = "." in one.value or name != "refusal"

@@ -54,7 +54,11 @@ def test_a_step_is_that_of_transformers_own_loss(folder: Path) -> None:
             # Adding a number to every key changes no weight of a softmax: AdamW takes the sign of rounding errors.
             assert max(float(p.grad.abs().max()) for p in (moved[name], parameter) if p.grad is not None) < 1e-7
         else:
-            torch.testing.assert_close(moved[name], parameter, rtol=0, atol=1e-6, msg=name)
+            apart = (moved[name] - parameter).abs() > 1e-6
+            assert parameter.grad is not None
+            # Where a gradient is as small as its rounding error, AdamW takes the sign of that.
+            assert not (apart & (parameter.grad.abs() > 1e-6 * parameter.grad.abs().max())).any(), name
+            assert float(apart.float().mean()) < 0.01, name
 
 
 def test_scores_follow_from_the_seed_and_leave_the_global_generator_where_it_was(folder: Path) -> None:

@@ -78,7 +78,7 @@ KILLS = {
         at="vlm_lit.training.callbacks.best_checkpoint:BestCheckpoint._save", call=4
     ),
     "best.ckpt there, best.json not": Kill(at="vlm_lit.training.callbacks.best_checkpoint:write_whole", call=2),
-    "in the step after the next": Kill(at="vlm_lit.training.step:clip", call=5),
+    "in the step after the next": Kill(at="vlm_lit.training.ranks:clip", call=5),
 }
 
 

@@ -100,7 +100,7 @@ def test_a_merge_that_finds_no_room_leaves_nothing(config: Config, tmp_path: Pat
     assert typed(log, "fit", "--config", config(), "--run_dir", run)[0] == 0
     with small_disk(tmp_path / "disk", "400k") as disk:
         output = disk.folder / "model"
-        assert f"{output} cannot be written: the disk is full" in refused(log, "merge", run, "--output", output)
+        assert "MB on the disk of" in refused(log, "merge", run, "--output", output)  # by the weights alone
         assert list(disk.folder.iterdir()) == []
         disk.remount("size=20m")
         assert typed(log, "merge", run, "--output", output)[0] == 0

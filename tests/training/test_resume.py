@@ -81,7 +81,7 @@ def test_the_run_to_compare_with_is_whole_and_repeats_itself(
 KILLS = {
     # A step batch has 3, 3 and 2 micro-batches, so call 12 is the second pass's second step batch, half done.
     "within a step batch": Kill(at=BACKWARD, call=12),
-    "gradients there, weights not yet": Kill(at="vlm_lit.training.step:clip", call=5),
+    "gradients there, weights not yet": Kill(at="vlm_lit.training.ranks:clip", call=5),
     "weights there, schedule not yet": Kill(at="torch.optim.lr_scheduler:LambdaLR.step", call=6),
     "within validation": Kill(at=VALIDATION, call=2),
     "checkpoint written, not yet in place": Kill(at="os:fsync", call=9),

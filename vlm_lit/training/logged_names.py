@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -14,6 +15,7 @@ from vlm_lit.metrics.summary import judged_item, summarised
 from vlm_lit.models.families import PART_NAMES
 from vlm_lit.training.evaluation import logged_name
 from vlm_lit.training.protocols import HasFigures, Judged, Towered, Validated
+from vlm_lit.training.ranks import ranks_of
 
 if TYPE_CHECKING:
     from vlm_lit.schema import Conversation
@@ -22,7 +24,7 @@ Mode = Literal["min", "max"]
 
 _TRAINING: Final = (
     "loss", "gradient_norm", "micro_batch", "samples_per_second", "tokens_per_second", "data_wait_share",
-    "rank_spread", "peak_memory_gib", "over_length_dropped", "over_length_changed",
+    "peak_memory_gib", "over_length_dropped", "over_length_changed",
 )  # fmt: skip
 
 
@@ -53,6 +55,9 @@ def logged_names(module: LightningModule, data: Validated, wanted: Iterable[str]
     """
     modes: dict[str, Mode | None] = dict.fromkeys((f"train/{name}" for name in _TRAINING), None)
     modes["train/loss"] = "min"
+    with suppress(RuntimeError):  # it has no trainer yet
+        if ranks_of(module.trainer).world > 1:
+            modes["train/rank_spread"] = "min"
     if isinstance(module, Towered):
         trained = [part for part in PART_NAMES if module.parts.of(part).training != "frozen"]
         modes |= {f"train/learning_rate/{part}": None for part in trained}
