@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -202,16 +202,17 @@ class Pinnable:
     def pin_memory(self) -> Self:
         """Itself, every tensor in it page-locked."""
         for name, value in vars(self).items():
-            setattr(self, name, _pinned(value))
+            setattr(self, name, mapped(value, lambda held: held.pin_memory()))
         return self
 
 
-def _pinned(value: Any) -> Any:  # noqa: ANN401 - any field of a batch
+def mapped(value: Any, change: Callable[[Any], Any]) -> Any:  # noqa: ANN401 - any field of a batch
+    """A field of a batch with every tensor in it changed, and every batch in it, which are told by `pin_memory`."""
     if isinstance(value, dict):
-        return {name: _pinned(one) for name, one in value.items()}
+        return {name: mapped(one, change) for name, one in value.items()}
     if isinstance(value, list | tuple):
-        return type(value)(_pinned(one) for one in value)
-    return value.pin_memory() if hasattr(value, "pin_memory") else value  # a tensor, or a batch inside this one
+        return type(value)(mapped(one, change) for one in value)
+    return change(value) if hasattr(value, "pin_memory") else value
 
 
 @dataclass(kw_only=True)
