@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
-from hypothesis import HealthCheck, Phase, given, seed, settings
+from hypothesis import given, seed
 from hypothesis.strategies import SearchStrategy
 from soak_rows import Row
 
@@ -25,16 +25,12 @@ def run(options: argparse.Namespace) -> list[Row]:
 
 
 def _row(kind: str, drawn: SearchStrategy[Any], look: Callable[[Any], None], count: int, first: int) -> Row:
+    from tests.support.drawn_inputs import drawing
+
     spent, failed = [0.0], ""
 
     @seed(first)
-    @settings(
-        max_examples=count,
-        deadline=None,
-        database=None,
-        phases=[Phase.generate],
-        suppress_health_check=list(HealthCheck),
-    )
+    @drawing(count)
     @given(drawn)
     def check(value: Any) -> None:  # noqa: ANN401 - whatever was drawn
         begun = time.process_time()

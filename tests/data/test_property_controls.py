@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import HealthCheck, Phase, given, seed, settings
+from hypothesis import given, seed
 from hypothesis import strategies as st
 
 from tests.data import test_masking
-from tests.support.drawn_inputs import KINDS
+from tests.support.drawn_inputs import KINDS, drawing
 from vlm_lit.data.conversations import turns
 from vlm_lit.data.images import images
 from vlm_lit.data.rows import masking
@@ -54,13 +54,7 @@ def finds(check: Callable[[Any], None], drawn: st.SearchStrategy[Any], count: in
     """Whether a property breaks for one of so many inputs."""
 
     @seed(20261129)
-    @settings(
-        max_examples=count,
-        deadline=None,
-        database=None,
-        phases=[Phase.generate],
-        suppress_health_check=list(HealthCheck),
-    )
+    @drawing(count)
     @given(drawn)
     def run(value: Any) -> None:
         check(value)

@@ -13,6 +13,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 import yaml
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
@@ -32,6 +33,17 @@ from vlm_lit.schema import IMAGE, Conversation, ImageRef, Record, Turn
 
 _PAGE: Final = (Path(vlm_lit.__file__).parent / "data" / "REASONS.md").read_text(encoding="utf-8")
 CODES: Final = frozenset(re.findall(r"^\| `([a-z_.0-9]+)` \|", _PAGE, re.MULTILINE))
+
+
+def drawing(count: int) -> settings:
+    """So many inputs, drawn anew each time and never made smaller; a decorator."""
+    return settings(
+        max_examples=count,
+        deadline=None,
+        database=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
 
 
 def _check_code(code: str) -> None:
