@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import shutil
 from dataclasses import dataclass
@@ -13,9 +12,9 @@ import torch
 from safetensors import safe_open
 
 from vlm_lit.errors import ConfigError
+from vlm_lit.models.merge.merging import weight_files
 from vlm_lit.training.memory import free_memory
 
-_INDEX: Final = "model.safetensors.index.json"
 _BYTES: Final = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
 
 
@@ -80,14 +79,8 @@ def merge_needs(base: Path, output: Path, dtype: torch.dtype, *, checked_below: 
 
 def _held(folder: Path) -> tuple[int, int]:
     """How many numbers a checkpoint's weights are, and their bytes."""
-    index = folder / _INDEX
-    if index.is_file():
-        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-        files = [folder / name for name in names]
-    else:
-        files = sorted(folder.glob("*.safetensors"))
     parameters = stored = 0
-    for path in files:
+    for path in weight_files(folder):
         with safe_open(path, framework="pt") as file:
             for name in file.keys():  # noqa: SIM118 - the file is no mapping
                 part = file.get_slice(name)

@@ -201,12 +201,29 @@ def with_dtype(settings: dict[str, Any], dtype: str) -> dict[str, Any]:
     return changed
 
 
+def _weight_map(folder: Path) -> dict[str, str] | None:
+    """The file of each tensor, as a checkpoint's index says; None where there is no index."""
+    if not (folder / _INDEX).is_file():
+        return None
+    found: dict[str, str] = json.loads((folder / _INDEX).read_text(encoding="utf-8"))["weight_map"]
+    return found
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """A checkpoint folder's safetensors files."""
+    indexed = _weight_map(folder)
+    if indexed is not None:
+        return [folder / name for name in sorted(set(indexed.values()))]
+    return sorted(folder.glob("*.safetensors"))
+
+
 def weight_names(folder: Path) -> set[str]:
     """The names of the tensors in a checkpoint folder's safetensors files."""
-    if (folder / _INDEX).is_file():
-        return set(json.loads((folder / _INDEX).read_text(encoding="utf-8"))["weight_map"])
+    indexed = _weight_map(folder)
+    if indexed is not None:
+        return set(indexed)
     names: set[str] = set()
-    for path in folder.glob("*.safetensors"):
+    for path in weight_files(folder):
         with safe_open(path, framework="pt") as file:
             names |= set(file.keys())
     return names
