@@ -10,6 +10,7 @@ import torch
 from lightning.pytorch.utilities import rank_zero_info
 from torch.utils.data import IterableDataset, get_worker_info
 
+from vlm_lit.data.of_step import OfStep
 from vlm_lit.data.records.findings import Findings
 from vlm_lit.data.records.record_dataset import Item
 from vlm_lit.data.sampler import derive_seed
@@ -52,7 +53,7 @@ class StreamedSteps(IterableDataset[list[Item]], Generic[Item]):
                 self._say_findings(records)
             # A loader takes from its workers in turn, so worker w must give the step batches w, w + workers, ...
             if step >= self.start and (step - self.start) % workers == worker:
-                yield [self.read(record) for record in records[self.rank :: self.world]]
+                yield OfStep((self.read(record) for record in records[self.rank :: self.world]), step)
 
     def _say_findings(self, records: Sequence[Record]) -> None:
         """Say what is not used of the first records; nobody has looked at them before."""
