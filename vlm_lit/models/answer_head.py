@@ -106,7 +106,8 @@ def fit_head(read: ReadCheckpoint, answers: Sequence[str], *, seed: int) -> Head
     """Give a classifier a head for these answers, in place; a head that has them already is left as it is.
 
     Raises:
-        ConfigError: the answers are none, or one is there twice; or the head is quantized and would have to change.
+        ConfigError: the answers are none, or one is there twice; the checkpoint's own are not numbered by its rows; or
+            the head is quantized and would have to change.
     """
     model, family = read.model, read.family
     own = _answers_of(model.config)
@@ -159,7 +160,18 @@ def name_answers(config: PretrainedConfig, answers: Sequence[str]) -> None:
 
 
 def _answers_of(config: PretrainedConfig) -> list[str]:
-    return [str(config.id2label[row]) for row in sorted(config.id2label)]
+    """The checkpoint's answers, in the order of its head's rows.
+
+    Raises:
+        ConfigError: its config.json names rows that the head does not have.
+    """
+    rows = sorted(config.id2label)
+    if rows != list(range(len(rows))):
+        raise ConfigError(
+            f"id2label in the checkpoint's config.json names {len(rows):,} rows from {rows[0]} to {rows[-1]}; rows are "
+            "counted from 0, each named once. Number them so, in the order of the head's rows."
+        )
+    return [str(config.id2label[row]) for row in rows]
 
 
 def _refuse_incomplete(read: ReadCheckpoint, model_id: str) -> None:

@@ -22,6 +22,7 @@ from vlm_lit.models.quantization import (
     DTYPES,
     QuantizationSettings,
     check_quantized,
+    check_shapes,
     keep_weights_unpacked,
     quantization_config,
 )
@@ -196,11 +197,12 @@ def with_precisions(read: ReadCheckpoint, parts: PartsSettings) -> PreTrainedMod
     """The model with each part in its precision, proven.
 
     Raises:
-        ConfigError: a layer did not get the asked precision.
+        ConfigError: a layer did not get the asked precision, or has weights of another shape.
     """
     cast_parts(read.model, read.family, parts)
     keep_weights_unpacked(read.model)
     check_quantized(read.model, read.family, parts.precisions)
+    check_shapes(read.model)
     return read.model
 
 
