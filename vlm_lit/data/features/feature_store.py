@@ -198,7 +198,7 @@ def checksum(tensors: Mapping[str, Tensor]) -> int:
     """CRC-32 of the bytes of some tensors, in the order of their names."""
     found = 0
     for name in sorted(tensors):
-        found = zlib.crc32(tensors[name].contiguous().reshape(-1).view(torch.uint8).numpy(), found)
+        found = zlib.crc32(tensors[name].contiguous().reshape(-1).view(torch.uint8).numpy().data, found)
     return found
 
 
