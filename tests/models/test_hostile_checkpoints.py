@@ -191,6 +191,21 @@ def test_quantized_weights_of_another_shape(precision: Precision, folder: Path) 
         load_base(str(folder), parts=parts, quantization=loaded.QUANTIZATION)
 
 
+@pytest.mark.parametrize("precision", ["nf4", "fp32"])
+@pytest.mark.parametrize(
+    ("layers", "said"),
+    [
+        (3, r"lack \d+ parameters of the model, or .* the first is model.language_model.layers.2"),
+        (1, r"has no place for; the first is model.language_model.layers.1.* counts 1 decoder layers"),
+    ],
+)
+def test_weights_of_another_number_of_layers(layers: int, said: str, precision: Precision, folder: Path) -> None:
+    setting("config.json", "text_config", num_hidden_layers=layers)(folder)
+    parts = loaded.settings(language_model=PartSettings(precision=precision, training="lora"))
+    with pytest.raises(ConfigError, match=said):
+        load_base(str(folder), parts=parts, quantization=loaded.QUANTIZATION)
+
+
 @pytest.mark.parametrize(
     "change",
     [

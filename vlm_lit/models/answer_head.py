@@ -16,7 +16,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 
 from vlm_lit.errors import ConfigError
 from vlm_lit.models.families import Family, owner_of
-from vlm_lit.models.loading import ReadCheckpoint, read_checkpoint, with_precisions
+from vlm_lit.models.loading import ReadCheckpoint, read_checkpoint, refuse_incomplete, with_precisions
 from vlm_lit.models.loading_bar import without_load_report
 from vlm_lit.models.parts import PartsSettings
 from vlm_lit.models.quantization import QuantizationSettings, precision_of
@@ -92,7 +92,7 @@ def load_classifier(
             model_id, parts=parts, quantization=quantization, revision=revision, attention=attention, device=device,
             task="classify", dropout=dropout,
         )  # fmt: skip
-    _refuse_incomplete(read, model_id)
+    refuse_incomplete(read, model_id)
     report = fit_head(read, answers, seed=seed)
     if report.drawn and parts.head.training != "full":
         raise ConfigError(
@@ -172,15 +172,6 @@ def _answers_of(config: PretrainedConfig) -> list[str]:
             "counted from 0, each named once. Number them so, in the order of the head's rows."
         )
     return [str(config.id2label[row]) for row in rows]
-
-
-def _refuse_incomplete(read: ReadCheckpoint, model_id: str) -> None:
-    lacking = [name for name in read.missing if owner_of(name, read.family) != "head"]
-    if lacking:
-        raise ConfigError(
-            f"The weights of {model_id!r} lack {len(lacking)} parameters of the model below its head, or have them in "
-            f"another shape; the first is {lacking[0]}. Fetch them again, or name a checkpoint of this architecture."
-        )
 
 
 def _last_layer(model: nn.Module, family: Family) -> tuple[str, nn.Linear]:

@@ -104,13 +104,39 @@ def load_base(
     The arguments are those of `read_checkpoint`. A classifier is loaded by `answer_head.load_classifier`.
 
     Raises:
-        ConfigError: unknown family or checkpoint, a part that it does not have, or a layer that did not get the asked
-            precision.
+        ConfigError: unknown family or checkpoint, a part that it does not have, weights that are not those of the whole
+            model, or a layer that did not get the asked precision.
     """
     read = read_checkpoint(
         model_id, parts=parts, quantization=quantization, revision=revision, attention=attention, device=device
     )
+    refuse_incomplete(read, model_id)
     return with_precisions(read, parts), read.family
+
+
+def refuse_incomplete(read: ReadCheckpoint, model_id: str) -> None:
+    """Refuse weights that are not those of the whole model, a classifier's head aside.
+
+    What is missing would be random numbers, and a decoder layer too many would be read past.
+
+    Raises:
+        ConfigError: parameters are missing, have another shape, or are of layers that config.json does not count.
+    """
+    family = read.family
+    lacking = [name for name in read.missing if family.task == "generate" or owner_of(name, family) != "head"]
+    if lacking:
+        below = " below its head" if family.task == "classify" else ""
+        raise ConfigError(
+            f"The weights of {model_id!r} lack {len(lacking)} parameters of the model{below}, or have them in another "
+            f"shape; the first is {lacking[0]}. Fetch them again, or name a checkpoint of this architecture."
+        )
+    more = [name for name in read.unused if name.startswith(f"{family.decoder_layers}.")]
+    if more:
+        layers = len(read.model.get_submodule(family.decoder_layers))
+        raise ConfigError(
+            f"The weights of {model_id!r} have {len(more)} parameters that its config.json has no place for; the first "
+            f"is {more[0]}, and config.json counts {layers} decoder layers. Fetch the checkpoint's files again."
+        )
 
 
 def read_checkpoint(
