@@ -58,7 +58,7 @@ class FeatureStore:
         self._read: set[Path] = set()
         self._open: dict[Path, Any] = {}
         self._notes: dict[Path, dict[str, Any]] = {}
-        self._keys: dict[Path, str] = {}
+        self._file_keys: dict[Path, str] = {}
         self.refresh()
 
     def __getstate__(self) -> dict[str, object]:
@@ -97,9 +97,13 @@ class FeatureStore:
         """
         if ref.path is None:
             return image_digest(ref)
-        if ref.path not in self._keys:
-            self._keys[ref.path] = image_digest(ref)
-        return self._keys[ref.path]
+        if ref.path not in self._file_keys:
+            self._file_keys[ref.path] = image_digest(ref)
+        return self._file_keys[ref.path]
+
+    def know(self, files: Mapping[Path, str]) -> None:
+        """Take the keys of image files from another process, which has read them."""
+        self._file_keys.update(files)
 
     def get(self, key: str) -> StoredImage:
         """What is kept of an image, its tensors views of the mapped file.
