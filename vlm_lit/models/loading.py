@@ -25,6 +25,7 @@ from vlm_lit.models.quantization import (
     keep_weights_unpacked,
     quantization_config,
 )
+from vlm_lit.models.tower_chunks import look_in_chunks
 
 
 def load_config(model_id: str, revision: str | None = None) -> PretrainedConfig:
@@ -199,6 +200,7 @@ def with_precisions(read: ReadCheckpoint, parts: PartsSettings) -> PreTrainedMod
         ConfigError: a layer did not get the asked precision.
     """
     cast_parts(read.model, read.family, parts)
+    look_in_chunks(read.model, read.family)
     keep_weights_unpacked(read.model)
     check_quantized(read.model, read.family, parts.precisions)
     return read.model
