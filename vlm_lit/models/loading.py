@@ -26,6 +26,7 @@ from vlm_lit.models.quantization import (
     keep_weights_unpacked,
     quantization_config,
 )
+from vlm_lit.models.tower_chunks import look_in_chunks
 
 
 def load_config(model_id: str, revision: str | None = None) -> PretrainedConfig:
@@ -226,6 +227,7 @@ def with_precisions(read: ReadCheckpoint, parts: PartsSettings) -> PreTrainedMod
         ConfigError: a layer did not get the asked precision, or has weights of another shape.
     """
     cast_parts(read.model, read.family, parts)
+    look_in_chunks(read.model, read.family)
     keep_weights_unpacked(read.model)
     check_quantized(read.model, read.family, parts.precisions)
     check_shapes(read.model)
