@@ -19,7 +19,7 @@ from vlm_lit.models.families import Family, owner_of
 from vlm_lit.models.loading import ReadCheckpoint, read_checkpoint, refuse_incomplete, with_precisions
 from vlm_lit.models.loading_bar import without_load_report
 from vlm_lit.models.parts import PartsSettings
-from vlm_lit.models.quantization import QuantizationSettings, precision_of
+from vlm_lit.models.quantization import QUANTIZED, QuantizationSettings, precision_of
 
 _FEW: Final = 5  # answers and weights that a sentence names
 
@@ -117,7 +117,7 @@ def fit_head(read: ReadCheckpoint, answers: Sequence[str], *, seed: int) -> Head
     name_answers(model.config, answers)
     model.num_labels = len(answers)
     name, rows = _last_layer(model, family)
-    if (precision := precision_of(rows)) in ("nf4", "int8"):
+    if (precision := precision_of(rows)) in QUANTIZED:
         raise ConfigError(
             f"parts.head.precision is {precision}, but the checkpoint has no head for exactly these answers, and a "
             "quantized one cannot be changed. Set parts.head to {precision: fp32, training: full}."

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
 from transformers.utils.hub import cached_file
 
@@ -20,6 +21,7 @@ from vlm_lit.models.loading_bar import without_loading_bar
 from vlm_lit.models.parts import PartsSettings, refuse_absent_parts
 from vlm_lit.models.quantization import (
     DTYPES,
+    QUANTIZED,
     QuantizationSettings,
     check_quantized,
     check_shapes,
@@ -156,7 +158,7 @@ def read_checkpoint(
     Args:
         model_id: local folder or hub id; only safetensors weights are read and no remote code is run.
         parts: the asked precision of each part.
-        quantization: how nf4 and int8 parts are stored.
+        quantization: how nf4, fp4 and int8 parts are stored.
         revision: branch, tag or commit on the hub.
         attention: transformers' attention implementation (eager, sdpa, flash_attention_2); null takes its default.
         device: where quantized weights are made; null for the CPU.
@@ -205,6 +207,26 @@ def read_checkpoint(
     return ReadCheckpoint(model=model, family=family, missing=tuple(sorted(missing)), unused=unused)
 
 
+def original_weights(
+    model_id: str, revision: str | None, parts: PartsSettings, task: Task = "generate"
+) -> Callable[[str], Tensor]:
+    """The weights [O, I] of linear layers by name, as quantization finds them: read anew, in main memory."""
+    plain = {
+        part: replace(parts.of(part), precision="bf16") for part in PART_NAMES if parts.of(part).precision in QUANTIZED
+    }
+    read = read_checkpoint(
+        model_id, parts=replace(parts, **plain), quantization=QuantizationSettings(), revision=revision, task=task
+    )
+
+    def weight(name: str) -> Tensor:
+        found = read.model.get_submodule(name).weight
+        assert isinstance(found, Tensor)
+        assert found.dtype == load_dtype(parts)
+        return found.detach()
+
+    return weight
+
+
 def with_dropout(config: PretrainedConfig, family: Family, dropout: float | None) -> dict[str, float]:
     """The fields of a config that a dropout changes, with their values; none for None.
 
@@ -244,13 +266,13 @@ def refuse_tied_head(config: PretrainedConfig, family: Family, parts: PartsSetti
     """Refuse to quantize a head that is the embedding matrix.
 
     Raises:
-        ConfigError: the checkpoint's head is tied and its part asks for nf4 or int8.
+        ConfigError: the checkpoint's head is tied and its part asks for a quantized precision.
     """
     tied = getattr(config, "tie_word_embeddings", False) or getattr(
         config.get_text_config(), "tie_word_embeddings", False
     )
     # A classifier's config may say so too: it means the head that predicts words, which is not there.
-    if tied and family.task == "generate" and parts.head.precision in ("nf4", "int8"):
+    if tied and family.task == "generate" and parts.head.precision in QUANTIZED:
         raise ConfigError(
             f"head.precision is {parts.head.precision}, but this checkpoint's head shares its weights with the word "
             "embeddings, which cannot be quantized. Use bf16 or fp32."

@@ -11,7 +11,7 @@ from torch import nn
 
 from vlm_lit.errors import ConfigError
 from vlm_lit.models.families import PART_NAMES, Family, PartName, owner_of
-from vlm_lit.models.quantization import DTYPES, Precision, count_precisions
+from vlm_lit.models.quantization import DTYPES, FOUR_BITS, QUANTIZED, Precision, count_precisions
 
 Training = Literal["frozen", "lora", "full"]
 
@@ -34,7 +34,7 @@ class PartSettings:
     last_layers: int | None = None
 
     def __post_init__(self) -> None:
-        if self.training == "full" and self.precision in ("nf4", "int8"):
+        if self.training == "full" and self.precision in QUANTIZED:
             raise ConfigError(f"A part stored in {self.precision} cannot be trained in full; use training: lora.")
         if self.learning_rate is not None and not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
             raise ConfigError(f"learning_rate is {self.learning_rate}; it must be a finite number above zero.")
@@ -133,7 +133,7 @@ def parts_table(model: nn.Module, family: Family, parts: PartsSettings, learning
                 trainable=trainable,
                 precision=asked.precision,
                 training=asked.training,
-                modules_4bit=precisions[part]["nf4"],
+                modules_4bit=sum(precisions[part][kind] for kind in FOUR_BITS),
                 lr=(asked.learning_rate or learning_rate) if trainable else None,
             )
         )

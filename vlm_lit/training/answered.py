@@ -16,6 +16,7 @@ from vlm_lit.models.sampling import SamplingSettings
 from vlm_lit.schema import PromptBatch, Reply, TokenBatch
 from vlm_lit.settings import as_settings
 from vlm_lit.training.answering import Answering, ClosedSet, Score
+from vlm_lit.training.eva_start import start_at_inputs
 from vlm_lit.training.evaluated import EvaluatedModule
 from vlm_lit.training.evaluation import ece_name
 
@@ -71,6 +72,17 @@ class AnsweredModule(EvaluatedModule):
         """The last hidden states [B, L, D] of a training batch; the head is not run."""
         assert self.family is not None
         return hidden_states(self.base, self.family, batch)
+
+    def start_at_inputs(self) -> None:
+        """Set EVA's start in a `fit`; until then B is zero, which is the start whatever A is."""
+        data = getattr(self.trainer, "datamodule", None)
+        if self.trainer.state.fn != "fit" or not isinstance(data, TokenRows):
+            return
+        assert self.model is not None
+        device = next(self.model.parameters()).device
+        with self.trainer.precision_plugin.forward_context():
+            start_at_inputs(self.model, data, self.hidden_states, seed=self.seed, device=device)
+        self.train(self.training)  # PEFT has put all parts into one mode
 
     def logits(self, hidden: Tensor) -> Tensor:
         """The logits [..., V] of hidden states [..., D], as the model's own forward pass makes them."""

@@ -15,8 +15,8 @@ from vlm_lit.data.records.sources import SourceSettings
 from vlm_lit.data.step_datamodule import StepDataModule
 from vlm_lit.errors import ConfigError
 from vlm_lit.models.adapter_state import base_identity
-from vlm_lit.models.adapters import LoraSettings
 from vlm_lit.models.families import family_of
+from vlm_lit.models.lora_settings import LoraSettings
 from vlm_lit.models.parts import PartsSettings
 from vlm_lit.models.quantization import QuantizationSettings
 from vlm_lit.training.data_content import content
@@ -59,7 +59,7 @@ def identity_of(
     return {
         "base": base_named(config, model_id, revision),
         "parts": parts.stated(family_of(config.model_type)),
-        "lora": dict(vars(lora)),
+        "lora": lora.stated(),
         "quantization": dict(vars(quantization)),
         "seed": seed,
     }
