@@ -26,6 +26,7 @@ from vlm_lit.models.quantization import (
     keep_weights_unpacked,
     quantization_config,
 )
+from vlm_lit.models.tower_boundary import with_boundary
 
 
 def load_config(model_id: str, revision: str | None = None) -> PretrainedConfig:
@@ -111,7 +112,8 @@ def load_base(
         model_id, parts=parts, quantization=quantization, revision=revision, attention=attention, device=device
     )
     refuse_incomplete(read, model_id)
-    return with_precisions(read, parts), read.family
+    base = with_precisions(read, parts)
+    return base, with_boundary(base, read.family, parts)
 
 
 def refuse_incomplete(read: ReadCheckpoint, model_id: str) -> None:
