@@ -47,7 +47,8 @@ def boundary(tiny: TinyFamily, folder: Path) -> str | None:
                 torch.testing.assert_close(module.loss(found), module.loss(expected), rtol=1e-6, atol=0)
             gradients = cases.gradients(module, expected)
             same_gradients(cases.gradients(module, found), gradients)
-            recomputed = cases.module(folder, asked, checkpointing=True).train()
+            recomputed = cases.module(folder, asked, checkpointing=True)
+            recomputed.train()
             same_gradients(cases.gradients(recomputed, found), gradients)
             moved = [name for name in names_of("vision_tower", gradients, family) if gradients[name] is not None]
             above = f"{family.boundary.blocks}.{family.boundary.first}."
