@@ -24,6 +24,7 @@ from tests.support.family_checks.checks_training import (
     checkpointed,
     gradient_flow,
     head,
+    in_chunks,
     packed,
     paths,
     quantized,
@@ -36,6 +37,6 @@ CHECKS: dict[str, Check] = {
     for check in (
         paths, masks, system, batches, quantized, gradient_flow, checkpointed, head, generated,
         shared_generation, sampled, closed_set, reloaded, merged, run,
-        packed, inspected, cached, cached_answers, boundary,
+        packed, in_chunks, inspected, cached, cached_answers, boundary,
     )
 }  # fmt: skip
