@@ -18,7 +18,7 @@ ROWS: Final = (1, 2, 4, 8)
 
 _WIDTH: Final = 110
 _GIB: Final = 2**30
-_EACH: Final = {"nf4": 0.5, "int8": 1, "uint8": 1, "bfloat16": 2, "float16": 2, "float32": 4, "int64": 8}
+_EACH: Final = {"nf4": 0.5, "fp4": 0.5, "int8": 1, "uint8": 1, "bfloat16": 2, "float16": 2, "float32": 4, "int64": 8}
 _ORDER: Final = ("quantized", "constants", "frozen", "trained")
 _UNITS: Final = f"""GiB are 2^30 bytes. A GPU's GB are read as 10^9 bytes, the least they can mean, less
 {RESERVE / _GIB:.1f} GiB for the CUDA context, cuBLAS and holes between blocks: 24 GB leave

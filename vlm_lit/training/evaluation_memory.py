@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -45,11 +46,16 @@ class EvaluationMemory:
             try:
                 self.use(batch)
             except Exception as error:
-                self._note(error, len(self.data().evaluation_positions(self.split)[batch_idx]))
+                self._note(error, len(self._batches[batch_idx]))
             else:
                 return
         # Outside the handler: the traceback of an error holds on to what was computed.
-        self._in_pieces(self.data().evaluation_positions(self.split)[batch_idx])
+        self._in_pieces(self._batches[batch_idx])
+
+    @cached_property
+    def _batches(self) -> list[list[int]]:
+        """The positions in each of the loader's batches; there are many, so they are asked for once."""
+        return self.data().evaluation_positions(self.split)
 
     def _in_pieces(self, positions: Sequence[int]) -> None:
         at = 0

@@ -77,6 +77,9 @@ class Ranks:
     def wait(self) -> None:
         """Let no rank go on before all are here."""
 
+    def take_first(self, tensors: Sequence[Tensor]) -> None:
+        """Let every rank have the first one's numbers, in place: what each computed may differ in its last bit."""
+
     # A step ------------------------------------------------------------------------------------------------------
 
     def backward(self, loss: Tensor) -> None:
@@ -128,6 +131,14 @@ class ReplicatedRanks(Ranks):
     def wait(self) -> None:
         """Let no rank go on before all are here."""
         self.sum(0.0)
+
+    def take_first(self, tensors: Sequence[Tensor]) -> None:
+        """Let every rank have the first one's numbers, in place."""
+        self._join()
+        for tensor in tensors:
+            first = tensor.to(self.device)
+            dist.broadcast(first, src=0)
+            tensor.copy_(first)
 
     def sum_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
         """Replace each gradient by its sum over all ranks, a bucket of them at a time.

@@ -111,7 +111,7 @@ def _tag(run: RunFiles) -> str:
 def _methods(run: RunFiles) -> list[str]:
     parts = run.fingerprint.get("parts", {}).values()
     lora = any(part["training"] == "lora" for part in parts)
-    quantized = any(part["training"] == "lora" and part["precision"] == "nf4" for part in parts)
+    quantized = any(part["training"] == "lora" and part["precision"] in ("nf4", "fp4") for part in parts)
     return (["lora"] if lora else []) + (["qlora"] if quantized else [])
 
 
