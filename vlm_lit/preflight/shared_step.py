@@ -36,9 +36,17 @@ CLAIMS: Final = {
 class Measures(Protocol):
     """What measures the equalities of a kind of data."""
 
-    items: Sequence[Any]
-    module: LightningModule
-    tolerance: float
+    @property
+    def items(self) -> Sequence[Any]:
+        """What it computes on."""
+
+    @property
+    def module(self) -> LightningModule:
+        """The run's, its model loaded."""
+
+    @property
+    def tolerance(self) -> float:
+        """The largest difference that counts as equal."""
 
     def step_of(self, items: Sequence[Any]) -> StepBatch[Any]:
         """Some of its items in micro-batches of one, on the module's device."""
