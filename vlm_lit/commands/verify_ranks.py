@@ -117,11 +117,17 @@ def _troubles(folder: Path, running: Sequence[subprocess.Popen[bytes]]) -> Itera
                 continue
             del left[rank]
             if status:
-                lines = (folder / f"said{rank}").read_text(errors="replace").strip().splitlines()
-                yield f"process {rank} ended with status {status}: {lines[-1][:300] if lines else 'it said nothing'}"
+                yield f"process {rank} ended with status {status}: {_last_words(folder / f'said{rank}')}"
         if time.monotonic() > until:
             yield f"the processes did not end within {_SECONDS:.0f} seconds"
         time.sleep(0.1)
+
+
+def _last_words(said: Path) -> str:
+    """The last error that a process has named, without torch's prefix; behind it torch may warn of what it left."""
+    lines = said.read_text(errors="replace").strip().splitlines() or ["it said nothing"]
+    last = next((line for line in reversed(lines) if "Error" in line), lines[-1])
+    return last.rpartition("]: ")[2][:300]
 
 
 def _rank(folder: Path) -> None:
