@@ -136,7 +136,7 @@ def test_eva_spans_what_the_inputs_vary_in(config: Config, monkeypatch: pytest.M
         found = dict(lora_layers(module.model))
         seen: dict[str, list[Tensor]] = {name: [] for name in found}
         hooks = [
-            layer.register_forward_pre_hook(lambda _, given, name=name: seen[name].append(given[0]))  # type: ignore[misc]
+            layer.register_forward_pre_hook(lambda _, given, name=name: seen[name].append(given[0]))
             for name, layer in found.items()
         ]
         batches = _batches(module.data, module.seed)
@@ -181,9 +181,9 @@ def on_ranks(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, int], P
             place = root / f"{kind}{world}"
             place.mkdir()
             sgd = {"optimizer": {"class_path": "torch.optim.SGD"}, "learning_rate": 0.05}
-            model = {**sgd, "lora": {"dropout": 0.0, **KINDS[kind]["lora"]}}
-            trainer = {"max_epochs": 1, **({"strategy": "ddp", "devices": 2} if world > 1 else {})}
-            data = {"effective_batch": 4, "micro_batch": 1, "val": None}
+            model: dict[str, object] = {**sgd, "lora": {"dropout": 0.0, **KINDS[kind]["lora"]}}
+            trainer: dict[str, object] = {"max_epochs": 1, **({"strategy": "ddp", "devices": 2} if world > 1 else {})}
+            data: dict[str, object] = {"effective_batch": 4, "micro_batch": 1, "val": None}
             path = small_config.write(place, llava, mixed, model=model, data=data, trainer=trainer)
             jobs.append(Job(words=("fit", "--config", str(path), "--run_dir", str(place / "run"))))
         rank_runs.finished(world, jobs, root / f"said{world}")
