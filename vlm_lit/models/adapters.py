@@ -20,6 +20,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from vlm_lit.errors import ConfigError, VlmLitError
+from vlm_lit.models.adapted_4bit import take_the_short_way
 from vlm_lit.models.families import Family, PartName, names_of, owner_of
 from vlm_lit.models.parts import PartsSettings
 
@@ -207,6 +208,7 @@ def attach_adapters(
     with torch.random.fork_rng(devices=[]), torch.device("cpu"):
         torch.default_generator.manual_seed(seed)
         adapted = get_peft_model(model, lora_config(model, family, parts, lora))
+    take_the_short_way(adapted)
     for parameter in adapted.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.float()
