@@ -133,7 +133,7 @@ def packed(tiny: TinyFamily, folder: Path) -> str | None:
         (batch,) = shared.micro_batches
         assert len(batch.inputs["input_ids"]) == 2, "two pictures, so two rows"
         assert sorted(batch.lengths) == sorted(plain.micro_batches[0].lengths)
-        _same_gradients(cases.gradients(module, batch), cases.gradients(module, plain.micro_batches[0]))
+        same_gradients(cases.gradients(module, batch), cases.gradients(module, plain.micro_batches[0]))
     return None
 
 
@@ -158,11 +158,11 @@ def in_chunks(tiny: TinyFamily, folder: Path) -> str | None:
         ):
             expected = cases.gradients(module, batch)
         assert chunks.called == family.causal_prompt
-        _same_gradients(found, expected)
+        same_gradients(found, expected)
     return None
 
 
-def _same_gradients(found: dict[str, Tensor | None], expected: dict[str, Tensor | None]) -> None:
+def same_gradients(found: dict[str, Tensor | None], expected: dict[str, Tensor | None]) -> None:
     for name, grad in expected.items():
         other = found[name]
         assert (grad is None) == (other is None)
@@ -194,5 +194,5 @@ def cached(tiny: TinyFamily, folder: Path) -> str | None:
                 with torch.no_grad():
                     # Bit-equal in most families; where the tower sees images in one sequence its sums differ.
                     torch.testing.assert_close(module.loss(found), module.loss(expected), rtol=1e-6, atol=0)
-                _same_gradients(cases.gradients(module, found), cases.gradients(module, expected))
+                same_gradients(cases.gradients(module, found), cases.gradients(module, expected))
     return None
