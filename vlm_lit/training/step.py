@@ -141,13 +141,13 @@ class StepModule(CheckpointedModule):
             torch.cuda.empty_cache()
 
     def on_train_start(self) -> None:
-        """Find the micro-batch that fits, if the config asks for that."""
-        if not self.data.probes_micro_batch:
-            return
-        share = -(-self.data.effective_batch // self.ranks.world)
-        rows = most_rows(self._try_rows, share, self.device)
-        self.data.micro_batch.rows = rows
-        rank_zero_info(f"micro_batch: {rows} rows fit in memory")
+        """Find the micro-batch that fits, if the config asks for that, and what fits in a validation."""
+        if self.data.probes_micro_batch:
+            share = -(-self.data.effective_batch // self.ranks.world)
+            rows = most_rows(self._try_rows, share, self.device)
+            self.data.micro_batch.rows = rows
+            rank_zero_info(f"micro_batch: {rows} rows fit in memory")
+        super().on_train_start()
 
     def _try_rows(self, rows: int) -> None:
         self.data.micro_batch.rows = rows
