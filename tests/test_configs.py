@@ -15,8 +15,9 @@ from transformers.integrations import replace_with_bnb_linear
 from tests.support import class_runs, pairs, small_tables
 from vlm_lit.cli import main
 from vlm_lit.commands.lightning import VlmLitCLI
-from vlm_lit.models.adapters import LoraSettings, attach_adapters
+from vlm_lit.models.adapters import attach_adapters
 from vlm_lit.models.families import FAMILIES, PART_NAMES
+from vlm_lit.models.lora_settings import LoraSettings
 from vlm_lit.models.parts import PartSettings, PartsSettings, parts_table, trainable_percent
 from vlm_lit.models.quantization import QuantizationSettings, quantization_config
 from vlm_lit.training.supervised import SupervisedModule

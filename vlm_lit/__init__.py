@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from vlm_lit.data.records.sources import SourceSettings
     from vlm_lit.errors import ConfigError, RecordError, VlmLitError
     from vlm_lit.metrics.catalogue import MetricSettings
-    from vlm_lit.models.adapters import LoraSettings
     from vlm_lit.models.classifier_parts import ClassifierParts
+    from vlm_lit.models.lora_settings import LoraSettings
     from vlm_lit.models.parts import PartSettings, PartsSettings
     from vlm_lit.models.quantization import QuantizationSettings
     from vlm_lit.objectives.preference_losses import PreferenceLossSettings
@@ -75,7 +75,7 @@ _PLACES: Final = {
     "RecordError": "errors",
     "VlmLitError": "errors",
     "FrozenShardedStrategy": "training.frozen_sharded",
-    "LoraSettings": "models.adapters",
+    "LoraSettings": "models.lora_settings",
     "PartSettings": "models.parts",
     "PartsSettings": "models.parts",
     "PreferenceDataModule": "data.preference_datamodule",

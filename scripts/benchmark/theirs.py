@@ -22,8 +22,9 @@ from torch import nn
 from transformers import TrainerCallback
 
 from vlm_lit.data.checkpoint.processors import load_processor
-from vlm_lit.models.adapters import LoraSettings, attach_adapters
+from vlm_lit.models.adapters import attach_adapters
 from vlm_lit.models.loading import load_base
+from vlm_lit.models.lora_settings import LoraSettings
 from vlm_lit.models.parts import PartSettings, PartsSettings
 from vlm_lit.models.quantization import QuantizationSettings
 

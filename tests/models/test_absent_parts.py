@@ -7,8 +7,9 @@ from transformers import ViltForQuestionAnswering
 
 from tests.support.tiny_families.vilt import vilt
 from vlm_lit.errors import ConfigError
-from vlm_lit.models.adapters import LoraSettings, attach_adapters
+from vlm_lit.models.adapters import attach_adapters
 from vlm_lit.models.families import FAMILIES, owner_of
+from vlm_lit.models.lora_settings import LoraSettings
 from vlm_lit.models.parts import PartSettings, PartsSettings, parts_table, refuse_absent_parts
 from vlm_lit.models.quantization import QuantizationSettings, quantization_config
 from vlm_lit.models.vision_features import check_cacheable

@@ -15,8 +15,8 @@ from tests.support.family_cases import TINY, TinyFamily
 from tests.support.loaded import FP32, adapted, settings
 from vlm_lit.errors import ConfigError
 from vlm_lit.models.adapter_state import load_adapter, save_adapter, trainable_state
-from vlm_lit.models.adapters import LoraSettings
 from vlm_lit.models.families import FAMILIES, Family
+from vlm_lit.models.lora_settings import LoraSettings
 from vlm_lit.models.parts import PartSettings, parts_table
 
 EVERY = pytest.mark.parametrize("tiny", TINY.values(), ids=TINY)

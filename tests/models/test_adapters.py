@@ -9,8 +9,9 @@ import torch
 from tests.support import tiny_models
 from tests.support.loaded import FP32, adapted, settings
 from vlm_lit.errors import ConfigError
-from vlm_lit.models.adapters import LoraSettings, target_pattern
+from vlm_lit.models.adapters import target_pattern
 from vlm_lit.models.families import FAMILIES, owner_of
+from vlm_lit.models.lora_settings import LoraSettings
 from vlm_lit.models.parts import PartSettings
 
 LLAVA = FAMILIES["llava"]

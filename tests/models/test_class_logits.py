@@ -10,8 +10,9 @@ from torch import Tensor
 
 from tests.support import classifiers as cases
 from tests.support.tiny_families.catalogue import save
-from vlm_lit.models.adapters import LoraSettings, attach_adapters
+from vlm_lit.models.adapters import attach_adapters
 from vlm_lit.models.class_logits import class_logits
+from vlm_lit.models.lora_settings import LoraSettings
 from vlm_lit.models.modes import set_modes
 from vlm_lit.models.parts import PartsSettings
 from vlm_lit.models.patch_draw import seeded_patches

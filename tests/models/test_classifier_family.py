@@ -16,7 +16,7 @@ from tests.support.classifiers import FP32, FULL
 from tests.support.tiny_families.catalogue import CLASSIFIERS, save
 from tests.support.tiny_families.vilt import ANSWERS
 from vlm_lit.errors import ConfigError
-from vlm_lit.models.adapters import LoraSettings, attach_adapters, recompute_activations, target_pattern
+from vlm_lit.models.adapters import attach_adapters, recompute_activations, target_pattern
 from vlm_lit.models.class_logits import class_logits
 from vlm_lit.models.families import (
     FAMILIES,
@@ -28,7 +28,9 @@ from vlm_lit.models.families import (
     names_of,
     owner_of,
 )
-from vlm_lit.models.loading import check_precision, load_base
+from vlm_lit.models.loading import load_base
+from vlm_lit.models.lora_settings import LoraSettings
+from vlm_lit.models.mixed_precision import check_precision
 from vlm_lit.models.modes import set_modes
 from vlm_lit.models.parts import PartSettings, PartsSettings, parts_table
 from vlm_lit.models.quantization import quantized_modules

@@ -11,8 +11,9 @@ from tests.support import family_cases as cases
 from tests.support.tiny_families.catalogue import TINY, save
 from vlm_lit.commands.lightning import VlmLitCLI
 from vlm_lit.errors import ConfigError
-from vlm_lit.models.adapters import LoraSettings, modules_in_full, target_pattern
+from vlm_lit.models.adapters import modules_in_full, target_pattern
 from vlm_lit.models.families import FAMILIES, REFUSED, Family, family_of, names_of, owner_of
+from vlm_lit.models.lora_settings import LoraSettings
 from vlm_lit.models.parts import PartSettings, PartsSettings
 
 NESTED = Family(

@@ -17,9 +17,10 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor
 
 from vlm_lit.errors import ConfigError
-from vlm_lit.models.adapters import LoraSettings, attach_adapters, recompute_activations
+from vlm_lit.models.adapters import attach_adapters, recompute_activations
 from vlm_lit.models.families import FAMILIES
 from vlm_lit.models.loading import load_base
+from vlm_lit.models.lora_settings import LoraSettings
 from vlm_lit.models.parts import PartSettings, PartsSettings, parameter_count
 from vlm_lit.models.quantization import QuantizationSettings
 from vlm_lit.models.sharding import check_splittable, split_frozen

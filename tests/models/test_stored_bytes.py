@@ -11,9 +11,10 @@ from torch import nn
 from tests.support.loaded import FP32, settings
 from tests.support.tiny_families.catalogue import TINY
 from vlm_lit.errors import ConfigError
-from vlm_lit.models.adapters import LoraSettings, attach_adapters
+from vlm_lit.models.adapters import attach_adapters
 from vlm_lit.models.families import Family
 from vlm_lit.models.loading import load_base, load_config
+from vlm_lit.models.lora_settings import LoraSettings
 from vlm_lit.models.parts import PartSettings, PartsSettings
 from vlm_lit.models.quantization import QuantizationSettings
 from vlm_lit.models.shapes import fake_mode, hollow, shaped_base

@@ -10,8 +10,9 @@ from transformers import ViltConfig
 
 from tests.support import classifiers as cases
 from tests.support.classifiers import FP32, FULL
-from vlm_lit.models.adapters import LoraSettings, attach_adapters
+from vlm_lit.models.adapters import attach_adapters
 from vlm_lit.models.answer_head import name_answers
+from vlm_lit.models.lora_settings import LoraSettings
 from vlm_lit.models.parts import PartRow, PartSettings, PartsSettings, parts_table, trainable_percent
 from vlm_lit.models.shapes import shaped_base
 

@@ -21,8 +21,9 @@ from transformers import AutoModelForImageTextToText
 from tests.support.tiny_models import save_llava
 from vlm_lit.errors import VlmLitError
 from vlm_lit.models.adapter_state import save_adapter
-from vlm_lit.models.adapters import LoraSettings, attach_adapters
+from vlm_lit.models.adapters import attach_adapters
 from vlm_lit.models.families import FAMILIES
+from vlm_lit.models.lora_settings import LoraSettings
 from vlm_lit.models.parts import PartSettings, PartsSettings
 from vlm_lit.studies.page_parts.adapter_anatomy_plots import anatomy_plots
 from vlm_lit.studies.run_files.adapter_anatomy import adapter_anatomy, singular_values

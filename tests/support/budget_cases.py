@@ -9,8 +9,8 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from tests.support.family_cases import FP32
-from vlm_lit.models.adapters import LoraSettings
 from vlm_lit.models.loading import load_config
+from vlm_lit.models.lora_settings import LoraSettings
 from vlm_lit.models.parts import PartSettings, PartsSettings
 from vlm_lit.models.quantization import Precision, QuantizationSettings
 from vlm_lit.models.shapes import fake_mode

@@ -20,8 +20,8 @@ from vlm_lit.data.rows.conversation_encoder import ConversationEncoder
 from vlm_lit.data.rows.encoder_choice import encoder_of
 from vlm_lit.data.rows.over_length import OverLengthPolicy
 from vlm_lit.data.rows.prompt_collate import PromptCollator
-from vlm_lit.models.adapters import LoraSettings
 from vlm_lit.models.families import LayeredPart
+from vlm_lit.models.lora_settings import LoraSettings
 from vlm_lit.models.parts import PartSettings, PartsSettings
 from vlm_lit.models.quantization import QuantizationSettings
 from vlm_lit.schema import (

@@ -7,9 +7,10 @@ from typing import Any
 
 from peft import PeftModel
 
-from vlm_lit.models.adapters import LoraSettings, attach_adapters
+from vlm_lit.models.adapters import attach_adapters
 from vlm_lit.models.families import Family
 from vlm_lit.models.loading import load_base
+from vlm_lit.models.lora_settings import LoraSettings
 from vlm_lit.models.parts import PartSettings, PartsSettings
 from vlm_lit.models.quantization import QuantizationSettings
 

@@ -14,7 +14,7 @@ from vlm_lit.data.answers.corrupted import CorruptedAnswers, Corruption
 from vlm_lit.data.rows.collate import StepCollator
 from vlm_lit.data.rows.over_length import OverLength, OverLengthPolicy
 from vlm_lit.data.rows.pairs import PairBatch, PairCollator
-from vlm_lit.models.adapters import LoraSettings
+from vlm_lit.models.lora_settings import LoraSettings
 from vlm_lit.models.parts import PartSettings, PartsSettings
 from vlm_lit.models.quantization import QuantizationSettings
 from vlm_lit.objectives.preference_losses import PreferenceLossSettings

@@ -10,8 +10,9 @@ from torch import nn
 
 from tests.support import classifiers as cases
 from tests.support.tiny_families.catalogue import save
-from vlm_lit.models.adapters import LoraSettings, attach_adapters
+from vlm_lit.models.adapters import attach_adapters
 from vlm_lit.models.families import Family
+from vlm_lit.models.lora_settings import LoraSettings
 from vlm_lit.models.parts import PartSettings, PartsSettings
 from vlm_lit.training.optimization import ParameterGroup, learning_rates, parameter_groups
 

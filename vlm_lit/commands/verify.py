@@ -4,26 +4,23 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import redirect_stdout
 from dataclasses import asdict
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from vlm_lit.commands.collated import collator_of
 from vlm_lit.commands.early_check import check
 from vlm_lit.commands.options import OptionParser, whole_number
 from vlm_lit.commands.output_files import write_output
-from vlm_lit.errors import ConfigError
 
 if TYPE_CHECKING:
-    from vlm_lit.commands.lightning import PreparedRun
-    from vlm_lit.preflight.class_verification import ClassVerification
     from vlm_lit.preflight.equality import Equality
-    from vlm_lit.preflight.verification import Verification
 
 _EPILOG = """Takes the config files and overrides of fit. Exits with 0 if every equality holds or is refused with its
-reason, with 1 if one does not hold. Ranks (equality 5) and resumption (6) take processes of their own: the tests."""
+reason, with 1 if one does not hold. For the equality of ranks it starts two processes, on the CPU or on two GPUs, each
+of which loads the model. Resumption (equality 6) is left to the tests."""
 
 
 def run(verb: str, arguments: Sequence[str]) -> int:
@@ -34,12 +31,13 @@ def run(verb: str, arguments: Sequence[str]) -> int:
     """
     parser = OptionParser(verb, description=__doc__, epilog=_EPILOG)
     parser.add_argument("--conversations", type=whole_number(2), default=8, help="how many (or pairs) to compute on")
+    parser.add_argument("--ranks", type=int, choices=(1, 2), default=2, help="1 leaves two processes unstarted")
     parser.add_argument("--format", choices=("text", "json"), default="text", help="what to write")
     parser.add_argument("--output", type=Path, help="file to write instead of standard output")
     options, of_fit = parser.parse_known_args(arguments)
     check("fit", of_fit)
     with redirect_stdout(sys.stderr):
-        found = _equalities(options.conversations, of_fit)
+        found = _equalities(options.conversations, of_fit, options.ranks)
     text = json.dumps([asdict(equality) for equality in found], indent=2) + "\n"
     if options.format == "text":
         text = table(found)
@@ -50,50 +48,19 @@ def run(verb: str, arguments: Sequence[str]) -> int:
     return 1 if any(equality.verdict == "DIFFERENT" for equality in found) else 0
 
 
-def _equalities(count: int, of_fit: Sequence[str]) -> list[Equality]:
-    from vlm_lit.commands.lightning import prepared
-    from vlm_lit.data.records.record_dataset import RecordDataset
-    from vlm_lit.preflight.attached import attach
-    from vlm_lit.preflight.equality import in_bfloat16
-    from vlm_lit.preflight.verification import chosen
+def _equalities(count: int, of_fit: Sequence[str], ranks: int) -> list[Equality]:
+    from vlm_lit.commands.verified_run import measured
+    from vlm_lit.commands.verify_ranks import ranks_equalities
 
-    run = prepared(of_fit)
-    module, data = run.model, run.datamodule
-    measured = _verification(run)
-    train = data.datasets["train"]
-    if not isinstance(train, RecordDataset):
-        raise ConfigError("A stream cannot be verified: set data.init_args.train.streaming to false.")
-    attach(module, data, run.trainer)
-    module.configure_model()
-    module.to(run.trainer.strategy.root_device)
-    bf16 = in_bfloat16(module, run.trainer)
+    measures, trainer = measured(of_fit, count)
     found = []
-    with run.trainer.precision_plugin.train_step_context():
-        items = chosen([train[i] for i in range(min(len(train), 1024))], count)
-        for equality in measured(items, bf16).equalities():
+    with trainer.precision_plugin.train_step_context():
+        # Ahead of the others, of which some take steps; told behind them.
+        together = ranks_equalities(measures, count, of_fit, wanted=ranks > 1)
+        for equality in chain(measures.equalities(), together):
             print(f"{equality.name}: {equality.verdict}", file=sys.stderr, flush=True)
             found.append(equality)
     return found
-
-
-def _verification(run: PreparedRun) -> Callable[[Sequence[Any], bool], Verification[Any] | ClassVerification]:
-    """What measures the equalities of this kind of data on some items, in bfloat16 or not.
-
-    Raises:
-        ConfigError: a kind that has none.
-    """
-    from vlm_lit.data.rows.class_collate import ClassCollator
-    from vlm_lit.data.rows.pairs import PairCollator
-    from vlm_lit.preflight.class_verification import ClassVerification
-    from vlm_lit.preflight.pair_verification import PairVerification
-    from vlm_lit.preflight.verification import Verification
-
-    module, data, collator = run.model, run.datamodule, collator_of(run, "verify")
-    if isinstance(collator, ClassCollator):
-        return lambda conversations, bf16: ClassVerification(module, data, collator, conversations, bf16=bf16)
-    if isinstance(collator, PairCollator):
-        return lambda pairs, bf16: PairVerification(module, data, collator, pairs, bf16=bf16)
-    return lambda conversations, bf16: Verification(module, data, conversations, bf16=bf16)
 
 
 def table(equalities: Sequence[Equality]) -> str:

@@ -199,7 +199,7 @@ class StepDataModule(LightningDataModule, ABC, Generic[Item]):
         train = self.datasets["train"]
         if isinstance(train, StreamedSteps):
             return None
-        return raised(self.collator()([train[i] for i in self._sampler(train).indices(step)]))
+        return raised(self.collator()(train.__getitems__(self._sampler(train).indices(step))))
 
     def longest_step(self, rows: int) -> StepBatch[Any] | None:
         """The `rows` rows that are likely longest, as one step batch; None for a stream, whose rows nobody knows."""

@@ -21,8 +21,10 @@ from torch import Tensor, nn
 from vlm_lit.errors import ConfigError
 from vlm_lit.files.whole import write_folder_whole
 from vlm_lit.models.finite import check_weights
+from vlm_lit.models.frozen_start import TRAINED, join_saved, joined_shape, take_start
 
 WEIGHTS = "adapter_model.safetensors"
+CONFIG = "adapter_config.json"
 FINGERPRINT = "fingerprint.json"
 
 
@@ -66,7 +68,8 @@ def save_adapter(model: PeftModel, directory: Path, fingerprint: Mapping[str, ob
     """
 
     def fill(staging: Path) -> None:
-        model.save_pretrained(str(staging), save_embedding_layers=False)
+        model.save_pretrained(str(staging), save_embedding_layers=False, selected_adapters=[TRAINED])
+        join_saved(model, staging / WEIGHTS, staging / CONFIG)
         saved = load_file(staging / WEIGHTS)
         check_weights(saved)
         text = json.dumps({**fingerprint, "keys": sorted(saved)}, indent=2, sort_keys=True)
@@ -94,12 +97,13 @@ def load_adapter(model: PeftModel, directory: Path) -> None:
     own = get_peft_model_state_dict(model, save_embedding_layers=False)
     _same_keys(set(own), set(state), f"adapter in {directory}")
     for name, tensor in state.items():
-        if own[name].shape != tensor.shape:
+        asked = joined_shape(model, name, own[name].shape)
+        if asked != tensor.shape:
             raise ConfigError(
-                f"{path}: {name} has shape {tuple(tensor.shape)}, the model asks for {tuple(own[name].shape)}. "
-                "Use the lora.rank and the base the adapter was trained with."
+                f"{path}: {name} has shape {tuple(tensor.shape)}, the model asks for {tuple(asked)}. "
+                "Use the lora.rank, the lora.start and the base the adapter was trained with."
             )
-    set_peft_model_state_dict(model, state)
+    set_peft_model_state_dict(model, take_start(model, state))
 
 
 def file_sha256(path: Path) -> str:

@@ -6,11 +6,9 @@ as one regular expression that must match the whole dotted name.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Literal, NoReturn
+from typing import NoReturn
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
@@ -20,45 +18,12 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from vlm_lit.errors import ConfigError, VlmLitError
+from vlm_lit.models.bounded_patterns import by_layer, check_layered
 from vlm_lit.models.families import Family, PartName, names_of, owner_of
+from vlm_lit.models.frozen_start import add_start
+from vlm_lit.models.lora_settings import LoraSettings
 from vlm_lit.models.parts import PartsSettings
-
-
-@dataclass(frozen=True, kw_only=True)
-class LoraSettings:
-    """The low-rank update W + alpha / rank * B A.
-
-    Args:
-        rank: inner dimension of the update.
-        alpha: numerator of its scale.
-        dropout: probability with which an input of the update is zeroed in training.
-        targets: which layers of a decoder layer get one: attention, mlp, or both.
-        leaves: names of the linear layers to adapt instead, for example [q_proj, v_proj]; null takes all of `targets`.
-        last_share: share of the decoder layers that get one, counted from the last: 0.25 is the last quarter (rounded,
-            at least one layer), 1 is all. Parts other than the language model are adapted whole.
-    """
-
-    rank: int = 16
-    alpha: float = 32.0
-    dropout: float = 0.05
-    targets: list[Literal["attention", "mlp"]] = field(default_factory=lambda: ["attention"])
-    leaves: list[str] | None = None
-    last_share: float = 1.0
-
-    def __post_init__(self) -> None:
-        if self.rank < 1:
-            raise ConfigError(f"lora.rank is {self.rank}; it must be at least 1.")
-        if not (math.isfinite(self.alpha) and self.alpha > 0):
-            raise ConfigError(f"lora.alpha is {self.alpha}; it must be a finite number above zero.")
-        if not 0.0 <= self.dropout < 1.0:
-            raise ConfigError(f"lora.dropout is {self.dropout}; it must lie in [0, 1).")
-        if not self.targets and not self.leaves:
-            raise ConfigError("lora.targets is empty; name attention, mlp or both, or name layers in lora.leaves.")
-        if not 0.0 < self.last_share <= 1.0:
-            raise ConfigError(
-                f"lora.last_share is {self.last_share}; it must lie in (0, 1]: 0.25 is the last quarter of the decoder "
-                "layers. To adapt none, set language_model.training to frozen."
-            )
+from vlm_lit.models.tower_boundary import trained_blocks
 
 
 def _decoder_leaves(family: Family, lora: LoraSettings) -> list[str]:
@@ -101,6 +66,8 @@ def _pattern(model: nn.Module, part: PartName, family: Family, lora: LoraSetting
     owned = names_of(part, linear, family)
     if not owned:
         raise ConfigError(f"{part}.training is lora, but {part} has no linear layer inside; use full or frozen.")
+    if part == "vision_tower" and family.boundary is not None:
+        return "|".join(re.escape(name) for name in owned if name.startswith(trained_blocks(family)))
     # Whole names: a tower's layers may be called as those of the projector that lies inside it.
     return "|".join(sorted({_numbered(name) for name in owned}))
 
@@ -157,7 +124,14 @@ def lora_config(model: nn.Module, family: Family, parts: PartsSettings, lora: Lo
     """The PEFT config: LoRA on the asked parts, the fully trained parts as modules to save.
 
     A part that merely had `requires_grad` set would train as well and be absent from the saved adapter.
+
+    Raises:
+        ConfigError: a pattern in `lora.ranks` or `lora.alphas` fits no layer that gets an update, or does not end.
     """
+    targets = target_pattern(model, family, parts, lora)
+    names = [name for name, _ in model.named_modules()]
+    adapted = [name for name in names if targets and re.fullmatch(targets, name)]
+    check_layered(lora.layered, names, adapted)
     full = [
         name
         for part in parts.trained_as("full")
@@ -168,7 +142,12 @@ def lora_config(model: nn.Module, family: Family, parts: PartsSettings, lora: Lo
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
         bias="none",
-        target_modules=target_pattern(model, family, parts, lora) or DUMMY_TARGET_MODULES,
+        use_rslora=lora.scaling == "rank_stabilised",
+        use_dora=lora.dora,
+        # By whole names: PEFT sorts patterns when it saves them, and another one would be the first to fit.
+        rank_pattern=by_layer(lora.ranks or {}, adapted),
+        alpha_pattern=by_layer(lora.alphas or {}, adapted),
+        target_modules=targets or DUMMY_TARGET_MODULES,
         modules_to_save=full or None,
     )
 
@@ -198,7 +177,8 @@ def attach_adapters(
 ) -> PeftModel:
     """Freeze `model`, then put on it what `parts` asks to train. Fully trained weights become float32 masters.
 
-    The LoRA matrices are drawn from `seed` alone, whatever random numbers were used before.
+    The LoRA matrices are drawn from `seed` alone, whatever random numbers were used before. A start that is computed
+    from weights or data is for `starts` to set; until then an update is zero.
     """
     _refuse_tied(model, parts)
     model.requires_grad_(False)
@@ -207,6 +187,8 @@ def attach_adapters(
     with torch.random.fork_rng(devices=[]), torch.device("cpu"):
         torch.default_generator.manual_seed(seed)
         adapted = get_peft_model(model, lora_config(model, family, parts, lora))
+        if lora.start == "pissa":
+            add_start(adapted)
     for parameter in adapted.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.float()

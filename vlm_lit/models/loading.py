@@ -2,29 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
 from transformers.utils.hub import cached_file
 
 from vlm_lit.errors import ConfigError
 from vlm_lit.files.checkpoint_settings import check_checkpoint_settings, check_settings_file, names_code
+from vlm_lit.models.causal_attention import attend_in_chunks
 from vlm_lit.models.families import PART_NAMES, Family, Task, check_task, family_of, owner_of
 from vlm_lit.models.load_errors import refuse_pointers, refuse_quantized, refuse_stored_weights, why
 from vlm_lit.models.loading_bar import without_loading_bar
 from vlm_lit.models.parts import PartsSettings, refuse_absent_parts
 from vlm_lit.models.quantization import (
     DTYPES,
+    QUANTIZED,
     QuantizationSettings,
     check_quantized,
+    check_shapes,
     keep_weights_unpacked,
     quantization_config,
 )
+from vlm_lit.models.tower_boundary import with_boundary
 from vlm_lit.models.tower_chunks import look_in_chunks
 
 
@@ -104,13 +109,40 @@ def load_base(
     The arguments are those of `read_checkpoint`. A classifier is loaded by `answer_head.load_classifier`.
 
     Raises:
-        ConfigError: unknown family or checkpoint, a part that it does not have, or a layer that did not get the asked
-            precision.
+        ConfigError: unknown family or checkpoint, a part that it does not have, weights that are not those of the whole
+            model, or a layer that did not get the asked precision.
     """
     read = read_checkpoint(
         model_id, parts=parts, quantization=quantization, revision=revision, attention=attention, device=device
     )
-    return with_precisions(read, parts), read.family
+    refuse_incomplete(read, model_id)
+    base = with_precisions(read, parts)
+    return base, with_boundary(base, read.family, parts)
+
+
+def refuse_incomplete(read: ReadCheckpoint, model_id: str) -> None:
+    """Refuse weights that are not those of the whole model, a classifier's head aside.
+
+    What is missing would be random numbers, and a decoder layer too many would be read past.
+
+    Raises:
+        ConfigError: parameters are missing, have another shape, or are of layers that config.json does not count.
+    """
+    family = read.family
+    lacking = [name for name in read.missing if family.task == "generate" or owner_of(name, family) != "head"]
+    if lacking:
+        below = " below its head" if family.task == "classify" else ""
+        raise ConfigError(
+            f"The weights of {model_id!r} lack {len(lacking)} parameters of the model{below}, or have them in another "
+            f"shape; the first is {lacking[0]}. Fetch them again, or name a checkpoint of this architecture."
+        )
+    more = [name for name in read.unused if name.startswith(f"{family.decoder_layers}.")]
+    if more:
+        layers = len(read.model.get_submodule(family.decoder_layers))
+        raise ConfigError(
+            f"The weights of {model_id!r} have {len(more)} parameters that its config.json has no place for; the first "
+            f"is {more[0]}, and config.json counts {layers} decoder layers. Fetch the checkpoint's files again."
+        )
 
 
 def read_checkpoint(
@@ -129,7 +161,7 @@ def read_checkpoint(
     Args:
         model_id: local folder or hub id; only safetensors weights are read and no remote code is run.
         parts: the asked precision of each part.
-        quantization: how nf4 and int8 parts are stored.
+        quantization: how nf4, fp4 and int8 parts are stored.
         revision: branch, tag or commit on the hub.
         attention: transformers' attention implementation (eager, sdpa, flash_attention_2); null takes its default.
         device: where quantized weights are made; null for the CPU.
@@ -178,6 +210,26 @@ def read_checkpoint(
     return ReadCheckpoint(model=model, family=family, missing=tuple(sorted(missing)), unused=unused)
 
 
+def original_weights(
+    model_id: str, revision: str | None, parts: PartsSettings, task: Task = "generate"
+) -> Callable[[str], Tensor]:
+    """The weights [O, I] of linear layers by name, as quantization finds them: read anew, in main memory."""
+    plain = {
+        part: replace(parts.of(part), precision="bf16") for part in PART_NAMES if parts.of(part).precision in QUANTIZED
+    }
+    read = read_checkpoint(
+        model_id, parts=replace(parts, **plain), quantization=QuantizationSettings(), revision=revision, task=task
+    )
+
+    def weight(name: str) -> Tensor:
+        found = read.model.get_submodule(name).weight
+        assert isinstance(found, Tensor)
+        assert found.dtype == load_dtype(parts)
+        return found.detach()
+
+    return weight
+
+
 def with_dropout(config: PretrainedConfig, family: Family, dropout: float | None) -> dict[str, float]:
     """The fields of a config that a dropout changes, with their values; none for None.
 
@@ -197,12 +249,14 @@ def with_precisions(read: ReadCheckpoint, parts: PartsSettings) -> PreTrainedMod
     """The model with each part in its precision, proven.
 
     Raises:
-        ConfigError: a layer did not get the asked precision.
+        ConfigError: a layer did not get the asked precision, or has weights of another shape.
     """
     cast_parts(read.model, read.family, parts)
     look_in_chunks(read.model, read.family)
     keep_weights_unpacked(read.model)
+    attend_in_chunks()
     check_quantized(read.model, read.family, parts.precisions)
+    check_shapes(read.model)
     return read.model
 
 
@@ -216,13 +270,13 @@ def refuse_tied_head(config: PretrainedConfig, family: Family, parts: PartsSetti
     """Refuse to quantize a head that is the embedding matrix.
 
     Raises:
-        ConfigError: the checkpoint's head is tied and its part asks for nf4 or int8.
+        ConfigError: the checkpoint's head is tied and its part asks for a quantized precision.
     """
     tied = getattr(config, "tie_word_embeddings", False) or getattr(
         config.get_text_config(), "tie_word_embeddings", False
     )
     # A classifier's config may say so too: it means the head that predicts words, which is not there.
-    if tied and family.task == "generate" and parts.head.precision in ("nf4", "int8"):
+    if tied and family.task == "generate" and parts.head.precision in QUANTIZED:
         raise ConfigError(
             f"head.precision is {parts.head.precision}, but this checkpoint's head shares its weights with the word "
             "embeddings, which cannot be quantized. Use bf16 or fp32."
@@ -235,40 +289,3 @@ def cast_parts(model: nn.Module, family: Family, parts: PartsSettings) -> None:
         owner = owner_of(name, family)
         if owner is not None and parts.of(owner).precision in DTYPES and parameter.is_floating_point():
             parameter.data = parameter.data.to(DTYPES[parts.of(owner).precision])
-
-
-def check_precision(precision: str, parts: PartsSettings, family: Family | None = None) -> None:
-    """Refuse a precision of the trainer that the parts' precisions cannot be multiplied in.
-
-    Args:
-        precision: the trainer's.
-        parts: as asked for.
-        family: the model's; None for one that generates text.
-
-    Raises:
-        ConfigError: naming the settings to change.
-    """
-    if precision not in ("32-true", "bf16-mixed"):
-        why = " fp16 needs a scaled loss, which no step here has." if precision.startswith("16") else ""
-        raise ConfigError(
-            f"trainer.precision is {precision}; use bf16-mixed, or 32-true where a GPU has no bfloat16 (T4, V100)."
-            f"{why} Parts have their own precision."
-        )
-    if precision == "32-true" and needs_autocast(parts, family):
-        raise ConfigError(
-            "Some parts are stored in bf16 while others are kept or trained in float32, which only autocast can "
-            "multiply. Set trainer.precision to bf16-mixed, or every part's precision to fp32 or nf4."
-        )
-
-
-def needs_autocast(parts: PartsSettings, family: Family | None = None) -> bool:
-    """Whether bfloat16 weights meet float32 ones, so that only autocast can multiply them.
-
-    Args:
-        parts: as asked for.
-        family: the model's; None for one that generates text, which has every part but the embeddings.
-    """
-    there = [part for part in PART_NAMES if (family.roots(part) if family is not None else part != "embeddings")]
-    bf16 = any(parts.of(part).precision == "bf16" for part in there)
-    fp32 = any(parts.of(part).precision == "fp32" or parts.of(part).training == "full" for part in there)
-    return bf16 and fp32

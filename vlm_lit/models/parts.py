@@ -11,7 +11,7 @@ from torch import nn
 
 from vlm_lit.errors import ConfigError
 from vlm_lit.models.families import PART_NAMES, Family, PartName, owner_of
-from vlm_lit.models.quantization import DTYPES, Precision, count_precisions
+from vlm_lit.models.quantization import DTYPES, FOUR_BITS, QUANTIZED, Precision, count_precisions
 
 Training = Literal["frozen", "lora", "full"]
 
@@ -25,7 +25,8 @@ class PartSettings:
         training: frozen, adapted by LoRA, or trained in full.
         learning_rate: peak learning rate of the part's trainable parameters; null takes the module's.
         last_layers: with training full of the language_model: train only its last N decoder layers, with what the part
-            has behind them; null trains the whole part.
+            has behind them; with training lora of the vision_tower: LoRA on its last N blocks alone. null trains the
+            whole part.
     """
 
     precision: Precision = "bf16"
@@ -34,16 +35,16 @@ class PartSettings:
     last_layers: int | None = None
 
     def __post_init__(self) -> None:
-        if self.training == "full" and self.precision in ("nf4", "int8"):
+        if self.training == "full" and self.precision in QUANTIZED:
             raise ConfigError(f"A part stored in {self.precision} cannot be trained in full; use training: lora.")
         if self.learning_rate is not None and not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
             raise ConfigError(f"learning_rate is {self.learning_rate}; it must be a finite number above zero.")
         if self.last_layers is None:
             return
-        if self.training != "full":
+        if self.training == "frozen":
             raise ConfigError(
-                f"last_layers is {self.last_layers} where training is {self.training}; it goes with training: full. "
-                "LoRA on the last layers alone is lora.last_share."
+                f"last_layers is {self.last_layers} where training is {self.training}; there is nothing to train. Set "
+                "it to null, or training to full (language_model) or lora (vision_tower)."
             )
         if self.last_layers < 1:
             raise ConfigError(
@@ -62,12 +63,20 @@ class PartsSettings:
     head: PartSettings = PartSettings()
 
     def __post_init__(self) -> None:
+        ways: dict[PartName, Training] = {"language_model": "full", "vision_tower": "lora"}
         for part in PART_NAMES:
-            if part != "language_model" and (layers := self.of(part).last_layers) is not None:
-                raise ConfigError(
-                    f"{part}.last_layers is {layers}, but only the language_model is trained by its last layers. Set "
-                    f"{part}.last_layers to null."
-                )
+            layers, training = self.of(part).last_layers, self.of(part).training
+            if layers is None or ways.get(part) == training:
+                continue
+            if part == "language_model":
+                why = "it goes with training: full. LoRA on its last layers alone is lora.last_share"
+            elif part == "vision_tower":
+                why = "it goes with training: lora"
+            else:
+                why = "only the language_model and the vision_tower are trained by their last layers"
+            raise ConfigError(
+                f"{part}.last_layers is {layers} with training: {training}, but {why}. Set {part}.last_layers to null."
+            )
 
     def of(self, part: PartName) -> PartSettings:
         """The settings of `part`."""
@@ -133,7 +142,7 @@ def parts_table(model: nn.Module, family: Family, parts: PartsSettings, learning
                 trainable=trainable,
                 precision=asked.precision,
                 training=asked.training,
-                modules_4bit=precisions[part]["nf4"],
+                modules_4bit=sum(precisions[part][kind] for kind in FOUR_BITS),
                 lr=(asked.learning_rate or learning_rate) if trainable else None,
             )
         )

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 import bitsandbytes as bnb
 import torch
@@ -21,20 +21,23 @@ from transformers import BitsAndBytesConfig
 from vlm_lit.errors import ConfigError
 from vlm_lit.models.families import PART_NAMES, Family, PartName, owner_of
 
-Precision = Literal["nf4", "int8", "bf16", "fp32"]
+Precision = Literal["nf4", "fp4", "int8", "bf16", "fp32"]
 ComputeDtype = Literal["bf16", "fp16", "fp32"]
 
 DTYPES: dict[str, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
-_QUANTIZED: tuple[Precision, ...] = ("nf4", "int8")
+FOUR_BITS: Final[tuple[Precision, ...]] = ("nf4", "fp4")
+"""The 4-bit data types: NF4, whose values are the quantiles of a normal distribution, and 4-bit floats (E2M1)."""
+QUANTIZED: Final[tuple[Precision, ...]] = (*FOUR_BITS, "int8")
+"""The precisions that linear layers are rounded to while they are loaded."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class QuantizationSettings:
-    """How the parts whose precision is nf4 or int8 are stored.
+    """How the parts whose precision is nf4, fp4 or int8 are stored.
 
     Args:
-        double_quant: quantize the nf4 block constants as well (saves 0.37 bit a parameter).
-        compute_dtype: dtype that nf4 weights are unpacked to for a matrix product.
+        double_quant: quantize the block constants of 4-bit weights as well (saves 0.37 bit a parameter).
+        compute_dtype: dtype that 4-bit weights are unpacked to for a matrix product.
     """
 
     double_quant: bool = True
@@ -45,12 +48,12 @@ def quantized_precision(precisions: Mapping[PartName, Precision]) -> Precision |
     """The one quantized precision among the parts, or None.
 
     Raises:
-        ConfigError: both nf4 and int8 are asked for; transformers loads a model with one quantization config.
+        ConfigError: two of them are asked for; transformers loads a model with one quantization config.
     """
-    asked = {precision for precision in precisions.values() if precision in _QUANTIZED}
+    asked = [precision for precision in QUANTIZED if precision in precisions.values()]
     if len(asked) > 1:
-        raise ConfigError("Parts ask for nf4 and int8 together; a model is loaded with one of the two. Choose one.")
-    return asked.pop() if asked else None
+        raise ConfigError(f"Parts ask for {' and '.join(asked)} together; a model is loaded with one. Choose one.")
+    return asked[0] if asked else None
 
 
 def quantization_config(
@@ -65,7 +68,7 @@ def quantization_config(
         return BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=skip)
     return BitsAndBytesConfig(
         load_in_4bit=True,
-        bnb_4bit_quant_type="nf4",
+        bnb_4bit_quant_type=precision,
         bnb_4bit_use_double_quant=settings.double_quant,
         bnb_4bit_compute_dtype=DTYPES[settings.compute_dtype],
         llm_int8_skip_modules=skip,
@@ -73,9 +76,12 @@ def quantization_config(
 
 
 def precision_of(module: nn.Module) -> Precision | None:
-    """nf4 or int8 for a bitsandbytes linear layer, bf16 or fp32 for a plain one, None for anything else."""
+    """nf4, fp4 or int8 for a bitsandbytes linear layer, bf16 or fp32 for a plain one, None for anything else."""
     if isinstance(module, bnb.nn.Linear4bit):
-        return "nf4"
+        # Once the weight is packed, or split over ranks, its state says the type.
+        state = getattr(module.weight, "quant_state", None) or module.quant_state
+        kind: Precision = (state or module.weight).quant_type
+        return kind
     if isinstance(module, bnb.nn.Linear8bitLt):
         return "int8"
     if isinstance(module, nn.Linear):
@@ -95,7 +101,7 @@ def quantized_modules(model: nn.Module, family: Family) -> dict[PartName, list[s
     """Names of the quantized linear layers, by the part that owns them."""
     found: dict[PartName, list[str]] = {part: [] for part in PART_NAMES}
     for name, owner, precision in _linear_layers(model, family):
-        if precision in _QUANTIZED:
+        if precision in QUANTIZED:
             found[owner].append(name)
     return found
 
@@ -111,16 +117,34 @@ def check_quantized(model: nn.Module, family: Family, precisions: Mapping[PartNa
     for name, owner, found in _linear_layers(model, family):
         seen.add(owner)
         asked = precisions[owner]
-        if (asked in _QUANTIZED or found in _QUANTIZED) and asked != found:
+        if (asked in QUANTIZED or found in QUANTIZED) and asked != found:
             wrong.append(f"{name} is {found}, asked for {asked}")
     wrong += [
         f"{part} has no linear layer, the one kind that can be {precisions[part]}"
         for part in PART_NAMES
-        if precisions[part] in _QUANTIZED and part not in seen
+        if precisions[part] in QUANTIZED and part not in seen
     ]
     if wrong:
         listed = "; ".join(wrong[:5]) + (f"; and {len(wrong) - 5} more" if len(wrong) > 5 else "")
         raise ConfigError(f"The loaded model is not quantized as its config asks: {listed}.")
+
+
+def check_shapes(model: nn.Module) -> None:
+    """Compare the quantized weights with the layers that hold them: transformers looks at other weights' shapes only.
+
+    Raises:
+        ConfigError: the checkpoint's config.json asks for another shape than its weights have.
+    """
+    for name, module in model.named_modules():
+        if not isinstance(module, bnb.nn.Linear4bit | bnb.nn.Linear8bitLt):
+            continue
+        state = getattr(module.weight, "quant_state", None)
+        stored = tuple(module.weight.shape if state is None else state.shape)
+        if stored != (module.out_features, module.in_features):
+            raise ConfigError(
+                f"{name} is {module.out_features} x {module.in_features} by the checkpoint's config.json, and its "
+                f"weights are {' x '.join(map(str, stored))}. Fetch the checkpoint's files again."
+            )
 
 
 def keep_weights_unpacked(model: nn.Module) -> None:

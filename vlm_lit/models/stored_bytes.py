@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from vlm_lit.models.families import Family, PartName, owner_of
 from vlm_lit.models.parts import parameter_count
-from vlm_lit.models.quantization import precision_of
+from vlm_lit.models.quantization import QUANTIZED, precision_of
 
 Purpose = Literal["quantized", "constants", "frozen", "trained"]
 
@@ -30,7 +30,7 @@ class Holding:
             their own constants, tables, row scales); `frozen` are all others that no optimizer changes: the originals
             of fully trained parts among them, which PEFT keeps beside the copies that are trained, and buffers;
             `trained` are LoRA matrices and those copies.
-        stored: nf4, int8, or a dtype's name.
+        stored: nf4, fp4, int8, or a dtype's name.
         count: how many weights or numbers they stand for.
         size: bytes.
     """
@@ -68,7 +68,7 @@ def _tensors(model: nn.Module) -> Iterator[tuple[str, Purpose, str, int, int]]:
 
 def _bits(module: nn.Module) -> str | None:
     precision = precision_of(module)
-    return precision if precision in ("nf4", "int8") else None
+    return precision if precision in QUANTIZED else None
 
 
 def _word(dtype: torch.dtype) -> str:

@@ -12,7 +12,7 @@ from lightning import LightningModule
 from torch import Tensor, nn
 
 from vlm_lit.models.families import PART_NAMES
-from vlm_lit.models.quantization import QuantizationSettings
+from vlm_lit.models.quantization import QUANTIZED, QuantizationSettings
 from vlm_lit.schema import StepBatch
 from vlm_lit.training.protocols import Towered
 
@@ -117,5 +117,5 @@ def in_bfloat16(module: LightningModule, trainer: lightning.Trainer) -> bool:
     family = module.family
     there = [part for part in PART_NAMES if (family.roots(part) if family is not None else part != "embeddings")]
     precisions = {module.parts.of(part).precision for part in there}
-    unpacked = quantization.compute_dtype != "fp32" and bool(precisions & {"nf4", "int8"})
+    unpacked = quantization.compute_dtype != "fp32" and bool(precisions & {*QUANTIZED})
     return "bf16" in precisions or unpacked

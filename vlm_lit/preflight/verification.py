@@ -23,6 +23,7 @@ from vlm_lit.data.token_rows import TokenRows
 from vlm_lit.errors import ConfigError, raised
 from vlm_lit.models.adapter_state import load_adapter, save_adapter
 from vlm_lit.models.attention import unpackable
+from vlm_lit.models.frozen_start import start_state
 from vlm_lit.models.vision_features import check_cacheable
 from vlm_lit.preflight.equality import TOLERANCE, Equality, Verdict, Way, compared, identical, move, trained, way
 from vlm_lit.preflight.held_model import held_model
@@ -82,6 +83,10 @@ class Verification(Generic[Item]):
         """Each equality as soon as it is measured."""
         for measure in (self.masked, self.packed, self.cached, self.accumulated, self.generated, self.reloaded):
             yield measure()
+
+    def step_of(self, items: Sequence[Item]) -> StepBatch[Any]:
+        """Some of the items in micro-batches of one, on the module's device."""
+        return self._step_batch(items, packing=False, rows=1)
 
     def masked(self) -> Equality:
         """Equality 1."""
@@ -171,8 +176,8 @@ class Verification(Generic[Item]):
         with TemporaryDirectory() as folder:
             save_adapter(self.module.model, Path(folder) / "adapter", {})
             with torch.no_grad():
-                for parameter in trained(self.module):
-                    parameter.zero_()
+                for tensor in (*trained(self.module), *start_state(self.module.model).values()):
+                    tensor.zero_()
             load_adapter(self.module.model, Path(folder) / "adapter")
         return identical("reloaded", claim, before, self._way(step_batch))
 

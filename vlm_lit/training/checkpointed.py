@@ -12,6 +12,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from vlm_lit.data.checkpoint.processors import processor_identity
 from vlm_lit.models.adapter_state import load_trainable_state
 from vlm_lit.models.finite import check_weights
+from vlm_lit.models.frozen_start import load_start, start_state
 from vlm_lit.training.hyperparameters import plain
 from vlm_lit.training.identity import course_of, identity_of, library_versions, other_ranks
 from vlm_lit.training.module import VisionLanguageModule
@@ -57,6 +58,8 @@ class CheckpointedModule(VisionLanguageModule):
         check_weights(state, self.trained_steps)
         checkpoint["state_dict"] = state
         checkpoint["trainable_names"] = list(state)
+        if self.model is not None and (start := start_state(self.model)):
+            checkpoint["lora_start"] = {name: matrix.detach() for name, matrix in start.items()}
         checkpoint["identity"] = self.identity
         checkpoint["base_config"] = base_config(self.model_id)
         if self._trainer is not None and self.trainer.optimizers:
@@ -107,4 +110,6 @@ class CheckpointedModule(VisionLanguageModule):
             rank_zero_info(words)
         self._resumed = checkpoint if resumes else None
         load_trainable_state(self, checkpoint["state_dict"])
+        if self.model is not None:
+            load_start(self.model, checkpoint.get("lora_start", {}))
         self.loaded_step = int(checkpoint["global_step"])

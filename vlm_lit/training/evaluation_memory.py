@@ -7,12 +7,12 @@ from functools import cached_property
 from typing import Any
 
 import torch
-from lightning.pytorch.utilities import rank_zero_warn
 
 from vlm_lit.data.step_datamodule import StepDataModule
 from vlm_lit.errors import VlmLitError
 from vlm_lit.schema import EvaluationBatch
 from vlm_lit.training.memory import is_out_of_memory
+from vlm_lit.training.ranks import warn
 
 
 class EvaluationMemory:
@@ -99,7 +99,7 @@ class EvaluationMemory:
         self._known[self.split] = items // 2
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
-        rank_zero_warn(
+        warn(
             f"Out of memory with {items} questions of data.{self.split} together; {self.most} are asked together from "
             "here on. data.init_args.eval_batch sets it from the start."
         )

@@ -15,8 +15,8 @@ from vlm_lit.data.records.sources import SourceSettings
 from vlm_lit.data.step_datamodule import StepDataModule
 from vlm_lit.errors import ConfigError
 from vlm_lit.models.adapter_state import base_identity
-from vlm_lit.models.adapters import LoraSettings
 from vlm_lit.models.families import family_of
+from vlm_lit.models.lora_settings import LoraSettings
 from vlm_lit.models.parts import PartsSettings
 from vlm_lit.models.quantization import QuantizationSettings
 from vlm_lit.training.data_content import content
@@ -31,7 +31,7 @@ _NOT_OF_COURSE: Final = (
     # As in `run_settings`: where a run starts, and what gives the same numbers.
     *("adapter", "activation_checkpointing", "reference_store"),
     # What is said in evaluations.
-    *("metrics", "max_new_tokens", "answer_from", "answer_score"),
+    *("metrics", "max_new_tokens", "answer_from", "answer_score", "answer_schema"),
 )
 """Arguments of a module that its training does not follow from, or that are compared elsewhere."""
 DATA: Final = {"train_data": "train", "val_data": "val"}
@@ -59,7 +59,7 @@ def identity_of(
     return {
         "base": base_named(config, model_id, revision),
         "parts": parts.stated(family_of(config.model_type)),
-        "lora": dict(vars(lora)),
+        "lora": lora.stated(),
         "quantization": dict(vars(quantization)),
         "seed": seed,
     }

@@ -20,15 +20,19 @@ from vlm_lit.data.checkpoint.processors import processor_identity
 from vlm_lit.data.record_datamodule import RecordDataModule
 from vlm_lit.data.run_length import length_of
 from vlm_lit.errors import ConfigError, check_seed
-from vlm_lit.models.adapter_state import load_adapter
-from vlm_lit.models.adapters import LoraSettings, attach_adapters, drop_originals, recompute_activations
+from vlm_lit.models.adapter_state import load_adapter, trainable_state
+from vlm_lit.models.adapters import attach_adapters, drop_originals, recompute_activations
 from vlm_lit.models.families import LAYERED, Family, LayeredPart, Task, family_of
-from vlm_lit.models.loading import check_precision, load_base, load_config
+from vlm_lit.models.frozen_start import start_state
+from vlm_lit.models.loading import load_base, load_config, original_weights
+from vlm_lit.models.lora_settings import LoraSettings
+from vlm_lit.models.mixed_precision import check_precision
 from vlm_lit.models.modes import set_modes
 from vlm_lit.models.parts import PartRow, PartsSettings
 from vlm_lit.models.parts import parts_table as rows_of_parts
 from vlm_lit.models.quantization import QuantizationSettings
 from vlm_lit.models.shortcuts import shortcuts_of
+from vlm_lit.models.starts import check_start, start_at_loss, start_at_principal
 from vlm_lit.schema import Shortcuts
 from vlm_lit.settings import as_settings
 from vlm_lit.training.callbacks.brought import brought
@@ -55,9 +59,9 @@ class VisionLanguageModule(LightningModule):
     Args:
         model_id: local folder or hub id of the checkpoint to start from.
         revision: branch, tag or commit on the hub.
-        parts: per part its precision (nf4, int8, bf16, fp32), training (frozen, lora, full) and learning rate.
-        quantization: how nf4 and int8 parts are stored.
-        lora: rank, alpha, dropout and layers of the low-rank updates.
+        parts: per part its precision (nf4, fp4, int8, bf16, fp32), training (frozen, lora, full) and learning rate.
+        quantization: how nf4, fp4 and int8 parts are stored.
+        lora: rank, scale, start, dropout and layers of the low-rank updates.
         adapter: folder of a saved adapter to start from; null starts from the checkpoint as it is.
         attention: transformers' attention implementation; null takes its default.
         activation_checkpointing: recompute activations in the backward pass instead of keeping them, in all trained
@@ -77,6 +81,8 @@ class VisionLanguageModule(LightningModule):
     """How the checkpoint must answer."""
     decay: Decay = "all"
     """What the optimizer's weight decay is for."""
+    start_is_kept = False
+    """Whether a checkpoint is to be loaded, which brings the start of the low-rank updates."""
 
     def __init__(
         self,
@@ -111,6 +117,7 @@ class VisionLanguageModule(LightningModule):
         check_options(self.optimizer)
         check_rate(self.optimizer, learning_rate)
         check_used(learning_rate, parts)
+        check_start(lora, parts)
         self.schedule, self.warmup_ratio, self.gradient_clip = schedule, warmup_ratio, gradient_clip
         self.seed = seed
         self.model: PeftModel | None = None
@@ -137,6 +144,8 @@ class VisionLanguageModule(LightningModule):
     def _load(self) -> None:
         device = self.trainer.strategy.root_device if self._trainer is not None else torch.device("cpu")
         self.model = self.adopt(*self.read_base(device))
+        if self.adapter is None and not self.start_is_kept:
+            self.start_adapters()
         if self.adapter is not None:
             load_adapter(self.model, Path(self.adapter))
             if self._trainer is not None:
@@ -151,6 +160,33 @@ class VisionLanguageModule(LightningModule):
             revision=self.revision,
             attention=self.attention,
             device=device,
+        )
+
+    def start_adapters(self) -> None:
+        """Set the start of the low-rank updates that is computed; a saved adapter and a checkpoint bring their own.
+
+        Raises:
+            ConfigError: this way to train has no inputs for it, or a rank is too large.
+        """
+        assert self.model is not None
+        if self.lora.start == "eva" and getattr(self._trainer, "state", None) is not None:
+            self.start_at_inputs()
+        elif self.lora.start == "pissa":
+            start_at_principal(self.model)
+        elif self.lora.start == "loftq":
+            start_at_loss(self.model, original_weights(self.model_id, self.revision, self.parts, self.task))
+        if self.lora.start != "random":
+            self.ranks.take_first([*trainable_state(self.model).values(), *start_state(self.model).values()])
+
+    def start_at_inputs(self) -> None:
+        """Set the start that follows from the inputs of layers.
+
+        Raises:
+            ConfigError: this way to train has none.
+        """
+        raise ConfigError(
+            f"lora.start is eva, which looks at what a model reads in conversations, and {type(self).__name__} reads "
+            "none. Set lora.start to random or pissa."
         )
 
     def adopt(self, base: PreTrainedModel, family: Family) -> PeftModel:
@@ -255,7 +291,9 @@ class VisionLanguageModule(LightningModule):
                 f"{type(self).__name__}.configure_callbacks leaves out what counts the epochs. Let it "
                 "return [*super().configure_callbacks(), ...]."
             )
-        groups: Any = parameter_groups(self.base, self.family, self.parts, self.learning_rate, decay=self.decay)
+        groups: Any = parameter_groups(
+            self.base, self.family, self.parts, self.learning_rate, decay=self.decay, b_lr_ratio=self.lora.b_lr_ratio
+        )
         optimizer = made_optimizer(self.optimizer, groups)
         if self._resumed is not None:
             check_optimizer(self._resumed, optimizer)

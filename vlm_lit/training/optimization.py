@@ -36,7 +36,13 @@ class ParameterGroup(TypedDict):
 
 
 def parameter_groups(
-    model: nn.Module, family: Family, parts: PartsSettings, learning_rate: float, *, decay: Decay = "all"
+    model: nn.Module,
+    family: Family,
+    parts: PartsSettings,
+    learning_rate: float,
+    *,
+    decay: Decay = "all",
+    b_lr_ratio: float = 1.0,
 ) -> list[ParameterGroup]:
     """The trainable parameters, one group a part, each with its learning rate.
 
@@ -47,13 +53,16 @@ def parameter_groups(
         learning_rate: that of parts which state none.
         decay: `matrices` splits a part in two: its biases and norms, which are vectors, go to a second group
             `PART/no_decay` without weight decay. (ViLT's own list of names leaves out the norm inside its head.)
+        b_lr_ratio: learning rate of LoRA's B over the part's, in a group `PART/lora_B`; 1 leaves it in the part's.
 
     Raises:
         ConfigError: nothing is to be trained.
     """
     groups: list[ParameterGroup] = []
     for part in PART_NAMES:
-        owned = [p for name, p in model.named_parameters() if p.requires_grad and owner_of(name, family) == part]
+        named = [(n, p) for n, p in model.named_parameters() if p.requires_grad and owner_of(n, family) == part]
+        faster = [p for n, p in named if ".lora_B." in n] if b_lr_ratio != 1.0 else []
+        owned = [p for n, p in named if not faster or ".lora_B." not in n]
         rate = parts.of(part).learning_rate or learning_rate
         vectors = [p for p in owned if p.dim() < 2] if decay == "matrices" else []
         others = [p for p in owned if p.dim() >= 2] if decay == "matrices" else owned
@@ -61,6 +70,8 @@ def parameter_groups(
             groups.append({"name": part, "params": others, "lr": rate})
         if vectors:
             groups.append({"name": f"{part}/no_decay", "params": vectors, "lr": rate, "weight_decay": 0.0})
+        if faster:
+            groups.append({"name": f"{part}/lora_B", "params": faster, "lr": rate * b_lr_ratio})
     if not groups:
         raise ConfigError("Every part is frozen, so there is nothing to train. Set a part's training to lora or full.")
     return groups

@@ -57,6 +57,12 @@ class ReferencedModule(AnsweredModule):
         return self
 
     def _load(self) -> None:
+        if self.lora.start == "loftq" and self.adapter is None and self.compares:
+            raise ConfigError(
+                "lora.start is loftq, at which the model is another one than its 4-bit base, and the reference of a "
+                "preference run is that base. Set lora.start to random or pissa, or adapter to the adapter/ of a run "
+                "that began so."
+            )
         super()._load()
         _ = self.reference  # before a checkpoint is put on the model
 

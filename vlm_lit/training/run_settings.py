@@ -71,11 +71,17 @@ _LOOKERS: Final = re.compile(
 # Settings that came later, each with the value that says what was so before: checkpoints of then lack them.
 _LATER: Final[tuple[tuple[re.Pattern[str], object], ...]] = (
     (re.compile(r"model\.init_args\.sampling"), None),
+    (re.compile(r"model\.init_args\.answer_schema"), None),
     (re.compile(r"model\.init_args\.parts\.\w+\.last_layers"), None),
     (re.compile(r"model\.init_args\.parts\.embeddings\.precision"), "bf16"),
     (re.compile(r"model\.init_args\.parts\.embeddings\.training"), "frozen"),
     (re.compile(r"model\.init_args\.parts\.embeddings\.learning_rate"), None),
     (re.compile(r"data\.init_args\.corrupt"), None),
+    (re.compile(r"model\.init_args\.lora\.scaling"), "alpha_over_rank"),
+    (re.compile(r"model\.init_args\.lora\.start"), "random"),
+    (re.compile(r"model\.init_args\.lora\.dora"), False),
+    (re.compile(r"model\.init_args\.lora\.b_lr_ratio"), 1.0),
+    (re.compile(r"model\.init_args\.lora\.(ranks|alphas)"), None),
 )
 _SOURCE_PATH: Final = re.compile(r"data\.init_args\.\w+(\.images_from)?\.path")
 

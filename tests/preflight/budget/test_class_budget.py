@@ -15,8 +15,8 @@ from tests.support.class_runs import checkpoint
 from tests.support.classifiers import FP32, FULL, QUANTIZATION, tiny
 from tests.support.tiny_families.vilt import ANSWERS
 from vlm_lit.data.classifier_datamodule import ClassifierDataModule
-from vlm_lit.models.adapters import LoraSettings
 from vlm_lit.models.classifier_parts import ClassifierParts
+from vlm_lit.models.lora_settings import LoraSettings
 from vlm_lit.models.parts import PartSettings
 from vlm_lit.preflight.budget.class_budget import ClassBudget, class_budget
 from vlm_lit.preflight.budget.class_step import OneSize

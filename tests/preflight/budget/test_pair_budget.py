@@ -18,8 +18,8 @@ from tests.support.runs import fit, run_dir
 from vlm_lit.cli import main
 from vlm_lit.commands.lightning import prepared
 from vlm_lit.data.rows.pairs import PairBatch
-from vlm_lit.models.adapters import LoraSettings
 from vlm_lit.models.loading import load_config
+from vlm_lit.models.lora_settings import LoraSettings
 from vlm_lit.models.quantization import QuantizationSettings
 from vlm_lit.models.shapes import fake_mode
 from vlm_lit.models.stored_bytes import tensor_bytes

@@ -25,12 +25,17 @@ from transformers import GenerationConfig, PreTrainedModel
 
 from vlm_lit.errors import ConfigError
 from vlm_lit.files.checkpoint_settings import check_settings_file
-from vlm_lit.models.adapter_state import load_adapter
+from vlm_lit.models.adapter_state import FINGERPRINT, load_adapter
 from vlm_lit.models.answer_head import fit_head
 from vlm_lit.models.bounded_patterns import check_patterns
 from vlm_lit.models.families import family_of, owner_of
-from vlm_lit.models.loading import ReadCheckpoint, load_config
+from vlm_lit.models.kept_settings import kept_settings
+from vlm_lit.models.loading import ReadCheckpoint, load_config, load_dtype
 from vlm_lit.models.loading_bar import without_load_report, without_loading_bar
+from vlm_lit.models.merge.base_source import read_fingerprint
+from vlm_lit.models.parts import PartsSettings
+from vlm_lit.models.quantization import QuantizationSettings
+from vlm_lit.models.starts import round_adapted
 
 # Named one by one: a folder of one's own may hold more, and what is copied may be published.
 _BESIDE_WEIGHTS: Final = (
@@ -103,6 +108,12 @@ def adapter_config(adapter: Path) -> LoraConfig:
         raise ConfigError(f"{path} is of type {config.peft_type}; only LoRA adapters are merged.")
     if not isinstance(config.r, int) or not 1 <= config.r <= _LARGEST_RANK:
         raise ConfigError(f"{path}: r is {config.r!r:.20}; it must lie in 1..{_LARGEST_RANK:,}.")
+    ranks = config.rank_pattern if isinstance(config.rank_pattern, dict) else {}
+    for pattern, rank in ranks.items():
+        if not isinstance(rank, int) or not 1 <= rank <= _LARGEST_RANK:
+            raise ConfigError(
+                f"{path}: rank_pattern has {pattern!r:.60}: {rank!r:.20}; it must lie in 1..{_LARGEST_RANK:,}."
+            )
     config.inference_mode = False  # what was trained is what is loaded; PEFT freezes it otherwise
     config.base_model_name_or_path = None  # it warns of a folder that moved; digests have settled whose base this is
     return config
@@ -127,8 +138,26 @@ def load_tuned(
     for parameter in model.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.float()
+    _as_started(model, adapter)
     load_adapter(model, adapter)
     return model
+
+
+def _as_started(model: PeftModel, adapter: Path) -> None:
+    """Give the base the weights that a LoftQ adapter began with: those of layers in 4 bits, unpacked.
+
+    Its update makes up for what these lost. Every other start is an update of the base's own weights.
+    """
+    file = adapter / FINGERPRINT
+    kept = read_fingerprint(adapter) if file.is_file() else {}
+    if (kept.get("lora") or {}).get("start") != "loftq":
+        return
+    parts = kept_settings(PartsSettings, kept.get("parts"), f"{file}: parts")
+    quantization = kept_settings(QuantizationSettings, kept.get("quantization"), f"{file}: quantization")
+    base = model.get_base_model()
+    assert isinstance(base, PreTrainedModel)
+    family = family_of(base.config.model_type)
+    round_adapted(model, family, parts, double_quant=quantization.double_quant, dtype=load_dtype(parts))
 
 
 def round_full_parts(model: PeftModel, dtype: torch.dtype) -> None:

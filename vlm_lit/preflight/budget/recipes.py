@@ -8,7 +8,7 @@ from typing import Final
 
 from vlm_lit.models.families import PART_NAMES, Family
 from vlm_lit.models.parts import PartSettings, PartsSettings
-from vlm_lit.models.quantization import Precision
+from vlm_lit.models.quantization import QUANTIZED, Precision
 
 _ADAPTED: Final[dict[str, Precision]] = {"LoRA": "bf16", "int8": "int8", "QLoRA": "nf4"}
 
@@ -71,7 +71,7 @@ def _with_own(standard: Mapping[str, PartsSettings], parts: PartsSettings) -> li
 
 
 def _in_full(part: PartSettings) -> PartSettings:
-    precision = "bf16" if part.precision in ("nf4", "int8") else part.precision
+    precision = "bf16" if part.precision in QUANTIZED else part.precision
     return replace(part, precision=precision, training="full", last_layers=None)
 
 

@@ -111,7 +111,8 @@ def run_optimizer(module: LightningModule) -> torch.optim.Optimizer:
     """The run's optimizer at its full learning rates, without weight decay."""
     if isinstance(module, Stepped):
         held = held_model(module)
-        groups: Any = parameter_groups(held.base, held.family, module.parts, module.learning_rate)
+        ratio = getattr(getattr(module, "lora", None), "b_lr_ratio", 1.0)
+        groups: Any = parameter_groups(held.base, held.family, module.parts, module.learning_rate, b_lr_ratio=ratio)
         optimizer = module.optimizer(groups)
     else:
         optimizer = _configured(module)
