@@ -11,6 +11,7 @@ import importlib
 import inspect
 from collections.abc import Iterator
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import Final
 
@@ -57,6 +58,7 @@ _PUBLISHED: Final = "vlm_lit/data/checkpoint/published_processors.py"
 _PROCESSORS: Final = "vlm_lit/data/checkpoint/processors_without_torchvision.py"
 _SETTINGS: Final = "vlm_lit/data/checkpoint/image_settings.py"
 _TOKENS: Final = "vlm_lit/data/checkpoint/image_tokens.py"
+_CHUNKS: Final = "vlm_lit/models/causal_attention.py"
 _FEATURES: Final = "vlm_lit/models/vision_features.py"
 
 _CLI: Final = "lightning.pytorch.cli:LightningCLI"
@@ -146,6 +148,7 @@ BORROWED: Final = (
         "_attn_implementation",
         (
             "vlm_lit/models/attention.py",
+            "vlm_lit/models/grouped_attention.py",
             "vlm_lit/models/shortcuts.py",
             "vlm_lit/preflight/budget/hollow_module.py",
             "vlm_lit/training/checkpointed.py",
@@ -168,6 +171,15 @@ BORROWED: Final = (
     Borrowed("peft.utils.constants", "DUMMY_TARGET_MODULES", ("vlm_lit/models/adapters.py",)),
     Borrowed("peft.tuners.tuners_utils", "BaseTunerLayer", ("vlm_lit/models/merge/merging.py",)),
     Borrowed("datasets:Dataset", "_fingerprint", ("vlm_lit/data/records/record_sequences.py",), words=True),
+    *(
+        Borrowed(f"datasets.{owner}", name, ("vlm_lit/data/records/tar_samples.py",))
+        for owner, name in (
+            ("packaged_modules.webdataset.webdataset", "base_plus_ext"),
+            ("packaged_modules.webdataset.webdataset:WebDataset", "_generate_examples"),
+            ("features.features", "cast_to_python_objects"),
+            ("table", "cast_table_to_features"),
+        )
+    ),
     Borrowed("huggingface_hub.utils._validators", "validate_repo_id", ("vlm_lit/commands/upload.py",)),
     Borrowed("tensorboard.plugins.hparams.metadata", "create_summary_metadata", (_HPARAMS,)),
     Borrowed("tensorboard.summary.writer.record_writer", "RecordWriter", (_HPARAMS, "vlm_lit/training/run_events.py")),
@@ -193,6 +205,10 @@ BORROWED: Final = (
         ),
     ),
     Borrowed("torch._subclasses.fake_tensor", "DataDependentOutputException", ("vlm_lit/preflight/budget/step.py",)),
+    *(
+        Borrowed("torch:ops.aten", f"_scaled_dot_product_flash_attention_for_cpu{end}", (_CHUNKS,))
+        for end in ("", "_backward")
+    ),
     Borrowed("torch.utils._python_dispatch", "TorchDispatchMode", (_LEDGER,)),
     Borrowed("torch:UntypedStorage", "_cdata", (_LEDGER,)),
     *(Borrowed("torch.nn:Module", name, (_SHAPES,), words=True) for name in ("_parameters", "_buffers")),
@@ -215,7 +231,7 @@ def found(borrowed: Borrowed) -> bool:
     module, _, inner = borrowed.owner.partition(":")
     owner: object = importlib.import_module(module)
     if inner:
-        owner = getattr(owner, inner)
+        owner = attrgetter(inner)(owner)
     if borrowed.words:
         assert inspect.isclass(owner) or inspect.ismodule(owner)
         return borrowed.name in inspect.getsource(owner)

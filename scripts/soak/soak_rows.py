@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from textwrap import wrap
 from typing import Final
 
@@ -26,6 +27,9 @@ PROMISES: Final = {
 }
 """By the number of the row; those beyond 13 are of the project's own."""
 
+WIDTHS: Final = (38, 6, 58, 46)
+"""Of the table's columns, in characters."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
@@ -44,16 +48,22 @@ class Row:
     held: bool
 
 
-def table(rows: Sequence[Row], width: int = 130) -> str:
+def table(rows: Sequence[Row]) -> str:
     """All promises with what was seen of each, those that nobody looked at included."""
-    lines = ["    promise, and below it: what was done -> here"]
+    lines = _cells("promise", "", "what was done", "here")
     for number, promise in PROMISES.items():
-        lines.append(f"{number:>2}. {promise}")
         seen = [row for row in rows if row.promise == number]
-        for row in seen:
-            mark = "held  " if row.held else "BROKEN"
-            text = f"{row.figure} -> {row.here}"
-            lines += wrap(text, width, initial_indent=f"    {mark} ", subsequent_indent=" " * 11)
-        if not seen:
-            lines.append("    not looked at in this soak")
+        cells = [("held" if row.held else "BROKEN", row.figure, row.here) for row in seen]
+        name = f"{number}. {promise}"
+        for held, figure, here in cells or [("-", "not looked at in this soak", "")]:
+            lines += _cells(name, held, figure, here)
+            name = ""
     return "\n".join(lines)
+
+
+def _cells(*texts: str) -> list[str]:
+    """The lines of one row of the table."""
+    wrapped = [wrap(text, width) for text, width in zip(texts, WIDTHS, strict=True)]
+    lines = zip_longest(*wrapped, fillvalue="")
+    rule = "-+-".join("-" * width for width in WIDTHS)
+    return [*(" | ".join(map(str.ljust, line, WIDTHS)).rstrip() for line in lines), rule]

@@ -17,6 +17,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from vlm_lit.files.whole import write_whole
 from vlm_lit.workbench.base_model import copy_base
+from vlm_lit.workbench.dataset import Dialect
 from vlm_lit.workbench.dataset import write as write_workbench
 
 Tamper = Callable[[], None]
@@ -25,11 +26,11 @@ _ROOT: Final = Path(__file__).parents[2]
 _TIMED: Final = ("per_second", "data_wait_share", "peak_memory_gib")
 
 
-def workbench(folder: Path, images: int) -> Path:
+def workbench(folder: Path, images: int, dialect: Dialect = "team") -> Path:
     """A drawn workbench with its base model; kept where it is there already."""
     if not (folder / "base" / "config.json").is_file():
         write_workbench(
-            folder, train_images=images, val_images=2, test_images=2, seed=0, dialect="team", wrong_answers=0.0,
+            folder, train_images=images, val_images=2, test_images=2, seed=0, dialect=dialect, wrong_answers=0.0,
             look="plain",
         )  # fmt: skip
         copy_base(folder / "base")
@@ -66,7 +67,7 @@ def config(path: Path, bench: Path, *, epochs: int, every_n_steps: int, validate
     return path
 
 
-def _fit(arguments: tuple[str, ...], log: Path, tamper: Tamper | None) -> None:
+def _run(arguments: tuple[str, ...], log: Path, tamper: Tamper | None) -> None:
     import torch
 
     from vlm_lit.cli import main
@@ -78,16 +79,22 @@ def _fit(arguments: tuple[str, ...], log: Path, tamper: Tamper | None) -> None:
         os.dup2(file.fileno(), 2)
     if tamper is not None:
         tamper()
-    sys.exit(main(["fit", *arguments]))
+    sys.exit(main(list(arguments)))
 
 
 def begin(path: Path, folder: Path, *, resume: bool, tamper: Tamper | None = None) -> BaseProcess:
-    """A `fit` in a process of its own, forked from one that has imported everything and computed nothing."""
+    """A `fit` in a process of its own."""
+    more = ("--ckpt_path", "last") if resume else ()
+    return begin_verb(
+        ["fit", "--config", str(path), "--run_dir", str(folder), *more], folder.with_suffix(".log"), tamper
+    )
+
+
+def begin_verb(words: list[str], log: Path, tamper: Tamper | None = None) -> BaseProcess:
+    """A command in a process of its own, forked from one that has imported everything and computed nothing."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["vlm_lit.commands.lightning", "vlm_lit.training.supervised", "bitsandbytes"])
-    more = ("--ckpt_path", "last") if resume else ()
-    words = ("--config", str(path), "--run_dir", str(folder), *more)
-    process = context.Process(target=_fit, args=(words, folder.with_suffix(".log"), tamper))
+    process = context.Process(target=_run, args=(tuple(words), log, tamper))
     process.start()
     return process
 

@@ -24,6 +24,8 @@ HOSTILE = [
     "\x08\x08",
     "\u202e",
 ]
+WITHIN = ["\x1b[1A\x1b[2K", "\x1b[?25l", "\rall is well", "\x1b[8mhidden", "\x1b[0;08mhidden", "\x1b[31;8;1mhidden"]
+"""What a bar may do, or a colour, but no name."""
 OF_BARS = ["\r  5%|#   | 1/20", "\x1b[A", "\x1b[32mgreen\x1b[0m", "\r\x1b[2Kstudy", "line\n\tindented", "größer, 赤"]
 
 
@@ -40,6 +42,15 @@ def test_what_steers_is_written_out(text: str) -> None:
         assert shown.startswith("a ")
         assert not set("\x07\x08\x9b\u202e") & set(shown)
         assert not any(sequence in shown for sequence in ("\x1b]", "\x1b[2J", "\x1b[10;10H"))
+
+
+@pytest.mark.parametrize("text", WITHIN)
+def test_within_words_the_cursor_stays_and_nothing_is_hidden(text: str) -> None:
+    for file in (Terminal(), io.StringIO()):
+        print(f"a {text} b", file=PlainStream(file))
+        shown = file.getvalue()
+        assert shown.startswith("a ")
+        assert not set("\r\x1b") & set(shown)
 
 
 @pytest.mark.parametrize("text", OF_BARS)

@@ -85,7 +85,7 @@ CASES: dict[str, Callable[[Desk, str], list[str]]] = {
     "budget": of_config("--format", "json", "--output", "{out}/budget.json"),
     "check": of_config("--output", "{out}/report.json"),
     "cache": of_config("--data.feature_cache", "{out}"),
-    "verify": of_config("--conversations", "2", "--format", "json", "--output", "{out}/verify.json"),
+    "verify": of_config("--conversations", "2", "--ranks", "1", "--format", "json", "--output", "{out}/verify.json"),
     "merge": lambda desk, verb: [verb, str(desk.run), "--output", str(desk.out)],
     "chat": lambda desk, verb: [verb, str(desk.run)],
     "pairs": of_config("--split", "train", "--metric", "exact_match", "--samples", "2", "--output", "{out}/p.jsonl"),

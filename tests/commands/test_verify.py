@@ -31,8 +31,11 @@ def shared(folders: dict[str, Path], tmp_path: Path) -> Callable[..., str]:
 
 
 def verified(path: str, out: Path, *more: str) -> tuple[int, dict[str, dict[str, object]]]:
-    status = main(["verify", "--config", path, "--format", "json", "--output", str(out), *more])
-    return status, {row["name"]: row for row in json.loads(out.read_text())}
+    """The equalities that this process measures; those of several are `test_verify_ranks.py`'s."""
+    status = main(["verify", "--config", path, "--ranks", "1", "--format", "json", "--output", str(out), *more])
+    rows = {row["name"]: row for row in json.loads(out.read_text())}
+    assert {rows.pop(name)["note"] for name in ("sharded", "frozen-sharded")} == {"not checked: --ranks 1"}
+    return status, rows
 
 
 @pytest.mark.parametrize("name", ["llava", "qwen2_5_vl", "smolvlm"])
@@ -60,7 +63,7 @@ def test_a_broken_mask_is_found(
         return torch.ones(length, length, dtype=torch.bool).tril() & valid[:, None, :]
 
     monkeypatch.setattr(attention, "visible", leaky)
-    assert main(["verify", "--config", shared("llava")]) == 1
+    assert main(["verify", "--config", shared("llava"), "--ranks", "1"]) == 1
     shown = capsys.readouterr().out
     assert "packed" in shown
     assert "DIFFERENT" in shown
@@ -69,11 +72,11 @@ def test_a_broken_mask_is_found(
 def test_the_table_is_the_only_thing_on_standard_output(
     shared: Callable[..., str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["verify", "--config", shared("llava"), "--conversations", "4"]) == 0
+    assert main(["verify", "--config", shared("llava"), "--conversations", "4", "--ranks", "1"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split() == ["claim", "verdict", "loss", "differs", "by", "gradient", "by"]
     assert [line.split()[0] for line in lines[1:]] == [
-        "mask", "packed", "cached", "accumulated", "generated", "reloaded",
+        "mask", "packed", "cached", "accumulated", "generated", "reloaded", "sharded", "frozen-sharded",
     ]  # fmt: skip
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from tests.support import family_cases as cases
 from tests.support import small_data, stored
 from vlm_lit.data.distinct_images import distinct_images, processed_images
 from vlm_lit.data.features.feature_store import FeatureStore
+from vlm_lit.data.rank_share import RankShare
 from vlm_lit.data.records.conversation_dataset import ConversationDataset, open_source
 from vlm_lit.data.records.sources import SourceSettings
 from vlm_lit.errors import RecordError
@@ -66,3 +68,20 @@ def test_an_image_that_cannot_be_used_is_named_with_its_record(
     picture.unlink()
     with pytest.raises(RecordError, match=r"data\.json, record 1 \(id '1'\).*1\.png: no such file"):
         distinct_images([dataset], FeatureStore(tmp_path / "store", stored.IDENTITY))
+
+
+def test_processes_that_look_together_find_what_one_finds(dataset: ConversationDataset, tmp_path: Path) -> None:
+    one, two = (FeatureStore(tmp_path / "store", stored.IDENTITY) for _ in range(2))
+    expected = distinct_images([dataset, dataset], one)
+    told: list[Any] = []
+
+    def tell(own: Any) -> list[Any]:
+        told.append(own)
+        return told
+
+    for rank in range(2):  # one after the other, each told what those before it have found
+        distinct_images([dataset, dataset], two, RankShare(rank, 2), tell)
+    assert all(len(part.files) < 4 for part in told)
+    found = distinct_images([dataset, dataset], two, RankShare(0, 2), lambda _: told)
+    assert list(found) == list(expected)
+    assert {key: shown.images for key, shown in found.items()} == {k: shown.images for k, shown in expected.items()}

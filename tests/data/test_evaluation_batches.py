@@ -1,4 +1,4 @@
-"""Tests of grouped prompts: questions about one picture together, each once, in the file's order."""
+"""Tests of grouped prompts: questions about one picture together, each once, beside others that are as long."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import torch
 
 from tests.support import family_cases as cases
 from tests.support.tiny_families.catalogue import TINY
-from vlm_lit.data.answers.evaluation_batches import evaluation_batches
+from vlm_lit.data.answers.evaluation_batches import arranged, evaluation_batches
+from vlm_lit.data.dealing import ItemCost
 from vlm_lit.data.rows.conversation_encoder import ConversationEncoder
 from vlm_lit.data.rows.encoder_choice import encoder_of
 from vlm_lit.data.rows.over_length import OverLengthPolicy
@@ -45,6 +46,27 @@ def test_questions_about_one_picture_stay_on_one_rank() -> None:
     shares = [evaluation_batches(13, KEYS, 8, rank=rank, world=2) for rank in range(2)]
     # By their number, since nobody says what they cost: 5, then 3, then 2 and the lone ones.
     assert shares == [[[5, 7, 8, 9, 10, 11, 12]], [[0, 1, 2, 3, 4, 6]]]
+
+
+def test_those_of_one_picture_come_together_from_all_over_the_file() -> None:
+    assert arranged(evaluation_batches(13, KEYS, 4), KEYS, 4) == [[0, 1, 2, 12], [3, 4, 5, 6], [7, 8, 9, 10], [11]]
+
+
+def test_batches_hold_what_is_as_long_and_the_longest_come_first() -> None:
+    costs = [ItemCost(words, images, 10 * images) for words, images in [(5, 1), (40, 1), (90, 0), (6, 1), (41, 1)]]
+    batches = evaluation_batches(5, None, 2)
+    assert batches == [[0, 1], [2, 3], [4]]
+    assert arranged(batches, None, 2, costs) == [[4, 1], [3, 0], [2]]
+
+
+@pytest.mark.parametrize("most", [1, 3, 8, 64])
+def test_what_is_arranged_is_the_ranks_share_and_no_batch_is_too_large(most: int) -> None:
+    costs = [ItemCost((7 * i) % 5, i % 3) for i in range(13)]
+    for rank in range(3):
+        share = evaluation_batches(13, KEYS, most, rank=rank, world=3)
+        found = arranged(share, KEYS, most, costs)
+        assert sorted(i for batch in found for i in batch) == [i for batch in share for i in batch]
+        assert all(0 < len(batch) <= most for batch in found)
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from tests.support import stored, tiny_models
 from vlm_lit.data.features import feature_store
@@ -166,3 +168,39 @@ def test_too_much_is_refused_with_what_it_needs_and_what_there_is(tmp_path: Path
     free = shutil.disk_usage(tmp_path).free
     with pytest.raises(ConfigError, match=r"1,000 images need .* GB .* has .* GB free, of which 1\.07 GB are to stay"):
         check_room(tmp_path, images=1000, bytes_each=(free - feature_store.LEFT_FREE / 2) / 1000, most=None)
+
+
+def test_a_bit_that_changed_on_the_disk_is_noticed(tmp_path: Path) -> None:
+    FeatureStore(tmp_path, stored.IDENTITY).write({f"image{n}": stored.image(n) for n in range(2)})
+    shard = next(tmp_path.glob("*/*.safetensors"))
+    content = shard.read_bytes()
+    header = 8 + int.from_bytes(content[:8], "little")
+    for place in (header, (header + len(content)) // 2, len(content) - 1):
+        changed = bytearray(content)
+        changed[place] ^= 4
+        shard.write_bytes(bytes(changed))
+        store = FeatureStore(tmp_path, stored.IDENTITY)
+        with pytest.raises(ConfigError, match=re.escape(f"{shard} cannot be read (")):
+            _ = [store.get(f"image{number}") for number in range(2)]
+
+
+@pytest.mark.parametrize(
+    "notes",
+    [None, {"names": "[" * 100_000}, {"names": "7"}, {"names": '["features of another"]'},
+     {"names": '["replacement"]', "checksums": "[7]"}, {"names": '["replacement"]', "checksums": '{"image9": 1}'}],
+)  # fmt: skip
+def test_notes_of_a_file_that_are_no_notes(notes: dict[str, str] | None, tmp_path: Path) -> None:
+    FeatureStore(tmp_path, stored.IDENTITY).write({"image0": stored.image(0)})
+    shard = next(tmp_path.glob("*/*.safetensors"))
+    save_file(load_file(shard), shard, metadata=notes)
+    with pytest.raises(ConfigError, match=re.escape(f"{shard} cannot be read (")):
+        FeatureStore(tmp_path, stored.IDENTITY).get("image0")
+
+
+def test_files_of_earlier_versions_have_no_checksums(tmp_path: Path) -> None:
+    FeatureStore(tmp_path, stored.IDENTITY).write({"image0": stored.image(0)})
+    shard = next(tmp_path.glob("*/*.safetensors"))
+    with safe_open(shard, framework="pt") as opened:
+        names = opened.metadata()["names"]
+    save_file(load_file(shard), shard, metadata={"names": names})
+    _same(FeatureStore(tmp_path, stored.IDENTITY), 0)

@@ -96,6 +96,12 @@ def test_of_two_answer_keys_the_one_that_is_not_read_is_named() -> None:
     assert notes(read({**asked, "answers": ["a box"], "multiple_choice_answer": "a lid"})) == []
 
 
+def test_an_image_that_is_none_is_refused_with_its_key() -> None:
+    with pytest.raises(RecordError, match="image_path: ") as caught:
+        read({**TALK, "image_path": 0})
+    assert caught.value.code == "image.type"
+
+
 KEYS = st.text("abcdefghijklmnopqrstuvwxyz_", min_size=1, max_size=12)
 VALUES = st.recursive(
     st.one_of(st.text("ab <>|", min_size=1, max_size=8), st.integers(), st.booleans(), st.just("pictures/a.png")),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import shutil
 from pathlib import Path
 
 import pytest
@@ -175,6 +177,16 @@ def test_a_quantized_head_cannot_change(folder: str, request: pytest.FixtureRequ
     parts = cases.parts(head=PartSettings(precision="nf4"))
     with pytest.raises(ConfigError, match=r"head\.precision is nf4, but the checkpoint has no head for exactly these"):
         cases.load(request.getfixturevalue(folder), parts, ("yes", "no"))
+
+
+@pytest.mark.parametrize("keys", [("1", "2", "3", "4", "5", "6"), ("0", "1", "2", "3", "4", "9")])
+def test_rows_that_the_head_does_not_have(keys: tuple[str, ...], tuned: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(tuned, tmp_path / "numbered"))
+    settings = json.loads((folder / "config.json").read_text())
+    settings["id2label"] = dict(zip(keys, settings["id2label"].values(), strict=True))
+    (folder / "config.json").write_text(json.dumps(settings))
+    with pytest.raises(ConfigError, match=rf"id2label .* names 6 rows from {keys[0]} to {keys[-1]}; rows are counted"):
+        cases.load(folder, cases.parts())
 
 
 def test_dropout_is_the_originals(tuned: Path) -> None:

@@ -28,8 +28,9 @@ from vlm_lit.models.families import (
     names_of,
     owner_of,
 )
-from vlm_lit.models.loading import check_precision, load_base
+from vlm_lit.models.loading import load_base
 from vlm_lit.models.lora_settings import LoraSettings
+from vlm_lit.models.mixed_precision import check_precision
 from vlm_lit.models.modes import set_modes
 from vlm_lit.models.parts import PartSettings, PartsSettings, parts_table
 from vlm_lit.models.quantization import quantized_modules

@@ -22,6 +22,8 @@ from vlm_lit.data.checkpoint.processors import load_processor
 from vlm_lit.errors import ConfigError, RecordError
 from vlm_lit.files.checkpoint_settings import check_checkpoint_settings
 from vlm_lit.models.loading import load_base, load_config
+from vlm_lit.models.parts import PartSettings
+from vlm_lit.models.quantization import Precision
 from vlm_lit.training.opened_model import open_model
 
 Config = Callable[..., Path]
@@ -179,6 +181,44 @@ def test_weights(data: bytes, folder: Path) -> None:
         return  # a file of no tensors is one; what it lacks is another test's
     with pytest.raises(ConfigError, match=r"cannot be loaded: .* Fetch them again"):
         load_base(str(folder), parts=parts, quantization=loaded.QUANTIZATION)
+
+
+@pytest.mark.parametrize("precision", ["nf4", "int8"])
+def test_quantized_weights_of_another_shape(precision: Precision, folder: Path) -> None:
+    setting("config.json", "text_config", num_key_value_heads=1)(folder)
+    parts = loaded.settings(language_model=PartSettings(precision=precision, training="lora"))
+    with pytest.raises(ConfigError, match=r"k_proj is 32 x 64 by .*, and its weights are 64 x"):
+        load_base(str(folder), parts=parts, quantization=loaded.QUANTIZATION)
+
+
+@pytest.mark.parametrize("precision", ["nf4", "fp32"])
+@pytest.mark.parametrize(
+    ("layers", "said"),
+    [
+        (3, r"lack \d+ parameters of the model, or .* the first is model.language_model.layers.2"),
+        (1, r"has no place for; the first is model.language_model.layers.1.* counts 1 decoder layers"),
+    ],
+)
+def test_weights_of_another_number_of_layers(layers: int, said: str, precision: Precision, folder: Path) -> None:
+    setting("config.json", "text_config", num_hidden_layers=layers)(folder)
+    parts = loaded.settings(language_model=PartSettings(precision=precision, training="lora"))
+    with pytest.raises(ConfigError, match=said):
+        load_base(str(folder), parts=parts, quantization=loaded.QUANTIZATION)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        setting("processor_config.json", patch_size=7),
+        setting("processor_config.json", "image_processor", "crop_size", width=7),
+        setting("config.json", image_token_index=7),
+    ],
+)
+def test_a_processor_of_another_model(change: Change, folder: Path, config: Config, capsys: Capture) -> None:
+    change(folder)
+    said = refusal(capsys, "fit", "--config", str(config()), "--model.init_args.model_id", str(folder))
+    assert "The model cannot take what the processor makes: " in said
+    assert "belong to different models" in said
 
 
 def test_an_attention_of_the_hub(folder: Path) -> None:

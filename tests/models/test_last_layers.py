@@ -17,7 +17,7 @@ from vlm_lit.errors import ConfigError
 from vlm_lit.models.adapter_state import load_adapter, save_adapter, trainable_state
 from vlm_lit.models.families import FAMILIES, family_of
 from vlm_lit.models.modes import set_modes
-from vlm_lit.models.parts import PartSettings, PartsSettings, parts_table
+from vlm_lit.models.parts import PartSettings, PartsSettings, Training, parts_table
 from vlm_lit.settings import as_settings
 
 FULL = PartSettings(precision="fp32", training="full")
@@ -62,19 +62,28 @@ def test_fewer_than_one(layers: int) -> None:
         replace(FULL, last_layers=layers)
 
 
-@pytest.mark.parametrize("training", ["frozen", "lora"])
-def test_a_part_that_is_not_trained_in_full(training: str) -> None:
-    with pytest.raises(ConfigError, match=rf"where training is {training}; it goes with training: full"):
-        PartSettings(training=training, last_layers=2)  # type: ignore[arg-type]
+def test_a_part_that_is_not_trained() -> None:
+    with pytest.raises(ConfigError, match="last_layers is 2 where training is frozen; there is nothing to train"):
+        PartSettings(training="frozen", last_layers=2)
 
 
-@pytest.mark.parametrize("part", ["vision_tower", "projector", "embeddings", "head"])
-def test_a_part_that_is_no_language_model(part: str) -> None:
-    said = re.escape(f"{part}.last_layers is 2, but only the language_model is trained by its last layers")
+@pytest.mark.parametrize(
+    ("part", "training", "said"),
+    [
+        ("language_model", "lora", "it goes with training: full. LoRA on its last layers alone is lora.last_share"),
+        ("vision_tower", "full", "it goes with training: lora"),
+        ("projector", "full", "only the language_model and the vision_tower are trained by their last layers"),
+        ("embeddings", "full", "only the language_model and the vision_tower are trained by their last layers"),
+        ("head", "lora", "only the language_model and the vision_tower are trained by their last layers"),
+    ],
+)
+def test_a_part_that_is_not_trained_so(part: str, training: Training, said: str) -> None:
+    said = re.escape(f"{part}.last_layers is 2 with training: {training}, but {said}. Set {part}.last_layers to null")
+    row = {"training": training, "last_layers": 2}
     with pytest.raises(ConfigError, match=said):
-        PartsSettings(**{part: replace(FULL, last_layers=2)})
+        PartsSettings(**{part: PartSettings(training=training, last_layers=2)})
     with pytest.raises(ConfigError, match=f"model.parts: {said}"):
-        as_settings(PartsSettings, {part: {"training": "full", "last_layers": 2}}, "model.parts")
+        as_settings(PartsSettings, {part: row}, "model.parts")
 
 
 def test_rows_beside_trained_weights_are_what_they_were_where_nothing_new_is_used() -> None:

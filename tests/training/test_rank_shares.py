@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +23,13 @@ from tests.support import loaded, plain_runs, rank_runs, small_config, small_dat
 from tests.support.pairs import preference_config, write_pairs
 from tests.support.rank_runs import Job
 from tests.support.runs import fit, predictions, run_dir, scalars
+from vlm_lit.data.features import feature_store
+from vlm_lit.data.images import images
 from vlm_lit.data.preference_datamodule import PreferenceDataModule
 from vlm_lit.data.rank_share import RankShare
 from vlm_lit.data.records.sources import as_source
 from vlm_lit.data.rows.pairs import PairBatch
+from vlm_lit.schema import ImageRef
 from vlm_lit.training.feature_cache import fill, open_store
 from vlm_lit.training.ranks import Ranks
 from vlm_lit.training.reference_store import ReferenceStore, filled
@@ -84,6 +90,56 @@ def _unseen(folder: Path) -> set[bytes]:
     rows = [row for name in ("train", "val") for row in json.loads((folder / f"{name}.json").read_text())]
     shown = {(folder / row["image"]).read_bytes() for row in rows if "image" in row}
     return {path.read_bytes() for path in (folder / "images").iterdir()} - shown
+
+
+@dataclass(frozen=True)
+class Counted:
+    """What lets each rank write down the image files that it reads for their digests, in a file of its own."""
+
+    folder: Path
+
+    @contextmanager
+    def __call__(self, rank: int) -> Iterator[None]:
+        """Count in one rank."""
+        really = images.image_digest
+
+        def digest(ref: ImageRef) -> str:
+            with (self.folder / f"read_by_{rank}").open("a") as read:
+                read.write(f"{ref.path}\n")
+            return really(ref)
+
+        vars(feature_store)["image_digest"] = digest
+        try:
+            yield
+        finally:
+            vars(feature_store)["image_digest"] = really
+
+
+def test_each_image_file_is_read_for_its_digest_by_one_rank(tiny_llava: Path, mixed: Path, tmp_path: Path) -> None:
+    rows = json.loads((mixed / "train.json").read_text())
+    for name, cut in (("good", False), ("cut", True)):
+        place = tmp_path / name
+        place.mkdir()
+        data = {"feature_cache": str(place / "store"), "check_images": "none", "effective_batch": 4, "eval_batch": 2}
+        path = small_config.write(place, tiny_llava, mixed, data=data)
+        if cut:
+            (mixed / rows[2]["image"]).unlink()
+        words = ("fit", "--config", str(path), "--run_dir", str(place / "run"), *RANKS)
+        job = Job(words=words, tampering=Counted(place), status=2 if cut else 0)
+        if cut:
+            rank_runs.typed(2, [job], place / "said", seconds=120)
+            # Both say it: neither waits for one that has left.
+            for rank in range(2):
+                assert "no such file" in rank_runs.said(place / "said", rank)
+            continue
+        rank_runs.finished(2, [job], place / "said")
+        read = [(place / f"read_by_{rank}").read_text().split() for rank in range(2)]
+        assert all(read)
+        every = Counter(read[0] + read[1])
+        shown = {str(mixed / row["image"]) for row in rows if "image" in row}
+        assert shown < set(every)
+        assert set(every.values()) == {1}
+        assert set(stored(place / "store").values()) == {1}
 
 
 def test_ranks_with_and_without_pictures_are_one(tiny_llava: Path, mixed: Path, tmp_path: Path) -> None:

@@ -91,7 +91,8 @@ def _choosing(given: Given, name: str) -> Path:
     parts = {"embeddings": FP32, "head": {**FP32, "training": "full"}}
     parts["language_model"] = {"precision": "nf4", "training": "lora"}
     base = class_runs.checkpoint(folder / "vilt")
-    return class_runs.write_config(folder, base, folder, model={**SGD, "parts": parts}, data=STEPS, trainer=TRAINER)
+    data = {**STEPS, "augment": {"operations": 2}}  # pictures are changed at random, on two ranks as on one
+    return class_runs.write_config(folder, base, folder, model={**SGD, "parts": parts}, data=data, trainer=TRAINER)
 
 
 RUNS = {

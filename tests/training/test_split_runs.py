@@ -122,6 +122,7 @@ def _far(found: dict[str, Tensor], expected: dict[str, Tensor]) -> float:
 def test_a_rank_out_of_memory_halves_and_the_result_is_the_same(runs: Runs, note_ranks: NoteRanks) -> None:
     assert "no room for two rows" in runs.said("two", rank=1)
     assert "no room for two rows" not in runs.said("two", rank=0)
+    assert "Rank 1 of 2: Out of memory with 2 rows at step 0; micro_batch is now 1." in runs.said("two", rank=1)
     assert [value for _, value in scalars(runs.root / "hungry")["train/micro_batch"]] == [2.0] * 8  # rank 0's
     assert runs.losses("hungry") == pytest.approx(runs.losses("one"), rel=1e-5)
     far = _far(runs.adapter("hungry"), runs.adapter("one"))

@@ -11,6 +11,8 @@ import pytest
 from PIL import Image, ImageChops
 
 from vlm_lit.cli import main
+from vlm_lit.data.conversations.conversations import to_conversation
+from vlm_lit.schema import Record
 from vlm_lit.workbench.counterfactuals import CounterfactualPair, counterfactual_pairs
 from vlm_lit.workbench.dataset import LANGUAGES, PAIRS_A_SCENE, Dialect
 from vlm_lit.workbench.questions import distance
@@ -90,6 +92,9 @@ def test_the_workbench_writes_pairs_on_request_and_changes_nothing_else(tmp_path
         pictures = [Image.open(tmp_path / "with" / row["image"]) for row in (first, second)]
         changed = ImageChops.difference(*pictures).getbbox()
         assert changed is not None
+        for row in (first, second):
+            record = Record(fields=row, file="pairs.json", index=0, image_root=tmp_path / "with")
+            assert to_conversation(record, requires_answer=True).notes == ()
         if first["changed"] in ("colour", "lamp", "gauge"):
             assert (changed[2] - changed[0]) * (changed[3] - changed[1]) < 0.45 * 224 * 224
     for split in ("train", "val", "test"):

@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -9,6 +11,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from vlm_lit.cli import main
 from vlm_lit.errors import VlmLitError
 from vlm_lit.workbench import dataset
 from vlm_lit.workbench.drawing import draw
@@ -111,3 +114,25 @@ def test_an_empty_folder_may_be_given(tmp_path: Path) -> None:
     (tmp_path / "bench").mkdir()
     write(tmp_path / "bench")
     assert (tmp_path / "bench" / "train.json").exists()
+
+
+_KILLED = """
+import os, signal, sys
+from vlm_lit.cli import main
+from vlm_lit.workbench import base_model, vilt_model
+owner = base_model if sys.argv[1] == "copy_base" else vilt_model
+setattr(owner, sys.argv[1], lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+main(["workbench", "--output", sys.argv[2], "--train_images", "2", "--val_images", "1", "--test_images", "1"])
+"""
+
+
+@pytest.mark.parametrize("moment", ["copy_base", "copy_vilt_base"])
+def test_a_kill_before_its_models_are_there_leaves_nothing_that_is_in_the_way(moment: str, tmp_path: Path) -> None:
+    folder = tmp_path / "bench"
+    killed = subprocess.run([sys.executable, "-c", _KILLED, moment, str(folder)], capture_output=True, check=False)
+    assert killed.returncode == -9
+    assert not folder.exists()
+    words = ["--train_images", "2", "--val_images", "1", "--test_images", "1"]
+    assert main(["workbench", "--output", str(folder), *words]) == 0
+    assert (folder / "vilt" / "config.json").is_file()
+    assert [path.name for path in tmp_path.iterdir()] == ["bench"]

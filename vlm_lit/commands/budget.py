@@ -40,6 +40,9 @@ def _parser(verb: str) -> argparse.ArgumentParser:
         type=whole_number(2),
         help="answers that a classifier chooses from; default: the vocabulary's, or the checkpoint's",
     )
+    parser.add_argument(
+        "--gpus", type=whole_number(1), help="GPUs of the run; default: trainer.devices x num_nodes, 1 for auto"
+    )
     parser.add_argument("--format", choices=("text", "json"), default="text", help="what to write")
     parser.add_argument("--output", type=Path, help="file to write instead of standard output")
     return parser
@@ -78,9 +81,10 @@ def _budget(options: argparse.Namespace, of_fit: Sequence[str]) -> Budget | Clas
 
     run = unopened(of_fit)
     module, data, trainer = run.model, run.datamodule, run.trainer
+    plan = run.rank_plan(options.gpus)
     if isinstance(module, ClassifierModule) and isinstance(data, ClassifierDataModule):
         _refuse(options, ("supervised", "images"), "a classifier has no supervised tokens, and one image a question")
-        return class_budget(module, data, trainer, answers=options.answers, words=options.length, say=say)
+        return class_budget(module, data, trainer, answers=options.answers, words=options.length, say=say, plan=plan)
     if not isinstance(module, AnsweredModule) or not isinstance(data, TokenRows):
         raise ConfigError(
             "budget knows an AnsweredModule on a ConversationDataModule, and a ClassifierModule on a "
@@ -95,6 +99,7 @@ def _budget(options: argparse.Namespace, of_fit: Sequence[str]) -> Budget | Clas
         supervised=options.supervised,
         images=1 if options.images is None else options.images,
         say=say,
+        plan=plan,
     )
 
 

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Final
 
 from vlm_lit.commands.budget_json import recipe, report
-from vlm_lit.commands.budget_text import sections, table
+from vlm_lit.commands.budget_text import ranks_said, sections, table
 from vlm_lit.models.parts import trainable_percent
 from vlm_lit.preflight.budget.class_budget import ClassBudget
 
@@ -27,7 +27,7 @@ def _run(budget: ClassBudget) -> str:
         f"{budget.model_id} ({budget.model_type}), {budget.precision}, activation checkpointing "
         f"{'on' if budget.checkpointing else 'off'}. {row.answers:,} answers ({row.source}). Questions of {row.words} "
         f"tokens about pictures of {row.width} x {row.height} pixels, {row.patches} patches. * is the run as "
-        "configured."
+        f"configured.{ranks_said(budget)}"
     )
     return textwrap.fill(said, _WIDTH)
 

@@ -41,6 +41,7 @@ def report(budget: RunBudget, rows: Mapping[str, object], recipes: Sequence[Mapp
         "model_type": budget.model_type,
         "precision": budget.precision,
         "activation_checkpointing": budget.checkpointing,
+        "gpus": asdict(budget.plan),
         **rows,
         "recipes": recipes,
         "refused": [{"name": r.recipe.name, "reason": r.reason} for r in budget.refused],
@@ -75,6 +76,8 @@ def recipe(needs: StepNeeds, apart: Callable[[int], Mapping[str, object]]) -> di
         | {
             "gradients": needs.gradients,
             "optimizer": asdict(needs.optimizer),
+            "on_other_gpus": needs.ranks.elsewhere,
+            "gathered": needs.ranks.gathered,
             "between_steps": needs.resident,
         },
         "micro_batches": [_micro_batch(needs, rows, on, apart) for on in (True, False) for rows in ROWS],

@@ -109,6 +109,7 @@ def _run(budget: Budget) -> str:
         f"{budget.model_id} ({budget.model_type}), {budget.precision}, {attention} attention, activation checkpointing "
         f"{'on' if budget.checkpointing else 'off'}. Rows of {row.length:,} tokens ({row.source}), {row.supervised:,} "
         f"of them supervised, {row.images} image{'s' * (row.images != 1)}{each} in each. * is the run as configured."
+        f"{ranks_said(budget)}"
     )
     return textwrap.fill(said, _WIDTH)
 
@@ -119,6 +120,8 @@ def _name(needs: StepNeeds) -> str:
 
 def gib(size: float) -> str:
     """Bytes in GiB with one decimal; what rounds to nothing is said to be something."""
+    if size < 0:
+        return f"-{gib(-size)}".replace("-<", "> -")
     return "<0.1" if 0 < size < 0.05 * _GIB else f"{size / _GIB:.1f}"
 
 
@@ -148,10 +151,32 @@ def _purposes(budget: RunBudget) -> str:
         ("gradients", lambda n: n.gradients),
         ("optimizer states", lambda n: n.optimizer.states),
         *([("the reference's copy of what is trained", _copies)] if copied else []),
+        *(_held_elsewhere(budget) if budget.plan.strategy == "frozen_sharded" else []),
         ("there between two steps", lambda n: n.resident),
         ("a step of the optimizer adds", lambda n: n.optimizer.step),
     ]
     return table(budget, "", [(name, [gib(size(needs)) for needs in budget.needs]) for name, size in lines])
+
+
+def _held_elsewhere(budget: RunBudget) -> list[tuple[str, Callable[[StepNeeds], int]]]:
+    """What a GPU of several has not, and what it has for a moment: the largest layer is twice there as it comes in."""
+    return [
+        (f"of the frozen, on the other {budget.plan.world - 1} GPUs", lambda n: -n.ranks.elsewhere),
+        ("a layer put together adds (in the peaks)", lambda n: n.ranks.gathered),
+    ]
+
+
+def ranks_said(budget: RunBudget) -> str:
+    """A sentence about a run's several GPUs; nothing of one."""
+    plan = budget.plan
+    if plan.world == 1:
+        return ""
+    held = (
+        "the frozen weights of the decoder layers are split over them, and all else is whole on each"
+        if plan.strategy == "frozen_sharded"
+        else "each holds all of the model"
+    )
+    return f" {plan.world} GPUs ({plan.strategy}): {held}. Memory is that of one of them."
 
 
 def _copies(needs: StepNeeds) -> int:

@@ -227,8 +227,15 @@ def probe(processor: ProcessorMixin) -> dict[str, Tensor]:
 
 
 def class_probe(processor: ProcessorMixin) -> dict[str, Tensor]:
-    """A classifier's inputs for one question about a drawn picture."""
-    return dict(processor(text=["what colour is the disc?"], images=[_picture()], return_tensors="pt"))
+    """A classifier's inputs for one question about a drawn picture.
+
+    Raises:
+        ConfigError: the processor's files hold settings that it cannot work with.
+    """
+    try:
+        return dict(processor(text=["what colour is the disc?"], images=[_picture()], return_tensors="pt"))
+    except (TypeError, ValueError, ArithmeticError) as error:
+        raise ConfigError(f"The checkpoint's processor refuses a picture: {error}. Fetch its files again.") from error
 
 
 def _picture() -> Image.Image:

@@ -14,9 +14,15 @@ from typing import Any, Final, TextIO, cast
 
 from vlm_lit.errors import printable
 
-# Colours, one line up, one line cleared, the cursor hidden and shown: what tqdm and our own bars write.
-_OF_BARS: Final = re.compile(r"(\r|\x1b\[[0-9;]*m|\x1b\[[0-9]*A|\x1b\[2?K|\x1b\[\?25[lh])")
-_OF_FILES: Final = re.compile(r"(\r)")
+# Colours, but not the one that hides text.
+_COLOURS: Final = r"\x1b\[(?!(?:[0-9]*;)*0*8[;m])[0-9;]*m"
+# As well one line up, one line cleared, the cursor hidden and shown: what tqdm and our own bars write.
+_STEPS: Final = rf"\r|\n|{_COLOURS}|\x1b\[[0-9]*A|\x1b\[2?K|\x1b\[\?25[lh]"
+_OF_BARS: Final = re.compile(rf"({_STEPS})")
+_OF_WORDS: Final = re.compile(rf"({_COLOURS})")
+_OF_FILES: Final = re.compile(r"(^\r)")
+_A_BAR: Final = re.compile(rf"\r|(?:{_STEPS})*\Z")
+"""How a text of a bar begins, or is all: the cursor moves between texts, never within words."""
 
 
 class PlainStream:
@@ -29,12 +35,13 @@ class PlainStream:
 
     def __init__(self, wrapped: TextIO) -> None:
         self.wrapped = self.rich_proxied_file = wrapped  # a name of rich
-        self._passes = _OF_BARS if wrapped.isatty() else _OF_FILES
+        self._shown = wrapped.isatty()
 
     def write(self, text: str) -> int:
         """Write a text, and say how much of it was taken: all."""
         if not text.isprintable():
-            pieces = self._passes.split(text)  # every second one is a separator
+            passes = _OF_FILES if not self._shown else _OF_BARS if _A_BAR.match(text) else _OF_WORDS
+            pieces = passes.split(text)  # every second one is a separator
             text = "".join(p if i % 2 else printable(p, lines=True) for i, p in enumerate(pieces))
         self.wrapped.write(text)
         return len(text)

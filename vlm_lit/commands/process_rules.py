@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Final
 
 from jsonargparse import set_parsing_settings
 from lightning.pytorch.utilities.exceptions import MisconfigurationException  # type: ignore[attr-defined]
@@ -13,6 +15,9 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException  # 
 from vlm_lit.commands.option_errors import importable_packages
 from vlm_lit.commands.parsing import read_config
 from vlm_lit.errors import ConfigError
+
+# What transformers says of a model whose processor is another one's.
+_UNMATCHED: Final = re.compile(r"features and image tokens do not match|Input image size \(.*\) doesn't match model")
 
 
 def restrict_imports() -> None:
@@ -25,10 +30,10 @@ def restrict_imports() -> None:
 
 @contextmanager
 def refusing() -> Iterator[None]:
-    """The rules put in place; what Lightning refuses in the block comes out as an error of ours.
+    """The rules put in place; what Lightning or a model refuses in the block comes out as an error of ours.
 
     Raises:
-        ConfigError: Lightning refuses a setting.
+        ConfigError: Lightning refuses a setting, or a model what its processor makes.
     """
     # Workers are forked: a tokenizer's own threads would warn about it and switch themselves off anyway.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -40,3 +45,11 @@ def refusing() -> Iterator[None]:
         yield
     except MisconfigurationException as error:
         raise ConfigError(str(error)) from error
+    except ValueError as error:
+        if _UNMATCHED.search(str(error)) is None:
+            raise
+        raise ConfigError(
+            f"The model cannot take what the processor makes: {str(error).rstrip('.')}. The processor's files beside "
+            "the checkpoint and its config.json belong to different models, or one of them was edited (patch_size, "
+            "size, vision_feature_select_strategy, the image token). Fetch the checkpoint's files again."
+        ) from error

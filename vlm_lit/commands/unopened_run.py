@@ -9,6 +9,9 @@ import lightning
 
 from vlm_lit.commands.lightning import VlmLitCLI
 from vlm_lit.commands.process_rules import refusing
+from vlm_lit.preflight.budget.rank_memory import RankPlan
+from vlm_lit.training.frozen_sharded import NAME, FrozenShardedStrategy
+from vlm_lit.training.ranks import check_strategy
 
 
 class UnopenedRun(VlmLitCLI):
@@ -32,8 +35,29 @@ class UnopenedRun(VlmLitCLI):
             enable_model_summary=False,
         )
 
+    def rank_plan(self, gpus: int | None) -> RankPlan:
+        """How many GPUs the run has, as its config says or as is given, and what each holds.
+
+        Raises:
+            ConfigError: a strategy that `fit` refuses.
+        """
+        asked = self._get(self.config_init, "trainer", default={})
+        strategy = asked.get("strategy")
+        split = strategy == NAME or isinstance(strategy, FrozenShardedStrategy)
+        if strategy is not None and not split:
+            check_strategy(strategy)
+        world = gpus or _count(asked.get("devices")) * int(asked.get("num_nodes") or 1)
+        return RankPlan(strategy="frozen_sharded" if split else "ddp", world=world)
+
     def _run_subcommand(self, subcommand: str) -> None:
         pass
+
+
+def _count(devices: object) -> int:
+    """How many devices of a machine are meant; 1 where that is for the machine to say."""
+    if isinstance(devices, list):
+        return len(devices)
+    return max(1, int(devices)) if isinstance(devices, int | str) and str(devices).isdecimal() else 1
 
 
 def unopened(arguments: Sequence[str]) -> UnopenedRun:

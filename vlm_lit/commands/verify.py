@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
 from dataclasses import asdict
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,13 +18,16 @@ from vlm_lit.commands.output_files import write_output
 from vlm_lit.errors import ConfigError
 
 if TYPE_CHECKING:
+    import lightning
+
     from vlm_lit.commands.lightning import PreparedRun
     from vlm_lit.preflight.class_verification import ClassVerification
     from vlm_lit.preflight.equality import Equality
     from vlm_lit.preflight.verification import Verification
 
 _EPILOG = """Takes the config files and overrides of fit. Exits with 0 if every equality holds or is refused with its
-reason, with 1 if one does not hold. Ranks (equality 5) and resumption (6) take processes of their own: the tests."""
+reason, with 1 if one does not hold. For the equality of ranks it starts two processes, on the CPU or on two GPUs, each
+of which loads the model. Resumption (equality 6) is left to the tests."""
 
 
 def run(verb: str, arguments: Sequence[str]) -> int:
@@ -34,12 +38,13 @@ def run(verb: str, arguments: Sequence[str]) -> int:
     """
     parser = OptionParser(verb, description=__doc__, epilog=_EPILOG)
     parser.add_argument("--conversations", type=whole_number(2), default=8, help="how many (or pairs) to compute on")
+    parser.add_argument("--ranks", type=int, choices=(1, 2), default=2, help="1 leaves two processes unstarted")
     parser.add_argument("--format", choices=("text", "json"), default="text", help="what to write")
     parser.add_argument("--output", type=Path, help="file to write instead of standard output")
     options, of_fit = parser.parse_known_args(arguments)
     check("fit", of_fit)
     with redirect_stdout(sys.stderr):
-        found = _equalities(options.conversations, of_fit)
+        found = _equalities(options.conversations, of_fit, options.ranks)
     text = json.dumps([asdict(equality) for equality in found], indent=2) + "\n"
     if options.format == "text":
         text = table(found)
@@ -50,7 +55,33 @@ def run(verb: str, arguments: Sequence[str]) -> int:
     return 1 if any(equality.verdict == "DIFFERENT" for equality in found) else 0
 
 
-def _equalities(count: int, of_fit: Sequence[str]) -> list[Equality]:
+def _equalities(count: int, of_fit: Sequence[str], ranks: int) -> list[Equality]:
+    from vlm_lit.commands.verify_ranks import ranks_equalities
+
+    measures, trainer = measured(of_fit, count)
+    found = []
+    with trainer.precision_plugin.train_step_context():
+        # Ahead of the others, of which some take steps; told behind them.
+        together = ranks_equalities(measures, count, of_fit, wanted=ranks > 1)
+        for equality in chain(measures.equalities(), together):
+            print(f"{equality.name}: {equality.verdict}", file=sys.stderr, flush=True)
+            found.append(equality)
+    return found
+
+
+def measured(
+    of_fit: Sequence[str], count: int, *, join: bool = False
+) -> tuple[Verification[Any] | ClassVerification, lightning.Trainer]:
+    """What measures the equalities of a run, its model loaded, and the run's trainer.
+
+    Args:
+        of_fit: the command line's arguments for fit.
+        count: how many items it computes on.
+        join: whether this is one of several processes, which find each other then.
+
+    Raises:
+        VlmLitError: whatever `fit` would refuse.
+    """
     from vlm_lit.commands.lightning import prepared
     from vlm_lit.data.records.record_dataset import RecordDataset
     from vlm_lit.preflight.attached import attach
@@ -58,22 +89,20 @@ def _equalities(count: int, of_fit: Sequence[str]) -> list[Equality]:
     from vlm_lit.preflight.verification import chosen
 
     run = prepared(of_fit)
-    module, data = run.model, run.datamodule
-    measured = _verification(run)
+    module, data, trainer = run.model, run.datamodule, run.trainer
+    verification = _verification(run)
     train = data.datasets["train"]
     if not isinstance(train, RecordDataset):
         raise ConfigError("A stream cannot be verified: set data.init_args.train.streaming to false.")
-    attach(module, data, run.trainer)
+    if join:
+        trainer.strategy.setup_environment()
+    attach(module, data, trainer)
     module.configure_model()
-    module.to(run.trainer.strategy.root_device)
-    bf16 = in_bfloat16(module, run.trainer)
-    found = []
-    with run.trainer.precision_plugin.train_step_context():
+    module.to(trainer.strategy.root_device)
+    bf16 = in_bfloat16(module, trainer)
+    with trainer.precision_plugin.train_step_context():
         items = chosen([train[i] for i in range(min(len(train), 1024))], count)
-        for equality in measured(items, bf16).equalities():
-            print(f"{equality.name}: {equality.verdict}", file=sys.stderr, flush=True)
-            found.append(equality)
-    return found
+        return verification(items, bf16), trainer
 
 
 def _verification(run: PreparedRun) -> Callable[[Sequence[Any], bool], Verification[Any] | ClassVerification]:

@@ -49,11 +49,9 @@ def run(verb: str, arguments: Sequence[str]) -> int:
 
 def write(options: argparse.Namespace) -> None:
     """Write images, conversations and the base models: one that generates answers, one that chooses them."""
-    from vlm_lit.workbench.base_model import copy_base
     from vlm_lit.workbench.dataset import NOTE, PAIRS_FILE
     from vlm_lit.workbench.dataset import write as write_dataset
     from vlm_lit.workbench.objects import OBJECTS_FILE
-    from vlm_lit.workbench.vilt_model import copy_vilt_base
 
     target: Path = options.output
     if target.exists() and any(target.iterdir()):
@@ -70,9 +68,8 @@ def write(options: argparse.Namespace) -> None:
         descriptions=options.descriptions,
         label=options.label,
         counterfactual=options.counterfactual,
+        bases=True,
     )
-    copy_base(target / "base")
-    copy_vilt_base(target / "vilt")
     described = "describe_*.json, " if options.descriptions else ""
     described += f"{PAIRS_FILE}, " if options.counterfactual else ""
     varied = f"{NOTE} on what was varied, " if (target / NOTE).exists() else ""

@@ -13,6 +13,7 @@ from torch.utils.data import Sampler
 
 from vlm_lit.data.dealing import Dealing
 from vlm_lit.data.mixture import Mixture
+from vlm_lit.data.of_step import OfStep
 from vlm_lit.data.run_length import full_steps_per_epoch
 from vlm_lit.errors import ConfigError
 
@@ -113,7 +114,7 @@ class StepSampler(Sampler[list[int]]):
 
     def indices(self, step: int) -> list[int]:
         """This rank's conversations of optimizer step `step`."""
-        return self.dealing.shares(self.all_ranks(step), self.world)[self.rank]
+        return OfStep(self.dealing.shares(self.all_ranks(step), self.world)[self.rank], step)
 
     def all_ranks(self, step: int) -> tuple[int, ...]:
         """All ranks' conversations of optimizer step `step`, in an order in which the number of ranks has no part."""

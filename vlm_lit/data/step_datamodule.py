@@ -11,7 +11,7 @@ import torch
 from lightning import LightningDataModule
 from torch.utils.data import DataLoader
 
-from vlm_lit.data.answers.evaluation_batches import EvaluatedItems, EvaluationBatches, evaluation_batches
+from vlm_lit.data.answers.evaluation_batches import EvaluatedItems, EvaluationBatches, arranged, evaluation_batches
 from vlm_lit.data.dealing import TOWER, Dealing, ItemCost
 from vlm_lit.data.item_costs import item_costs
 from vlm_lit.data.loaders import loader
@@ -199,7 +199,7 @@ class StepDataModule(LightningDataModule, ABC, Generic[Item]):
         train = self.datasets["train"]
         if isinstance(train, StreamedSteps):
             return None
-        return raised(self.collator()([train[i] for i in self._sampler(train).indices(step)]))
+        return raised(self.collator()(train.__getitems__(self._sampler(train).indices(step))))
 
     def longest_step(self, rows: int) -> StepBatch[Any] | None:
         """The `rows` rows that are likely longest, as one step batch; None for a stream, whose rows nobody knows."""
@@ -235,13 +235,16 @@ class StepDataModule(LightningDataModule, ABC, Generic[Item]):
         return loader(batches, collate_fn=collator, batch_size=None, workers=self.num_workers)
 
     def evaluation_positions(self, split: str) -> list[list[int]]:
-        """This rank's items of an evaluation, a batch at a time, in file order."""
+        """This rank's items of an evaluation, a batch at a time; in the file's order where only some are evaluated."""
         assert self.trainer is not None
         items, (rank, world) = self.evaluated(split), rank_share(self.trainer)
         # None repeated to even the ranks out: answering needs no ranks in step.
-        keys = items.image_keys if self.together is not None else None
-        costs = self.costs(items) if world > 1 else None
-        return evaluation_batches(len(items), keys, self.eval_batch, rank=rank, world=world, costs=costs)
+        keys, costs = items.image_keys if self.together is not None else None, self.costs(items)
+        batches = evaluation_batches(len(items), keys, self.eval_batch, rank=rank, world=world, costs=costs)
+        # A limit is one of the file's first batches.
+        limit = getattr(self.trainer, f"limit_{split}_batches")
+        whole = isinstance(limit, float) and limit == 1.0
+        return arranged(batches, keys, self.eval_batch, costs) if whole else batches
 
     def evaluation_batch(self, split: str, positions: Sequence[int]) -> EvaluationBatch:
         """A batch of an evaluation's items, collated here and now."""
@@ -251,11 +254,11 @@ class StepDataModule(LightningDataModule, ABC, Generic[Item]):
         return made
 
     def val_dataloader(self) -> DataLoader[EvaluationBatch] | list[DataLoader[EvaluationBatch]]:
-        """The validation items, in file order."""
+        """The validation items."""
         return self._evaluation("val")
 
     def test_dataloader(self) -> DataLoader[EvaluationBatch] | list[DataLoader[EvaluationBatch]]:
-        """The test items, in file order."""
+        """The test items."""
         return self._evaluation("test")
 
     def predict_dataloader(self) -> DataLoader[EvaluationBatch] | list[DataLoader[EvaluationBatch]]:

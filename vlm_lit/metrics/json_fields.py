@@ -11,18 +11,14 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property
-from pathlib import Path
+from functools import cached_property
 from typing import Any, ClassVar, Final
 
-from jsonschema.exceptions import SchemaError
 from jsonschema.protocols import Validator
-from jsonschema.validators import validator_for
-from referencing import Registry
 from referencing.exceptions import Unresolvable
 
 from vlm_lit.errors import ConfigError, VlmLitError, nearest
-from vlm_lit.files.strict_json import read_json
+from vlm_lit.files.json_schema import read_schema, schema_validator
 from vlm_lit.metrics.anls import anls_score
 from vlm_lit.metrics.numerals import quantities
 from vlm_lit.metrics.rules import Answer, Counts, Rule, need_references, ratio
@@ -32,6 +28,7 @@ FIELD_RULES: Final = ("exact", "text", "number", "set", "anls")
 """How a field may be compared."""
 
 _FENCED: Final = re.compile(r"\A\s*```(?:json)?\s*\n(.*?)\n?\s*```\s*\Z", re.DOTALL)
+_OPTION: Final = "json_fields.schema"
 _OWN: Final = 9  # counts before those of the named fields
 _DEEPEST: Final = 64
 
@@ -133,11 +130,12 @@ class JsonFields(Rule):
     @cached_property
     def named(self) -> tuple[str, ...]:
         """The fields that have a figure of their own."""
-        return tuple(dict.fromkeys([*self._by_field, *(_properties(_schema(self.schema)) if self.schema else ())]))
+        schema = read_schema(self.schema, _OPTION) if self.schema else {}
+        return tuple(dict.fromkeys([*self._by_field, *_properties(schema)]))
 
     @cached_property
     def _checked(self) -> Validator | None:
-        return _validator(self.schema) if self.schema else None
+        return schema_validator(self.schema, _OPTION) if self.schema else None
 
     def counts(self, answer: Answer) -> Counts:
         """Score, parsed, unparsed, schema kept, all right, missing, true, extra, said fields; then the named ones'."""
@@ -261,25 +259,6 @@ def _truth(references: Sequence[str]) -> dict[str, object]:
     if truth is None:
         raise VlmLitError(f"json_fields needs a reference that is a JSON object, got {references[0]!r}. Correct it.")
     return truth
-
-
-@cache
-def _schema(path: str) -> Mapping[str, Any]:
-    found = read_json(Path(path), any_value=True)
-    if not isinstance(found, dict):
-        raise ConfigError(f"json_fields: {path} holds no JSON Schema, which is an object. Correct the option schema.")
-    return found
-
-
-@cache
-def _validator(path: str) -> Validator:
-    schema = _schema(path)
-    kind = validator_for(schema)
-    try:
-        kind.check_schema(schema)
-    except SchemaError as error:
-        raise ConfigError(f"json_fields: {path} is no valid JSON Schema: {error.message}. Correct it.") from None
-    return kind(schema, registry=Registry())  # an empty one: what a schema refers to is never fetched
 
 
 def _properties(schema: Mapping[str, Any], above: str = "") -> list[str]:

@@ -23,6 +23,7 @@ from vlm_lit.models.families import Family, PartName, names_of, owner_of
 from vlm_lit.models.frozen_start import add_start
 from vlm_lit.models.lora_settings import LoraSettings
 from vlm_lit.models.parts import PartsSettings
+from vlm_lit.models.tower_boundary import trained_blocks
 
 
 def _decoder_leaves(family: Family, lora: LoraSettings) -> list[str]:
@@ -65,6 +66,8 @@ def _pattern(model: nn.Module, part: PartName, family: Family, lora: LoraSetting
     owned = names_of(part, linear, family)
     if not owned:
         raise ConfigError(f"{part}.training is lora, but {part} has no linear layer inside; use full or frozen.")
+    if part == "vision_tower" and family.boundary is not None:
+        return "|".join(re.escape(name) for name in owned if name.startswith(trained_blocks(family)))
     # Whole names: a tower's layers may be called as those of the projector that lies inside it.
     return "|".join(sorted({_numbered(name) for name in owned}))
 

@@ -16,7 +16,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 
 from vlm_lit.errors import ConfigError
 from vlm_lit.models.families import Family, owner_of
-from vlm_lit.models.loading import ReadCheckpoint, read_checkpoint, with_precisions
+from vlm_lit.models.loading import ReadCheckpoint, read_checkpoint, refuse_incomplete, with_precisions
 from vlm_lit.models.loading_bar import without_load_report
 from vlm_lit.models.parts import PartsSettings
 from vlm_lit.models.quantization import QUANTIZED, QuantizationSettings, precision_of
@@ -92,7 +92,7 @@ def load_classifier(
             model_id, parts=parts, quantization=quantization, revision=revision, attention=attention, device=device,
             task="classify", dropout=dropout,
         )  # fmt: skip
-    _refuse_incomplete(read, model_id)
+    refuse_incomplete(read, model_id)
     report = fit_head(read, answers, seed=seed)
     if report.drawn and parts.head.training != "full":
         raise ConfigError(
@@ -106,7 +106,8 @@ def fit_head(read: ReadCheckpoint, answers: Sequence[str], *, seed: int) -> Head
     """Give a classifier a head for these answers, in place; a head that has them already is left as it is.
 
     Raises:
-        ConfigError: the answers are none, or one is there twice; or the head is quantized and would have to change.
+        ConfigError: the answers are none, or one is there twice; the checkpoint's own are not numbered by its rows; or
+            the head is quantized and would have to change.
     """
     model, family = read.model, read.family
     own = _answers_of(model.config)
@@ -159,16 +160,18 @@ def name_answers(config: PretrainedConfig, answers: Sequence[str]) -> None:
 
 
 def _answers_of(config: PretrainedConfig) -> list[str]:
-    return [str(config.id2label[row]) for row in sorted(config.id2label)]
+    """The checkpoint's answers, in the order of its head's rows.
 
-
-def _refuse_incomplete(read: ReadCheckpoint, model_id: str) -> None:
-    lacking = [name for name in read.missing if owner_of(name, read.family) != "head"]
-    if lacking:
+    Raises:
+        ConfigError: its config.json names rows that the head does not have.
+    """
+    rows = sorted(config.id2label)
+    if rows != list(range(len(rows))):
         raise ConfigError(
-            f"The weights of {model_id!r} lack {len(lacking)} parameters of the model below its head, or have them in "
-            f"another shape; the first is {lacking[0]}. Fetch them again, or name a checkpoint of this architecture."
+            f"id2label in the checkpoint's config.json names {len(rows):,} rows from {rows[0]} to {rows[-1]}; rows are "
+            "counted from 0, each named once. Number them so, in the order of the head's rows."
         )
+    return [str(config.id2label[row]) for row in rows]
 
 
 def _last_layer(model: nn.Module, family: Family) -> tuple[str, nn.Linear]:

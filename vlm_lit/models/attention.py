@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
+from vlm_lit.models.causal_attention import mark_causal
 from vlm_lit.models.families import Family
 
 _ALIGNED: Final = 16
@@ -50,8 +51,24 @@ def packed_inputs(
     shift = _shift(segments, valid)
     places = torch.arange(segments.shape[1], device=segments.device) - shift
     positions = places if family.positions == "row" else _rotary_positions(model, inputs, shift, places)
-    mask = visible(segments, valid)[:, None]
-    return {**inputs, "attention_mask": addable(mask, model), "position_ids": positions}
+    mask = mark_causal(addable(visible(segments, valid)[:, None], model))
+    return {**inputs, "attention_mask": mask, "position_ids": positions}
+
+
+def seen_as_whole(backbone: nn.Module, inputs: Mapping[str, Tensor], family: Family) -> dict[str, Tensor]:
+    """The inputs of plain rows, their padding on the right no longer marked where a causal model needs no mask of it.
+
+    No token sees what stands behind it, so padding changes no other token; what it becomes itself nobody reads. Without
+    a mask the model attends by its causal kernel. On other devices than a CPU, where that has not been measured, and
+    with kernels that leave padding out, the mask stays.
+    """
+    mask = inputs["attention_mask"]
+    config = backbone.config
+    assert isinstance(config, PreTrainedConfig)
+    plain = family.causal_prompt and config.get_text_config()._attn_implementation == "sdpa"
+    if not plain or mask.device.type != "cpu" or not bool(mask[:, 0].all()) or bool(mask.all()):
+        return dict(inputs)
+    return {**inputs, "attention_mask": torch.ones_like(mask)}
 
 
 def visible(segments: Tensor, valid: Tensor) -> Tensor:

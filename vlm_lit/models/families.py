@@ -30,6 +30,23 @@ PART_NAMES: Final[tuple[PartName, ...]] = ("vision_tower", "projector", "embeddi
 
 
 @dataclass(frozen=True, kw_only=True)
+class Boundary:
+    """The place in a vision tower above which it trains.
+
+    Args:
+        blocks: path of the tower's list of blocks.
+        first: number of the first block that trains; those below are frozen.
+        used: how many blocks are used; LLaVA leaves its last one out.
+        read: numbers of the frozen blocks that something else than the next block reads, the last of them aside.
+    """
+
+    blocks: str
+    first: int
+    used: int
+    read: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class Family:
     """The facts of one architecture.
 
@@ -53,6 +70,7 @@ class Family:
             `rows` as one list of them all, whichever image they are of; `images` a block a tile or image; `tiles` cut
             and joined to pictures again; `windows` as rows, once their order is undone; `deepstack` with those of
             deeper layers; `states` for cross-attention. None where nobody has tried.
+        boundary: where the tower begins to train, in a run that trains its last blocks alone.
     """
 
     task: Task = "generate"
@@ -72,6 +90,7 @@ class Family:
     positions: Literal["row", "mrope"] = "row"
     unpackable: str | None = None
     projected: Projected | None = None
+    boundary: Boundary | None = None
 
     def roots(self, part: PartName) -> tuple[str, ...]:
         """The dotted paths of `part`'s roots."""

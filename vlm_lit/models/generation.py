@@ -11,6 +11,7 @@ from peft import PeftModel
 from torch import Tensor, nn
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList, PreTrainedModel
 
+from vlm_lit.models.answer_grammar import AnswerGrammar, GrammarLogits
 from vlm_lit.models.finite import WatchedScores
 from vlm_lit.models.sampling import SampledTokens, Sampler
 
@@ -33,6 +34,7 @@ def generate(
     stop: StopTokens,
     processors: Sequence[LogitsProcessor] = (),
     sampler: Sampler | None = None,
+    grammar: AnswerGrammar | None = None,
 ) -> list[list[int]]:
     """Answer each row of a left-padded batch.
 
@@ -43,6 +45,7 @@ def generate(
         stop: token ids to stop at, pad with and forbid.
         processors: what sees and may change each step's logits before a token is taken.
         sampler: draws the tokens; None takes the likeliest.
+        grammar: what answers are held to.
 
     Returns:
         B lists of token ids, cut before the end of turn.
@@ -60,6 +63,8 @@ def generate(
         suppress_tokens=list(stop.forbidden) or None,
     )
     base, watch = without_adapter_shell(model), WatchedScores(at_once=sampler is not None)
+    if grammar is not None:
+        processors = (*processors, GrammarLogits(grammar))
     if sampler is not None:
         processors = (*processors, SampledTokens(sampler))  # the last, behind what forbids tokens
     with _own_settings_only(base):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from vlm_lit.models.attention import packed_inputs
+from vlm_lit.models.attention import packed_inputs, seen_as_whole
 from vlm_lit.models.families import Family
 from vlm_lit.models.vision_features import with_features
 from vlm_lit.schema import TokenBatch
@@ -26,5 +26,7 @@ def hidden_states(base: nn.Module, family: Family, batch: TokenBatch) -> Tensor:
         inputs = with_features(base, family, inputs, batch.features)
     if batch.segments is not None:
         inputs = packed_inputs(backbone, inputs, batch.segments, family)
+    else:
+        inputs = seen_as_whole(backbone, inputs, family)
     hidden: Tensor = backbone(**inputs, use_cache=False).last_hidden_state
     return hidden

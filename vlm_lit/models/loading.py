@@ -15,6 +15,7 @@ from transformers.utils.hub import cached_file
 
 from vlm_lit.errors import ConfigError
 from vlm_lit.files.checkpoint_settings import check_checkpoint_settings, check_settings_file, names_code
+from vlm_lit.models.causal_attention import attend_in_chunks
 from vlm_lit.models.families import PART_NAMES, Family, Task, check_task, family_of, owner_of
 from vlm_lit.models.load_errors import refuse_pointers, refuse_quantized, refuse_stored_weights, why
 from vlm_lit.models.loading_bar import without_loading_bar
@@ -24,9 +25,12 @@ from vlm_lit.models.quantization import (
     QUANTIZED,
     QuantizationSettings,
     check_quantized,
+    check_shapes,
     keep_weights_unpacked,
     quantization_config,
 )
+from vlm_lit.models.tower_boundary import with_boundary
+from vlm_lit.models.tower_chunks import look_in_chunks
 
 
 def load_config(model_id: str, revision: str | None = None) -> PretrainedConfig:
@@ -105,13 +109,40 @@ def load_base(
     The arguments are those of `read_checkpoint`. A classifier is loaded by `answer_head.load_classifier`.
 
     Raises:
-        ConfigError: unknown family or checkpoint, a part that it does not have, or a layer that did not get the asked
-            precision.
+        ConfigError: unknown family or checkpoint, a part that it does not have, weights that are not those of the whole
+            model, or a layer that did not get the asked precision.
     """
     read = read_checkpoint(
         model_id, parts=parts, quantization=quantization, revision=revision, attention=attention, device=device
     )
-    return with_precisions(read, parts), read.family
+    refuse_incomplete(read, model_id)
+    base = with_precisions(read, parts)
+    return base, with_boundary(base, read.family, parts)
+
+
+def refuse_incomplete(read: ReadCheckpoint, model_id: str) -> None:
+    """Refuse weights that are not those of the whole model, a classifier's head aside.
+
+    What is missing would be random numbers, and a decoder layer too many would be read past.
+
+    Raises:
+        ConfigError: parameters are missing, have another shape, or are of layers that config.json does not count.
+    """
+    family = read.family
+    lacking = [name for name in read.missing if family.task == "generate" or owner_of(name, family) != "head"]
+    if lacking:
+        below = " below its head" if family.task == "classify" else ""
+        raise ConfigError(
+            f"The weights of {model_id!r} lack {len(lacking)} parameters of the model{below}, or have them in another "
+            f"shape; the first is {lacking[0]}. Fetch them again, or name a checkpoint of this architecture."
+        )
+    more = [name for name in read.unused if name.startswith(f"{family.decoder_layers}.")]
+    if more:
+        layers = len(read.model.get_submodule(family.decoder_layers))
+        raise ConfigError(
+            f"The weights of {model_id!r} have {len(more)} parameters that its config.json has no place for; the first "
+            f"is {more[0]}, and config.json counts {layers} decoder layers. Fetch the checkpoint's files again."
+        )
 
 
 def read_checkpoint(
@@ -218,11 +249,14 @@ def with_precisions(read: ReadCheckpoint, parts: PartsSettings) -> PreTrainedMod
     """The model with each part in its precision, proven.
 
     Raises:
-        ConfigError: a layer did not get the asked precision.
+        ConfigError: a layer did not get the asked precision, or has weights of another shape.
     """
     cast_parts(read.model, read.family, parts)
+    look_in_chunks(read.model, read.family)
     keep_weights_unpacked(read.model)
+    attend_in_chunks()
     check_quantized(read.model, read.family, parts.precisions)
+    check_shapes(read.model)
     return read.model
 
 
@@ -255,40 +289,3 @@ def cast_parts(model: nn.Module, family: Family, parts: PartsSettings) -> None:
         owner = owner_of(name, family)
         if owner is not None and parts.of(owner).precision in DTYPES and parameter.is_floating_point():
             parameter.data = parameter.data.to(DTYPES[parts.of(owner).precision])
-
-
-def check_precision(precision: str, parts: PartsSettings, family: Family | None = None) -> None:
-    """Refuse a precision of the trainer that the parts' precisions cannot be multiplied in.
-
-    Args:
-        precision: the trainer's.
-        parts: as asked for.
-        family: the model's; None for one that generates text.
-
-    Raises:
-        ConfigError: naming the settings to change.
-    """
-    if precision not in ("32-true", "bf16-mixed"):
-        why = " fp16 needs a scaled loss, which no step here has." if precision.startswith("16") else ""
-        raise ConfigError(
-            f"trainer.precision is {precision}; use bf16-mixed, or 32-true where a GPU has no bfloat16 (T4, V100)."
-            f"{why} Parts have their own precision."
-        )
-    if precision == "32-true" and needs_autocast(parts, family):
-        raise ConfigError(
-            "Some parts are stored in bf16 while others are kept or trained in float32, which only autocast can "
-            "multiply. Set trainer.precision to bf16-mixed, or every part's precision to fp32 or nf4."
-        )
-
-
-def needs_autocast(parts: PartsSettings, family: Family | None = None) -> bool:
-    """Whether bfloat16 weights meet float32 ones, so that only autocast can multiply them.
-
-    Args:
-        parts: as asked for.
-        family: the model's; None for one that generates text, which has every part but the embeddings.
-    """
-    there = [part for part in PART_NAMES if (family.roots(part) if family is not None else part != "embeddings")]
-    bf16 = any(parts.of(part).precision == "bf16" for part in there)
-    fp32 = any(parts.of(part).precision == "fp32" or parts.of(part).training == "full" for part in there)
-    return bf16 and fp32

@@ -7,6 +7,7 @@ from torch import nn
 from vlm_lit.models.adapters import modules_in_full
 from vlm_lit.models.families import Family, owner_of
 from vlm_lit.models.parts import PartsSettings
+from vlm_lit.models.tower_boundary import trained_blocks
 
 
 def set_modes(base: nn.Module, family: Family, parts: PartsSettings, mode: bool) -> None:
@@ -29,4 +30,6 @@ def set_modes(base: nn.Module, family: Family, parts: PartsSettings, mode: bool)
         moves = parts.of(owner).training != "frozen"
         if owner == "language_model" and last is not None:
             moves = f"{name}.".startswith(above)
+        if owner == "vision_tower" and family.boundary is not None:
+            moves = f"{name}.".startswith(trained_blocks(family))
         module.training = mode and moves

@@ -12,16 +12,19 @@ one row, T = tokens appended to each, D = width. `positions` are [...] for a fam
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from inspect import signature
 from typing import Final
 
 import torch
 from torch import Tensor, nn
-from transformers import DynamicCache, PreTrainedModel
+from transformers import Cache, PreTrainedModel
 
 from vlm_lit.models.attention import addable, packed_inputs
 from vlm_lit.models.families import Family
+from vlm_lit.models.grouped_attention import grouped, heads_per_key
+from vlm_lit.models.growing_cache import growing_cache
 
 NOBODY: Final = -1
 """The owner of padding: no question sees it."""
@@ -42,7 +45,7 @@ class PrefixReader:
     """
 
     backbone: nn.Module
-    cache: DynamicCache
+    cache: Cache
     owners: Tensor
     kept: list[int]
     rows: list[int]
@@ -84,13 +87,16 @@ class PrefixReader:
         earlier = (self.owners[:, None] == 0) | (self.owners[:, None] == owners[:, :, None])
         mask = torch.cat([earlier, among.expand(len(tokens), -1, -1)], 2)[:, None]
         self.owners = torch.cat([self.owners, owners], 1)
-        hidden: Tensor = self.backbone(
-            input_ids=tokens,
-            attention_mask=addable(mask, self.backbone),
-            position_ids=positions,
-            use_cache=True,
-            **{cache_argument(self.backbone): self.cache},
-        ).last_hidden_state
+        heads = heads_per_key(self.backbone)
+        mask = addable(mask.repeat(1, 1, heads, 1), self.backbone)
+        with grouped(self.backbone) if heads > 1 else nullcontext():
+            hidden: Tensor = self.backbone(
+                input_ids=tokens,
+                attention_mask=mask,
+                position_ids=positions,
+                use_cache=True,
+                **{cache_argument(self.backbone): self.cache},
+            ).last_hidden_state
         return hidden
 
     def _forget_all_but(self, questions: Sequence[int]) -> None:
@@ -122,7 +128,7 @@ def read(base: PreTrainedModel, inputs: Mapping[str, Tensor], segments: Tensor, 
         segments: whose each token is [B, L]; a row without any segment asks one question.
         family: how positions are counted.
     """
-    backbone, cache = family.backbone_of(base), DynamicCache()
+    backbone, cache = family.backbone_of(base), growing_cache()
     packed = packed_inputs(backbone, inputs, segments, family)
     hidden = backbone(**packed, use_cache=True, **{cache_argument(backbone): cache}).last_hidden_state
     owners = torch.where(inputs["attention_mask"].bool(), segments, NOBODY)

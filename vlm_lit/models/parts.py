@@ -25,7 +25,8 @@ class PartSettings:
         training: frozen, adapted by LoRA, or trained in full.
         learning_rate: peak learning rate of the part's trainable parameters; null takes the module's.
         last_layers: with training full of the language_model: train only its last N decoder layers, with what the part
-            has behind them; null trains the whole part.
+            has behind them; with training lora of the vision_tower: LoRA on its last N blocks alone. null trains the
+            whole part.
     """
 
     precision: Precision = "bf16"
@@ -40,10 +41,10 @@ class PartSettings:
             raise ConfigError(f"learning_rate is {self.learning_rate}; it must be a finite number above zero.")
         if self.last_layers is None:
             return
-        if self.training != "full":
+        if self.training == "frozen":
             raise ConfigError(
-                f"last_layers is {self.last_layers} where training is {self.training}; it goes with training: full. "
-                "LoRA on the last layers alone is lora.last_share."
+                f"last_layers is {self.last_layers} where training is {self.training}; there is nothing to train. Set "
+                "it to null, or training to full (language_model) or lora (vision_tower)."
             )
         if self.last_layers < 1:
             raise ConfigError(
@@ -62,12 +63,20 @@ class PartsSettings:
     head: PartSettings = PartSettings()
 
     def __post_init__(self) -> None:
+        ways: dict[PartName, Training] = {"language_model": "full", "vision_tower": "lora"}
         for part in PART_NAMES:
-            if part != "language_model" and (layers := self.of(part).last_layers) is not None:
-                raise ConfigError(
-                    f"{part}.last_layers is {layers}, but only the language_model is trained by its last layers. Set "
-                    f"{part}.last_layers to null."
-                )
+            layers, training = self.of(part).last_layers, self.of(part).training
+            if layers is None or ways.get(part) == training:
+                continue
+            if part == "language_model":
+                why = "it goes with training: full. LoRA on its last layers alone is lora.last_share"
+            elif part == "vision_tower":
+                why = "it goes with training: lora"
+            else:
+                why = "only the language_model and the vision_tower are trained by their last layers"
+            raise ConfigError(
+                f"{part}.last_layers is {layers} with training: {training}, but {why}. Set {part}.last_layers to null."
+            )
 
     def of(self, part: PartName) -> PartSettings:
         """The settings of `part`."""

@@ -129,6 +129,24 @@ def check_quantized(model: nn.Module, family: Family, precisions: Mapping[PartNa
         raise ConfigError(f"The loaded model is not quantized as its config asks: {listed}.")
 
 
+def check_shapes(model: nn.Module) -> None:
+    """Compare the quantized weights with the layers that hold them: transformers looks at other weights' shapes only.
+
+    Raises:
+        ConfigError: the checkpoint's config.json asks for another shape than its weights have.
+    """
+    for name, module in model.named_modules():
+        if not isinstance(module, bnb.nn.Linear4bit | bnb.nn.Linear8bitLt):
+            continue
+        state = getattr(module.weight, "quant_state", None)
+        stored = tuple(module.weight.shape if state is None else state.shape)
+        if stored != (module.out_features, module.in_features):
+            raise ConfigError(
+                f"{name} is {module.out_features} x {module.in_features} by the checkpoint's config.json, and its "
+                f"weights are {' x '.join(map(str, stored))}. Fetch the checkpoint's files again."
+            )
+
+
 def keep_weights_unpacked(model: nn.Module) -> None:
     """Switch off the AVX512-BF16 path of bitsandbytes that repacks 4-bit weights during evaluation."""
     for module in model.modules():

@@ -29,6 +29,7 @@ from vlm_lit.models.quantization import (
     keep_weights_unpacked,
     quantization_config,
 )
+from vlm_lit.models.tower_boundary import with_boundary
 
 
 def shaped_base(
@@ -59,7 +60,7 @@ def shaped_base(
     cast_parts(model, family, parts)
     keep_weights_unpacked(model)
     check_quantized(model, family, parts.precisions)
-    return model, family
+    return model, with_boundary(model, family, parts)
 
 
 def _as_read(model: nn.Module, dtype: torch.dtype) -> None:

@@ -144,15 +144,18 @@ def split_frozen(base: nn.Module, family: Family, mesh: DeviceMesh) -> SplitLaye
         raise ConfigError(
             f"trainer.strategy frozen_sharded needs torch 2.13 or later, and {torch.__version__} is installed."
         )
-    layers = [
-        _split(layer, mesh) for layer in base.get_submodule(family.decoder_layers).children() if not _is_trained(layer)
-    ]
+    layers = [_split(layer, mesh) for layer in layers_to_split(base, family)]
     if not layers:
         raise ConfigError(
             "trainer.strategy frozen_sharded splits the frozen base, and every decoder layer of this model is trained "
             "in full. Lower model.parts.language_model.last_layers, or use the strategy ddp."
         )
     return SplitLayers(layers, dist.new_group(backend="gloo"))
+
+
+def layers_to_split(base: nn.Module, family: Family) -> list[nn.Module]:
+    """The decoder layers that hold something frozen."""
+    return [layer for layer in base.get_submodule(family.decoder_layers).children() if not _is_trained(layer)]
 
 
 def _is_trained(layer: nn.Module) -> bool:

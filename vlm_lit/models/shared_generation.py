@@ -11,6 +11,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from vlm_lit.models.answer_grammar import AnswerGrammar, HeldAnswers
 from vlm_lit.models.families import Family
 from vlm_lit.models.finite import refuse, senseless
 from vlm_lit.models.generation import StopTokens, cut_at_end, without_adapter_shell
@@ -29,6 +30,7 @@ def generate_shared(
     max_new_tokens: int,
     stop: StopTokens,
     sampler: Sampler | None = None,
+    grammar: AnswerGrammar | None = None,
 ) -> list[list[int]]:
     """Answer each question of a right-padded batch of packed rows.
 
@@ -40,6 +42,7 @@ def generate_shared(
         max_new_tokens: longest answer, in tokens, its end of turn included.
         stop: token ids to stop at, pad with and forbid.
         sampler: draws the tokens; None takes the likeliest.
+        grammar: what answers are held to.
 
     Returns:
         Lists of token ids, cut before the end of turn: the questions of the first row, those of the second, ...
@@ -53,13 +56,18 @@ def generate_shared(
     unfinished, hidden = list(range(len(said))), reader.hidden
     itself = torch.ones(1, 1, dtype=torch.bool, device=segments.device)
     bad = torch.zeros(len(said), dtype=torch.bool, device=segments.device)
+    held = None if grammar is None else HeldAnswers(grammar, len(said))
     for length in range(1, max_new_tokens + 1):
         logits = head_logits(base, hidden)
         bad[unfinished] |= senseless(logits)
         if sampler is not None:  # it could draw nothing from them
             refuse(bad)
         logits[:, list(stop.forbidden)] = -torch.inf
+        if held is not None:
+            held.hide(logits, unfinished)
         tokens = logits.argmax(-1).tolist() if sampler is None else sampler(logits, unfinished)
+        if held is not None:
+            held.take(unfinished, tokens)
         for question, token in zip(unfinished, tokens, strict=True):
             said[question].append(token)
         unfinished = [q for q in unfinished if said[q][-1] not in (*stop.end_of_turn, stop.pad)]

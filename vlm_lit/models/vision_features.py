@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any, Final
 
@@ -22,6 +23,7 @@ from transformers.vision_utils import get_vision_window_index
 from vlm_lit.errors import ConfigError
 from vlm_lit.models.families import Family
 from vlm_lit.models.parts import PartsSettings
+from vlm_lit.models.tower_boundary import boundary_features, from_boundary, trained_blocks
 
 Features = tuple[Tensor, ...]
 """An image's tensors, one for each of the projector's modules."""
@@ -41,10 +43,11 @@ def check_cacheable(family: Family, model_type: str, parts: PartsSettings) -> No
             f"data.init_args.feature_cache keeps what a vision tower says of an image, and model type {model_type!r} "
             "has none. Leave it out."
         )
-    if tower.training != "frozen":
+    if tower.training != "frozen" and tower.last_layers is None:
         raise ConfigError(
             f"data.init_args.feature_cache keeps what the vision tower says of an image, but vision_tower.training is "
-            f"{tower.training}: it would say something else after every step. Freeze it, or leave feature_cache out."
+            f"{tower.training}: it would say something else after every step. Freeze it, set vision_tower.last_layers "
+            "(with lora) to train its last blocks alone, or leave feature_cache out."
         )
     if tower.precision == "int8":
         raise ConfigError(
@@ -73,7 +76,8 @@ def tower_identity(base: nn.Module, family: Family) -> dict[str, object]:
             if _is_weight_of_tower(f"{root}.{name}", family):
                 digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
                 digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-    return {"settings": settings, "weights": digest.hexdigest(), "transformers": version("transformers")}
+    found: dict[str, object] = {} if family.boundary is None else {"boundary": asdict(family.boundary)}
+    return {**found, "settings": settings, "weights": digest.hexdigest(), "transformers": version("transformers")}
 
 
 def _without_place(config: dict[str, object]) -> dict[str, object]:
@@ -81,8 +85,9 @@ def _without_place(config: dict[str, object]) -> dict[str, object]:
 
 
 def _is_weight_of_tower(name: str, family: Family) -> bool:
-    # Only what comes before the projector counts, and Qwen's projector lies inside the tower.
-    return not any(name.startswith(root + ".") for root in family.projector)
+    # Only what comes before the projector counts, and Qwen's projector lies inside the tower; or before the boundary.
+    above = () if family.boundary is None else trained_blocks(family)
+    return not name.startswith((*above, *(f"{root}." for root in family.projector)))
 
 
 def projector_modules(base: nn.Module, family: Family) -> list[nn.Module]:
@@ -105,6 +110,8 @@ def projector_modules(base: nn.Module, family: Family) -> list[nn.Module]:
 def tower_features(base: nn.Module, family: Family, inputs: Mapping[str, Tensor]) -> Features:
     """What the tower hands to the projector for one image: [..., D], D its width, for each module of the projector.
 
+    Of a tower that trains above a boundary it is what `boundary_features` makes.
+
     One at a time: kernels sum in another order for another batch, and what is kept must follow from the image alone,
     whatever was computed beside it, in whichever order and by however many processes.
 
@@ -113,6 +120,8 @@ def tower_features(base: nn.Module, family: Family, inputs: Mapping[str, Tensor]
         family: its facts.
         inputs: the processor's fields of the image, each [N, ...] for its N tiles or patches.
     """
+    if family.boundary is not None:
+        return boundary_features(base, family, inputs)
     modules = projector_modules(base, family)
     with _caught(modules) as caught:
         _run_tower(base, family, inputs)
@@ -173,6 +182,8 @@ def with_features(
         inputs: the batch's fields, without pixels; `input_ids` [B, L] among them.
         features: each image's in the order of the rows, [..., D] for each of the projector's modules.
     """
+    if family.boundary is not None:
+        return {**inputs, "mm_encoder_outputs": {"image": from_boundary(base, family, inputs, features)}}
     modules = projector_modules(base, family)
     parts = [[image[k] for image in features] for k in range(len(modules))]
     if family.projected == "states":

@@ -9,6 +9,7 @@ import re
 
 from vlm_lit.models.families import owner_of
 from vlm_lit.models.parts import PartsSettings
+from vlm_lit.models.tower_boundary import trained_blocks
 from vlm_lit.preflight.held_model import HeldModel
 
 
@@ -24,6 +25,8 @@ def is_trained(name: str, held: HeldModel, parts: PartsSettings) -> bool:
     if part is None or ".original_module." in name:
         return False  # of no part; or the frozen original that PEFT keeps beside a copy that is trained
     asked = parts.of(part)
+    if part == "vision_tower" and held.family.boundary is not None:
+        return ".lora_" in name and name.startswith(trained_blocks(held.family))
     if asked.training != "full" or asked.last_layers is None:
         return asked.training == "full" or (asked.training == "lora" and ".lora_" in name)
     layer = re.match(re.escape(held.family.decoder_layers) + r"\.(\d+)\.", name)

@@ -61,7 +61,8 @@ class ClassVerification:
         assert isinstance(module, Trains)
         self.module: LightningModule = module
         self.trains, self.data = module, data
-        self.encoder, self.targets, self.conversations = collator.encoder, collator.targets, list(conversations)
+        self.encoder, self.targets = collator.encoder, collator.targets
+        self.items = self.conversations = list(conversations)
         self.tolerance = TOLERANCE["bf16" if bf16 else "fp32"]
         module.eval()
         move(module)
@@ -70,6 +71,10 @@ class ClassVerification:
         """Each equality as soon as it is measured; the one that takes a step comes last."""
         for measure in (self.accumulated, self.answered, self.drawn, self.reloaded, self.frozen):
             yield measure()
+
+    def step_of(self, items: Sequence[Conversation]) -> StepBatch[Any]:
+        """Some of the questions in micro-batches of one, on the module's device."""
+        return self._collated(items, 1)
 
     def accumulated(self) -> Equality:
         """Loss and gradient of a step, whatever its micro-batches."""
@@ -156,7 +161,10 @@ class ClassVerification:
         return way(self.module, self.trains.loss, self._step_batch(rows))
 
     def _step_batch(self, rows: int) -> StepBatch[Any]:
-        step_batch = raised(ClassCollator(self.encoder, self.targets, rows)(self.conversations))
+        return self._collated(self.conversations, rows)
+
+    def _collated(self, conversations: Sequence[Conversation], rows: int) -> StepBatch[Any]:
+        step_batch = raised(ClassCollator(self.encoder, self.targets, rows)(conversations))
         moved: StepBatch[Any] = self.data.transfer_batch_to_device(step_batch, self.module.device, 0)  # type: ignore[assignment]
         return moved
 

@@ -46,7 +46,8 @@ def held_model(module: LightningModule) -> HeldModel:
     # A PEFT shell is no PreTrainedModel, so the first one found is the base.
     for path, inner in module.named_modules():
         if isinstance(inner, PreTrainedModel):
-            family = family_of(str(inner.config.model_type))
+            own = getattr(module, "family", None)  # of ours, with what the run makes of it
+            family = own if isinstance(own, Family) else family_of(str(inner.config.model_type))
             return HeldModel(base=inner, family=family, path=f"{path}." if path else "")
     raise ConfigError(
         f"{type(module).__name__} holds no transformers model, so nobody knows which of its parameters are whose. Let "

@@ -84,6 +84,10 @@ class Verification(Generic[Item]):
         for measure in (self.masked, self.packed, self.cached, self.accumulated, self.generated, self.reloaded):
             yield measure()
 
+    def step_of(self, items: Sequence[Item]) -> StepBatch[Any]:
+        """Some of the items in micro-batches of one, on the module's device."""
+        return self._step_batch(items, packing=False, rows=1)
+
     def masked(self) -> Equality:
         """Equality 1."""
         claim = "supervised tokens = the assistant's words and end of turn"

@@ -33,6 +33,11 @@ def basis_of(answered: Sequence[Prediction], *, generated: bool, zero_is_a_miss:
 
 def in_words(result: RunResult, max_new_tokens: int) -> Iterator[str]:
     """What its reader has to know of it, a line each; no line where there is nothing to say."""
+    if result.answer_schema is not None:
+        yield (
+            f"Answers were held to the JSON Schema in {result.answer_schema['file']}: that they keep it is no merit of "
+            "the model."
+        )
     if result.unfinished:
         yield (
             f"{result.unfinished:,} of {result.n:,} answers ({result.unfinished_share or 0:.1%}) are unfinished: they "

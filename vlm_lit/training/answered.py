@@ -9,6 +9,7 @@ from torch import Tensor
 from vlm_lit.data.rows.conversation_encoder import ConversationEncoder
 from vlm_lit.data.token_rows import TokenRows
 from vlm_lit.errors import ConfigError
+from vlm_lit.files.json_schema import read_schema
 from vlm_lit.models.head import head_logits
 from vlm_lit.models.hidden_states import hidden_states
 from vlm_lit.models.sampling import SamplingSettings
@@ -27,6 +28,8 @@ class AnsweredModule(EvaluatedModule):
         max_new_tokens: longest answer in an evaluation, in tokens.
         answer_from: the answers that an evaluation chooses from by log-likelihood, without generation; null generates.
         answer_score: sum takes the likeliest of them, mean divides each log-likelihood by the answer's tokens.
+        answer_schema: file with a JSON Schema that generated answers are held to, token by token (needs llguidance);
+            null holds them to nothing. An evaluation's results name it.
         sampling: draw the tokens of answers, for example {temperature: 0.7, top_p: 0.9}; null takes the likeliest.
     """
 
@@ -37,6 +40,7 @@ class AnsweredModule(EvaluatedModule):
         max_new_tokens: int = 16,
         answer_from: list[str] | None = None,
         answer_score: Score = "sum",
+        answer_schema: str | None = None,
         sampling: SamplingSettings | None = None,
         **settings: Any,  # noqa: ANN401 - those of the classes above
     ) -> None:
@@ -45,12 +49,22 @@ class AnsweredModule(EvaluatedModule):
             raise ConfigError(f"model.max_new_tokens is {max_new_tokens}; it must be at least 1.")
         self.max_new_tokens = max_new_tokens
         self.answer_from = ClosedSet(answer_from, answer_score) if answer_from is not None else None
+        self.answer_schema = answer_schema
         self.sampling = None if sampling is None else as_settings(SamplingSettings, sampling, "model.sampling")
         if self.answer_from is not None and self.sampling is not None:
             raise ConfigError(
                 "model.answer_from chooses each answer from a list, so there is nothing to sample: set model.sampling "
                 "to null, or model.answer_from."
             )
+        if self.answer_from is not None and answer_schema is not None:
+            raise ConfigError(
+                "model.answer_from chooses each answer from a list, so there is nothing to hold to a schema: set "
+                "model.answer_schema to null, or model.answer_from."
+            )
+        if answer_schema is not None:
+            read_schema(
+                answer_schema, "model.answer_schema"
+            )  # a file that is none is refused before anything is loaded
         self.calibration = ece_name(answer_score if answer_from is not None else "sum")
         self._answering: Answering | None = None
 
@@ -89,5 +103,7 @@ class AnsweredModule(EvaluatedModule):
         if self._answering is None:
             assert self.model is not None
             assert self.family is not None
-            self._answering = Answering(self.model, self.family, self._encoder, self.answer_from, self.sampling)
+            self._answering = Answering(
+                self.model, self.family, self._encoder, self.answer_from, self.sampling, self.answer_schema
+            )
         return self._answering.replies(batch, self.max_new_tokens)

@@ -13,6 +13,8 @@ from torch import Tensor
 from vlm_lit.data.answers.candidates import candidate_tokens
 from vlm_lit.data.rows.conversation_encoder import ConversationEncoder
 from vlm_lit.errors import ConfigError
+from vlm_lit.files.json_schema import read_schema
+from vlm_lit.models.answer_grammar import AnswerGrammar
 from vlm_lit.models.closed_set import closed_set_scores
 from vlm_lit.models.families import Family
 from vlm_lit.models.generation import StopTokens, generate, without_adapter_shell
@@ -58,6 +60,7 @@ class Answering:
         encoder: made the prompts.
         answer_from: answers to choose from; None generates.
         sampling: draws what is generated, each answer by its conversation's id; None takes the likeliest tokens.
+        answer_schema: file with a JSON Schema that generated answers are held to; None holds them to nothing.
     """
 
     def __init__(
@@ -67,10 +70,11 @@ class Answering:
         encoder: ConversationEncoder,
         answer_from: ClosedSet | None = None,
         sampling: SamplingSettings | None = None,
+        answer_schema: str | None = None,
     ) -> None:
-        assert answer_from is None or sampling is None
+        assert answer_from is None or (sampling is None and answer_schema is None)
         self.model, self.family, self.encoder = model, family, encoder
-        self.answer_from, self.sampling = answer_from, sampling
+        self.answer_from, self.sampling, self.answer_schema = answer_from, sampling, answer_schema
 
     @cached_property
     def stop(self) -> StopTokens:
@@ -82,6 +86,14 @@ class Answering:
             pad=int(self.encoder.tokenizer.pad_token_id),
             forbidden=tuple(int(token) for token in placeholders if token is not None),
         )
+
+    @cached_property
+    def grammar(self) -> AnswerGrammar | None:
+        """What generated answers are held to."""
+        if self.answer_schema is None:
+            return None
+        schema = read_schema(self.answer_schema, "model.answer_schema")
+        return AnswerGrammar(schema, self.answer_schema, self.encoder.tokenizer, self.stop.end_of_turn)
 
     @cached_property
     def _candidates(self) -> list[list[int]]:
@@ -106,7 +118,9 @@ class Answering:
         sampler: Sampler | None = None,
     ) -> list[list[int]]:
         """What the model says to each prompt, as token ids before the end of turn."""
-        settings: dict[str, Any] = {"max_new_tokens": max_new_tokens, "stop": self.stop, "sampler": sampler}
+        settings: dict[str, Any] = {
+            "max_new_tokens": max_new_tokens, "stop": self.stop, "sampler": sampler, "grammar": self.grammar,
+        }  # fmt: skip
         if segments is None:
             return generate(self.model, inputs, **settings)
         return generate_shared(self.model, inputs, segments, family=self.family, **settings)

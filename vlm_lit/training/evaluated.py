@@ -119,10 +119,8 @@ class EvaluatedModule(CheckpointedModule):
         """Put all ranks' answers together, unjudged."""
         self.last_predictions = gathered(self.last_predictions, self.ranks, self._places("predict"))
 
-    def _places(self, split: str) -> list[int] | None:
-        """Where the items that this rank was asked stand in the file; None where one rank was asked all."""
-        if self.ranks.world == 1:
-            return None
+    def _places(self, split: str) -> list[int]:
+        """Where the items that this rank was asked stand in the file, in the order it was asked them."""
         return [place for batch in self.data.evaluation_positions(split) for place in batch]
 
     def _finish(self, split: str, more: Mapping[str, float] = MappingProxyType({})) -> None:

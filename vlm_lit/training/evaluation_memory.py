@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
-from lightning.pytorch.utilities import rank_zero_warn
 
 from vlm_lit.data.step_datamodule import StepDataModule
 from vlm_lit.errors import VlmLitError
 from vlm_lit.schema import EvaluationBatch
 from vlm_lit.training.memory import is_out_of_memory
+from vlm_lit.training.ranks import warn
 
 
 class EvaluationMemory:
@@ -45,11 +46,16 @@ class EvaluationMemory:
             try:
                 self.use(batch)
             except Exception as error:
-                self._note(error, len(self.data().evaluation_positions(self.split)[batch_idx]))
+                self._note(error, len(self._batches[batch_idx]))
             else:
                 return
         # Outside the handler: the traceback of an error holds on to what was computed.
-        self._in_pieces(self.data().evaluation_positions(self.split)[batch_idx])
+        self._in_pieces(self._batches[batch_idx])
+
+    @cached_property
+    def _batches(self) -> list[list[int]]:
+        """The positions in each of the loader's batches; there are many, so they are asked for once."""
+        return self.data().evaluation_positions(self.split)
 
     def _in_pieces(self, positions: Sequence[int]) -> None:
         at = 0
@@ -87,7 +93,7 @@ class EvaluationMemory:
         self.most = items // 2
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
-        rank_zero_warn(
+        warn(
             f"Out of memory with {items} questions of data.{self.split} together; {self.most} are asked together from "
             "here on. data.init_args.eval_batch sets it from the start."
         )

@@ -13,9 +13,10 @@ import lightning
 from torch import nn
 
 from vlm_lit.data.checkpoint.processors import processor_identity
-from vlm_lit.data.distinct_images import ProcessedImage, distinct_images, processed_images
+from vlm_lit.data.distinct_images import Found, ProcessedImage, distinct_images, processed_images
 from vlm_lit.data.features.feature_store import SHARD_BYTES, FeatureStore, check_room
 from vlm_lit.data.features.stored_images import StoredImage
+from vlm_lit.data.rank_share import RankShare
 from vlm_lit.data.records.record_dataset import RecordDataset
 from vlm_lit.data.token_rows import TokenRows
 from vlm_lit.errors import ConfigError
@@ -76,6 +77,7 @@ def fill(
     say: Say,
     rank: int = 0,
     world: int = 1,
+    each: Callable[[Found], list[Found]] | None = None,
     conversations: Sequence[Conversation] | None = None,
 ) -> None:
     """Compute what the store lacks of the images of all data sets that are open. Any number may do so at once.
@@ -87,6 +89,7 @@ def fill(
         family: its facts.
         say: takes a line of progress.
         rank, world: which share of the images is this process's.
+        each: puts together what ranks have found, so that each reads the image files of its share alone.
         conversations: whose images, instead of all that are open.
 
     Raises:
@@ -94,9 +97,9 @@ def fill(
         RecordError: an image cannot be used.
     """
     looked_at = [*shown(data, family), *data.also_shown()] if conversations is None else [conversations]
-    wanted = distinct_images(looked_at, store)
+    wanted = distinct_images(looked_at, store, RankShare(rank, world), each)
     # A share of all and not of what is missing: ranks see others' images come in at different times.
-    mine = {key: shown for key, shown in list(wanted.items())[rank::world] if key not in store}
+    mine = [key for key in list(wanted)[rank::world] if key not in store]
     missing = sum(key not in store for key in wanted)
     say(
         f"Vision features: {len(wanted):,} distinct images, {len(wanted) - missing:,} found in {store.folder}, "
@@ -104,7 +107,7 @@ def fill(
     )
     if mine:
         store.sweep()
-        _compute(store, data, _Tower(base, family), mine, total=missing, say=say)
+        _compute(store, data, _Tower(base, family), wanted, mine, total=missing, say=say)
 
 
 def shown(data: TokenRows[Any], family: Family) -> list[RecordDataset[Any]]:
@@ -143,15 +146,16 @@ def _compute(
     store: FeatureStore,
     data: TokenRows[Any],
     tower: _Tower,
-    missing: Mapping[str, Conversation],
+    images: Mapping[str, Conversation],
+    keys: Sequence[str],
     *,
     total: int,
     say: Say,
 ) -> None:
-    images = {key: missing[key] for key in _shuffled(list(missing))}
     made: dict[str, StoredImage] = {}
     fits, done = False, 0
-    for batch in processed_images(data.processor, images, together=_TOGETHER, workers=data.num_workers):
+    mixed = _shuffled(keys)
+    for batch in processed_images(data.processor, images, mixed, together=_TOGETHER, workers=data.num_workers):
         store.refresh()
         made |= {look.key: tower(look) for look in batch if look.key not in store}
         done += len(batch)
@@ -161,7 +165,7 @@ def _compute(
         if _size(made) >= SHARD_BYTES:
             store.write(made)
             made = {}
-            say(f"Vision features: {done:,} of {len(images):,} computed.")
+            say(f"Vision features: {done:,} of {len(keys):,} computed.")
     store.write(made)
 
 
@@ -173,7 +177,7 @@ def _limit(data: TokenRows[Any]) -> float | None:
     return None if data.feature_cache_gb is None else data.feature_cache_gb * _GIGABYTE
 
 
-def _shuffled(keys: list[str]) -> list[str]:
+def _shuffled(keys: Sequence[str]) -> list[str]:
     """In an order that no other process has: each does different images, and skips what others have done meanwhile."""
     return random.Random(secrets.randbits(64)).sample(keys, len(keys))
 
@@ -200,6 +204,7 @@ def filled_store(
     say: Say,
     rank: int = 0,
     world: int = 1,
+    each: Callable[[Found], list[Found]] | None = None,
 ) -> FeatureStore:
     """The store of a model that is loaded and on its device, with all images of its data in it.
 
@@ -209,5 +214,5 @@ def filled_store(
     """
     store = open_store(data, base, family, str(trainer.precision))
     with trainer.precision_plugin.forward_context():
-        fill(store, data, base, family, say=say, rank=rank, world=world)
+        fill(store, data, base, family, say=say, rank=rank, world=world, each=each)
     return store

@@ -31,7 +31,7 @@ _NOT_OF_COURSE: Final = (
     # As in `run_settings`: where a run starts, and what gives the same numbers.
     *("adapter", "activation_checkpointing", "reference_store"),
     # What is said in evaluations.
-    *("metrics", "max_new_tokens", "answer_from", "answer_score"),
+    *("metrics", "max_new_tokens", "answer_from", "answer_score", "answer_schema"),
 )
 """Arguments of a module that its training does not follow from, or that are compared elsewhere."""
 DATA: Final = {"train_data": "train", "val_data": "val"}

@@ -24,8 +24,9 @@ from vlm_lit.models.adapter_state import load_adapter, trainable_state
 from vlm_lit.models.adapters import attach_adapters, drop_originals, recompute_activations
 from vlm_lit.models.families import LAYERED, Family, LayeredPart, Task, family_of
 from vlm_lit.models.frozen_start import start_state
-from vlm_lit.models.loading import check_precision, load_base, load_config, original_weights
+from vlm_lit.models.loading import load_base, load_config, original_weights
 from vlm_lit.models.lora_settings import LoraSettings
+from vlm_lit.models.mixed_precision import check_precision
 from vlm_lit.models.modes import set_modes
 from vlm_lit.models.parts import PartRow, PartsSettings
 from vlm_lit.models.parts import parts_table as rows_of_parts

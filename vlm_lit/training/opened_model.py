@@ -24,10 +24,11 @@ from vlm_lit.models.adapters import attach_adapters
 from vlm_lit.models.attention import unpackable
 from vlm_lit.models.families import Family, check_task, family_of
 from vlm_lit.models.kept_settings import kept_settings
-from vlm_lit.models.loading import load_base, load_config, needs_autocast
+from vlm_lit.models.loading import load_base, load_config
 from vlm_lit.models.lora_settings import LoraSettings
 from vlm_lit.models.merge.base_source import adapter_folder, find_base, read_fingerprint
 from vlm_lit.models.merge.merging import load_model
+from vlm_lit.models.mixed_precision import needs_autocast
 from vlm_lit.models.parts import PartsSettings
 from vlm_lit.models.quantization import QuantizationSettings
 from vlm_lit.training.answering import ClosedSet

@@ -6,12 +6,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from vlm_lit.errors import VlmLitError
 from vlm_lit.training.memory import free_memory, is_out_of_memory
+from vlm_lit.training.ranks import warn
 
 
 class FirstStep:
@@ -85,7 +85,7 @@ def stepped(step: Callable[[], object], first: FirstStep | None, number: int) ->
     reason = _tried(step)
     if reason is not None and first is not None:
         first.restore()
-        rank_zero_warn(f"Out of memory in the optimizer's step {number} ({reason}); it is done again in smaller parts.")
+        warn(f"Out of memory in the optimizer's step {number} ({reason}); it is done again in smaller parts.")
         reason = _tried(step)
     if reason is not None:
         raise VlmLitError(

@@ -7,6 +7,7 @@ value, for their answers as one list, for gradients that are everyone's, and for
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any, Final, TypeVar
 
@@ -14,6 +15,7 @@ import lightning
 import torch
 import torch.distributed as dist
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy, Strategy
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 
 from vlm_lit.data.rank_share import RankShare, rank_share
@@ -212,6 +214,14 @@ def buckets(gradients: Sequence[Tensor], most: int) -> Iterator[list[Tensor]]:
         size += gradient.nbytes
     if group:
         yield group
+
+
+def warn(words: str) -> None:
+    """Warn of something that has happened on this rank alone; of several ranks it says which."""
+    if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
+        warnings.warn(f"Rank {dist.get_rank()} of {dist.get_world_size()}: {words}", stacklevel=2)
+    else:
+        rank_zero_warn(words)
 
 
 def ranks_of(trainer: lightning.Trainer | None) -> Ranks:

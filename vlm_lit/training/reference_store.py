@@ -139,7 +139,7 @@ def filled(
         RecordError: a pair cannot be used.
     """
     kept = store.read()
-    keys = [pair_key(dataset[i], collator.corrupted) for i in range(len(dataset))]
+    keys = _keys(dataset, collator.corrupted, ranks)
     names = ids or [dataset[i].id for i in range(len(dataset))]
     first = dict[str, int]()
     for i, key in enumerate(keys):
@@ -169,6 +169,19 @@ def filled(
     known = [(name, kept[key]) for name, key in zip(names, keys, strict=True) if key in kept]
     # SIDES has one name more than a pair has values where no picture is corrupted.
     return {f"{name}/{side}": value for name, values in known for side, value in zip(SIDES, values, strict=False)}
+
+
+def _keys(dataset: IndexedPairs, corrupted: Corrupts | None, ranks: Ranks) -> list[str]:
+    """Each pair's key, for which its pictures are read: by the rank whose share it is in."""
+    n = len(dataset)
+    own: dict[int, str] | RecordError
+    try:  # neighbours often show one picture
+        share = range(n * ranks.rank // ranks.world, n * (ranks.rank + 1) // ranks.world)
+        own = {i: pair_key(dataset[i], corrupted) for i in share}
+    except RecordError as error:
+        own = error  # the others wait for it
+    known = {i: key for found in ranks.each(own) for i, key in raised(found).items()}
+    return [known[i] if i in known else pair_key(dataset[i], corrupted) for i in range(n)]
 
 
 def _chunks(wanted: Sequence[int]) -> list[Sequence[int]]:

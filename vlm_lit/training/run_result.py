@@ -16,7 +16,9 @@ class RunResult:
     `max_new_tokens`, `unfinished_share` is their share of `n`; None where answers are chosen from a list. `references`
     are the fewest, the mean and the most references of a judged question. `misses` counts the answers that the leading
     metric scores 0, and those of them that are a reference but for their spelling (see `metrics/basis.py`).
-    `skipped_records`, which the file has only where there are some, are the records that were left out.
+    `answer_schema`, which the file has only where there is one, is the JSON Schema that answers were held to while they
+    were generated: its `file` and its `sha256`. `skipped_records`, which the file has only where there are some, are
+    the records that were left out.
     """
 
     split: str
@@ -31,4 +33,5 @@ class RunResult:
     unfinished_share: float | None = None
     references: Mapping[str, float] | None = None
     misses: Mapping[str, int] | None = None
+    answer_schema: Mapping[str, str] | None = None
     skipped_records: int | None = None

@@ -71,6 +71,7 @@ _LOOKERS: Final = re.compile(
 # Settings that came later, each with the value that says what was so before: checkpoints of then lack them.
 _LATER: Final[tuple[tuple[re.Pattern[str], object], ...]] = (
     (re.compile(r"model\.init_args\.sampling"), None),
+    (re.compile(r"model\.init_args\.answer_schema"), None),
     (re.compile(r"model\.init_args\.parts\.\w+\.last_layers"), None),
     (re.compile(r"model\.init_args\.parts\.embeddings\.precision"), "bf16"),
     (re.compile(r"model\.init_args\.parts\.embeddings\.training"), "frozen"),

@@ -16,6 +16,7 @@ from vlm_lit.schema import MicroBatch, StepBatch
 from vlm_lit.training.checkpointed import CheckpointedModule
 from vlm_lit.training.memory import is_out_of_memory, most_rows
 from vlm_lit.training.optimizer_memory import FirstStep, before_first_step, stepped
+from vlm_lit.training.ranks import warn
 
 _EMPTY: Final = 20
 """Steps without a loss, from a process's first one on, after which a run is given up."""
@@ -124,7 +125,7 @@ class StepModule(CheckpointedModule):
                 "size or questions_per_row, or store the model in fewer bits."
             )
         self.data.micro_batch.rows = rows // 2
-        rank_zero_warn(f"Out of memory with {rows} rows at step {self.global_step}; micro_batch is now {rows // 2}.")
+        warn(f"Out of memory with {rows} rows at step {self.global_step}; micro_batch is now {rows // 2}.")
 
     def _made_anew(self) -> StepBatch[Any]:
         """This step's conversations in micro-batches as large as they may be now."""
@@ -147,7 +148,9 @@ class StepModule(CheckpointedModule):
         share = -(-self.data.effective_batch // self.ranks.world)
         rows = most_rows(self._try_rows, share, self.device)
         self.data.micro_batch.rows = rows
-        rank_zero_info(f"micro_batch: {rows} rows fit in memory")
+        fit = self.ranks.each(rows)
+        said = f"{rows} rows fit in memory" if len(set(fit)) == 1 else f"{', '.join(map(str, fit))} rows, by rank, fit"
+        rank_zero_info(f"micro_batch: {said}")
 
     def _try_rows(self, rows: int) -> None:
         self.data.micro_batch.rows = rows

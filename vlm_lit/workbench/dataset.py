@@ -57,6 +57,7 @@ def write(
     descriptions: bool = False,
     label: str | None = None,
     counterfactual: bool = False,
+    bases: bool = False,
 ) -> dict[str, Path]:
     """Write a data set into the new or empty folder `directory`, whole or not at all.
 
@@ -75,6 +76,8 @@ def write(
         label: what each record says under `source`, by which scores of several data sets can be told apart.
         counterfactual: write `counterfactual_test.json` as well: pairs of records that ask one question about a scene
             of the test and about another one, which differs in the one thing asked.
+        bases: write the base models as well: in `base/` the one that generates answers, in `vilt/` the one that
+            chooses them.
 
     Returns:
         The JSON file of each split, by the split's name.
@@ -104,6 +107,12 @@ def write(
         _write_json(folder / OBJECTS_FILE, OBJECT_WORDS)
         if note:
             _write_json(folder / NOTE, note)
+        if bases:
+            from vlm_lit.workbench.base_model import copy_base
+            from vlm_lit.workbench.vilt_model import copy_vilt_base
+
+            copy_base(folder / "base")
+            copy_vilt_base(folder / "vilt")
 
     write_folder_whole(directory, fill)
     return {split: directory / f"{split}.json" for split in ("train", "val", "test")}

@@ -16,6 +16,7 @@ from tests.support.family_checks.checks_answers import (
     sampled,
     shared_generation,
 )
+from tests.support.family_checks.checks_boundary import boundary
 from tests.support.family_checks.checks_data import batches, masks, system
 from tests.support.family_checks.checks_runs import inspected, merged, reloaded, run
 from tests.support.family_checks.checks_training import (
@@ -23,6 +24,7 @@ from tests.support.family_checks.checks_training import (
     checkpointed,
     gradient_flow,
     head,
+    in_chunks,
     packed,
     paths,
     quantized,
@@ -35,6 +37,6 @@ CHECKS: dict[str, Check] = {
     for check in (
         paths, masks, system, batches, quantized, gradient_flow, checkpointed, head, generated,
         shared_generation, sampled, closed_set, reloaded, merged, run,
-        packed, inspected, cached, cached_answers,
+        packed, in_chunks, inspected, cached, cached_answers, boundary,
     )
 }  # fmt: skip

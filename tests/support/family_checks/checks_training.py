@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from unittest.mock import patch
 
 import bitsandbytes as bnb
 import pytest
@@ -18,6 +19,7 @@ from tests.support import stored
 from tests.support.family_cases import TinyFamily
 from vlm_lit.data.rows.collate import StepCollator
 from vlm_lit.data.rows.over_length import OverLengthPolicy
+from vlm_lit.models import causal_attention, hidden_states
 from vlm_lit.models.attention import unpackable
 from vlm_lit.models.families import FAMILIES, PART_NAMES, names_of, owner_of
 from vlm_lit.models.parts import PartSettings
@@ -131,11 +133,36 @@ def packed(tiny: TinyFamily, folder: Path) -> str | None:
         (batch,) = shared.micro_batches
         assert len(batch.inputs["input_ids"]) == 2, "two pictures, so two rows"
         assert sorted(batch.lengths) == sorted(plain.micro_batches[0].lengths)
-        _same_gradients(cases.gradients(module, batch), cases.gradients(module, plain.micro_batches[0]))
+        same_gradients(cases.gradients(module, batch), cases.gradients(module, plain.micro_batches[0]))
     return None
 
 
-def _same_gradients(found: dict[str, Tensor | None], expected: dict[str, Tensor | None]) -> None:
+def in_chunks(tiny: TinyFamily, folder: Path) -> str | None:
+    """Attention in chunks and unmasked padding change no gradient; a prompt that sees ahead is not cut in chunks."""
+    module, encoder, family = cases.module(folder), cases.encoder(folder), FAMILIES[tiny.model_type]
+    policy = OverLengthPolicy(encoder, None, "error")
+    talks = cases.about_one_picture(1)[:: 1 if tiny.turns else 2] + cases.about_one_picture(1, seed=3)[:1]
+    for packing in {False, unpackable(module.base, family) is None}:
+        step_batch = StepCollator(encoder, policy, 8, packing=packing)(talks)
+        assert isinstance(step_batch, StepBatch)
+        (batch,) = step_batch.micro_batches
+        assert not batch.inputs["attention_mask"].all(), "rows of one length need no padding"
+        with (
+            patch.object(causal_attention, "CHUNK", 16),
+            patch.object(causal_attention, "_chunks", wraps=causal_attention._chunks) as chunks,
+        ):
+            found = cases.gradients(module, batch)
+        with (
+            patch.object(causal_attention, "_chunked", lambda *_: False),
+            patch.object(hidden_states, "seen_as_whole", lambda _backbone, inputs, _family: inputs),
+        ):
+            expected = cases.gradients(module, batch)
+        assert chunks.called == family.causal_prompt
+        same_gradients(found, expected)
+    return None
+
+
+def same_gradients(found: dict[str, Tensor | None], expected: dict[str, Tensor | None]) -> None:
     for name, grad in expected.items():
         other = found[name]
         assert (grad is None) == (other is None)
@@ -167,5 +194,5 @@ def cached(tiny: TinyFamily, folder: Path) -> str | None:
                 with torch.no_grad():
                     # Bit-equal in most families; where the tower sees images in one sequence its sums differ.
                     torch.testing.assert_close(module.loss(found), module.loss(expected), rtol=1e-6, atol=0)
-                _same_gradients(cases.gradients(module, found), cases.gradients(module, expected))
+                same_gradients(cases.gradients(module, found), cases.gradients(module, expected))
     return None

@@ -1,4 +1,4 @@
-"""Grouping of prompts that are answered together: neighbours in the file, those of one image not parted."""
+"""Grouping of prompts that are answered together: those of one image, and beside them what is about as long."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Final, Protocol, TypeVar
 from torch.utils.data import Dataset
 
 from vlm_lit.data.dealing import ItemCost, ItemSize, dealt
+from vlm_lit.data.grouping import grouped
 
 Item = TypeVar("Item")
 ItemOut = TypeVar("ItemOut", covariant=True)
@@ -77,6 +78,41 @@ def evaluation_batches(
     if world > 1:
         mine = dealt([_cost(piece, costs) for piece in pieces], world)[rank]
         pieces = [pieces[k] for k in mine]
+    return _filled(pieces, most)
+
+
+def arranged(
+    batches: Sequence[Sequence[int]],
+    keys: Sequence[Hashable | None] | None,
+    most: int,
+    costs: Sequence[ItemCost] | None = None,
+) -> list[list[int]]:
+    """The positions of one rank's batches, batched anew: wherever in the file they stand, not as neighbours alone.
+
+    Those that show the same come together, so that their images are looked at once. Batches then hold what has as many
+    images and is about as long, so that little is padded; the longest come first, so that too little memory shows at
+    once.
+
+    Args:
+        batches: the rank's positions, as `evaluation_batches` has them.
+        keys, most, costs: as there.
+    """
+    mine = [i for batch in batches for i in batch]
+    alike = grouped(mine, [None if keys is None else keys[i] for i in mine])
+    pieces = [group[at : at + most] for group in alike for at in range(0, len(group), most)]
+    if costs is not None:
+        pieces.sort(key=lambda piece: _images_and_length(piece, costs), reverse=True)  # equals stay in the file's order
+    return _filled(pieces, most)
+
+
+def _images_and_length(piece: Sequence[int], costs: Sequence[ItemCost]) -> tuple[int, int]:
+    """How many images questions that show the same have, and the tokens of the row they share."""
+    first = costs[piece[0]]
+    return first.images, first.pictures + sum(costs[i].words for i in piece)
+
+
+def _filled(pieces: Sequence[Sequence[int]], most: int) -> list[list[int]]:
+    """Neighbouring pieces in batches of at most so many positions."""
     batches: list[list[int]] = []
     for piece in pieces:
         if not batches or len(batches[-1]) + len(piece) > most:

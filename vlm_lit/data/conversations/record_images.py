@@ -58,7 +58,7 @@ def record_images(record: Record) -> list[ImageRef]:
         value = _from_text(record, key, value)
     if isinstance(value, Mapping) and value and all(_PLACEHOLDER_KEY.fullmatch(str(name)) for name in value):
         value = list(value.values())  # MiniCPM-V: {"<image_00>": path, ...}
-    return [image_ref(record, one) for one in (value if isinstance(value, list | tuple) else [value])]
+    return [image_ref(record, one, key) for one in (value if isinstance(value, list | tuple) else [value])]
 
 
 def _from_text(record: Record, key: str, text: str) -> object:

@@ -25,7 +25,7 @@ HARMLESS: Final = frozenset(
     """
     source dataset dataset_name data_source data_type datasource origin split subset config task tasks task_type type
     category subcategory topic domain difficulty level language lang locale license url page_url coco_url flickr_url
-    date_captured created created_at timestamp author annotator worker_id model model_name version width height
+    date_captured created created_at changed timestamp author annotator worker_id model model_name version width height
     image_width image_height image_size resolution sha256 md5 index idx uid uuid key questionId imageId image_name
     image_ids answer_id data_id sample_id conversation_id conv_id doc_id docId ucsf_document_id ucsf_document_page_no
     prompt_id unique_id pid qid isBalanced confidence answer_confidence quality score rating metadata meta info extra

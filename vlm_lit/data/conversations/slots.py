@@ -62,8 +62,13 @@ class Draft:
     notes: Sequence[Note] = field(default=())
 
 
-def image_ref(record: Record, value: object) -> ImageRef:
+def image_ref(record: Record, value: object, key: str = "") -> ImageRef:
     """One image of a record.
+
+    Args:
+        record: whose it is.
+        value: what the record has.
+        key: under which key; a refusal names it.
 
     Raises:
         RecordError: it cannot be used.
@@ -71,7 +76,8 @@ def image_ref(record: Record, value: object) -> ImageRef:
     try:
         return to_image_ref(value, record.image_root)
     except ImageProblem as found:
-        raise refusal(record, found.problem, remedy=found.remedy, code=found.code) from None
+        problem = found.problem if key in found.problem else f"{key}: {found.problem}"
+        raise refusal(record, problem, remedy=found.remedy, code=found.code) from None
 
 
 def with_places(

@@ -57,7 +57,8 @@ class FeatureStore:
         self._shard_of: dict[str, Path] = {}
         self._read: set[Path] = set()
         self._open: dict[Path, Any] = {}
-        self._keys: dict[Path, str] = {}
+        self._notes: dict[Path, dict[str, Any]] = {}
+        self._file_keys: dict[Path, str] = {}
         self.refresh()
 
     def __getstate__(self) -> dict[str, object]:
@@ -83,9 +84,7 @@ class FeatureStore:
             try:
                 self._open[shard] = safe_open(shard, framework="pt")
             except (OSError, SafetensorError) as error:
-                raise ConfigError(
-                    f"{shard} cannot be read ({error}). Delete it; its images are computed again."
-                ) from None
+                raise _damaged(shard, error) from None
         return self._open[shard]
 
     # Reading -----------------------------------------------------------------------------------------------------
@@ -98,25 +97,42 @@ class FeatureStore:
         """
         if ref.path is None:
             return image_digest(ref)
-        if ref.path not in self._keys:
-            self._keys[ref.path] = image_digest(ref)
-        return self._keys[ref.path]
+        if ref.path not in self._file_keys:
+            self._file_keys[ref.path] = image_digest(ref)
+        return self._file_keys[ref.path]
+
+    def know(self, files: Mapping[Path, str]) -> None:
+        """Take the keys of image files from another process, which has read them."""
+        self._file_keys.update(files)
 
     def get(self, key: str) -> StoredImage:
         """What is kept of an image, its tensors views of the mapped file.
 
         Raises:
             KeyError: it is not there.
+            ConfigError: its file is damaged.
         """
-        shard = self._opened(self._shard_of[key])
-        kept = {name: shard.get_tensor(f"{key}/{name}") for name in json.loads(shard.metadata()["names"])}
-        features = [kept[name] for name in sorted(kept) if name.startswith("feature")]
-        return StoredImage(
-            features=tuple(features),
-            replacement=zlib.decompress(kept["replacement"].numpy().tobytes()).decode(),
-            fields={name.removeprefix("field "): kept[name] for name in kept if name.startswith("field ")},
-            counts={name.removeprefix("count "): int(kept[name]) for name in kept if name.startswith("count ")},
-        )
+        path = self._shard_of[key]
+        shard = self._opened(path)
+        try:
+            notes = self._notes_of(path)
+            kept = {name: shard.get_tensor(f"{key}/{name}") for name in notes["names"]}
+            # Files of earlier versions have no checksums.
+            if notes["checksums"] and notes["checksums"][key] != checksum(kept):
+                raise ValueError("an image's features are not those that were written")
+            return _image(kept)
+        except (LookupError, TypeError, ValueError, RecursionError, SafetensorError, zlib.error) as error:
+            raise _damaged(path, error) from None
+
+    def _notes_of(self, shard: Path) -> dict[str, Any]:
+        """What a file says of itself: the tensors that an image has, and the checksum of each image."""
+        if shard not in self._notes:
+            metadata = self._opened(shard).metadata()
+            self._notes[shard] = {
+                "names": json.loads(metadata["names"]),
+                "checksums": json.loads(metadata.get("checksums", "{}")),
+            }
+        return self._notes[shard]
 
     def found(self, conversations: Sequence[Conversation]) -> list[list[StoredImage]] | None:
         """What is kept of each conversation's images; None where one of them is missing, or there are none."""
@@ -141,12 +157,15 @@ class FeatureStore:
         tensors: dict[str, Tensor] = {}
         for key, image in images.items():
             tensors |= {f"{key}/{name}": tensor.contiguous() for name, tensor in _named(image).items()}
-        names = json.dumps(list(_named(next(iter(images.values())))))
+        notes = {
+            "names": json.dumps(list(_named(next(iter(images.values()))))),
+            "checksums": json.dumps({key: checksum(_named(image)) for key, image in images.items()}),
+        }
         shard = self.folder / f"{uuid4().hex}.safetensors"
         try:
             if not (self.folder / _IDENTITY).exists():
                 write_whole(self.folder / _IDENTITY, self._described)
-            fill_whole(shard, lambda staging: save_file(tensors, staging, metadata={"names": names}))
+            fill_whole(shard, lambda staging: save_file(tensors, staging, metadata=notes))
         except (OSError, SafetensorError) as error:
             raise ConfigError(
                 f"Vision features cannot be written to {self.folder}: {error}. Free some space there, name another "
@@ -167,6 +186,28 @@ def _named(image: StoredImage) -> dict[str, Tensor]:
         **{f"field {name}": tensor for name, tensor in image.fields.items()},
         **{f"count {name}": torch.tensor(count) for name, count in image.counts.items()},
     }
+
+
+def _image(kept: Mapping[str, Tensor]) -> StoredImage:
+    """An image of the tensors that are kept of it."""
+    return StoredImage(
+        features=tuple(kept[name] for name in sorted(kept) if name.startswith("feature")),
+        replacement=zlib.decompress(kept["replacement"].numpy().tobytes()).decode(),
+        fields={name.removeprefix("field "): kept[name] for name in kept if name.startswith("field ")},
+        counts={name.removeprefix("count "): int(kept[name]) for name in kept if name.startswith("count ")},
+    )
+
+
+def checksum(tensors: Mapping[str, Tensor]) -> int:
+    """CRC-32 of the bytes of some tensors, in the order of their names."""
+    found = 0
+    for name in sorted(tensors):
+        found = zlib.crc32(tensors[name].contiguous().reshape(-1).view(torch.uint8).numpy().data, found)
+    return found
+
+
+def _damaged(shard: Path, error: Exception) -> ConfigError:
+    return ConfigError(f"{shard} cannot be read ({error}). Delete it; its images are computed again.")
 
 
 def check_room(root: Path, *, images: int, bytes_each: float, most: float | None) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from vlm_lit.data.records.class_labels import LabelNames, UnknownClass, named
+from vlm_lit.data.records.later_fields import LaterFields
 from vlm_lit.data.records.shards import shard_fields
 from vlm_lit.errors import RecordError
 from vlm_lit.schema import Record
@@ -30,6 +31,11 @@ class Naming:
         """The record that row `index` is."""
         row = shard_fields(row) if self.shards else row
         fields = self._fields(index, self._with_names(index, row))
+        return Record(file=self.file, index=index, fields=fields, image_root=self.image_root, part=self.part)
+
+    def later(self, index: int, row: Callable[[], Mapping[str, object]]) -> Record:
+        """The record of a row that is read when one of the record's fields is asked for."""
+        fields = LaterFields(lambda: self.record(index, row()).fields)
         return Record(file=self.file, index=index, fields=fields, image_root=self.image_root, part=self.part)
 
     def _with_names(self, index: int, row: Mapping[str, object]) -> Mapping[str, object]:

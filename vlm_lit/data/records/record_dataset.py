@@ -11,6 +11,7 @@ from torch.utils.data import Dataset
 
 from vlm_lit.data.dealing import ItemSize
 from vlm_lit.data.mixture import Mixture
+from vlm_lit.data.of_step import OfStep, step_of
 from vlm_lit.data.records.bad_records import BadRecord
 from vlm_lit.data.records.findings import Findings
 from vlm_lit.data.records.record_sequences import ChosenRecords
@@ -55,6 +56,10 @@ class RecordDataset(Dataset[Item], Generic[Item]):
         item = self.read(self.records[index])
         new = self.renamed.get(index if index >= 0 else index + len(self))
         return item if new is None else replace(item, id=new)
+
+    def __getitems__(self, indices: Sequence[int]) -> list[Item]:
+        """The items of a batch, as a loader asks for them; they know the step that the indices are of."""
+        return OfStep((self[i] for i in indices), step_of(indices))
 
     def keep(self, kept: Sequence[int]) -> None:
         """Leave out all items but these, and forget what is known of the others.

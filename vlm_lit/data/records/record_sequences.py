@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, overload
@@ -20,11 +21,17 @@ if TYPE_CHECKING:
 
 
 class ArrowRecords(Sequence[Record]):
-    """Records of an Arrow table that stay on disk until asked for; only the row asked for is read."""
+    """Records of an Arrow table that stay on disk until asked for; only the row asked for is read.
+
+    Args:
+        table: the table.
+        rows: which of its rows.
+        naming: makes a record of a row; the table's class labels are added.
+    """
 
     def __init__(self, table: Dataset, rows: range, naming: Naming) -> None:
         self._table, self._rows = table.with_format("arrow"), rows
-        self._naming = replace(naming, labels=label_names(table.features))
+        self.naming = replace(naming, labels=label_names(table.features))
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -35,9 +42,17 @@ class ArrowRecords(Sequence[Record]):
     def __getitem__(self, index: slice) -> ArrowRecords: ...
     def __getitem__(self, index: int | slice) -> Record | ArrowRecords:
         if isinstance(index, slice):
-            return ArrowRecords(self._table, self._rows[index], self._naming)
+            return ArrowRecords(self._table, self._rows[index], self.naming)
         row = self._rows[index]
-        return self._naming.record(row, self._table[row].to_pylist()[0])
+        return self.naming.record(row, self._read(row))
+
+    def later(self) -> Iterator[Callable[[], Mapping[str, object]]]:
+        """What reads each row; it may be called in any order, or not at all."""
+        return (partial(self._read, row) for row in self._rows)
+
+    def _read(self, row: int) -> Mapping[str, object]:
+        read: Mapping[str, object] = self._table[row].to_pylist()[0]
+        return read
 
     @property
     def fingerprint(self) -> str:
@@ -57,7 +72,7 @@ class ArrowRecords(Sequence[Record]):
             raise RecordError(
                 f"no column {name!r}; there are {there}",
                 remedy="Correct its name in the settings.",
-                file=self._naming.file,
+                file=self.naming.file,
                 code="records.missing_column",
             )
         values: list[object] = self._table.select_columns([name])[:][name].to_pylist()

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import chain, islice
@@ -24,6 +24,7 @@ from vlm_lit.data.records.locate import Source, locate
 from vlm_lit.data.records.naming import Naming
 from vlm_lit.data.records.record_sequences import ArrowRecords, ChainedRecords
 from vlm_lit.data.records.splits import no_such_split, rows_of, wrong_split
+from vlm_lit.data.records.tar_samples import open_samples
 from vlm_lit.data.records.text_files import iter_rows
 from vlm_lit.data.records.unpacked_size import check_unpacked
 from vlm_lit.errors import ConfigError, RecordError
@@ -114,26 +115,32 @@ def stream_records(
     limit: int | None = None,
     revision: str | None = None,
     key: str | None = None,
+    later: bool = False,
 ) -> Iterator[Record]:
     """Go through a data set once without holding it: JSON line by line, Parquet and the hub as they arrive.
 
     Arguments and errors are `read_records`'s; an error in a later record is raised when it is reached. A `.json`
     list has to be read whole as text, but its records are still made one at a time. A slice is refused: where it
     ends follows from a length that a stream does not know.
+
+    With `later` a row of a WebDataset archive, an Arrow file or a saved data set stays on disk until a field of its
+    record is asked for, so that whoever needs some of the records reads these alone.
     """
     given = _Options(split=split, name=name, columns=columns or {}, image_root=image_root, revision=revision, key=key)
     _check_limit(limit)
     if isinstance(source, str | Path):
-        return islice(_stream(source, given), limit)
-    opened = [_stream(one, replace(given, part=f"{one}:")) for one in _several(source)]
+        return islice(_stream(source, given, later), limit)
+    opened = [_stream(one, replace(given, part=f"{one}:"), later) for one in _several(source)]
     return islice(chain.from_iterable(opened), limit)
 
 
-def _stream(source: str | Path, given: _Options) -> Iterator[Record]:
+def _stream(source: str | Path, given: _Options, later: bool) -> Iterator[Record]:
     found, naming = _opened(source, given)
     if not found.split.is_whole:
         remedy = "Set streaming to false, or take the first records by limit."
         raise wrong_split(found.name, f"a stream cannot be cut to {str(found.split)!r}", remedy)
+    if found.kind in ("saved", "arrow", "tar"):
+        return _placed(found, naming, given, later)
     return _streamed(found, naming, given)
 
 
@@ -141,16 +148,35 @@ def _streamed(found: Source, naming: Naming, given: _Options) -> Iterator[Record
     with _unreadable(found):
         if found.kind == "text":
             yield from _text_records(found, naming, given)
-        elif found.kind in ("saved", "arrow"):  # memory-mapped: reading in order is streaming already
+            return
+        stream = _open_stream(found, given)
+        naming = replace(naming, labels=label_names(stream.features))
+        tables = stream.with_format("arrow").iter(batch_size=_STREAM_ROWS)
+        # Plain iteration would give each loader worker some of the shards only; who gets which is not its affair.
+        for index, row in enumerate(row for table in tables for row in table.to_pylist()):
+            yield naming.record(index, row)
+
+
+def _placed(found: Source, naming: Naming, given: _Options, later: bool) -> Iterator[Record]:
+    """The records of files in which a row can be read by its place."""
+    with _unreadable(found):
+        if found.kind == "tar":
+            samples = open_samples(found.files)
+            naming, rows = replace(naming, labels=label_names(samples.features)), iter(samples)
+        else:  # memory-mapped
             table = _open_table(found, given)
-            yield from ArrowRecords(table, range(len(table)), naming)
-        else:
-            stream = _open_stream(found, given)
-            naming = replace(naming, labels=label_names(stream.features))
-            tables = stream.with_format("arrow").iter(batch_size=_STREAM_ROWS)
-            # Plain iteration would give each loader worker some of the shards only; who gets which is not its affair.
-            for index, row in enumerate(row for table in tables for row in table.to_pylist()):
-                yield naming.record(index, row)
+            records = ArrowRecords(table, range(len(table)), naming)
+            naming, rows = records.naming, records.later()
+        for index, row in enumerate(rows):
+            yield naming.later(index, _readable(found, row)) if later else naming.record(index, row())
+
+
+def _readable(found: Source, row: Callable[[], Mapping[str, object]]) -> Callable[[], Mapping[str, object]]:
+    def read() -> Mapping[str, object]:
+        with _unreadable(found):
+            return row()
+
+    return read
 
 
 def _text_records(found: Source, naming: Naming, given: _Options) -> Iterator[Record]:

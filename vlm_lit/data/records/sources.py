@@ -81,8 +81,8 @@ def read_source(source: SourceSettings) -> Sequence[Record]:
 
 
 def stream_source(source: SourceSettings) -> Iterator[Record]:
-    """The source's records one after the other; see `stream_records`."""
-    return stream_records(source.path, **_options(source))
+    """The source's records one after the other, each read when it is used; see `stream_records`."""
+    return stream_records(source.path, **_options(source), later=True)
 
 
 def _options(source: SourceSettings) -> dict[str, Any]:

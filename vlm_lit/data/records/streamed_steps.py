@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
 from typing import Final, Generic
 
 import torch
 from lightning.pytorch.utilities import rank_zero_info
 from torch.utils.data import IterableDataset, get_worker_info
 
+from vlm_lit.data.of_step import OfStep
 from vlm_lit.data.records.findings import Findings
 from vlm_lit.data.records.record_dataset import Item
 from vlm_lit.data.sampler import derive_seed
@@ -20,6 +22,9 @@ _SHUFFLE_BUFFER: Final = 1000
 
 class StreamedSteps(IterableDataset[list[Item]], Generic[Item]):
     """Step batches read from a stream, shuffled within a buffer. The order follows from the seed alone.
+
+    Every rank and worker goes through the whole stream. A record is read by the one that makes its item, where its
+    fields may wait on disk for that (see `stream_records`), and none is read of the steps that a resumed run has done.
 
     Args:
         records: begins the stream, from its first record each time.
@@ -43,14 +48,12 @@ class StreamedSteps(IterableDataset[list[Item]], Generic[Item]):
     def __iter__(self) -> Iterator[list[Item]]:
         info = get_worker_info()
         worker, workers = (info.id, info.num_workers) if info is not None else (0, 1)
-        for step, records in enumerate(self._step_batches()):
-            if step == self.start and worker == 0:
+        for step, records in enumerate(islice(self._step_batches(), self.steps)):
+            if step == self.start and worker == self.rank == 0:
                 self._say_findings(records)
-            if step >= self.steps:
-                return
             # A loader takes from its workers in turn, so worker w must give the step batches w, w + workers, ...
             if step >= self.start and (step - self.start) % workers == worker:
-                yield [self.read(record) for record in records[self.rank :: self.world]]
+                yield OfStep((self.read(record) for record in records[self.rank :: self.world]), step)
 
     def _say_findings(self, records: Sequence[Record]) -> None:
         """Say what is not used of the first records; nobody has looked at them before."""

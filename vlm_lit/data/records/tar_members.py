@@ -32,7 +32,8 @@ def check_members(path: Path) -> None:
         tarfile.TarError: it is damaged.
     """
     most, unpacked = most_unpacked(path), 0
-    with tarfile.open(path, "r:") as archive:
+    # Without a buffer, which would read some of a file behind each header.
+    with path.open("rb", buffering=0) as file, tarfile.open(fileobj=file, mode="r:") as archive:
         while (member := archive.next()) is not None:
             archive.members = []  # type: ignore[attr-defined]  # or they fill the memory
             if member.size < 0:

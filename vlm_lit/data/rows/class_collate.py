@@ -13,6 +13,7 @@ from PIL import Image
 
 from vlm_lit.data.conversations.conversations import can_be_learned
 from vlm_lit.data.images.rand_augment import AugmentSettings, rand_augment
+from vlm_lit.data.of_step import step_of
 from vlm_lit.data.rows.class_encoding import ClassEncoder, ClassRow
 from vlm_lit.data.rows.micro_batch_size import MicroBatchSize
 from vlm_lit.data.rows.prompt_collate import without_pixels
@@ -47,8 +48,8 @@ class ClassCollator:
         targets: makes their targets.
         micro_batch: most rows of one forward pass; workers that share a `MicroBatchSize` see it shrink.
         augment: random changes of the pictures; none for an evaluation.
-        seed: what these are drawn from, together with the ids of the step's questions: the same step draws the same,
-            however often it is made and however it is cut. Questions about one picture see the same changes.
+        seed: what these are drawn from, together with the step and the picture: the same step draws the same, however
+            often it is made, however it is cut, on whichever rank. Questions about one picture see the same changes.
     """
 
     def __init__(
@@ -69,7 +70,7 @@ class ClassCollator:
         names = [conversation.id for conversation in conversations]
 
         def changed(conversation: Conversation, picture: Image.Image) -> Image.Image:
-            seed = derive_seed("augment", self.seed, conversation.id, *names)
+            seed = derive_seed("augment", self.seed, step_of(conversations), _picture_name(conversation))
             return rand_augment(picture, self.augment, seed=seed, fill=self.encoder.fill)
 
         targets = [self.targets(conversation) for conversation in conversations]
@@ -105,6 +106,12 @@ class ClassCollator:
         return ClassBatch(
             inputs=self.encoder.inputs(rows), ids=[row.conversation.id for row in rows], targets=targets_BN
         )
+
+
+def _picture_name(conversation: Conversation) -> str:
+    """What names a question's picture, wherever the data lie and whichever of its questions a rank has."""
+    (image,) = conversation.images
+    return image.path.name if image.path is not None else image.digest or conversation.id
 
 
 def _shape(aimed: AimedRow) -> tuple[int, int, int]:

@@ -22,6 +22,7 @@ from vlm_lit.preflight.budget.class_step import QuestionRow, pass_bytes
 from vlm_lit.preflight.budget.hollow_module import attention_of, hollow_module, sizes
 from vlm_lit.preflight.budget.ledger import telling_rows
 from vlm_lit.preflight.budget.needs import Refused, StepNeeds
+from vlm_lit.preflight.budget.rank_memory import ALONE, RankPlan
 from vlm_lit.preflight.budget.recipes import Recipe, class_recipes
 from vlm_lit.preflight.budget.rows import is_here
 from vlm_lit.preflight.budget.run_budget import RunBudget, without_collection
@@ -57,6 +58,7 @@ def class_budget(
     answers: int | None,
     words: int | None,
     say: Callable[[str], None],
+    plan: RankPlan = ALONE,
 ) -> ClassBudget:
     """The budget of a run whose model is not loaded and whose data are not open.
 
@@ -65,6 +67,7 @@ def class_budget(
         answers: how many there are to choose from; None takes them from the vocabulary, or from the checkpoint.
         words: tokens of a question; None takes `data.most_words`.
         say: takes a line of progress.
+        plan: how many GPUs the run has, and what each holds.
 
     Raises:
         VlmLitError: the checkpoint's config cannot be used, or nothing says how many answers there are.
@@ -81,7 +84,7 @@ def class_budget(
     for recipe in class_recipes(module.parts):
         say(f"Estimating {recipe.name} ...")
         with without_collection():
-            found.append(_needs(module, config, recipe, row, mode))
+            found.append(_needs(module, config, recipe, row, mode, plan))
     return ClassBudget(
         model_id=module.model_id,
         model_type=config.model_type,
@@ -89,6 +92,7 @@ def class_budget(
         checkpointing=bool(module.recomputed),
         row=row,
         recipes=found,
+        plan=plan,
     )
 
 
@@ -138,9 +142,15 @@ def _row(
 
 
 def _needs(
-    module: ClassifierModule, config: PretrainedConfig, recipe: Recipe, row: QuestionRow, mode: FakeTensorMode
+    module: ClassifierModule,
+    config: PretrainedConfig,
+    recipe: Recipe,
+    row: QuestionRow,
+    mode: FakeTensorMode,
+    plan: RankPlan,
 ) -> ClassNeeds | Refused:
     try:
+        plan.check(recipe.parts)
         made = hollow_module(module, config, recipe.parts, mode)
         optimizer = optimizer_bytes(made)
     except ConfigError as error:
@@ -152,6 +162,7 @@ def _needs(
         held=holdings(made.base, made.family),
         attention=attention_of(made.base),
         optimizer=optimizer,
+        ranks=plan.memory(made.base, made.family),
         backbone={on: _pass(made, row, mode, rows, checkpointing=on) for on in (True, False)},
         parts=made.parts_table(),
     )

@@ -20,6 +20,7 @@ from vlm_lit.objectives.cross_entropy import CHUNK
 from vlm_lit.preflight.budget.hollow_module import attention_of, hollow_module, image_inputs, sizes
 from vlm_lit.preflight.budget.ledger import Bytes, telling_rows
 from vlm_lit.preflight.budget.needs import Needs, Refused
+from vlm_lit.preflight.budget.rank_memory import ALONE, RankPlan
 from vlm_lit.preflight.budget.recipes import Recipe
 from vlm_lit.preflight.budget.rows import LongestRow
 from vlm_lit.preflight.budget.step import (
@@ -57,11 +58,13 @@ class Estimator:
         module: the run's, its model not loaded, its trainer attached.
         config: the checkpoint's.
         trainer: says whether there is autocast.
+        plan: what each of several GPUs holds.
     """
 
     module: AnsweredModule
     config: PretrainedConfig
     trainer: lightning.Trainer
+    plan: RankPlan = ALONE
     mode: FakeTensorMode = field(default_factory=fake_mode)
 
     @property
@@ -98,6 +101,7 @@ class Estimator:
     def needs(self, recipe: Recipe, row: LongestRow, least: int = 1) -> Needs | Refused:
         """The needs of one recipe; a micro-batch has so many rows at least."""
         try:
+            self.plan.check(recipe.parts)
             module = hollow_module(self.module, self.config, recipe.parts, self.mode)
             optimizer = optimizer_bytes(module)
         except ConfigError as error:
@@ -109,6 +113,7 @@ class Estimator:
             held=holdings(module.base, module.family),
             attention=attention_of(module.base),
             optimizer=optimizer,
+            ranks=self.plan.memory(module.base, module.family),
             backbone={on: self._backbone(module, row, rows, checkpointing=on) for on in (True, False)},
             head=self._head(module, row),
             plain_head=lambda n: plain_head_bytes(module, self.mode, self.autocast, rows=n, length=row.length),

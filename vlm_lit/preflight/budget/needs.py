@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from vlm_lit.models.stored_bytes import Holding, Purpose
+from vlm_lit.preflight.budget.rank_memory import ALL, RankMemory
 from vlm_lit.preflight.budget.recipes import Recipe
 from vlm_lit.preflight.budget.step import BackboneBytes, OptimizerBytes
 
@@ -24,6 +25,7 @@ class StepNeeds:
         optimizer: states, and what a step takes on top of them.
         backbone: a micro-batch, without a head that is measured apart, with activation checkpointing (True) and
             without (False).
+        ranks: how a GPU of several differs from one that has all of the model.
     """
 
     recipe: Recipe
@@ -31,6 +33,7 @@ class StepNeeds:
     attention: str
     optimizer: OptimizerBytes
     backbone: dict[bool, BackboneBytes]
+    ranks: RankMemory = ALL
 
     def stored(self, purpose: Purpose) -> int:
         """Bytes held for one purpose."""
@@ -44,7 +47,7 @@ class StepNeeds:
     @property
     def resident(self) -> int:
         """What is there between two micro-batches."""
-        return sum(map(self.stored, PURPOSES)) + self.gradients + self.optimizer.states
+        return sum(map(self.stored, PURPOSES)) - self.ranks.elsewhere + self.gradients + self.optimizer.states
 
     def kept(self, rows: int, *, checkpointing: bool) -> int:
         """Activations between forward and backward pass."""
@@ -52,7 +55,7 @@ class StepNeeds:
 
     def peak(self, rows: int, *, checkpointing: bool) -> int:
         """The most that a step takes beside what is there anyway: in a pass, or in the optimizer."""
-        return max(self.backbone[checkpointing].peak.at(rows), self.optimizer.step)
+        return max(self.backbone[checkpointing].peak.at(rows) + self.ranks.gathered, self.optimizer.step)
 
     def total(self, rows: int, *, checkpointing: bool) -> int:
         """The most that a step holds at once."""
@@ -100,7 +103,7 @@ class Needs(StepNeeds):
         """The most that a step takes beside what is there anyway: in a pass, in the head, or in the optimizer."""
         rows = max(rows, self.least)
         kept = self.backbone[checkpointing].kept.at(rows)
-        before = 0 if self.reference is None else self.reference(rows)
+        before = 0 if self.reference is None else self.reference(rows) + self.ranks.gathered
         return max(super().peak(rows, checkpointing=checkpointing), kept + self.head(rows), before)
 
 

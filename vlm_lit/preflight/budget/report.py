@@ -14,6 +14,7 @@ from vlm_lit.models.loading import load_config
 from vlm_lit.preflight.budget.estimate import Estimator, ImageShape
 from vlm_lit.preflight.budget.needs import Needs, Refused
 from vlm_lit.preflight.budget.pair_rows import PairRows, pair_rows
+from vlm_lit.preflight.budget.rank_memory import ALONE, RankPlan
 from vlm_lit.preflight.budget.recipes import recipes
 from vlm_lit.preflight.budget.rows import LongestRow, longest_row
 from vlm_lit.preflight.budget.run_budget import RunBudget, without_collection
@@ -54,6 +55,7 @@ def budget(
     supervised: int | None,
     images: int,
     say: Callable[[str], None],
+    plan: RankPlan = ALONE,
 ) -> Budget:
     """The budget of a run whose model is not loaded and whose data are not open.
 
@@ -61,13 +63,14 @@ def budget(
         module, data, trainer: the run's.
         length, supervised, images: what a row is; None takes it from the data.
         say: takes a line of progress.
+        plan: how many GPUs the run has, and what each holds.
 
     Raises:
         VlmLitError: the checkpoint's config cannot be used, or the data are here and cannot be.
     """
     module.trainer = trainer
     config = load_config(module.model_id, module.revision)
-    estimator = Estimator(module, config, trainer)
+    estimator = Estimator(module, config, trainer, plan)
     picture = estimator.picture() if images else ImageShape(tokens=None, cached=None)
     pairs = pair_rows(module, data)
     # Data whose trainer is not there do not know what the module allows.
@@ -90,4 +93,5 @@ def budget(
         cross_attention=family.projected == "states",
         pairs=pairs,
         recipes=found,
+        plan=plan,
     )

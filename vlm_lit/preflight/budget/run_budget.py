@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from vlm_lit.preflight.budget.needs import Refused, StepNeeds
+from vlm_lit.preflight.budget.rank_memory import ALONE, RankPlan
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,6 +20,7 @@ class RunBudget:
         precision: the trainer's.
         checkpointing: whether the run recomputes activations.
         recipes: what each way to train needs, or why it cannot be had.
+        plan: how many GPUs there are, and what each holds.
     """
 
     model_id: str
@@ -26,6 +28,7 @@ class RunBudget:
     precision: str
     checkpointing: bool
     recipes: Sequence[StepNeeds | Refused]
+    plan: RankPlan = ALONE
 
     @property
     def needs(self) -> Sequence[StepNeeds]:

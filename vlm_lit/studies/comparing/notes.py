@@ -11,7 +11,7 @@ from vlm_lit.studies.comparing.counterfactual import counterfactual, sentences
 from vlm_lit.studies.page_parts.wording import FEWEST_IMAGES, percent, points
 from vlm_lit.studies.run_files.facts import AS_THEY_ARE
 
-_SAME: Final = ("max new tokens", "prompt", "system prompt", "data")  # what a fair comparison keeps
+_SAME: Final = ("max new tokens", "answer schema", "prompt", "system prompt", "data")  # what a fair comparison keeps
 _ROUNDING: Final = 1e-6
 _APART: Final = 0.2  # of an interval's width; what is closer reads the same
 _BLIND: Final = {"blank": "With blank pictures", "shuffled": "With shuffled pictures", "dropped": "Without pictures"}

@@ -20,6 +20,7 @@ _SETTINGS: Final = {
     "adapter": "model.init_args.adapter",
     "seed": "seed_everything",
     "max new tokens": "model.init_args.max_new_tokens",
+    "answer schema": "model.init_args.answer_schema",
     "prompt": "data.init_args.prompt",
     "system prompt": "data.init_args.system",
 }

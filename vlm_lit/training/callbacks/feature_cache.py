@@ -39,7 +39,14 @@ def _filled(trainer: lightning.Trainer, module: Loaded, data: TokenRows[Any]) ->
     assert module.family is not None
     ranks = ranks_of(trainer)
     store = filled_store(
-        data, module.base, module.family, trainer, say=rank_zero_info, rank=ranks.rank, world=ranks.world
+        data,
+        module.base,
+        module.family,
+        trainer,
+        say=rank_zero_info,
+        rank=ranks.rank,
+        world=ranks.world,
+        each=ranks.each,
     )
     ranks.wait()
     store.refresh()

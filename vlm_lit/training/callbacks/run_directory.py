@@ -119,6 +119,7 @@ class RunDirectory(Callback):
                 generated=longest is not None and getattr(pl_module, "answer_from", None) is None,
                 zero_is_a_miss=leading is None or leading.higher_is_better,
             ),
+            answer_schema=_answer_schema(pl_module),
             skipped_records=len(skipped(data.datasets[split])) or None,
         )
         predictions, name = _FILES[split]
@@ -143,6 +144,12 @@ def _longest_answer(module: LightningModule) -> int | None:
     """Most tokens of an answer, where the module generates them within such a limit."""
     limit = getattr(module, "max_new_tokens", None)
     return limit if isinstance(limit, int) else None
+
+
+def _answer_schema(module: LightningModule) -> dict[str, str] | None:
+    """What generated answers were held to."""
+    file = getattr(module, "answer_schema", None)
+    return None if file is None else {"file": file, "sha256": file_sha256(Path(file))}
 
 
 def _judged_by_loss(module: LightningModule) -> int:
