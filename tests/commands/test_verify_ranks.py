@@ -64,14 +64,18 @@ def test_pairs_and_questions_with_answers_to_choose_from(folders: dict[str, Path
     assert "language_model.training is full" in found["frozen-sharded"]["note"]
 
 
-def test_what_is_wrong_on_a_rank_is_found(supervised: Callable[..., Path]) -> None:
+def test_what_is_wrong_on_a_rank_is_found(supervised: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VLM_LIT_ALLOW_IMPORTS", "tests")
     status, found = verified(supervised("tests.support.rank_modules.Heavier"))
     assert status == 1
     assert {row["verdict"] for row in found.values()} == {"DIFFERENT"}
     assert found["sharded"]["gradient"] > 1e-4
 
 
-def test_a_process_that_fails_is_told_with_its_last_words(supervised: Callable[..., Path]) -> None:
+def test_a_process_that_fails_is_told_with_its_last_words(
+    supervised: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VLM_LIT_ALLOW_IMPORTS", "tests")
     status, found = verified(supervised("tests.support.rank_modules.Fallen"))
     assert status == 1
     for row in found.values():

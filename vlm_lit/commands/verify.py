@@ -49,7 +49,7 @@ def run(verb: str, arguments: Sequence[str]) -> int:
 
 
 def _equalities(count: int, of_fit: Sequence[str], ranks: int) -> list[Equality]:
-    from vlm_lit.commands.verified_run import measured
+    from vlm_lit.commands.verify_measured import measured
     from vlm_lit.commands.verify_ranks import ranks_equalities
 
     measures, trainer = measured(of_fit, count)

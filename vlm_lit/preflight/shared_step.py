@@ -38,15 +38,15 @@ class Measures(Protocol):
 
     @property
     def items(self) -> Sequence[Any]:
-        """What the equalities are computed on."""
+        """What it computes on."""
 
     @property
     def module(self) -> LightningModule:
-        """Has the model, its weights moved off their start."""
+        """The run's, its model loaded."""
 
     @property
     def tolerance(self) -> float:
-        """What sums in another order may differ by, relative to the largest value."""
+        """The largest difference that counts as equal."""
 
     def step_of(self, items: Sequence[Any]) -> StepBatch[Any]:
         """Some of its items in micro-batches of one, on the module's device."""

@@ -1,4 +1,4 @@
-"""The run that `verify` measures: its model loaded, and what measures the equalities of its kind of data."""
+"""What measures the equalities of a run for `verify`: its model loaded, on some items of its training data."""
 
 from __future__ import annotations
 
