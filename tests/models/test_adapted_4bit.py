@@ -32,7 +32,8 @@ def compared(module: SupervisedModule, folder: Path) -> tuple[dict[str, Tensor |
 def test_the_short_way_gives_the_gradients_that_peft_gives(
     tiny: TinyFamily, checkpointing: bool, folders: dict[str, Path]
 ) -> None:
-    module = cases.module(folders[tiny.name], checkpointing=checkpointing).train()
+    module = cases.module(folders[tiny.name], checkpointing=checkpointing)
+    module.train()
     short, theirs = compared(module, folders[tiny.name])
     assert short.keys() == theirs.keys()
     for name, grad in theirs.items():
@@ -45,7 +46,9 @@ def test_the_short_way_gives_the_gradients_that_peft_gives(
 
 @pytest.mark.parametrize("case", ["adapters off", "dropout", "autocast", "merged"])
 def test_all_else_is_left_to_peft(case: str, tiny_llava: Path) -> None:
-    module = cases.module(tiny_llava).train()
+    module = cases.module(tiny_llava)
+    module.train()
+    assert module.model is not None
     layer = next(m for m in module.model.modules() if isinstance(m, Adapted4bit))
     x = torch.randn(3, layer.in_features)
     if case == "adapters off":
