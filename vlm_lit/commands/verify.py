@@ -4,26 +4,19 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import redirect_stdout
 from dataclasses import asdict
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from vlm_lit.commands.collated import collator_of
 from vlm_lit.commands.early_check import check
 from vlm_lit.commands.options import OptionParser, whole_number
 from vlm_lit.commands.output_files import write_output
-from vlm_lit.errors import ConfigError
 
 if TYPE_CHECKING:
-    import lightning
-
-    from vlm_lit.commands.lightning import PreparedRun
-    from vlm_lit.preflight.class_verification import ClassVerification
     from vlm_lit.preflight.equality import Equality
-    from vlm_lit.preflight.verification import Verification
 
 _EPILOG = """Takes the config files and overrides of fit. Exits with 0 if every equality holds or is refused with its
 reason, with 1 if one does not hold. For the equality of ranks it starts two processes, on the CPU or on two GPUs, each
@@ -56,6 +49,7 @@ def run(verb: str, arguments: Sequence[str]) -> int:
 
 
 def _equalities(count: int, of_fit: Sequence[str], ranks: int) -> list[Equality]:
+    from vlm_lit.commands.verified_run import measured
     from vlm_lit.commands.verify_ranks import ranks_equalities
 
     measures, trainer = measured(of_fit, count)
@@ -67,62 +61,6 @@ def _equalities(count: int, of_fit: Sequence[str], ranks: int) -> list[Equality]
             print(f"{equality.name}: {equality.verdict}", file=sys.stderr, flush=True)
             found.append(equality)
     return found
-
-
-def measured(
-    of_fit: Sequence[str], count: int, *, join: bool = False
-) -> tuple[Verification[Any] | ClassVerification, lightning.Trainer]:
-    """What measures the equalities of a run, its model loaded, and the run's trainer.
-
-    Args:
-        of_fit: the command line's arguments for fit.
-        count: how many items it computes on.
-        join: whether this is one of several processes, which find each other then.
-
-    Raises:
-        VlmLitError: whatever `fit` would refuse.
-    """
-    from vlm_lit.commands.lightning import prepared
-    from vlm_lit.data.records.record_dataset import RecordDataset
-    from vlm_lit.preflight.attached import attach
-    from vlm_lit.preflight.equality import in_bfloat16
-    from vlm_lit.preflight.verification import chosen
-
-    run = prepared(of_fit)
-    module, data, trainer = run.model, run.datamodule, run.trainer
-    verification = _verification(run)
-    train = data.datasets["train"]
-    if not isinstance(train, RecordDataset):
-        raise ConfigError("A stream cannot be verified: set data.init_args.train.streaming to false.")
-    if join:
-        trainer.strategy.setup_environment()
-    attach(module, data, trainer)
-    module.configure_model()
-    module.to(trainer.strategy.root_device)
-    bf16 = in_bfloat16(module, trainer)
-    with trainer.precision_plugin.train_step_context():
-        items = chosen([train[i] for i in range(min(len(train), 1024))], count)
-        return verification(items, bf16), trainer
-
-
-def _verification(run: PreparedRun) -> Callable[[Sequence[Any], bool], Verification[Any] | ClassVerification]:
-    """What measures the equalities of this kind of data on some items, in bfloat16 or not.
-
-    Raises:
-        ConfigError: a kind that has none.
-    """
-    from vlm_lit.data.rows.class_collate import ClassCollator
-    from vlm_lit.data.rows.pairs import PairCollator
-    from vlm_lit.preflight.class_verification import ClassVerification
-    from vlm_lit.preflight.pair_verification import PairVerification
-    from vlm_lit.preflight.verification import Verification
-
-    module, data, collator = run.model, run.datamodule, collator_of(run, "verify")
-    if isinstance(collator, ClassCollator):
-        return lambda conversations, bf16: ClassVerification(module, data, collator, conversations, bf16=bf16)
-    if isinstance(collator, PairCollator):
-        return lambda pairs, bf16: PairVerification(module, data, collator, pairs, bf16=bf16)
-    return lambda conversations, bf16: Verification(module, data, conversations, bf16=bf16)
 
 
 def table(equalities: Sequence[Equality]) -> str:

@@ -128,7 +128,7 @@ def _rank(folder: Path) -> None:
     """What one of the processes does."""
     import torch.distributed as dist
 
-    from vlm_lit.commands.verify import measured
+    from vlm_lit.commands.verified_run import measured
     from vlm_lit.data.rank_share import RankShare
     from vlm_lit.preflight.shared_step import WORLD, Shared, measure_together
 

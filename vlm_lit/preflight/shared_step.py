@@ -36,9 +36,17 @@ CLAIMS: Final = {
 class Measures(Protocol):
     """What measures the equalities of a kind of data."""
 
-    items: Sequence[Any]
-    module: LightningModule
-    tolerance: float
+    @property
+    def items(self) -> Sequence[Any]:
+        """What the equalities are computed on."""
+
+    @property
+    def module(self) -> LightningModule:
+        """Has the model, its weights moved off their start."""
+
+    @property
+    def tolerance(self) -> float:
+        """What sums in another order may differ by, relative to the largest value."""
 
     def step_of(self, items: Sequence[Any]) -> StepBatch[Any]:
         """Some of its items in micro-batches of one, on the module's device."""
