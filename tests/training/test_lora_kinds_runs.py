@@ -18,6 +18,7 @@ from torch import Tensor
 from tests.models.test_adapter_state import logits
 from tests.support import rank_runs, small_config, small_data, tiny_models
 from tests.support.interrupted import Kill, Outcome, fit_apart
+from tests.support.pairs import preference_config
 from tests.support.rank_runs import Job
 from tests.support.refusals import refusal
 from tests.support.runs import checkpoint, fit, scalars
@@ -165,6 +166,19 @@ def test_eva_is_refused_where_its_rank_cannot_be(config: Config, tmp_path: Path,
     path = config(model={"lora": {"start": "eva", "rank": 65}})
     words = ["fit", "--config", str(path), "--run_dir", str(tmp_path / "run")]
     assert "larger than its 64 inputs" in refusal(capsys, *words)
+
+
+def test_loftq_is_no_start_for_a_reference(
+    tiny_llava: Path, pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = preference_config(tmp_path, tiny_llava, pairs, model={"lora": {"start": "loftq", "rank": 8}})
+    words = ["fit", "--config", str(path), "--run_dir", str(tmp_path / "run")]
+    assert "the reference of a preference run is that base" in refusal(capsys, *words)
+
+
+def test_an_anatomy_of_loftq_is_refused(config: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fit(written(config, "loftq", max_steps=1), "--run_dir", str(tmp_path / "run"))
+    assert "had lost beside what was learned" in refusal(capsys, "anatomy", str(tmp_path / "run"))
 
 
 STARTS = ("pissa", "loftq", "eva")
