@@ -86,6 +86,24 @@ def _gpu_rows(result: Found, side: str) -> Iterator[str]:
         )
 
 
+_WHERE: Final = ("products", "attention", "unpacking", "element_wise", "optimizer", "data", "python")
+
+
+def where_table(found: Found) -> str:
+    """A row for each workload, side and state of the code: the share of each kind of work in a step's time."""
+    head = (
+        "| workload | side | code | " + " | ".join(kind.replace("_", "-") for kind in _WHERE) + " | computed / needed |"
+    )
+    rows = [_where_row(result) for result in found["results"]]
+    return "\n".join([head, "|---" * (len(_WHERE) + 4) + "|", *rows])
+
+
+def _where_row(result: Found) -> str:
+    shares = " | ".join(f"{result['shares'][kind]:.1%}" for kind in _WHERE)
+    pairs = f"{result['pairs'] / result['seen'] / 64:.2f}" if "seen" in result else ""
+    return f"| {result['workload']['says']} | {NAMES[result['side']]} | {result['stage']} | {shares} | {pairs} |"
+
+
 def about(found: Found) -> str:
     """Where and with what a file was measured, in a line."""
     device, versions = found["device"], found["versions"]
@@ -170,6 +188,7 @@ def main() -> None:
         ("goals", "against_trl.json", goals_table),
         ("pairs", "against_trl_dpo.json", pairs_table),
         ("gpu", "gpu.json", gpu_table),
+        ("where", "where.json", where_table),
     )
     for name, file, table in tables:
         if (found := read(file)) is not None:

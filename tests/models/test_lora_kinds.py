@@ -128,7 +128,7 @@ def test_merged_equals_unmerged(kind: str, tiny_llava: Path, tmp_path: Path) -> 
 
 def test_a_loftq_update_is_merged_into_what_it_makes_up_for(tiny_llava: Path, tmp_path: Path) -> None:
     # All of the language model has an update, so that the merged model is the trained one and not merely near it.
-    parts, lora = stored_in("nf4"), {"start": "loftq", "targets": ["attention", "mlp"]}
+    parts, lora = stored_in("nf4"), dict[str, Any](start="loftq", targets=["attention", "mlp"])
     model = started(tiny_llava, parts, **lora)
     disturb(model)
     save_adapter(model, tmp_path / "adapter", fingerprint(tiny_llava, parts, lora))
@@ -196,7 +196,11 @@ def test_dora_trains_a_magnitude_an_output(tiny_llava: Path, tmp_path: Path) -> 
 
 
 def test_ranks_by_layer_the_first_that_fits_decides(tiny_llava: Path, tmp_path: Path) -> None:
-    lora = {"rank": 6, "ranks": {r"layers\.1\.self_attn\.q_proj": 2, "q_proj": 4}, "alphas": {"v_proj": 12.0}}
+    lora: dict[str, Any] = {
+        "rank": 6,
+        "ranks": {r"layers\.1\.self_attn\.q_proj": 2, "q_proj": 4},
+        "alphas": {"v_proj": 12.0},
+    }
     model, _ = adapted(tiny_llava, **lora)
     found = {name.split("layers.")[1]: layer for name, layer in lora_layers(model)}
     assert found["0.self_attn.q_proj"].r["default"] == 4

@@ -44,7 +44,9 @@ def test_int8_lands_where_asked(tiny_llava: Path) -> None:
 def test_bare_skip_names_are_caught(tiny_llava: Path) -> None:
     # What every tutorial writes: under transformers 5 these names match nothing, and the tower is 4-bit as well.
     config = BitsAndBytesConfig(
-        load_in_4bit=True, llm_int8_skip_modules=["vision_tower", "multi_modal_projector", "lm_head"]
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        llm_int8_skip_modules=["vision_tower", "multi_modal_projector", "lm_head"],
     )
     model = AutoModelForImageTextToText.from_pretrained(tiny_llava, quantization_config=config, dtype=torch.float32)
     with pytest.raises(ConfigError, match=r"model\.vision_tower\S* is nf4, asked for fp32"):

@@ -95,11 +95,11 @@ def test_memory_that_runs_out_anywhere_in_the_model_leaves_the_answers_as_they_a
     whole = predictions(run_dir(path) / "whole")
     plain, calls, failing = torch.nn.functional.silu, list[int](), list[int]()
 
-    def hungry(*given: torch.Tensor, **named: bool) -> torch.Tensor:
+    def hungry(given: torch.Tensor, inplace: bool = False) -> torch.Tensor:
         calls.append(1)
         if len(calls) in failing:
             torch.empty(2**50, dtype=torch.uint8)  # a real refusal: no machine has a petabyte
-        return plain(*given, **named)
+        return plain(given, inplace=inplace)
 
     monkeypatch.setattr(torch.nn.functional, "silu", hungry)
     assert verb("test", path, f"--run_dir={run_dir(path)}/counted") == 0

@@ -90,6 +90,38 @@ def test_so_is_a_validation_within_fit(path: Path, room_for: Callable[[int], Non
     assert found["train/loss"] == whole["train/loss"]
 
 
+def test_what_did_not_fit_is_not_tried_again_in_later_validations(path: Path, room_for: Callable[[int], None]) -> None:
+    room_for(2)
+    with pytest.warns(UserWarning, match="Out of memory") as warned:
+        assert verb("fit", path, "--trainer.max_epochs=2") == 0
+    tries = [str(w.message) for w in warned if "questions of data.val together" in str(w.message)]
+    assert len(tries) == len(set(tries)) > 0
+
+
+def test_a_micro_batch_that_is_to_be_found_is_looked_for_in_the_validation_too(
+    path: Path, room_for: Callable[[int], None]
+) -> None:
+    more = ("--data.init_args.micro_batch=auto", "--trainer.limit_val_batches=0")
+    assert verb("fit", path, f"--run_dir={run_dir(path)}/without", *more) == 0
+    room_for(1)
+    with pytest.warns(UserWarning, match="Out of memory") as warned:
+        assert verb("fit", path, "--data.init_args.micro_batch=auto") == 0
+    whens = [str(w.message) for w in warned if "of data.val together" in str(w.message)]
+    assert len(whens) == len(set(whens)) > 0
+    # Nothing of the search is left in what is trained.
+    assert scalars(run_dir(path))["train/loss"] == scalars(run_dir(path) / "without")["train/loss"]
+
+
+def test_a_single_question_of_a_validation_that_does_not_fit_shows_before_training(
+    path: Path, room_for: Callable[[int], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    room_for(0)
+    with pytest.warns(UserWarning, match="Out of memory"):
+        error = refusal(capsys, "fit", "--config", str(path), "--data.init_args.micro_batch=auto")
+    assert "Out of memory in the evaluation of data.val with a single question" in error
+    assert "train/loss" not in scalars(run_dir(path))
+
+
 def test_pairs_that_are_measured_again_count_once(
     tiny_llava: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -18,6 +18,7 @@ from torch import Tensor
 from tests.models.test_adapter_state import logits
 from tests.support import rank_runs, small_config, small_data, tiny_models
 from tests.support.interrupted import Kill, Outcome, fit_apart
+from tests.support.pairs import preference_config
 from tests.support.rank_runs import Job
 from tests.support.refusals import refusal
 from tests.support.runs import checkpoint, fit, scalars
@@ -136,7 +137,7 @@ def test_eva_spans_what_the_inputs_vary_in(config: Config, monkeypatch: pytest.M
         found = dict(lora_layers(module.model))
         seen: dict[str, list[Tensor]] = {name: [] for name in found}
         hooks = [
-            layer.register_forward_pre_hook(lambda _, given, name=name: seen[name].append(given[0]))  # type: ignore[misc]
+            layer.register_forward_pre_hook(lambda _, given, name=name: seen[name].append(given[0]))
             for name, layer in found.items()
         ]
         batches = _batches(module.data, module.seed)
@@ -167,6 +168,19 @@ def test_eva_is_refused_where_its_rank_cannot_be(config: Config, tmp_path: Path,
     assert "larger than its 64 inputs" in refusal(capsys, *words)
 
 
+def test_loftq_is_no_start_for_a_reference(
+    tiny_llava: Path, pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = preference_config(tmp_path, tiny_llava, pairs, model={"lora": {"start": "loftq", "rank": 8}})
+    words = ["fit", "--config", str(path), "--run_dir", str(tmp_path / "run")]
+    assert "the reference of a preference run is that base" in refusal(capsys, *words)
+
+
+def test_an_anatomy_of_loftq_is_refused(config: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fit(written(config, "loftq", max_steps=1), "--run_dir", str(tmp_path / "run"))
+    assert "had lost beside what was learned" in refusal(capsys, "anatomy", str(tmp_path / "run"))
+
+
 STARTS = ("pissa", "loftq", "eva")
 
 
@@ -181,9 +195,9 @@ def on_ranks(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, int], P
             place = root / f"{kind}{world}"
             place.mkdir()
             sgd = {"optimizer": {"class_path": "torch.optim.SGD"}, "learning_rate": 0.05}
-            model = {**sgd, "lora": {"dropout": 0.0, **KINDS[kind]["lora"]}}
-            trainer = {"max_epochs": 1, **({"strategy": "ddp", "devices": 2} if world > 1 else {})}
-            data = {"effective_batch": 4, "micro_batch": 1, "val": None}
+            model: dict[str, object] = {**sgd, "lora": {"dropout": 0.0, **KINDS[kind]["lora"]}}
+            trainer: dict[str, object] = {"max_epochs": 1, **({"strategy": "ddp", "devices": 2} if world > 1 else {})}
+            data: dict[str, object] = {"effective_batch": 4, "micro_batch": 1, "val": None}
             path = small_config.write(place, llava, mixed, model=model, data=data, trainer=trainer)
             jobs.append(Job(words=("fit", "--config", str(path), "--run_dir", str(place / "run"))))
         rank_runs.finished(world, jobs, root / f"said{world}")

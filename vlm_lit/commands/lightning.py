@@ -36,6 +36,7 @@ from vlm_lit.training.callbacks.step_checkpoint import FOLDER, StepCheckpoint, c
 from vlm_lit.training.checkpoint_io import sound
 from vlm_lit.training.identity import check_data, data_files
 from vlm_lit.training.logged_names import Mode
+from vlm_lit.training.module import VisionLanguageModule
 from vlm_lit.training.protocols import Validated
 from vlm_lit.training.run_files import written_by_run
 from vlm_lit.training.run_lock import refuse_second_writer, sole_writer
@@ -220,6 +221,8 @@ class VlmLitCLI(LightningCLI):
             self._check_place(self.run_dir, None if path is None else Path(path))
         if self.verb == "fit" and self.kept and isinstance(self.datamodule, RecordDataModule):
             check_data(self.kept.get("course", {}), data_files(self.datamodule.sources))
+        if self.kept and isinstance(self.model, VisionLanguageModule):
+            self.model.start_is_kept = True
         starts_anew = self.verb == "fit" and not self.kept
         replaced = written_by_run(self.run_dir) if starts_anew else []
         self.trainer.callbacks.append(  # type: ignore[attr-defined]

@@ -24,6 +24,7 @@ from vlm_lit.training.callbacks.panel import PredictionPanel
 from vlm_lit.training.callbacks.progress import progress_bar
 from vlm_lit.training.callbacks.reliability import ReliabilityDiagram
 from vlm_lit.training.callbacks.results_table import ResultsTable
+from vlm_lit.training.callbacks.returned_memory import ReturnedMemory
 from vlm_lit.training.callbacks.run_directory import RunDirectory
 from vlm_lit.training.callbacks.shortcuts import KeptShortcuts
 from vlm_lit.training.callbacks.step_checkpoint import StepCheckpoint
@@ -32,9 +33,9 @@ from vlm_lit.training.checkpoint_io import DurableCheckpointIO
 from vlm_lit.training.run_logger import RunLogger
 
 _OURS: Final[tuple[type[Callback], ...]] = (
-    FeatureCache, EpochSchedule, KeptShortcuts, KeptAnswers, PartsTable, Throughput, PredictionPanel, AnswersTable,
-    ConfusionMatrix, ReliabilityDiagram, NumbersPlot, ResultsTable, LostRanks, StepCheckpoint, RunDirectory,
-    AnswerLimit,
+    FeatureCache, EpochSchedule, KeptShortcuts, KeptAnswers, PartsTable, Throughput, ReturnedMemory, PredictionPanel,
+    AnswersTable, ConfusionMatrix, ReliabilityDiagram, NumbersPlot, ResultsTable, LostRanks, StepCheckpoint,
+    RunDirectory, AnswerLimit,
 )  # fmt: skip
 
 

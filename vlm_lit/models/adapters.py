@@ -18,6 +18,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from vlm_lit.errors import ConfigError, VlmLitError
+from vlm_lit.models.adapted_4bit import take_the_short_way
 from vlm_lit.models.bounded_patterns import by_layer, check_layered
 from vlm_lit.models.families import Family, PartName, names_of, owner_of
 from vlm_lit.models.frozen_start import add_start
@@ -189,6 +190,7 @@ def attach_adapters(
         adapted = get_peft_model(model, lora_config(model, family, parts, lora))
         if lora.start == "pissa":
             add_start(adapted)
+    take_the_short_way(adapted)
     for parameter in adapted.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.float()

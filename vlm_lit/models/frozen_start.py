@@ -43,7 +43,7 @@ def lora_layers(model: nn.Module) -> Iterator[tuple[str, LoraLayer]]:
 def add_start(model: PeftModel) -> None:
     """Give each low-rank update a frozen pair beside it, zero until it is set."""
     config = copy(model.peft_config[TRAINED])
-    config.modules_to_save, config.lora_dropout = None, 0.0  # type: ignore[attr-defined]
+    config.modules_to_save, config.lora_dropout = None, 0.0
     model.add_adapter(START, config)
     for _, layer in lora_layers(model):
         for side in _SIDES:

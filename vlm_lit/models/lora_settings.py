@@ -38,7 +38,7 @@ class LoraSettings:
             conversations, B zero (EVA, Paischer et al. 2024; equal ranks).
         dora: learn each output's magnitude apart from its direction (DoRA, Liu et al. 2024).
         b_lr_ratio: learning rate of B over that of A (LoRA+, Hayou et al. 2024, who take 16); 1 is plain LoRA.
-        ranks: other ranks by layer: {q_proj: 8, 'layers\\.[01]\\..*': 4}. A key is the end of a layer's name, or a
+        ranks: other ranks by layer: {q_proj: 8, 'layers[.][01][.].*': 4}. A key is the end of a layer's name, or a
             regular expression for it; the first that fits decides.
         alphas: other alphas by layer, in the same way.
     """

@@ -105,7 +105,8 @@ def as_stored(weight: Tensor, precision: Precision, *, double_quant: bool, dtype
     packed, state = bnb.functional.quantize_4bit(
         weight.to(dtype).contiguous(), blocksize=_BLOCK, compress_statistics=double_quant, quant_type=precision
     )
-    return bnb.functional.dequantize_4bit(packed, state).to(weight.dtype)
+    unpacked: Tensor = bnb.functional.dequantize_4bit(packed, state).to(weight.dtype)
+    return unpacked
 
 
 def round_adapted(

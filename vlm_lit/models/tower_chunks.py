@@ -50,7 +50,7 @@ def look_in_chunks(base: nn.Module, family: Family) -> None:
     modules = dict(base.named_modules())
     for root in family.vision_tower:
         tower = modules.get(root)
-        if type(tower) is PixtralVisionModel:
+        if tower is not None and type(tower) is PixtralVisionModel:
             with torch.device("meta"):
                 ChunkedPixtralTower(tower.config)  # from the first of a class transformers learns what it can record
             tower.__class__ = ChunkedPixtralTower

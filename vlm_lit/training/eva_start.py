@@ -49,7 +49,7 @@ def start_at_inputs(
     """
     batches = [_Moved(batch, device) for batch in _batches(data, seed)]
     config = copy(model.peft_config[TRAINED])
-    config.eva_config = EvaConfig(rho=1.0)  # type: ignore[attr-defined]
+    config.eva_config = EvaConfig(rho=1.0)
     ranks = {name: layer.r[TRAINED] for name, layer in lora_layers(model)}
     passes = 0
 
@@ -81,7 +81,7 @@ def start_at_inputs(
 @contextmanager
 def _left_on(model: PeftModel) -> Iterator[None]:
     """Let PEFT leave the adapters on: with B at zero they add nothing, and originals of full parts may be dropped."""
-    model.disable_adapter = nullcontext  # type: ignore[assignment,method-assign]
+    model.disable_adapter = nullcontext
     try:
         yield
     finally:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
+
+import torch
 
 from vlm_lit.errors import VlmLitError, listed
 from vlm_lit.metrics.catalogue import MetricSettings
@@ -35,6 +37,7 @@ class EvaluatedModule(CheckpointedModule):
     def __init__(self, model_id: str, *, metrics: list[MetricSettings] | None = None, **settings: Any) -> None:  # noqa: ANN401
         super().__init__(model_id, **settings)
         self.metrics = _metrics(metrics)
+        self._asked_together: dict[str, int] = {}
         chosen_rules(self.metrics)  # refuses what cannot be, before anything is loaded or written
 
     def judged_by(self, *, one_reference: bool = False) -> list[Rule]:
@@ -67,11 +70,33 @@ class EvaluatedModule(CheckpointedModule):
             names = [batch.conversations[row].id for row in error.rows]
             raise VlmLitError(f"{error} Questions: {listed(names)}.") from error
 
+    def _memory_of(self, split: str, use: Callable[[EvaluationBatch], None]) -> EvaluationMemory:
+        """What evaluates a split's batches, in the pieces that earlier evaluations of it have found to fit."""
+        return EvaluationMemory(lambda: self.data, split, self.device, use, self._asked_together)
+
+    def on_train_start(self) -> None:
+        """Find how many questions a validation can ask together, if the config asks for what fits to be found."""
+        data = self.data
+        if not data.probes_micro_batch or "val" not in data.datasets or not self.trainer.limit_val_batches:
+            return
+        batches, training = data.evaluation_positions("val"), self.training
+        if not batches:  # other ranks have them all
+            return
+        batch = data.transfer_batch_to_device(data.evaluation_batch("val", batches[0]), self.device, 0)
+        assert isinstance(batch, EvaluationBatch)
+        self.eval()
+        self.on_validation_epoch_start()
+        # The first batch is the one of the longest rows. Lightning puts autocast around validation steps alone.
+        with torch.no_grad(), self.trainer.precision_plugin.val_step_context():
+            self.validation_step(batch, 0)
+        self.on_validation_epoch_start()  # nothing of it counts
+        self.train(training)
+
     def on_validation_epoch_start(self) -> None:
         """Begin with no answers and no loss."""
         self.evaluation = Evaluation(self.metrics, self.calibration)
         self.validation_loss = ValidationLoss(self.loss, self.dropped_because)
-        self._memory = EvaluationMemory(lambda: self.data, "val", self.device, self._measured)
+        self._memory = self._memory_of("val", self._measured)
 
     def validation_step(self, batch: EvaluationBatch, batch_idx: int) -> None:
         """Answer a batch of prompts and judge the answers; add up the loss of the true ones."""
@@ -90,7 +115,7 @@ class EvaluatedModule(CheckpointedModule):
         """Begin with no answers and no loss."""
         self.evaluation = Evaluation(self.metrics, self.calibration)
         self.validation_loss = ValidationLoss(self.loss, self.dropped_because)
-        self._memory = EvaluationMemory(lambda: self.data, "test", self.device, self._measured)
+        self._memory = self._memory_of("test", self._measured)
 
     def test_step(self, batch: EvaluationBatch, batch_idx: int) -> None:
         """Answer a batch of prompts and judge the answers; add up the loss where the data have it measured."""
@@ -103,12 +128,7 @@ class EvaluatedModule(CheckpointedModule):
     def on_predict_start(self) -> None:
         """Begin with no answers; nothing judges them."""
         self.last_predictions, self.last_metrics = [], {}
-        self._memory = EvaluationMemory(
-            lambda: self.data,
-            "predict",
-            self.device,
-            lambda batch: self.last_predictions.extend(self.predictions(batch)),
-        )
+        self._memory = self._memory_of("predict", lambda batch: self.last_predictions.extend(self.predictions(batch)))
 
     def predict_step(self, batch: EvaluationBatch, batch_idx: int) -> list[str]:
         """Answer a batch of prompts; whose they are is returned: Lightning takes that apart, and answers are frozen."""

@@ -23,6 +23,7 @@ class EvaluationMemory:
         split: which split is evaluated.
         device: where.
         use: evaluates a batch; where it raises, it has done nothing.
+        known: the most items that are asked together, by split, as earlier evaluations have learned; added to here.
     """
 
     def __init__(
@@ -31,10 +32,15 @@ class EvaluationMemory:
         split: str,
         device: torch.device,
         use: Callable[[EvaluationBatch], None],
+        known: dict[str, int] | None = None,
     ) -> None:
         self.data, self.split, self.device, self.use = data, split, device, use
-        self.most: int | None = None
+        self._known = {} if known is None else known
+
+    @property
+    def most(self) -> int | None:
         """Most items that are asked together; None while there was no need for a limit."""
+        return self._known.get(self.split)
 
     def evaluate(self, batch: EvaluationBatch, batch_idx: int) -> None:
         """Evaluate one of the loader's batches, the `batch_idx`-th.
@@ -90,7 +96,7 @@ class EvaluationMemory:
                 f"Out of memory in the evaluation of data.{self.split} with a single question ({reason}). Lower "
                 "max_new_tokens, max_length or the images' size, or store the model in fewer bits."
             ) from error
-        self.most = items // 2
+        self._known[self.split] = items // 2
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
         warn(

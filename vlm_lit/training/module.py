@@ -81,6 +81,8 @@ class VisionLanguageModule(LightningModule):
     """How the checkpoint must answer."""
     decay: Decay = "all"
     """What the optimizer's weight decay is for."""
+    start_is_kept = False
+    """Whether a checkpoint is to be loaded, which brings the start of the low-rank updates."""
 
     def __init__(
         self,
@@ -142,7 +144,7 @@ class VisionLanguageModule(LightningModule):
     def _load(self) -> None:
         device = self.trainer.strategy.root_device if self._trainer is not None else torch.device("cpu")
         self.model = self.adopt(*self.read_base(device))
-        if self.adapter is None and getattr(self._trainer, "ckpt_path", None) is None:
+        if self.adapter is None and not self.start_is_kept:
             self.start_adapters()
         if self.adapter is not None:
             load_adapter(self.model, Path(self.adapter))

@@ -142,15 +142,16 @@ class StepModule(CheckpointedModule):
             torch.cuda.empty_cache()
 
     def on_train_start(self) -> None:
-        """Find the micro-batch that fits, if the config asks for that."""
-        if not self.data.probes_micro_batch:
-            return
-        share = -(-self.data.effective_batch // self.ranks.world)
-        rows = most_rows(self._try_rows, share, self.device)
-        self.data.micro_batch.rows = rows
-        fit = self.ranks.each(rows)
-        said = f"{rows} rows fit in memory" if len(set(fit)) == 1 else f"{', '.join(map(str, fit))} rows, by rank, fit"
-        rank_zero_info(f"micro_batch: {said}")
+        """Find the micro-batch that fits, if the config asks for that, and what fits in a validation."""
+        if self.data.probes_micro_batch:
+            share = -(-self.data.effective_batch // self.ranks.world)
+            rows = most_rows(self._try_rows, share, self.device)
+            self.data.micro_batch.rows = rows
+            fit = self.ranks.each(rows)
+            alike = len(set(fit)) == 1
+            said = f"{rows} rows fit in memory" if alike else f"{', '.join(map(str, fit))} rows, by rank, fit"
+            rank_zero_info(f"micro_batch: {said}")
+        super().on_train_start()
 
     def _try_rows(self, rows: int) -> None:
         self.data.micro_batch.rows = rows

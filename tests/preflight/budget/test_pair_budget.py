@@ -21,7 +21,6 @@ from vlm_lit.data.rows.pairs import PairBatch
 from vlm_lit.models.loading import load_config
 from vlm_lit.models.lora_settings import LoraSettings
 from vlm_lit.models.quantization import QuantizationSettings
-from vlm_lit.models.shapes import fake_mode
 from vlm_lit.models.stored_bytes import tensor_bytes
 from vlm_lit.preflight.budget.estimate import Estimator
 from vlm_lit.preflight.budget.hollow_module import resident
@@ -64,7 +63,7 @@ def test_a_real_step_and_its_reference_take_what_was_reckoned(kind: str, tiny_ll
         parameter.grad = parameter.detach().clone()
     unread = module(tiny_llava, kind)
     row = LongestRow(length=LONG, supervised=SUPERVISED, images=1, source="")
-    needs = Estimator(unread, config, unread.trainer, fake_mode()).needs(Recipe(name="", parts=unread.parts), row, 2)
+    needs = Estimator(unread, config, unread.trainer).needs(Recipe(name="", parts=unread.parts), row, 2)
     assert isinstance(needs, Needs)
     assert needs.reference is not None
     autocast = real.trainer.precision_plugin.train_step_context

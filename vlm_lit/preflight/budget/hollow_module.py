@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import PretrainedConfig
 
+from vlm_lit.errors import ConfigError
 from vlm_lit.models.parts import PartsSettings
 from vlm_lit.models.shapes import hollow, shaped_base
 from vlm_lit.models.stored_bytes import constants_of
@@ -31,9 +32,15 @@ def hollow_module(
     Its gradients are there already, as they are from the second micro-batch of a run on.
 
     Raises:
-        ConfigError: what `fit` would refuse of these parts.
+        ConfigError: what `fit` would refuse of these parts; or DoRA, whose norms are of weights with contents.
     """
     assert module.model is None
+    if module.lora.dora:
+        raise ConfigError(
+            "lora.dora is true, and a budget is counted on weights without contents, of which PEFT's DoRA makes no "
+            "norms. Count with --model.init_args.lora.dora=false: DoRA has a few magnitudes more, and in each layer "
+            "the weight unpacked, once more beside it and in its norm."
+        )
     made = copy.copy(module)
     made.trainer = module.trainer  # which no copy takes along
     made._modules = dict(module._modules)

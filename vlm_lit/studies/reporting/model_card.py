@@ -254,8 +254,27 @@ def _training(run: RunFiles) -> list[str]:
     if lora.get("last_share", 1) < 1:
         layers += f" in the last {lora['last_share']:.3g} of the decoder layers"
     words = f"LoRA: rank {lora['rank']}, alpha {lora['alpha']:g}, dropout {lora['dropout']:g}, on {layers}."
+    words = " ".join([words, *_kind(lora)])
     table = _table(("part", "precision in training", "training", "learning rate"), rows)
     return [table, words] if any(row[2] == "lora" for row in rows) else [table]
+
+
+_STARTS: Final = {"pissa": "PiSSA", "loftq": "LoftQ", "eva": "EVA"}
+
+
+def _kind(lora: Mapping[str, Any]) -> Iterator[str]:
+    """What an adapter has that plain LoRA has not, in words."""
+    if lora.get("scaling") == "rank_stabilised":
+        yield "Its scale is alpha / sqrt(rank) (rank-stabilised)."
+    if lora.get("dora"):
+        yield "Magnitudes are learned apart (DoRA)."
+    if lora.get("start") in _STARTS:
+        yield f"Its start is {_STARTS[lora['start']]}'s."
+    if "b_lr_ratio" in lora:
+        yield f"B had {lora['b_lr_ratio']:g} times A's learning rate (LoRA+)."
+    for setting in ("ranks", "alphas"):
+        if lora.get(setting):
+            yield f"Other {setting} by layer: " + ", ".join(f"`{k}` {v:g}" for k, v in lora[setting].items()) + "."
 
 
 def _results(run: RunFiles) -> list[str]:

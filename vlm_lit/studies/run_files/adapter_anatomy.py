@@ -21,7 +21,7 @@ from safetensors import SafetensorError, safe_open
 
 from vlm_lit.errors import VlmLitError
 from vlm_lit.files.strict_json import read_json
-from vlm_lit.models.adapter_state import WEIGHTS
+from vlm_lit.models.adapter_state import FINGERPRINT, WEIGHTS
 from vlm_lit.models.families import Family, PartName, family_of_class, owner_of
 from vlm_lit.models.merge.base_source import adapter_folder
 
@@ -87,6 +87,7 @@ def adapter_anatomy(run: Path) -> AdapterAnatomy:
         VlmLitError: there is none, it is damaged, or its update is another than scale * B A.
     """
     folder = adapter_folder(run)
+    _refuse_loftq(folder / FINGERPRINT)
     settings = _settings(folder / "adapter_config.json")
     family = _family(folder / "adapter_config.json", settings)
     sides, full = _tensors(folder / WEIGHTS)
@@ -99,6 +100,17 @@ def adapter_anatomy(run: Path) -> AdapterAnatomy:
         part = _part(folder / WEIGHTS, name, family)
         in_full[part] = in_full.get(part, 0) + size
     return AdapterAnatomy(updates=tuple(sorted(updates, key=_place)), in_full=in_full)
+
+
+def _refuse_loftq(path: Path) -> None:
+    """Refuse an update that holds something that was not learned."""
+    kept = read_json(path, remedy="Save the adapter again.", any_value=True) if path.is_file() else None
+    lora = kept.get("lora") if isinstance(kept, dict) else None
+    if isinstance(lora, dict) and lora.get("start") == "loftq":
+        raise VlmLitError(
+            f"{path}: lora.start is loftq, so B A holds what the base's 4-bit weights had lost beside what was "
+            "learned. Only updates that begin at zero are read here."
+        )
 
 
 def _place(update: LoraUpdate) -> tuple[str, int, str]:
