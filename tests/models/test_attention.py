@@ -1,5 +1,6 @@
 """Tests of packed attention: packed rows mean the same to every kind of attention."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -66,3 +67,23 @@ def test_attention_without_a_mask_of_its_own_packs_nothing(tmp_path: Path) -> No
     module = cases.module(save("llava", tmp_path))
     module.base.config.get_text_config()._attn_implementation = "flash_attention_2"  # type: ignore[union-attr, operator]
     assert "flash_attention_2 takes no mask" in str(unpackable(module.base, FAMILIES["llava"]))
+
+
+def test_a_sliding_window_packs_nothing(tmp_path: Path) -> None:
+    folder = save("pixtral", tmp_path)
+    settings = json.loads((folder / "config.json").read_text())
+    settings["text_config"]["sliding_window"] = 12
+    (folder / "config.json").write_text(json.dumps(settings))
+    module, encoder = cases.module(folder), cases.encoder(folder)
+    reason = unpackable(module.base, FAMILIES["llava"])
+    assert reason == "its tokens see the 12 before them only, which the mask of a packed row does not say"
+    assert module.shortcuts().unpackable == reason
+    # Why: with the mask of packed rows the losses are others.
+    policy, talks = OverLengthPolicy(encoder, None, "error"), cases.about_one_picture(1)
+    losses = []
+    for packing in (True, False):
+        step_batch = StepCollator(encoder, policy, 8, packing=packing)(talks)
+        assert isinstance(step_batch, StepBatch)
+        with torch.no_grad():
+            losses.append(sum(float(module.loss(batch)) for batch in step_batch.micro_batches))
+    assert losses[0] != pytest.approx(losses[1], rel=1e-4)

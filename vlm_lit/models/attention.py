@@ -9,6 +9,7 @@ B = rows, L = tokens. `segments` [B, L] int64: 0 in the prefix, 1, 2, ... in the
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Final
 
@@ -24,16 +25,28 @@ _ALIGNED: Final = 16
 
 def unpackable(model: PreTrainedModel, family: Family) -> str | None:
     """Why questions cannot share a row in this model; None where they can."""
-    return unpackable_by(family, model.config.get_text_config()._attn_implementation)
+    return unpackable_by(family, model.config, model.config.get_text_config()._attn_implementation)
 
 
-def unpackable_by(family: Family, implementation: str) -> str | None:
+def unpackable_by(family: Family, config: PreTrainedConfig, implementation: str) -> str | None:
     """Why questions cannot share a row in a model of this family with this attention; None where they can."""
     if family.unpackable is not None:
         return family.unpackable
+    window = _window(config)
+    if window is not None:
+        return f"its tokens see the {window:,} before them only, which the mask of a packed row does not say"
     if implementation in ("sdpa", "eager"):
         return None
     return f"attention: {implementation} takes no mask of a row's own; use sdpa"
+
+
+def _window(config: PreTrainedConfig) -> int | None:
+    """How many tokens a token sees before it; None where it sees all of the longest row that the model takes."""
+    text = config.get_text_config()
+    window, kinds = getattr(text, "sliding_window", None), getattr(text, "layer_types", None)
+    if window is None or (kinds is not None and "sliding_attention" not in kinds):
+        return None
+    return window if window < getattr(text, "max_position_embeddings", math.inf) else None
 
 
 def packed_inputs(

@@ -20,5 +20,5 @@ def shortcuts_of(config: PreTrainedConfig, family: Family, *, attention: str | N
     """
     implementation = attention or config.get_text_config()._attn_implementation or "sdpa"
     return Shortcuts(
-        unpackable=unpackable_by(family, implementation), answers_from_features=answers_from_features(family)
+        unpackable=unpackable_by(family, config, implementation), answers_from_features=answers_from_features(family)
     )
