@@ -83,7 +83,10 @@ def test_an_optimizers_own_option(config: Config, capsys: Capture) -> None:
 
 def test_a_name_unlike_any_other_lists_what_there_is(config: Config, capsys: Capture) -> None:
     error = refused(capsys, edited(config(), {"model.init_args.lora.xyzzy": 1}))
-    assert "lora.xyzzy is not an option. There are: alpha, dropout, last_share, leaves, rank, targets." in error
+    assert (
+        "lora.xyzzy is not an option. There are: alpha, alphas, b_lr_ratio, dora, dropout, last_share, leaves, "
+        in error
+    )
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from peft.tuners.lora import LoraLayer
 from torch import nn
 
 from tests.support import family_cases as cases
@@ -22,7 +23,8 @@ def runs_of_layers(module: SupervisedModule, family: str) -> dict[LayeredPart, i
     for part, root in zip(LAYERED, (facts.vision_tower[0], facts.decoder_layers), strict=True):
         named = module.base.get_submodule(root).named_modules()
         # Of the first layer: LLaVA takes the features of the last but one, so nothing flows back through the last.
-        inner = next(m for name, m in named if isinstance(m, nn.Linear) and "0" in name.split("."))
+        kinds = (nn.Linear, LoraLayer)  # a 4-bit layer and its update may be one function
+        inner = next(m for name, m in named if isinstance(m, kinds) and "0" in name.split("."))
         inner.register_forward_hook(lambda *_, part=part: seen.update([part]))
     return seen
 

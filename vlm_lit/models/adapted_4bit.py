@@ -5,8 +5,8 @@ on the way; so does its backward pass. Here the update is added within the produ
 the layer's input only A x is kept. The sums are the same, rounded in another order.
 
 Where anything is asked that this does not do (dropout in training, several adapters, DoRA, merged or switched off
-adapters, another dtype, autocast, weights that are split over processes, another device than a CPU, on which it has not
-been measured), PEFT's own forward pass runs.
+adapters, another dtype, autocast, another device than a CPU, on which it has not been measured), PEFT's own forward
+pass runs.
 
 N = tokens, I = inputs, O = outputs, R = rank.
 """
@@ -38,7 +38,7 @@ class Adapted4bit(Linear4bit):  # type: ignore[misc]
             self.lora_A[name].weight,
             self.lora_B[name].weight,
             base.weight.detach(),
-            base.weight.quant_state,
+            _state_of(base),
             base.bias,
             self.scaling[name],
         )
@@ -52,7 +52,7 @@ class Adapted4bit(Linear4bit):  # type: ignore[misc]
         if name not in self.lora_A or name in self.lora_variant or self.lora_bias[name]:
             return None
         dropout, base = self.lora_dropout[name], self.get_base_layer()
-        state = getattr(base.weight, "quant_state", None)
+        state = _state_of(base)
         plain = (
             type(base) is bnb.nn.Linear4bit
             and (base.bias is None or (base.bias.dtype == x.dtype and not base.bias.requires_grad))
@@ -65,6 +65,11 @@ class Adapted4bit(Linear4bit):  # type: ignore[misc]
             and not torch.is_autocast_enabled("cpu")
         )
         return name if plain else None
+
+
+def _state_of(base: nn.Module) -> object:
+    """How a layer's weight is packed; a gathered one has it at the layer."""
+    return getattr(base.weight, "quant_state", None) or getattr(base, "quant_state", None)
 
 
 class _Adapted(torch.autograd.Function):
@@ -85,20 +90,21 @@ class _Adapted(torch.autograd.Function):
         low = inputs @ a.T
         out = nn.functional.linear(inputs, dequantize_4bit(packed, state), bias)
         out.addmm_(low, b.T, alpha=scale)
-        ctx.save_for_backward(x, low, a, b, packed)
-        ctx.state, ctx.scale = state, scale
+        ctx.save_for_backward(x, low, a, b)
+        # Not among the saved: a weight that is split over processes is gathered anew for the backward pass.
+        ctx.packed, ctx.state, ctx.scale = packed, state, scale
         whole: Tensor = out.view(*x.shape[:-1], -1)
         return whole
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401 - torch's context
-        x, low, a, b, packed = ctx.saved_tensors
+        x, low, a, b = ctx.saved_tensors
         inputs, grads = x.reshape(-1, x.shape[-1]), grad.reshape(-1, grad.shape[-1])
         of_low = (grads @ b).mul_(ctx.scale)
         of_x = None
         if ctx.needs_input_grad[0]:
-            of_x = (grads @ dequantize_4bit(packed, ctx.state)).addmm_(of_low, a).view_as(x)
+            of_x = (grads @ dequantize_4bit(ctx.packed, ctx.state)).addmm_(of_low, a).view_as(x)
         return of_x, of_low.T @ inputs, (grads.T @ low).mul_(ctx.scale), None, None, None, None
 
 

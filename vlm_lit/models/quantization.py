@@ -80,7 +80,7 @@ def precision_of(module: nn.Module) -> Precision | None:
     if isinstance(module, bnb.nn.Linear4bit):
         # Once the weight is packed, or split over ranks, its state says the type.
         state = getattr(module.weight, "quant_state", None) or module.quant_state
-        kind: Precision = (state or module.weight).quant_type
+        kind: Precision = getattr(state or module.weight, "quant_type", "nf4")  # of a weight that the files lack
         return kind
     if isinstance(module, bnb.nn.Linear8bitLt):
         return "int8"
