@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from vlm_lit.commands.early_check import check
 from vlm_lit.commands.help_page import asked_help
 from vlm_lit.commands.verbs import VERBS
+from vlm_lit.errors import VlmLitError
 
 
 def run(verb: str, arguments: Sequence[str]) -> int:
@@ -48,6 +49,8 @@ def ended(run: Callable[[], object]) -> int:
         # What Lightning makes of a KeyboardInterrupt.
         if isinstance(stop.__context__, KeyboardInterrupt):
             return 128 + signal.SIGINT
+        raise
+    except VlmLitError:  # ours, even where another rank has said the same and left
         raise
     except Exception:
         if LOST:  # what a collective says of it is no news

@@ -93,8 +93,9 @@ def test_a_budget_follows_the_strategy(config: Callable[..., Path], capsys: pyte
         assert memory["between_steps"] == alone[recipe["name"]]["between_steps"] - memory["on_other_gpus"]
         assert memory["on_other_gpus"] > 0
     refused = {refused["name"]: refused["reason"] for refused in eight["refused"]}
-    # Of these two nothing can be split; any other is refused for one GPU as well.
-    assert refused.keys() - {other["name"] for other in one["refused"]} == {"full", "int8"}
+    # Of full and int8 nothing can be split; the others, and full, are refused for one GPU as well.
+    assert refused.keys() - {other["name"] for other in one["refused"]} == {"int8"}
+    assert "frozen_sharded cannot split a language model that is stored in int8" in refused["int8"]
     assert "frozen_sharded splits the frozen base" in refused["full"]
     said = " ".join(_budget(path, capsys, *split[:1], "--gpus", "2").split())
     assert "2 GPUs (frozen_sharded): the frozen weights of the decoder layers are split over them" in said
