@@ -204,6 +204,7 @@ BORROWED: Final = (
             "vlm_lit/preflight/budget/class_step.py",
         ),
     ),
+    Borrowed("torch._subclasses.fake_tensor", "FakeTensor", ("vlm_lit/models/attention.py",)),
     Borrowed("torch._subclasses.fake_tensor", "DataDependentOutputException", ("vlm_lit/preflight/budget/step.py",)),
     *(
         Borrowed("torch:ops.aten", f"_scaled_dot_product_flash_attention_for_cpu{end}", (_CHUNKS,))
