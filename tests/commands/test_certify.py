@@ -251,6 +251,13 @@ def test_a_loss_that_is_another_by_one_bit_is_found_on_the_same_machine(moved: P
     assert found["verdict"] == "NOT the certified run: the steps done again."
 
 
+def test_steps_of_which_nothing_is_known_show_nothing(moved: Path) -> None:
+    kept = json.loads((moved / "run" / "certificate.json").read_text())
+    _as_if(moved, machine={**kept["machine"], "processor": "another"}, losses={})
+    found = checked(moved, holds=False)
+    assert found["verdict"].startswith("NOT shown to be the certified run: nothing is known of the steps done again.")
+
+
 # Refusals ------------------------------------------------------------------------------------------------------------
 
 

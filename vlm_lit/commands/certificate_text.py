@@ -93,6 +93,8 @@ def verdict(found: CheckedCertificate) -> str:
     """One sentence on the whole check."""
     if not found.holds:
         sections = [one.section for one in found.deviations if one.section in OF_THE_RUN]
+        if not sections and found.replay is not None and not found.replay.compared:
+            return "NOT shown to be the certified run: nothing is known of the steps done again. Take more by --steps."
         where = ", ".join(dict.fromkeys(sections)) or "the steps done again"
         return f"NOT the certified run: {where}."
     if found.replay is None:
