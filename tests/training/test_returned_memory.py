@@ -25,10 +25,14 @@ def scattered(given: list[int], method: Callable[..., None]) -> Callable[..., No
 
     def called(*arguments: object) -> None:
         pieces = [torch.ones(1024) for _ in range(_PIECES)]
-        del pieces[:-1]
+        circle: list[object] = [pieces[:-1]]  # Python alone would not look for it for a long time
+        circle.append(circle)
+        last = pieces[-1]
+        del circle, pieces
         before = resident()
         method(*arguments)
         given.append(before - resident())
+        del last
 
     return called
 
