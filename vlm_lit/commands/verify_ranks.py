@@ -57,6 +57,7 @@ def _reason(measures: Measures) -> str | None:
     import torch
 
     from vlm_lit.preflight.shared_step import WORLD
+    from vlm_lit.training.memory import free_memory
 
     kind = measures.module.device.type
     if len(measures.items) < WORLD:
@@ -67,18 +68,10 @@ def _reason(measures: Measures) -> str | None:
         there = torch.cuda.device_count()
         return None if there >= WORLD else "it takes two GPUs, and there is one; --trainer.accelerator cpu does without"
     size = sum(p.nbytes for p in [*measures.module.parameters(), *measures.module.buffers()])
-    needed, free = WORLD * (2 * size + _ROOM), _free()
+    needed, free = WORLD * (2 * size + _ROOM), free_memory(measures.module.device)
     if free is not None and free < needed:
         return f"two more processes need about {needed / 1e9:.1f} GB of memory, and {free / 1e9:.1f} are free"
     return None
-
-
-def _free() -> int | None:
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-    except OSError:
-        return None
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable")), None)
 
 
 def _started(folder: Path) -> str:

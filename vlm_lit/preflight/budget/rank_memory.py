@@ -41,8 +41,8 @@ class RankPlan:
             return ALL
         layers = [[p for p in layer.parameters() if not p.requires_grad] for layer in layers_to_split(base, family)]
         return RankMemory(
-            elsewhere=sum(_size(p) - _share(p, self.world) for layer in layers for p in layer),
-            gathered=2 * max((sum(map(_size, layer)) for layer in layers), default=0),
+            elsewhere=sum(p.nbytes - _share(p, self.world) for layer in layers for p in layer),
+            gathered=2 * max((sum(p.nbytes for p in layer) for layer in layers), default=0),
         )
 
 
@@ -66,11 +66,7 @@ ALL: Final = RankMemory()
 """A GPU that holds all of the model."""
 
 
-def _size(tensor: Tensor) -> int:
-    return tensor.numel() * tensor.element_size()
-
-
 def _share(tensor: Tensor, world: int) -> int:
     """Bytes of a tensor [R, ...] on the rank that has most of it: a share of its R rows, rounded up."""
     rows = tensor.shape[0] if tensor.dim() else 1
-    return -(-rows // world) * (_size(tensor) // max(1, rows))
+    return -(-rows // world) * (tensor.nbytes // max(1, rows))
