@@ -22,6 +22,8 @@ from peft.tuners.lora.bnb import Linear4bit
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from vlm_lit.models.quantization import packed_state
+
 
 class Adapted4bit(Linear4bit):  # type: ignore[misc]
     """PEFT's LoRA layer over a 4-bit one, which takes the short way where it can."""
@@ -38,7 +40,7 @@ class Adapted4bit(Linear4bit):  # type: ignore[misc]
             self.lora_A[name].weight,
             self.lora_B[name].weight,
             base.weight.detach(),
-            _state_of(base),
+            packed_state(base),
             base.bias,
             self.scaling[name],
         )
@@ -52,7 +54,7 @@ class Adapted4bit(Linear4bit):  # type: ignore[misc]
         if name not in self.lora_A or name in self.lora_variant or self.lora_bias[name]:
             return None
         dropout, base = self.lora_dropout[name], self.get_base_layer()
-        state = _state_of(base)
+        state = packed_state(base)
         plain = (
             type(base) is bnb.nn.Linear4bit
             and (base.bias is None or (base.bias.dtype == x.dtype and not base.bias.requires_grad))
@@ -65,11 +67,6 @@ class Adapted4bit(Linear4bit):  # type: ignore[misc]
             and not torch.is_autocast_enabled("cpu")
         )
         return name if plain else None
-
-
-def _state_of(base: nn.Module) -> object:
-    """How a layer's weight is packed; a gathered one has it at the layer."""
-    return getattr(base.weight, "quant_state", None) or getattr(base, "quant_state", None)
 
 
 class _Adapted(torch.autograd.Function):

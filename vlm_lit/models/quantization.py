@@ -15,6 +15,7 @@ from typing import Final, Literal
 
 import bitsandbytes as bnb
 import torch
+from bitsandbytes.functional import QuantState
 from torch import nn
 from transformers import BitsAndBytesConfig
 
@@ -75,12 +76,17 @@ def quantization_config(
     )
 
 
+def packed_state(module: nn.Module) -> QuantState | None:
+    """How a 4-bit layer's weight is packed, which a weight that was gathered from ranks has at its layer; None of
+    another layer, and of a weight that is not packed yet."""
+    return getattr(module.weight, "quant_state", None) or getattr(module, "quant_state", None)
+
+
 def precision_of(module: nn.Module) -> Precision | None:
     """nf4, fp4 or int8 for a bitsandbytes linear layer, bf16 or fp32 for a plain one, None for anything else."""
     if isinstance(module, bnb.nn.Linear4bit):
-        # Once the weight is packed, or split over ranks, its state says the type.
-        state = getattr(module.weight, "quant_state", None) or module.quant_state
-        kind: Precision = getattr(state or module.weight, "quant_type", "nf4")  # of a weight that the files lack
+        # The weight says the type until it is packed; one that the files lack says none.
+        kind: Precision = getattr(packed_state(module) or module.weight, "quant_type", "nf4")
         return kind
     if isinstance(module, bnb.nn.Linear8bitLt):
         return "int8"
@@ -138,7 +144,7 @@ def check_shapes(model: nn.Module) -> None:
     for name, module in model.named_modules():
         if not isinstance(module, bnb.nn.Linear4bit | bnb.nn.Linear8bitLt):
             continue
-        state = getattr(module.weight, "quant_state", None)
+        state = packed_state(module)
         stored = tuple(module.weight.shape if state is None else state.shape)
         if stored != (module.out_features, module.in_features):
             raise ConfigError(
