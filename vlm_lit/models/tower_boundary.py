@@ -21,6 +21,7 @@ from transformers import PretrainedConfig
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from vlm_lit.errors import ConfigError
+from vlm_lit.models.caught_inputs import caught_inputs
 from vlm_lit.models.families import Boundary, Family, names_of
 from vlm_lit.models.parts import PartsSettings
 
@@ -104,20 +105,11 @@ def boundary_features(base: nn.Module, family: Family, inputs: Mapping[str, Tens
     """
     assert family.boundary is not None
     blocks: Any = base.get_submodule(family.boundary.blocks)
-    said: dict[int, Tensor] = {}
-
-    def keep(number: int) -> Callable[[nn.Module, object, Tensor], None]:
-        return lambda _module, _inputs, states: said.update({number: states})
-
-    numbers = _kept_blocks(family.boundary)
-    hooks = [blocks[number].register_forward_hook(keep(number)) for number in numbers]
-    try:
+    readers = [blocks[number + 1] for number in _kept_blocks(family.boundary)]
+    with caught_inputs(readers) as caught:
         family.backbone_of(base).get_image_features(**inputs)
-    finally:
-        for hook in hooks:
-            hook.remove()
     mask = [inputs[_MASK].bool()] if _MASK in inputs else []
-    return (*(said[number] for number in numbers), torch.tensor(inputs[_PIXELS].shape), *mask)
+    return (*(caught[reader] for reader in readers), torch.tensor(inputs[_PIXELS].shape), *mask)
 
 
 def _kept_blocks(boundary: Boundary) -> tuple[int, ...]:

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any, Final
@@ -21,6 +20,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.vision_utils import get_vision_window_index
 
 from vlm_lit.errors import ConfigError
+from vlm_lit.models.caught_inputs import caught_inputs
 from vlm_lit.models.families import Family
 from vlm_lit.models.parts import PartsSettings
 from vlm_lit.models.tower_boundary import boundary_features, from_boundary, trained_blocks
@@ -123,7 +123,7 @@ def tower_features(base: nn.Module, family: Family, inputs: Mapping[str, Tensor]
     if family.boundary is not None:
         return boundary_features(base, family, inputs)
     modules = projector_modules(base, family)
-    with _caught(modules) as caught:
+    with caught_inputs(modules) as caught:
         _run_tower(base, family, inputs)
     kept = tuple(caught[module] for module in modules)
     return tuple(_in_order(part, inputs, base, family) for part in kept) if family.projected == "windows" else kept
@@ -136,22 +136,6 @@ def _run_tower(base: nn.Module, family: Family, inputs: Mapping[str, Tensor]) ->
         return
     (tower,), (projector,) = family.vision_tower, family.projector
     base.get_submodule(projector)(base.get_submodule(tower)(**inputs).last_hidden_state)
-
-
-@contextmanager
-def _caught(modules: Sequence[nn.Module]) -> Iterator[dict[nn.Module, Tensor]]:
-    """What is passed to each of `modules` in the meantime, [..., D]."""
-    found: dict[nn.Module, Tensor] = {}
-
-    def catch(module: nn.Module, arguments: tuple[Any, ...]) -> None:
-        found[module] = arguments[0]
-
-    hooks = [module.register_forward_pre_hook(catch) for module in modules]
-    try:
-        yield found
-    finally:
-        for hook in hooks:
-            hook.remove()
 
 
 def _in_order(features: Tensor, inputs: Mapping[str, Tensor], base: nn.Module, family: Family) -> Tensor:
