@@ -68,7 +68,8 @@ def _pattern(model: nn.Module, part: PartName, family: Family, lora: LoraSetting
     if not owned:
         raise ConfigError(f"{part}.training is lora, but {part} has no linear layer inside; use full or frozen.")
     if part == "vision_tower" and family.boundary is not None:
-        return "|".join(re.escape(name) for name in owned if name.startswith(trained_blocks(family)))
+        blocks = trained_blocks(family)
+        return "|".join(re.escape(name) for name in owned if name.startswith(blocks))
     # Whole names: a tower's layers may be called as those of the projector that lies inside it.
     return "|".join(sorted({_numbered(name) for name in owned}))
 

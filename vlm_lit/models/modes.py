@@ -21,7 +21,7 @@ def set_modes(base: nn.Module, family: Family, parts: PartsSettings, mode: bool)
     """
     last = parts.language_model.last_layers
     trained = modules_in_full(base, "language_model", family, last_layers=last) if last is not None else []
-    above = tuple(f"{name}." for name in trained)
+    above, of_tower = tuple(f"{name}." for name in trained), trained_blocks(family)
     # By name, not by root: a trained part may lie inside a frozen one.
     for name, module in base.named_modules():
         owner = owner_of(name, family)
@@ -30,6 +30,6 @@ def set_modes(base: nn.Module, family: Family, parts: PartsSettings, mode: bool)
         moves = parts.of(owner).training != "frozen"
         if owner == "language_model" and last is not None:
             moves = f"{name}.".startswith(above)
-        if owner == "vision_tower" and family.boundary is not None:
-            moves = f"{name}.".startswith(trained_blocks(family))
+        if owner == "vision_tower":
+            moves = moves and f"{name}.".startswith(of_tower)
         module.training = mode and moves
