@@ -46,7 +46,7 @@ class AnswerGrammar:
             from llguidance import LLMatcher
         except ImportError as error:
             raise ConfigError("answer_schema needs the library llguidance: pip install 'vlm_lit[grammar]'.") from error
-        self.tokenizer, self.end_of_turn, self.named = tokenizer, list(end_of_turn), named
+        self.tokenizer, self.end_of_turn = tokenizer, list(end_of_turn)
         self._words: dict[int, LLTokenizer] = {}
         try:
             spaces: Any = {"whitespace_pattern": _SPACES}
