@@ -10,11 +10,25 @@ from torch import nn
 from tests.support import family_cases as cases
 from tests.support.tiny_families.catalogue import save
 from vlm_lit.data.rows.collate import StepCollator
+from vlm_lit.data.rows.conversation_encoder import ConversationEncoder
 from vlm_lit.data.rows.over_length import OverLengthPolicy
 from vlm_lit.models import attention
 from vlm_lit.models.attention import addable, unpackable
 from vlm_lit.models.families import FAMILIES
 from vlm_lit.schema import StepBatch
+from vlm_lit.training.supervised import SupervisedModule
+
+
+def packed_and_plain(module: SupervisedModule, encoder: ConversationEncoder) -> list[float]:
+    """The summed loss of questions about one picture, in shared rows and in rows of their own."""
+    policy, talks = OverLengthPolicy(encoder, None, "error"), cases.about_one_picture(1)
+    losses = []
+    for packing in (True, False):
+        step_batch = StepCollator(encoder, policy, 8, packing=packing)(talks)
+        assert isinstance(step_batch, StepBatch)
+        with torch.no_grad():
+            losses.append(sum(float(module.loss(batch)) for batch in step_batch.micro_batches))
+    return losses
 
 
 @pytest.mark.parametrize("name", ["llava", "qwen2_vl"])
@@ -23,13 +37,7 @@ def test_packed_rows_cost_what_plain_ones_do(name: str, implementation: str, tmp
     folder = save(name, tmp_path)
     module, encoder = cases.module(folder), cases.encoder(folder)
     module.base.set_attn_implementation(implementation)  # type: ignore[operator]
-    policy, talks = OverLengthPolicy(encoder, None, "error"), cases.about_one_picture(1)
-    losses = []
-    for packing in (True, False):
-        step_batch = StepCollator(encoder, policy, 8, packing=packing)(talks)
-        assert isinstance(step_batch, StepBatch)
-        with torch.no_grad():
-            losses.append(sum(float(module.loss(batch)) for batch in step_batch.micro_batches))
+    losses = packed_and_plain(module, encoder)
     # Summed float32 losses of a few nats each.
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
 
@@ -79,11 +87,5 @@ def test_a_sliding_window_packs_nothing(tmp_path: Path) -> None:
     assert reason == "its tokens see the 12 before them only, which the mask of a packed row does not say"
     assert module.shortcuts().unpackable == reason
     # Why: with the mask of packed rows the losses are others.
-    policy, talks = OverLengthPolicy(encoder, None, "error"), cases.about_one_picture(1)
-    losses = []
-    for packing in (True, False):
-        step_batch = StepCollator(encoder, policy, 8, packing=packing)(talks)
-        assert isinstance(step_batch, StepBatch)
-        with torch.no_grad():
-            losses.append(sum(float(module.loss(batch)) for batch in step_batch.micro_batches))
+    losses = packed_and_plain(module, encoder)
     assert losses[0] != pytest.approx(losses[1], rel=1e-4)
