@@ -25,6 +25,9 @@
 set -euo pipefail
 : "${SLURM_JOB_ID:?Submit it: sbatch scripts/cluster/slurm_fit.sh --config ...}"
 
+# On one node the processes meet at this address, so the node's name need not be one that can be looked up.
+if [ "$SLURM_JOB_NUM_NODES" -eq 1 ]; then export MASTER_ADDR="${MASTER_ADDR:-127.0.0.1}"; fi
+
 # `srun` makes the processes a step, which is what --signal reaches; --kill-on-bad-exit ends it where one of them dies.
 exec srun --kill-on-bad-exit=1 "${PYTHON:-python}" -m vlm_lit fit "$@" \
     --trainer.strategy "${STRATEGY:-ddp}" --trainer.enable_progress_bar false \
