@@ -32,5 +32,5 @@
 set -euo pipefail
 : "${STUDY:?Name the study file: STUDY=configs/study/lora_rank.yaml sbatch ...}"
 
-# `srun` makes the worker a step, which is what --signal reaches; `python` is that of the environment you submit from.
-exec srun python -m vlm_lit study run "$STUDY" ${STORAGE:+--storage "$STORAGE"}
+# `srun` makes the worker a step, which is what --signal reaches; `python` is that of the environment you submit from, or PYTHON.
+exec srun "${PYTHON:-python}" -m vlm_lit study run "$STUDY" ${STORAGE:+--storage "$STORAGE"}

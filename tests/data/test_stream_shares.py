@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import sys
 from collections.abc import Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -162,7 +163,9 @@ def test_a_rank_parses_its_share_of_json_lines(lines: str, monkeypatch: pytest.M
             numbers.clear()
             shares.append(questions(iter(arranged(lines, rank, world))))
             assert len(numbers) == len(set(numbers)) == COUNT // world + (BATCH - BATCH // world if rank == 0 else 0)
-        assert [sorted(sum(step, [])) for step in zip(*shares, strict=True)] == [sorted(step) for step in said]
+        assert [sorted(chain.from_iterable(step)) for step in zip(*shares, strict=True)] == [
+            sorted(step) for step in said
+        ]
     numbers.clear()
     assert questions(iter(arranged(lines, 3, 4, start=4))) == shares[3][4:]
     assert len(numbers) == (STEPS - 4) * BATCH // 4
