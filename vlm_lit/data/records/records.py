@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
 from tarfile import TarError
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from vlm_lit.data.records.class_labels import label_names
 from vlm_lit.data.records.json_rows import LARGE, JsonRecords, open_rows
@@ -39,6 +39,7 @@ _READERS: Final = ("datasets.", "pyarrow.", "huggingface_hub.")
 _DAMAGED: Final = (OSError, ValueError, EOFError, zlib.error, TarError, struct.error, RecursionError, MemoryError)
 _HUB_REMEDY: Final = "No local file has this name; as a hub id, check it, the split, the network and your login."
 _STREAM_ROWS: Final = 16
+_Row: TypeAlias = dict[str, object]
 _BUILDERS: Final[Mapping[str, str]] = {"parquet": "parquet", "tar": "webdataset"}
 
 
@@ -185,8 +186,9 @@ def _text_records(found: Source, naming: Naming, given: _Options, later: bool = 
         own = _named(path, found, naming, given)
         lines = later_rows(path) if later and given.key is None else None
         index = -1
-        for index, row in enumerate(iter_rows(path, given.key) if lines is None else lines):
-            yield own.later(index, row) if callable(row) else own.record(index, row)
+        rows: Iterator[_Row | Callable[[], _Row]] = iter_rows(path, given.key) if lines is None else lines
+        for index, row in enumerate(rows):
+            yield own.record(index, row) if isinstance(row, dict) else own.later(index, row)
         if index < 0:
             raise RecordError("no records", remedy="Write at least one.", file=path, code="records.none")
 
