@@ -12,15 +12,16 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar, Final
+from typing import ClassVar, Final, TypeVar
 
 from jsonschema.protocols import Validator
 from referencing.exceptions import Unresolvable
 
 from vlm_lit.errors import ConfigError, VlmLitError, nearest
-from vlm_lit.files.json_schema import read_schema, schema_validator
+from vlm_lit.files.json_schema import fields_of_schema, read_schema, schema_validator, spelled_name
 from vlm_lit.metrics.anls import anls_score
-from vlm_lit.metrics.numerals import quantities
+from vlm_lit.metrics.number import Others, is_near
+from vlm_lit.metrics.numerals import Quantity, quantities
 from vlm_lit.metrics.rules import Answer, Counts, Rule, need_references, ratio
 from vlm_lit.vqa.normalize import vqa_normalise
 
@@ -31,15 +32,25 @@ _FENCED: Final = re.compile(r"\A\s*```(?:json)?\s*\n(.*?)\n?\s*```\s*\Z", re.DOT
 _OPTION: Final = "json_fields.schema"
 _OWN: Final = 9  # counts before those of the named fields
 _DEEPEST: Final = 64
+_Number = TypeVar("_Number", int, float)
 
 
 def said_object(text: str) -> dict[str, object] | None:
-    """The JSON object that an answer is, in a Markdown fence or bare; None where it is none, or names a key twice."""
+    """The JSON object that an answer is, in a Markdown fence or bare.
+
+    None where it is none, names a key twice, or holds a number without end, such as 1e999.
+    """
     fenced = _FENCED.match(text)
     try:
-        found = json.loads(fenced[1] if fenced else text, object_pairs_hook=_once, parse_constant=_no_constant)
+        found = json.loads(
+            fenced[1] if fenced else text,
+            object_pairs_hook=_once,
+            parse_constant=_no_constant,
+            parse_float=lambda digits: _bounded(float(digits)),
+            parse_int=lambda digits: _bounded(int(digits)),
+        )
         return found if isinstance(found, dict) and _depth(found) <= _DEEPEST else None
-    except (ValueError, RecursionError):
+    except (ValueError, OverflowError, RecursionError):
         return None
 
 
@@ -54,6 +65,12 @@ def _no_constant(name: str) -> object:
     raise ValueError(f"{name} is no JSON")
 
 
+def _bounded(number: _Number) -> _Number:
+    if not math.isfinite(float(number)):
+        raise ValueError("it is larger than a number can be")
+    return number
+
+
 def _depth(value: object) -> int:
     inside = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
     return 1 + max(map(_depth, inside), default=0)
@@ -62,9 +79,10 @@ def _depth(value: object) -> int:
 def fields_of(found: Mapping[str, object], above: str = "") -> dict[str, object]:
     """The fields of an object by name, those of objects within it by a dotted one; an empty object is a field."""
     flat: dict[str, object] = {}
-    for name, value in found.items():
-        inside = fields_of(value, f"{above}{name}.") if isinstance(value, dict) else {}
-        flat |= inside or {f"{above}{name}": value}
+    for key, value in found.items():
+        name = f"{above}{spelled_name(key)}"
+        inside = fields_of(value, f"{name}.") if isinstance(value, dict) else {}
+        flat |= inside or {name: value}
     return flat
 
 
@@ -77,17 +95,18 @@ class JsonFields(Rule):
     answers that are a JSON object, `schema` of those that keep the schema, `all_right` of those without a mistake;
     `missing` is the share of the truth's fields that answers lack, `extra` the share of answers' fields that the
     truth lacks; `field/NAME` is the mean score of a field over the truths that have it, for the fields that `rules`
-    or the schema name. Of several references the first is the truth.
+    or the schema name (0 where no truth has it). Of several references the first is the truth.
 
     How a field is compared follows from the truth's value unless `rules` says: a number as `number`, a list as `set`,
     everything else as `exact`.
 
     Args:
         rules: the fields' rules, for example "color=text,row=number,parts=set". `exact`: equal. `text`: equal as VQA
-            answers are, without case, articles and punctuation. `number`: within `tolerance`, digits in a text too.
-            `set`: the F1 of the entries, in any order. `anls`: how near two texts are.
+            answers are, without case, articles and punctuation. `number`: within `tolerance`, also digits and units in
+            a text. `set`: the F1 of the entries, in any order. `anls`: how near two texts are.
         schema: file with a JSON Schema.
         tolerance: how far a number may be off as a share of the true one.
+        others: what becomes of a question whose true answer is no JSON object.
 
     Raises:
         ConfigError: a rule or the schema cannot be read, or the tolerance is negative.
@@ -99,12 +118,15 @@ class JsonFields(Rule):
     rules: str = ""
     schema: str = ""
     tolerance: float = 0.0
+    others: Others = "refuse"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not (self.tolerance >= 0 and math.isfinite(self.tolerance)):
             raise ConfigError(f"json_fields: tolerance is {self.tolerance}; it must be 0 or more.")
         _ = self.named, self._checked
+        if self.schema:
+            self._check_fields()
 
     @property
     def columns(self) -> int:  # type: ignore[override] # as many as there are fields by name
@@ -131,14 +153,33 @@ class JsonFields(Rule):
     def named(self) -> tuple[str, ...]:
         """The fields that have a figure of their own."""
         schema = read_schema(self.schema, _OPTION) if self.schema else {}
-        return tuple(dict.fromkeys([*self._by_field, *_properties(schema)]))
+        return tuple(dict.fromkeys([*self._by_field, *fields_of_schema(schema)]))
 
     @cached_property
     def _checked(self) -> Validator | None:
         return schema_validator(self.schema, _OPTION) if self.schema else None
 
-    def counts(self, answer: Answer) -> Counts:
+    def _check_fields(self) -> None:
+        """Refuse a schema of something else than objects, and a rule for a field that the schema does not allow."""
+        schema = read_schema(self.schema, _OPTION)
+        if "type" in schema and "object" not in (schema["type"], *schema["type"]):
+            raise ConfigError(
+                f"{_OPTION}: {self.schema} is for {schema['type']}, but an answer is an object. Correct it."
+            )
+        fields = fields_of_schema(schema)
+        strangers = [name for name in self._by_field if name not in fields]
+        if strangers and schema.get("additionalProperties") is False:
+            near = nearest(strangers[0], fields)
+            hint = f" Did you mean {near}?" if near else ""
+            raise ConfigError(
+                f"json_fields: rules names {strangers[0]!r}, which {self.schema} does not allow.{hint} It has: "
+                f"{', '.join(fields)}."
+            )
+
+    def counts(self, answer: Answer) -> Counts | None:
         """Score, parsed, unparsed, schema kept, all right, missing, true, extra, said fields; then the named ones'."""
+        if self.others == "leave_out" and answer.references and said_object(answer.references[0]) is None:
+            return None
         truth, whole = fields_of(_truth(answer.references)), said_object(answer.prediction)
         said, parsed = fields_of(whole or {}), whole is not None
         scores = {name: self._score(name, said[name], truth[name]) for name in truth if name in said}
@@ -178,12 +219,15 @@ class JsonFields(Rule):
         said, truth = said_object(answer.prediction), _spelled(_truth(answer.references))
         if said is None:
             return answer.prediction, [truth]
-        return truth if self.counts(answer)[0] == 1 else _spelled(said), [truth]
+        counts = self.counts(answer)
+        return truth if counts is not None and counts[0] == 1 else _spelled(said), [truth]
 
     def _keeps(self, whole: object) -> bool:
         """Whether an answer keeps the schema, if there is one."""
         try:
             return self._checked is not None and self._checked.is_valid(whole)
+        except RecursionError:
+            raise ConfigError(f"json_fields: {self.schema} refers to itself without end. Correct it.") from None
         except Unresolvable as error:
             raise ConfigError(
                 f"json_fields: {self.schema} refers to {error.ref!r}, which is not in it. Write what it refers to into "
@@ -207,7 +251,8 @@ class JsonFields(Rule):
         value, truth = _number(said), _number(true)
         if value is None or truth is None:
             return float(_spelled(said) == _spelled(true))
-        return float(abs(value - truth) <= self.tolerance * abs(truth) + 1e-9 * max(1.0, abs(truth)))
+        same = value.in_unit_of(truth)
+        return float(same is not None and is_near(same, truth.value, self.tolerance * abs(truth.value)))
 
 
 def _usual(true: object) -> str:
@@ -216,11 +261,11 @@ def _usual(true: object) -> str:
     return "set" if isinstance(true, list) else "exact"
 
 
-def _number(value: object) -> float | None:
+def _number(value: object) -> Quantity | None:
     if isinstance(value, str):
         found = quantities(value)
-        return found[0].value if len(found) == 1 else None
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+        return found[0] if len(found) == 1 else None
+    return Quantity(float(value)) if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
 def _overlap(said: object, true: object) -> float:
@@ -257,14 +302,8 @@ def _truth(references: Sequence[str]) -> dict[str, object]:
     need_references("json_fields", references)
     truth = said_object(references[0])
     if truth is None:
-        raise VlmLitError(f"json_fields needs a reference that is a JSON object, got {references[0]!r}. Correct it.")
+        raise VlmLitError(
+            f"json_fields needs a reference that is a JSON object, got {references[0]!r}. Correct it, or set the "
+            "option others: leave_out."
+        )
     return truth
-
-
-def _properties(schema: Mapping[str, Any], above: str = "") -> list[str]:
-    """The fields that a schema names, those of objects within it by a dotted name."""
-    found: list[str] = []
-    for name, inside in schema.get("properties", {}).items():
-        nested = _properties(inside, f"{above}{name}.") if isinstance(inside, dict) else []
-        found += nested or [f"{above}{name}"]
-    return found
