@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -65,7 +66,7 @@ def kept(found: dict[str, Any]) -> bool:
             isinstance(value, int) or (value in (2.0,) and isinstance(value, float))
         )
 
-    checks = {
+    checks: dict[str, Callable[[Any], bool]] = {
         "item": lambda v: isinstance(v, str) and len(v) <= 5,
         "row": lambda v: whole(v) and v >= 1,
         "kind": lambda v: v in ("tool", "lamp"),

@@ -19,14 +19,9 @@ from referencing.exceptions import Unresolvable
 
 from vlm_lit.errors import ConfigError, VlmLitError, nearest
 from vlm_lit.files.json_schema import fields_of_schema, read_schema, schema_validator, spelled_name
-from vlm_lit.metrics.anls import anls_score
-from vlm_lit.metrics.number import Others, is_near
-from vlm_lit.metrics.numerals import Quantity, quantities
+from vlm_lit.metrics.json_values import FIELD_RULES, spelled, usual_rule, value_score
+from vlm_lit.metrics.number import Others
 from vlm_lit.metrics.rules import Answer, Counts, Rule, need_references, ratio
-from vlm_lit.vqa.normalize import vqa_normalise
-
-FIELD_RULES: Final = ("exact", "text", "number", "set", "anls")
-"""How a field may be compared."""
 
 _FENCED: Final = re.compile(r"\A\s*```(?:json)?\s*\n(.*?)\n?\s*```\s*\Z", re.DOTALL)
 _OPTION: Final = "json_fields.schema"
@@ -95,10 +90,11 @@ class JsonFields(Rule):
     answers that are a JSON object, `schema` of those that keep the schema, `all_right` of those without a mistake;
     `missing` is the share of the truth's fields that answers lack, `extra` the share of answers' fields that the
     truth lacks; `field/NAME` is the mean score of a field over the truths that have it, for the fields that `rules`
-    or the schema name (0 where no truth has it). Of several references the first is the truth.
+    or the schema name (0 where no truth has it); of an object whose keys are free, the mean of what is in it. Of
+    several references the first is the truth.
 
     How a field is compared follows from the truth's value unless `rules` says: a number as `number`, a list as `set`,
-    everything else as `exact`.
+    everything else as `exact`. A rule for an object holds for all that is in it.
 
     Args:
         rules: the fields' rules, for example "color=text,row=number,parts=set". `exact`: equal. `text`: equal as VQA
@@ -182,7 +178,11 @@ class JsonFields(Rule):
             return None
         truth, whole = fields_of(_truth(answer.references)), said_object(answer.prediction)
         said, parsed = fields_of(whole or {}), whole is not None
-        scores = {name: self._score(name, said[name], truth[name]) for name in truth if name in said}
+        scores = {
+            name: value_score(self._rule_of(name, truth[name]), said[name], truth[name], self.tolerance)
+            for name in truth
+            if name in said
+        }
         every = len({*truth, *said})
         score = math.fsum(scores.values()) / every if every else float(parsed)
         own = (
@@ -196,7 +196,7 @@ class JsonFields(Rule):
             float(len(said) - len(scores)),
             float(len(said)),
         )
-        by_name = ((scores.get(name, 0.0), 1.0) if name in truth else (0.0, 0.0) for name in self.named)
+        by_name = (_mean([scores.get(field, 0.0) for field in truth if is_below(field, name)]) for name in self.named)
         return (*own, *(number for pair in by_name for number in pair))
 
     def values(self, sums: Sequence[float], n: int) -> dict[str, float]:
@@ -216,11 +216,16 @@ class JsonFields(Rule):
 
     def compared(self, answer: Answer) -> tuple[str, Sequence[str]]:
         """Both with their keys in order, a right one as the truth; an answer that is no object as it is."""
-        said, truth = said_object(answer.prediction), _spelled(_truth(answer.references))
+        said, truth = said_object(answer.prediction), spelled(_truth(answer.references))
         if said is None:
             return answer.prediction, [truth]
         counts = self.counts(answer)
-        return truth if counts is not None and counts[0] == 1 else _spelled(said), [truth]
+        return truth if counts is not None and counts[0] == 1 else spelled(said), [truth]
+
+    def _rule_of(self, field: str, true: object) -> str:
+        """How a field is compared: by its own rule, or that of the nearest object around it, or as its truth says."""
+        name = max((name for name in self._by_field if is_below(field, name)), key=len, default=None)
+        return usual_rule(true) if name is None else self._by_field[name]
 
     def _keeps(self, whole: object) -> bool:
         """Whether an answer keeps the schema, if there is one."""
@@ -234,68 +239,14 @@ class JsonFields(Rule):
                 "the file; nothing is fetched."
             ) from None
 
-    def _score(self, name: str, said: object, true: object) -> float:
-        """How right a field is, in [0, 1]."""
-        how = self._by_field.get(name) or _usual(true)
-        if how == "number":
-            return self._near(said, true)
-        if how == "set":
-            return _overlap(said, true)
-        if how == "text":
-            return float(vqa_normalise(_text(said)) == vqa_normalise(_text(true)))
-        if how == "anls":
-            return anls_score(_text(said), [_text(true)])
-        return float(_spelled(said) == _spelled(true))
 
-    def _near(self, said: object, true: object) -> float:
-        value, truth = _number(said), _number(true)
-        if value is None or truth is None:
-            return float(_spelled(said) == _spelled(true))
-        same = value.in_unit_of(truth)
-        return float(same is not None and is_near(same, truth.value, self.tolerance * abs(truth.value)))
+def is_below(field: str, name: str) -> bool:
+    """Whether a field is the one of that name, or lies within the object of that name."""
+    return field == name or field.startswith(f"{name}.")
 
 
-def _usual(true: object) -> str:
-    if isinstance(true, int | float) and not isinstance(true, bool):
-        return "number"
-    return "set" if isinstance(true, list) else "exact"
-
-
-def _number(value: object) -> Quantity | None:
-    if isinstance(value, str):
-        found = quantities(value)
-        return found[0] if len(found) == 1 else None
-    return Quantity(float(value)) if isinstance(value, int | float) and not isinstance(value, bool) else None
-
-
-def _overlap(said: object, true: object) -> float:
-    """F1 of two lists' entries, each counted as often as it occurs; of two empty ones 1."""
-    if not isinstance(said, list) or not isinstance(true, list):
-        return float(_spelled(said) == _spelled(true))
-    left = [_spelled(entry) for entry in true]
-    shared = 0
-    for entry in map(_spelled, said):
-        if entry in left:
-            left.remove(entry)
-            shared += 1
-    return 2 * shared / (len(said) + len(true)) if said or true else 1.0
-
-
-def _text(value: object) -> str:
-    return value if isinstance(value, str) else _spelled(value)
-
-
-def _spelled(value: object) -> str:
-    """One text for equal values: keys in order, whole numbers without a point."""
-    return json.dumps(_plain(value), sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, dict):
-        return {name: _plain(inside) for name, inside in value.items()}
-    if isinstance(value, list):
-        return [_plain(inside) for inside in value]
-    return int(value) if isinstance(value, float) and value.is_integer() else value
+def _mean(scores: Sequence[float]) -> tuple[float, float]:
+    return (math.fsum(scores) / len(scores), 1.0) if scores else (0.0, 0.0)
 
 
 def _truth(references: Sequence[str]) -> dict[str, object]:
