@@ -31,6 +31,11 @@ class AlignedItem:
     answers: tuple[str | None, ...]
     scores: tuple[float | None, ...]
 
+    @property
+    def shows_image(self) -> bool:
+        """Whether it is known which picture it is about."""
+        return self.cluster != _by_itself(self.id)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Alignment:
@@ -126,4 +131,8 @@ def _cluster(key: str, systems: Sequence[System], answers: Sequence[Prediction])
     if image_id is not None:
         return "image_id", image_id
     path = next((a.image for a in answers if a.image is not None and a.image != IN_RECORD), None)
-    return ("image", path) if path is not None else ("id", key)
+    return ("image", path) if path is not None else _by_itself(key)
+
+
+def _by_itself(key: str) -> Hashable:
+    return "id", key
