@@ -80,6 +80,15 @@ def test_tables_of_vlmevalkit_are_compared_by_their_hits(tmp_path: Path) -> None
     assert found["systems"][0]["metric"] == "VLMEvalKit:hit"
 
 
+def test_files_are_called_by_what_tells_them_apart(tmp_path: Path) -> None:
+    files = [table(tmp_path / f"{name}_MMBench_exact_matching_result.tsv", [1, 0]) for name in ("base", "tuned")]
+    assert [one["name"] for one in compared(tmp_path, *files)["systems"]] == ["base", "tuned"]
+    for name in ("base", "tuned"):
+        (tmp_path / name).mkdir()
+    files = [samples(tmp_path / name / "2026_samples_pope.jsonl", A) for name in ("base", "tuned")]
+    assert [one["name"] for one in compared(tmp_path, *files)["systems"]] == ["base", "tuned"]
+
+
 def test_rows_of_one_question_or_picture_are_one_cluster(tmp_path: Path, capsys: Capture) -> None:
     for column in ("g_index", "image_path"):
         files = [table(tmp_path / f"{name}.json", [1, 0, 1, 1], **{column: [7, 7, 8, 8]}) for name in ("a", "b")]

@@ -60,7 +60,7 @@ def systems_of(paths: Sequence[Path], names: Sequence[str] | None, metric: str |
                 "--metric is for the samples of lmms-eval and VLMEvalKit; a run is compared by its first."
             )
         return open_systems(paths, names)
-    called = list(names) if names is not None else distinct_names(paths)
+    called = list(names) if names is not None else _short_names(paths)
     if len(called) != len(paths) or len(set(called)) < len(called) or not all(called):
         raise VlmLitError(
             f"--names gives {', '.join(called)} for {len(paths)} systems. Write a name of its own for each."
@@ -69,6 +69,16 @@ def systems_of(paths: Sequence[Path], names: Sequence[str] | None, metric: str |
         _judged(path, name, metric) if _is_samples(path) else open_systems([path], [name])[0]
         for path, name in zip(paths, called, strict=True)
     ]
+
+
+def _short_names(paths: Sequence[Path]) -> list[str]:
+    """Names without the files' endings, nor the last words that all have: `a_pope_result.tsv` is `a`."""
+    found = distinct_names([path.with_suffix("") if _is_samples(path) else path for path in paths])
+    words = [name.split("_") for name in found]
+    while min(map(len, words)) > 1 and len({parts[-1] for parts in words}) == 1:
+        words = [parts[:-1] for parts in words]
+    short = ["_".join(parts) for parts in words]
+    return short if len(set(short)) == len(short) else found
 
 
 def _is_samples(path: Path) -> bool:

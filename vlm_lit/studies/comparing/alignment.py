@@ -83,8 +83,13 @@ def _check_metrics(systems: Sequence[System]) -> None:
 
 def metric_text(system: System) -> str:
     """A metric and its options, as far as they are known: `pope (parser=official)`."""
-    options = ", ".join(f"{name}={str(value).lower()}" for name, value in system.options.items())
-    return f"{system.metric}{f' ({options})' if options else ''}"
+    options = ", ".join(f"{name}={_shown(value)}" for name, value in system.options.items() if value != "")
+    title = (system.metric or "").partition("[")[0] if options else system.metric
+    return f"{title}{f' ({options})' if options else ''}"
+
+
+def _shown(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _check_ids(first: System, other: System, remedy: str) -> None:
