@@ -90,7 +90,7 @@ def test_what_is_no_object_is_unparsed(text: str) -> None:
     assert said_object(text) is None
     answer = Answer(text, [json.dumps(TRUE)])
     assert JsonFields().score(answer) == 0
-    assert JsonFields().unparsed(JsonFields().counts(answer)) == 1
+    assert JsonFields().unparsed(JsonFields().counts(answer) or ()) == 1
 
 
 @given(st.dictionaries(st.text(max_size=4), JSON, max_size=4))
@@ -124,7 +124,7 @@ def test_a_rule_for_an_object_holds_for_what_is_in_it() -> None:
     true = {"title": "Moons", "values": {"Io": 1822, "Europa": 1561, "Titan": 2575}}
     said = {"title": "Moons", "values": {"Io": "1.8k", "Europa": 1561}}
     found = judged([said], true, rules="values=number", tolerance=0.05)
-    assert (found["overall"], found["field/values"]) == (pytest.approx(3 / 4), pytest.approx(2 / 3))
+    assert [found["overall"], found["field/values"]] == pytest.approx([3 / 4, 2 / 3])
     assert judged([said], true, rules="values=number,values.Io=exact", tolerance=0.05)["overall"] == 0.5
 
 
@@ -145,6 +145,18 @@ def test_a_schema_is_kept_or_not_and_names_the_fields(tmp_path: Path) -> None:
 
 def test_the_name_tells_what_was_changed() -> None:
     assert rule("json_fields", {"rules": "row=number"}).name == "json_fields[rules=row=number]"
+
+
+def test_a_schema_is_named_by_what_is_in_it_wherever_it_lies(tmp_path: Path) -> None:
+    names = []
+    for folder, schema in (("a", SCHEMA), ("b", SCHEMA), ("c", {"type": "object"})):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "mine.json").write_text(json.dumps(schema))
+        options = {"schema": str(tmp_path / folder / "mine.json"), "rules": "a/b=text"}
+        names.append(rule("json_fields", options).name)
+    assert names[0] == names[1] != names[2]
+    assert names[0].startswith("json_fields[rules=a|b=text,schema=mine-")
+    assert "/" not in names[0]  # it parts details from a name
 
 
 @pytest.mark.parametrize(

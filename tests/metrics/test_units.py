@@ -38,10 +38,11 @@ def test_sizes_are_those_of_scipy(unit: str, other: str, size: float) -> None:
 
 @pytest.mark.parametrize("degrees", [-40.0, 0.0, 36.6])
 def test_temperatures_are_those_of_scipy(degrees: float) -> None:
-    for unit, scale in (("\N{DEGREE SIGN}f", "F"), ("kelvin", "K")):
-        assert converted(degrees, "\N{DEGREE SIGN}c", unit) == pytest.approx(
-            constants.convert_temperature(degrees, "C", scale)
-        )
+    celsius = "\N{DEGREE SIGN}c"
+    fahrenheit = float(constants.convert_temperature(degrees, "C", "F"))
+    kelvin = float(constants.convert_temperature(degrees, "C", "K"))
+    assert converted(degrees, celsius, "\N{DEGREE SIGN}f") == pytest.approx(fahrenheit)
+    assert converted(degrees, celsius, "kelvin") == pytest.approx(kelvin)
 
 
 def test_what_is_made_of_units_is_a_kind_of_its_own() -> None:

@@ -32,8 +32,8 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[st
             ]
         (folder / "source" / part / "questions.json").write_text(json.dumps(asked))
     script = CONFIGS.parent / "scripts" / "easy_vqa" / "prepare_easy_vqa.py"
-    words = ["--source", folder / "source", "--output", folder / "easy_vqa", "--held_out", "3"]
-    subprocess.run([sys.executable, script, *words], check=True)
+    words = ["--source", str(folder / "source"), "--output", str(folder / "easy_vqa"), "--held_out", "3"]
+    subprocess.run([sys.executable, str(script), *words], check=True)
     assert len(list((folder / "easy_vqa" / "images").iterdir())) == 24
     return {path.stem: json.loads(path.read_text()) for path in (folder / "easy_vqa").glob("*.json")}
 

@@ -12,6 +12,8 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from hashlib import blake2b
+from pathlib import Path
 from typing import ClassVar, Final, TypeVar
 
 from jsonschema.protocols import Validator
@@ -123,6 +125,16 @@ class JsonFields(Rule):
         _ = self.named, self._checked
         if self.schema:
             self._check_fields()
+
+    @property
+    def name(self) -> str:
+        """What reports call it: a schema by its file's name and its content, wherever it lies."""
+        whole = super().name
+        if self.schema:
+            content = json.dumps(read_schema(self.schema, _OPTION), sort_keys=True).encode()
+            digest = blake2b(content, digest_size=4).hexdigest()
+            whole = whole.replace(f"schema={self.schema}", f"schema={Path(self.schema).stem}-{digest}")
+        return whole.replace("/", "|")  # a slash parts details from a name
 
     @property
     def columns(self) -> int:  # type: ignore[override] # as many as there are fields by name
