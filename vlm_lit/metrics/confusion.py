@@ -27,9 +27,10 @@ _NUMBER: Final = re.compile(r"-?[0-9]+(\.[0-9]+)?")
 class Confusion:
     """Counts of predicted against true answers over some items.
 
-    `group` is the breakdown they belong to (`answer_type/number`), or `overall`. `answers` are the A true answers, the
-    most common first, or by size where all are numbers. `counts` [A][A + 1] has a row for each of them and a column for each, and a last column for
-    predictions that are none of them; `others` says how often each of those was given.
+    `group` is the breakdown they belong to (`answer_type/number`), or `overall`. `answers` are the A true answers,
+    the most common first, or by size where all are numbers. `counts` [A][A + 1] has a row for each of them and a
+    column for each, and a last column for predictions that are none of them; `others` says how often each of those
+    was given.
     """
 
     group: str
