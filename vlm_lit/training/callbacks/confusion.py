@@ -130,9 +130,7 @@ def confusion_figure(confusion: Confusion, title: str) -> Figure:
         shares = [[count / (sum(row) or 1) for count in row] for row in confusion.counts]
         axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
         _counts(axes, confusion.counts, shares)
-        axes.set_yticks(
-            range(rows), [f"{name}  ({sum(row)})" for name, row in zip(names, confusion.counts, strict=True)]
-        )
+        axes.set_yticks(range(rows), [f"{name}  {sum(row)}" for name, row in zip(names, confusion.counts, strict=True)])
         axes.set_xticks(range(columns), [*names, OTHER], rotation=45, ha="right", rotation_mode="anchor")
         axes.tick_params(length=0)
         _lines(axes, rows)
