@@ -104,7 +104,7 @@ def test_a_runs_fields_are_shown_by_the_options_in_its_config(tmp_path: Path) ->
     a, b = open_systems(runs)
     ids = list(a.scores)
     found = {d.name: d for d in figure_differences(a, b, ids, ids, resamples=500, seed=1)}
-    assert (found["field/row"].a, found["field/row"].b) == (1.0, pytest.approx(1 / 3))
+    assert [found["field/row"].a, found["field/row"].b] == pytest.approx([1.0, 1 / 3])
     assert found["field/bay"].difference == 0
     other = write_run(tmp_path / "c", lines, metric=judge.name, metrics=[{"name": "json_fields", "options": {}}])
     (c,) = open_systems([other])  # a config that was changed since says nothing of how these were judged
