@@ -7,8 +7,8 @@
                 2 log2(N) latencies as in NCCL's double binary trees; behind the backward passes, so nothing hides it
     gathering   a frozen base that is split over ranks is gathered in each forward and each backward pass of a
                 micro-batch: (N - 1) / N bytes each; `hidden` is the share of computing behind which that is done ahead
-    agreeing    before each gathering of a layer the hosts tell each other which they need: gloo passes these words on
-                from rank to rank, N - 1 times; hosts run ahead of their devices, so computing hides it
+    agreeing    before each gathering of a layer the hosts tell each other which they need, taken to cost N - 1
+                times as much as between two (2 to 8 ranks measured); hosts run ahead of devices: computing hides it
     uneven      how far the busiest rank is above the mean, padding included: drawn lengths in the package's own dealing
 
 N = ranks.
