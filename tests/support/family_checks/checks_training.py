@@ -21,7 +21,7 @@ from tests.support import stored
 from tests.support.family_cases import TinyFamily
 from vlm_lit.data.rows.collate import StepCollator
 from vlm_lit.data.rows.over_length import OverLengthPolicy
-from vlm_lit.models import causal_attention, hidden_states, last_layer
+from vlm_lit.models import causal_attention, element_wise, hidden_states, last_layer
 from vlm_lit.models.attention import unpackable
 from vlm_lit.models.families import FAMILIES, PART_NAMES, names_of, owner_of
 from vlm_lit.models.parts import PartSettings
@@ -165,7 +165,8 @@ def in_chunks(tiny: TinyFamily, folder: Path) -> str | None:
 
 
 def read_last(tiny: TinyFamily, folder: Path) -> str | None:
-    """The last layer at the places that are read gives the loss and gradients of the whole layer, in every row."""
+    """The last layer at the places that are read, element-wise work joined: loss and gradients of the whole layer as
+    transformers has it, in every row."""
     encoder, family = cases.encoder(folder), FAMILIES[tiny.model_type]
     policy = OverLengthPolicy(encoder, None, "error")
     every = 1 if tiny.turns else 2
@@ -189,7 +190,7 @@ def read_last(tiny: TinyFamily, folder: Path) -> str | None:
                 patch.object(last_layer, "_narrowed", _noting(narrowed, last_layer._narrowed)),
             ):
                 found, loss = cases.gradients(module, batch), module.loss(batch)
-            with patch.object(hidden_states, "FEW", 0.0):
+            with patch.object(hidden_states, "FEW", 0.0), patch.object(element_wise, "_here", lambda *_: False):
                 expected, whole = cases.gradients(module, batch), module.loss(batch)
             assert narrowed, "the whole layer was computed"
             torch.testing.assert_close(loss, whole, rtol=1e-6, atol=0)
