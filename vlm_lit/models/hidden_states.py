@@ -44,14 +44,22 @@ def supervised_states(base: nn.Module, family: Family, batch: TokenBatch) -> Ten
 
     Where they are few, the last layer is computed for them alone. The arguments are those of `hidden_states`.
     """
-    supervised = batch.labels[:, 1:] != IGNORE_INDEX
-    counts = supervised.sum(1)
-    most = int(counts.max())
-    # A row that has fewer is filled with its first places, whose states nobody reads.
-    places = supervised.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, :most]
-    few = 0 < most <= FEW * batch.labels.shape[1]
-    with read_at(base, family, places if few else None):
+    places = _read_places(batch.labels)
+    with read_at(base, family, places):
         hidden = hidden_states(base, family, batch)
-    if few and hidden.shape[1] == most:
-        return hidden[torch.arange(most, device=counts.device) < counts[:, None]]
-    return hidden[:, :-1][supervised]
+    supervised = batch.labels[:, 1:] != IGNORE_INDEX
+    if places is None or hidden.shape[1] != places.shape[1]:
+        return hidden[:, :-1][supervised]
+    return hidden[torch.arange(hidden.shape[1], device=hidden.device) < supervised.sum(1, keepdim=True)]
+
+
+def _read_places(labels: Tensor) -> Tensor | None:
+    """The places [B, S] of the positions whose next token is supervised, S the most of a row; None where many are.
+
+    A row that has fewer is filled with its first other places, whose states nobody reads.
+    """
+    supervised = labels[:, 1:] != IGNORE_INDEX
+    most = int(supervised.sum(1).max())
+    if not 0 < most <= FEW * labels.shape[1]:
+        return None
+    return supervised.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, :most].contiguous()
