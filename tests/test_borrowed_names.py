@@ -149,6 +149,7 @@ BORROWED: Final = (
         (
             "vlm_lit/models/attention.py",
             "vlm_lit/models/grouped_attention.py",
+            "vlm_lit/models/last_layer.py",
             "vlm_lit/models/shortcuts.py",
             "vlm_lit/preflight/budget/hollow_module.py",
             "vlm_lit/training/checkpointed.py",

@@ -1,16 +1,23 @@
 """Last hidden states of a training batch, whatever stands in for pixels and however rows are shared.
 
-B = rows, L = tokens, D = hidden width.
+B = rows, L = tokens, D = hidden width, S = supervised positions.
 """
 
 from __future__ import annotations
 
+from typing import Final
+
+import torch
 from torch import Tensor, nn
 
 from vlm_lit.models.attention import packed_inputs, seen_as_whole
 from vlm_lit.models.families import Family
+from vlm_lit.models.last_layer import read_at
 from vlm_lit.models.vision_features import with_features
-from vlm_lit.schema import TokenBatch
+from vlm_lit.schema import IGNORE_INDEX, TokenBatch
+
+FEW: Final = 0.5
+"""The largest share of a row's places at which the last layer is asked for them alone."""
 
 
 def hidden_states(base: nn.Module, family: Family, batch: TokenBatch) -> Tensor:
@@ -30,3 +37,29 @@ def hidden_states(base: nn.Module, family: Family, batch: TokenBatch) -> Tensor:
         inputs = seen_as_whole(backbone, inputs, family)
     hidden: Tensor = backbone(**inputs, use_cache=False).last_hidden_state
     return hidden
+
+
+def supervised_states(base: nn.Module, family: Family, batch: TokenBatch) -> Tensor:
+    """The last hidden states [S, D] of the positions whose next token is supervised, row by row.
+
+    Where they are few, the last layer is computed for them alone. The arguments are those of `hidden_states`.
+    """
+    places = _read_places(batch.labels)
+    with read_at(base, family, places):
+        hidden = hidden_states(base, family, batch)
+    supervised = batch.labels[:, 1:] != IGNORE_INDEX
+    if places is None or hidden.shape[1] != places.shape[1]:
+        return hidden[:, :-1][supervised]
+    return hidden[torch.arange(hidden.shape[1], device=hidden.device) < supervised.sum(1, keepdim=True)]
+
+
+def _read_places(labels: Tensor) -> Tensor | None:
+    """The places [B, S] of the positions whose next token is supervised, S the most of a row; None where many are.
+
+    A row that has fewer is filled with its first other places, whose states nobody reads.
+    """
+    supervised = labels[:, 1:] != IGNORE_INDEX
+    most = int(supervised.sum(1).max())
+    if not 0 < most <= FEW * labels.shape[1]:
+        return None
+    return supervised.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, :most].contiguous()

@@ -16,7 +16,9 @@ from transformers.utils.hub import cached_file
 from vlm_lit.errors import ConfigError
 from vlm_lit.files.checkpoint_settings import check_checkpoint_settings, check_settings_file, names_code
 from vlm_lit.models.causal_attention import attend_in_chunks
+from vlm_lit.models.element_wise import join_element_wise
 from vlm_lit.models.families import PART_NAMES, Family, Task, check_task, family_of, owner_of
+from vlm_lit.models.last_layer import narrow_last_layer
 from vlm_lit.models.load_errors import refuse_pointers, refuse_quantized, refuse_stored_weights, why
 from vlm_lit.models.loading_bar import without_loading_bar
 from vlm_lit.models.parts import PartsSettings, refuse_absent_parts
@@ -253,6 +255,8 @@ def with_precisions(read: ReadCheckpoint, parts: PartsSettings) -> PreTrainedMod
     """
     cast_parts(read.model, read.family, parts)
     look_in_chunks(read.model, read.family)
+    narrow_last_layer(read.model, read.family)
+    join_element_wise(read.model)
     keep_weights_unpacked(read.model)
     attend_in_chunks()
     check_quantized(read.model, read.family, parts.precisions)

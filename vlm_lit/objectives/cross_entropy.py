@@ -20,17 +20,24 @@ CHUNK: Final = 1024
 
 
 def supervised_cross_entropy(
-    hidden_BLD: Tensor, labels_BL: Tensor, head: Callable[[Tensor], Tensor], *, chunk: int = CHUNK
+    hidden: Tensor, labels_BL: Tensor, head: Callable[[Tensor], Tensor], *, chunk: int = CHUNK
 ) -> Tensor:
     """Sum of the cross-entropy over supervised positions (a scalar, float32, in nats).
 
     The sum, not the mean: the caller divides by the tokens of the whole step, so that the value does not depend on
     how the step was cut into micro-batches. `[B, L, V]` logits never exist, and of `[S, V]` only a chunk at a time:
     with more than one, each chunk's logits are computed again in the backward pass instead of being kept.
+
+    Args:
+        hidden: last hidden states, of all positions [B, L, D] or of the supervised ones alone [S, D], row by row.
+        labels_BL: IGNORE_INDEX wherever nothing is learned.
+        head: makes logits of hidden states.
+        chunk: positions whose logits are held at once.
     """
     next_BL = labels_BL[:, 1:]
     supervised = next_BL != IGNORE_INDEX
-    return chunked_cross_entropy(hidden_BLD[:, :-1][supervised], next_BL[supervised], head, chunk=chunk)
+    hidden_SD = hidden if hidden.dim() == 2 else hidden[:, :-1][supervised]
+    return chunked_cross_entropy(hidden_SD, next_BL[supervised], head, chunk=chunk)
 
 
 def chunked_cross_entropy(

@@ -18,7 +18,7 @@ from vlm_lit.schema import IGNORE_INDEX
 
 
 def answer_log_probs(
-    hidden_BLD: Tensor,
+    hidden: Tensor,
     labels_BL: Tensor,
     head: Callable[[Tensor], Tensor],
     *,
@@ -31,7 +31,8 @@ def answer_log_probs(
     logits are. `[B, L, V]` logits never exist, and of `[S, V]` only a chunk at a time, as in `cross_entropy.py`.
 
     Args:
-        hidden_BLD: the model's last hidden states.
+        hidden: the model's last hidden states, of all positions [B, L, D] or of the supervised ones alone [S, D], row
+            by row.
         labels_BL: IGNORE_INDEX wherever nothing is learned.
         head: makes logits of hidden states.
         segments_BL: 0 in what a row's answers share and in padding, 1, 2, ... in what is each one's own; None where
@@ -40,7 +41,8 @@ def answer_log_probs(
     """
     next_BL = labels_BL[:, 1:]
     supervised = next_BL != IGNORE_INDEX
-    log_probs_S = token_log_probs(hidden_BLD[:, :-1][supervised], next_BL[supervised], head, chunk=chunk)
+    hidden_SD = hidden if hidden.dim() == 2 else hidden[:, :-1][supervised]
+    log_probs_S = token_log_probs(hidden_SD, next_BL[supervised], head, chunk=chunk)
     # Row by row and segment by segment: each answer's tokens follow one another.
     lengths_N = _lengths(supervised, segments_BL)
     answers = log_probs_S.split(lengths_N.tolist())  # type: ignore[no-untyped-call]

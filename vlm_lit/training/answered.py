@@ -11,9 +11,9 @@ from vlm_lit.data.token_rows import TokenRows
 from vlm_lit.errors import ConfigError
 from vlm_lit.files.json_schema import read_schema
 from vlm_lit.models.head import head_logits
-from vlm_lit.models.hidden_states import hidden_states
+from vlm_lit.models.hidden_states import hidden_states, supervised_states
 from vlm_lit.models.sampling import SamplingSettings
-from vlm_lit.schema import PromptBatch, Reply, TokenBatch
+from vlm_lit.schema import IGNORE_INDEX, PromptBatch, Reply, TokenBatch
 from vlm_lit.settings import as_settings
 from vlm_lit.training.answering import Answering, ClosedSet, Score
 from vlm_lit.training.eva_start import start_at_inputs
@@ -72,6 +72,13 @@ class AnsweredModule(EvaluatedModule):
         """The last hidden states [B, L, D] of a training batch; the head is not run."""
         assert self.family is not None
         return hidden_states(self.base, self.family, batch)
+
+    def supervised_states(self, batch: TokenBatch) -> Tensor:
+        """The last hidden states [S, D] of the positions whose next token is supervised, row by row."""
+        assert self.family is not None
+        if type(self).hidden_states is not AnsweredModule.hidden_states:  # a module has its own
+            return self.hidden_states(batch)[:, :-1][batch.labels[:, 1:] != IGNORE_INDEX]
+        return supervised_states(self.base, self.family, batch)
 
     def start_at_inputs(self) -> None:
         """Set EVA's start in a `fit`; until then B is zero, which is the start whatever A is."""

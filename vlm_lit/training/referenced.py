@@ -114,7 +114,7 @@ class ReferencedModule(AnsweredModule):
 
     def answer_log_probs(self, batch: TokenBatch) -> tuple[Tensor, Tensor]:
         """The model's log-probability of each answer [N], and its tokens [N]."""
-        return answer_log_probs(self.hidden_states(batch), batch.labels, self.logits, segments_BL=batch.segments)
+        return answer_log_probs(self.supervised_states(batch), batch.labels, self.logits, segments_BL=batch.segments)
 
     @cached_property
     def _tower(self) -> SharedTower:

@@ -15,4 +15,4 @@ class SupervisedModule(StepModule, AnsweredModule):
 
     def loss(self, batch: TokenBatch) -> Tensor:
         """Summed cross-entropy of a micro-batch's supervised tokens (a scalar, in nats)."""
-        return supervised_cross_entropy(self.hidden_states(batch), batch.labels, self.logits)
+        return supervised_cross_entropy(self.supervised_states(batch), batch.labels, self.logits)

@@ -28,6 +28,7 @@ from tests.support.family_checks.checks_training import (
     packed,
     paths,
     quantized,
+    read_last,
 )
 
 Check = Callable[[TinyFamily, Path], str | None]
@@ -37,6 +38,6 @@ CHECKS: dict[str, Check] = {
     for check in (
         paths, masks, system, batches, quantized, gradient_flow, checkpointed, head, generated,
         shared_generation, sampled, closed_set, reloaded, merged, run,
-        packed, in_chunks, inspected, cached, cached_answers, boundary,
+        packed, in_chunks, read_last, inspected, cached, cached_answers, boundary,
     )
 }  # fmt: skip

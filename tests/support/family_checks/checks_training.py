@@ -4,8 +4,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 from unittest.mock import patch
 
 import bitsandbytes as bnb
@@ -19,11 +21,11 @@ from tests.support import stored
 from tests.support.family_cases import TinyFamily
 from vlm_lit.data.rows.collate import StepCollator
 from vlm_lit.data.rows.over_length import OverLengthPolicy
-from vlm_lit.models import causal_attention, hidden_states
+from vlm_lit.models import causal_attention, element_wise, hidden_states, last_layer
 from vlm_lit.models.attention import unpackable
 from vlm_lit.models.families import FAMILIES, PART_NAMES, names_of, owner_of
 from vlm_lit.models.parts import PartSettings
-from vlm_lit.schema import Conversation, StepBatch
+from vlm_lit.schema import IGNORE_INDEX, Conversation, StepBatch
 
 
 def paths(tiny: TinyFamily, folder: Path) -> str | None:
@@ -160,6 +162,48 @@ def in_chunks(tiny: TinyFamily, folder: Path) -> str | None:
         assert chunks.called == family.causal_prompt
         same_gradients(found, expected)
     return None
+
+
+def read_last(tiny: TinyFamily, folder: Path) -> str | None:
+    """The last layer at the places that are read, element-wise work joined: loss and gradients of the whole layer as
+    transformers has it, in every row."""
+    encoder, family = cases.encoder(folder), FAMILIES[tiny.model_type]
+    policy = OverLengthPolicy(encoder, None, "error")
+    every = 1 if tiny.turns else 2
+    talks = cases.about_one_picture(1)[::every] + cases.about_one_picture(1, seed=3)[:2:every]
+    *_, last = cases.module(folder).base.get_submodule(family.decoder_layers).children()
+    if not hasattr(last, "self_attn"):
+        assert not isinstance(last, last_layer.LastLayer)
+        return "the last layer of the tiny model attends to images"
+    for recomputed in (False, True):
+        module = cases.module(folder, checkpointing=recomputed)
+        module.train()
+        for packing in {False, unpackable(module.base, family) is None}:
+            step_batch = StepCollator(encoder, policy, 8, packing=packing)(talks)
+            assert isinstance(step_batch, StepBatch)
+            (batch,) = step_batch.micro_batches
+            batch.labels[-1] = IGNORE_INDEX  # a row that nobody reads
+            narrowed = list[bool]()
+            with (
+                patch.object(hidden_states, "FEW", 1.0),
+                patch.object(causal_attention, "CHUNK", 16),
+                patch.object(last_layer, "_narrowed", _noting(narrowed, last_layer._narrowed)),
+            ):
+                found, loss = cases.gradients(module, batch), module.loss(batch)
+            with patch.object(hidden_states, "FEW", 0.0), patch.object(element_wise, "_here", lambda *_: False):
+                expected, whole = cases.gradients(module, batch), module.loss(batch)
+            assert narrowed, "the whole layer was computed"
+            torch.testing.assert_close(loss, whole, rtol=1e-6, atol=0)
+            same_gradients(found, expected)
+    return None
+
+
+def _noting(calls: list[bool], function: Callable[..., Any]) -> Callable[..., Any]:
+    def noted(*given: object) -> Any:
+        calls.append(True)
+        return function(*given)
+
+    return noted
 
 
 def same_gradients(found: dict[str, Tensor | None], expected: dict[str, Tensor | None]) -> None:
