@@ -1,7 +1,8 @@
 """Answers that are being said: questions of packed rows, each a token further with every step, which more may join.
 
-A step appends a token to each; where all of a row's questions are answered, the row leaves. Others take its place, so that a few long ones do not keep the rest waiting. What an
-answer reads is its own row alone, so it is the same whoever is answered beside it.
+A step appends a token to each. An answer that has ended leaves, and its row with the last of the row's answers; others
+take their place, so that a few long ones do not keep the rest waiting. What an answer reads is its own row alone, so it
+is the same whoever is answered beside it.
 
 N = questions of the reader, n = those that are not answered yet, V = vocabulary, D = width.
 """
@@ -73,23 +74,18 @@ class RunningAnswers:
     ) -> None:
         self.base, self.family = without_adapter_shell(model), family
         self.max_new_tokens, self.stop, self.grammar = max_new_tokens, stop, grammar
-        self._count = 0
+        self.count = 0  # of all questions that ever came
         self._reader: PrefixReader | None = None
         self._asked: list[_Asked] = []  # the reader's N questions
         self._left: list[int] = []  # the n of them that are not answered yet
         self._hidden: Tensor | None = None  # what their next tokens come from [n, D]
         self._bad: Tensor | None = None  # of which no token was the likeliest [N]
 
-    @property
-    def unanswered(self) -> int:
-        """How many questions wait for the end of their answer."""
-        return len(self._left)
-
     @torch.no_grad()
-    def add(self, inputs: Mapping[str, Tensor], segments: Tensor, sampler: Sampler | None = None) -> int:
-        """Read the questions of a batch of packed rows, and return how many there are.
+    def add(self, inputs: Mapping[str, Tensor], segments: Tensor, sampler: Sampler | None = None) -> None:
+        """Read the questions of a batch of packed rows; they are numbered on behind those before them.
 
-        They are numbered on from those before them: the questions of the first row, those of the second, ...
+        Numbers follow the order of rows, then of segments: the questions of the first row, those of the second, ...
 
         Args:
             inputs: right-padded, `input_ids` [B, L] and whatever else the processor made.
@@ -101,11 +97,10 @@ class RunningAnswers:
         if self._reader is not None and self._hidden is not None and left:
             reader, hidden = self._reader.joined(self._left, reader), torch.cat([self._hidden, hidden])
         group = _Group(sampler, None if self.grammar is None else HeldAnswers(self.grammar, count))
-        new = [_Asked(self._count + place, group, place) for place in range(count)]
+        new = [_Asked(self.count + place, group, place) for place in range(count)]
         self._asked, self._reader, self._hidden = [*left, *new], reader, hidden
-        self._left, self._count = list(range(len(self._asked))), self._count + count
+        self._left, self.count = list(range(len(self._asked))), self.count + count
         self._bad = torch.zeros(len(self._asked), dtype=torch.bool, device=hidden.device)
-        return count
 
     @torch.no_grad()
     def run(self, until: int = 0) -> list[tuple[int, list[int]]]:
@@ -118,6 +113,8 @@ class RunningAnswers:
         while len(self._left) > until:
             ended += self._step()
         self._refuse()
+        if not self._left:
+            self._reader, self._hidden = None, None  # nobody reads what they hold
         return [(asked.number, cut_at_end(asked.said, self.stop)) for asked in ended]
 
     def _step(self) -> list[_Asked]:
