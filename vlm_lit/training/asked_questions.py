@@ -5,6 +5,7 @@ Where answers are long, some are still in the making when the next batch of ques
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -74,9 +75,11 @@ class AskedQuestions:
         return [one.where for one in self._asked if one.prediction is None]
 
     def _go_on(self, batch: EvaluationBatch, running: RunningReplies, until: int) -> None:
-        named = dict(zip(batch.ids, self._new, strict=True))
+        named = defaultdict[str, list[_Question]](list)
+        for name, question in zip(batch.ids, self._new, strict=True):
+            named[name].append(question)
         for prompts in batch.batches:
-            asked = [named[conversation.id] for conversation in prompts.conversations]
+            asked = [named[conversation.id].pop(0) for conversation in prompts.conversations]
             if prompts.segments is None:
                 ids = [conversation.id for conversation in prompts.conversations]
                 self._keep(asked, self.answers(EvaluationBatch(batches=[prompts], ids=ids)))
