@@ -35,7 +35,7 @@ def folder(kind: str, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def model(folder: Path) -> nn.Module:
-    made = cases.module(folder).eval().model
+    made: nn.Module | None = cases.module(folder).eval().model
     assert made is not None
     return made
 
