@@ -33,6 +33,7 @@ from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForCon
 from vlm_lit.models.families import FAMILIES
 from vlm_lit.models.generation import StopTokens, generate
 from vlm_lit.models.running_answers import RunningAnswers
+from vlm_lit.models.sampling import Sampler, SamplingSettings
 from vlm_lit.models.shared_generation import generate_shared
 
 IMAGE_TOKENS: Final = 256
@@ -156,7 +157,7 @@ def together(made: nn.Module, given: argparse.Namespace) -> Ways:
 
 def refilled(made: nn.Module, given: argparse.Namespace) -> Ways:
     """A batch behind the other, and batches that begin when half of the one before is answered."""
-    # One token in forty ends an answer, so they have about forty tokens, some a few and some all that they may.
+    # Tokens are drawn, and one in forty ends an answer: some have a few tokens and some all that they may.
     stop = StopTokens(end_of_turn=tuple(range(END, VOCABULARY, 40)), pad=PAD, forbidden=(IMAGE,))
     pixels, asked = questions(given.images, 1)
     batches = [packed(pixels[at : at + given.batch], asked[at : at + given.batch]) for at in _starts(given)]
@@ -164,8 +165,8 @@ def refilled(made: nn.Module, given: argparse.Namespace) -> Ways:
     def in_turn(until: int) -> list[list[int]]:
         running = RunningAnswers(made, FAMILIES["llava"], max_new_tokens=given.tokens, stop=stop)
         found: list[tuple[int, list[int]]] = []
-        for inputs, segments in batches:
-            running.add(inputs, segments)
+        for number, (inputs, segments) in enumerate(batches):
+            running.add(inputs, segments, Sampler(SamplingSettings(), [f"{number}/{k}" for k in range(len(segments))]))
             found += running.run(until)
         return [tokens for _, tokens in sorted(found + running.run())]
 
@@ -178,7 +179,8 @@ def _starts(given: argparse.Namespace) -> range:
 
 def measured(ways: Ways, given: argparse.Namespace) -> dict[str, object]:
     """Both ways by turns, and the ratios of neighbouring turns: how many times faster the second is."""
-    found = {name: [timed(way)][:0] for name, way in ways.items()}  # the first of each warms up
+    # The first of each warms up, where it is short.
+    found = {name: [] if given.long else [timed(way)][:0] for name, way in ways.items()}
     for _ in range(given.repeats):
         for name, way in ways.items():
             found[name].append(timed(way))

@@ -12,8 +12,8 @@ from torch import nn
 from tests.support import family_cases as cases
 from tests.support.tiny_families.catalogue import save
 from vlm_lit.models.families import FAMILIES
-from vlm_lit.models.generation import StopTokens
-from vlm_lit.models.packed_rows import read
+from vlm_lit.models.generation import StopTokens, without_adapter_shell
+from vlm_lit.models.packed_rows import PrefixReader, read
 from vlm_lit.models.running_answers import RunningAnswers
 from vlm_lit.models.sampling import Sampler, SamplingSettings
 from vlm_lit.models.shared_generation import generate_shared
@@ -92,19 +92,35 @@ def test_questions_that_join_are_answered_as_alone(
 
 
 @torch.no_grad()
-def test_what_only_answered_questions_said_is_forgotten(
+def test_rows_that_joined_read_what_they_read_apart_and_keep_no_more(
     model: nn.Module, kind: str, batches: list[PromptBatch]
 ) -> None:
-    first, second, _ = batches
-    readers = [read(model.get_base_model(), b.inputs, b.segments, FAMILIES[kind]) for b in (first, second)]  # type: ignore[operator, arg-type]
-    reader, (before, length) = readers[0], readers[0].owners.shape
-    said = torch.full((len(reader.rows), 40), 7)
-    reader.append(range(len(reader.rows)), said, torch.arange(40), torch.ones(40, 40, dtype=torch.bool).tril())
-    alive = [next(q for q, row in enumerate(reader.rows) if reader.rows.count(row) == 1)]
-    needed = int((reader.owners[reader.rows[alive[0]]] >= 0).sum())
-    joined = reader.joined(alive, readers[1])
-    rows, keys = joined.owners.shape
-    assert rows == 1 + len(readers[1].kept) < before + len(readers[1].kept)
-    assert keys == max(needed, readers[1].owners.shape[1]) < length + 3 * 40
-    assert joined.cache.get_seq_length() == keys
-    assert len(joined.rows) == 1 + len(readers[1].rows)
+    (one, other), (lone, beside) = (_readers(model, kind, batches[:2]) for _ in range(2))
+    length, several = one.owners.shape[1], range(len(one.rows))
+    for reader in (one, lone):
+        said = torch.arange(40 * len(several)).view(-1, 40) + 40
+        reader.append(several, said, torch.arange(40), torch.ones(40, 40, dtype=torch.bool).tril())
+    alive = [several[0], several[-1]]
+    assert one.rows[alive[0]] != one.rows[alive[1]]
+    needed = [int(((row == 0) | (row == one.segments[q])).sum()) for q in alive for row in [one.owners[one.rows[q]]]]
+    assert needed[0] != needed[1], "one of the rows is filled up"
+    joined, itself = one.joined(alive, other), torch.ones(1, 1, dtype=torch.bool)
+    assert joined.owners.shape == (4, max(*needed, other.owners.shape[1]))
+    assert joined.cache.get_seq_length() == joined.owners.shape[1] < length + 40 * len(several)
+    tokens = torch.arange(len(joined.rows))[:, None] + 50
+    depths = torch.tensor([[40]] * 2 + [[0]] * len(other.rows))
+    found = joined.append(range(len(joined.rows)), tokens, depths, itself)
+    expected = [
+        lone.append(alive, tokens[:2], torch.tensor([40]), itself),
+        beside.append(range(len(beside.rows)), tokens[2:], torch.tensor([0]), itself),
+    ]
+    # float32, the keys summed over in another order.
+    torch.testing.assert_close(found, torch.cat(expected), rtol=1e-5, atol=1e-5)
+
+
+def _readers(model: nn.Module, kind: str, batches: Sequence[PromptBatch]) -> list[PrefixReader]:
+    base, made = without_adapter_shell(model), []
+    for batch in batches:
+        assert batch.segments is not None
+        made.append(read(base, batch.inputs, batch.segments, FAMILIES[kind]))
+    return made
