@@ -18,7 +18,12 @@ import torch
 from tests.support import small_config, small_data, tiny_models
 from tests.support.pairs import preference_config, write_folder
 
-pytest_plugins = ["tests.support.family_table", "tests.support.postgres", "tests.support.rank_table"]
+pytest_plugins = [
+    "tests.support.family_table",
+    "tests.support.postgres",
+    "tests.support.rank_table",
+    "tests.support.slurm",
+]
 
 torch.set_num_threads(1)  # where a plugin has loaded torch before this file
 

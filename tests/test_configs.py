@@ -88,6 +88,8 @@ def stand_ins(path: Path, small: Path, tmp_path: Path) -> list[str]:
     source = data["train"]["path"]
     if "ChartQA" in source:
         file = small_tables.write_charts(tmp_path, 8)
+    elif "chart_tables" in source:
+        file = small_tables.write_charts(tmp_path, 8, '{"title": "Lamps", "unit": "", "values": {"14": 3}}')
     elif "product" in source and not source.endswith(".jsonl"):
         file = small_tables.write_products(tmp_path, 20)
     elif source.endswith(".jsonl"):

@@ -86,6 +86,22 @@ def _gpu_rows(result: Found, side: str) -> Iterator[str]:
         )
 
 
+def tower_table(found: Found) -> str:
+    """A row for the speed of training a tower's last blocks with what lies below kept on disk, against without."""
+    compared, workload = found["comparison"], found["workload"]
+    kept, live = (_median_speed(found, side) for side in (compared["own"], compared["opponent"]))
+    return "\n".join(
+        [
+            "| workload | blocks trained | samples/s, kept and live | speed | processor | resident | losses within |",
+            "|---|---|---|---|---|---|---|",
+            f"| {workload['says']} | {found['last_layers']} | {kept:.2f}, {live:.2f} "
+            f"| {_range(compared['speed_ratio'], compared['speed_ratios'])} "
+            f"| {_range(compared['processor_ratio'], compared['processor_ratios'])} "
+            f"| {compared['resident_ratio']:.2f}x | {compared['largest_relative_loss_difference']:.0e} |",
+        ]
+    )
+
+
 _WHERE: Final = ("products", "attention", "unpacking", "element_wise", "optimizer", "data", "python")
 
 
@@ -214,6 +230,7 @@ def main() -> None:
         ("gpu", "gpu.json", gpu_table),
         ("where", "where.json", where_table),
         ("generation", "generation.json", generation_table),
+        ("tower", "tower_blocks.json", tower_table),
     )
     for name, file, table in tables:
         if (found := read(file)) is not None:

@@ -52,6 +52,21 @@ def shown(value: Decimal) -> str:
     return f"{rounded.normalize():f}"
 
 
+def table_of(chart: Chart) -> dict[str, object]:
+    """The chart as an object: its title, its unit, and the values of its rows, by series where there are several."""
+    table = chart.table
+    rows = {
+        title_of(row): {name: _number(value) for name, value in zip(table.series, table.rows[row], strict=True)}
+        for row in chart.rows
+    }
+    values = {row: found if len(table.series) > 1 else found[table.series[0]] for row, found in rows.items()}
+    return {"title": table.title, "unit": table.unit, "values": values}
+
+
+def _number(value: Decimal) -> int | float:
+    return int(value) if value == value.to_integral_value() else float(value)
+
+
 def title_of(row: str) -> str:
     """A row as it stands on the picture, and in an answer."""
     return row[0].upper() + row[1:]

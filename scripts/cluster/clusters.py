@@ -64,6 +64,7 @@ FIGURES: Final = {
     "network": Figure(50e9, "bytes a second a device sends to other machines", "DGX H100: a 400 Gb/s port a GPU"),
     "reached": Figure(0.8, "share of these two that collectives reach", "assumed"),
     "latency": Figure(1e-5, "seconds until a message's first byte is there", "assumed"),
+    "hop": Figure(3e-5, "seconds a few bytes take from a host to the next one", "assumed: TCP within a data centre"),
     "devices": Figure(8, "devices of a machine", "DGX H100"),
     "tokens": Figure(1024, "tokens of a conversation, its image's among them", "LLaVA-1.5: 576 for the image"),
     "conversations": Figure(8, "conversations of a step on each device", "effective_batch / devices"),
@@ -91,6 +92,7 @@ def machine_of(given: argparse.Namespace) -> Machine:
         link=given.link * given.reached,
         network=given.network * given.reached,
         latency=given.latency,
+        hop=given.hop,
     )
 
 
@@ -117,6 +119,7 @@ def _workload(
         seconds_fixed=given.fixed,
         summed_bytes=trained * GRADIENT_BYTES,
         gathered_bytes=model.parameters * NF4_BYTES if split else 0.0,
+        gathered_layers=model.layers if split else 0,
         micro_batches=int(given.micro_batches),
         hidden=given.hidden,
         supply=given.workers * given.worker,

@@ -32,7 +32,7 @@ from vlm_lit.plot_style import COLOURS, STYLE, as_png, as_svg, plain  # noqa: E4
 
 RANKS: Final = (8, 64, 512)
 _CURVE: Final = tuple(2**k for k in range(10))
-_PARTS: Final = ("computing", "fixed", "uneven", "summing", "gathering", "data")
+_PARTS: Final = ("computing", "fixed", "uneven", "summing", "gathering", "agreeing", "data")
 
 
 def comparison(measured: Measured) -> str:

@@ -1,12 +1,14 @@
 """Step time against ranks, by arithmetic.
 
-    work    = fixed + computing x (1 + uneven) + summing + gathering
+    work    = fixed + computing x (1 + uneven) + summing + gathering + agreeing
     step    = max(work, supply of data)
 
     summing     all-reduce of the trained gradients: 2 (N - 1) / N bytes over the slowest link as in a ring, and
                 2 log2(N) latencies as in NCCL's double binary trees; behind the backward passes, so nothing hides it
     gathering   a frozen base that is split over ranks is gathered in each forward and each backward pass of a
                 micro-batch: (N - 1) / N bytes each; `hidden` is the share of computing behind which that is done ahead
+    agreeing    before each gathering of a layer the hosts tell each other which they need: gloo passes these words on
+                from rank to rank, N - 1 times; hosts run ahead of their devices, so computing hides it
     uneven      how far the busiest rank is above the mean, padding included: drawn lengths in the package's own dealing
 
 N = ranks.
@@ -39,12 +41,14 @@ class Machine:
         link: bytes a second between devices of a machine.
         network: bytes a second between machines.
         latency: seconds until a message's first byte is there.
+        hop: seconds that a few bytes take from a host to the next one.
     """
 
     devices: int
     link: float
     network: float
     latency: float
+    hop: float = 0.0
 
     def bandwidth(self, ranks: int) -> float:
         """Bytes a second of the slowest link between so many ranks."""
@@ -61,6 +65,7 @@ class Workload:
         seconds_fixed: what a step takes besides, however little it has to compute.
         summed_bytes: gradients of all that is trained.
         gathered_bytes: the frozen base, where it is split over ranks.
+        gathered_layers: in how many layers.
         micro_batches: into how many its conversations are cut.
         hidden: share of computing behind which the base is gathered ahead.
         supply: conversations a second that a rank's workers make ready.
@@ -72,6 +77,7 @@ class Workload:
     seconds_fixed: float = 0.0
     summed_bytes: float = 0.0
     gathered_bytes: float = 0.0
+    gathered_layers: int = 0
     micro_batches: int = 1
     hidden: float = 0.0
     supply: float = math.inf
@@ -87,12 +93,13 @@ class StepParts:
     uneven: float
     summing: float
     gathering: float
+    agreeing: float
     data: float
 
     @property
     def seconds(self) -> float:
         """The whole step."""
-        return self.computing + self.fixed + self.uneven + self.summing + self.gathering + self.data
+        return self.computing + self.fixed + self.uneven + self.summing + self.gathering + self.agreeing + self.data
 
     @property
     def bottleneck(self) -> str:
@@ -116,13 +123,16 @@ def step_parts(work: Workload, machine: Machine, ranks: int, spread: float | Non
     summing = all_reduce_seconds(work.summed_bytes, machine, ranks)
     gathers = PASSES * work.micro_batches * all_gather_seconds(work.gathered_bytes, machine, ranks)
     gathering = max(0.0, gathers - work.hidden * computing)
-    busy = work.seconds_fixed + computing + uneven + summing + gathering
+    words = PASSES * work.micro_batches * work.gathered_layers * (ranks - 1) * machine.hop
+    agreeing = max(0.0, words - computing)
+    busy = work.seconds_fixed + computing + uneven + summing + gathering + agreeing
     return StepParts(
         computing=computing,
         fixed=work.seconds_fixed,
         uneven=uneven,
         summing=summing,
         gathering=gathering,
+        agreeing=agreeing,
         data=max(0.0, work.conversations / work.supply - busy),
     )
 

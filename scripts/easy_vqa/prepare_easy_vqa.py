@@ -5,7 +5,8 @@ Source: https://github.com/vzhou842/easy-VQA (MIT). The folder holds `train|test
 
 Some training images are held out as `val.json` for tuning; `test.json` is the official test part, to be looked at
 once. A training image with its questions is one conversation in `train.json`, as LLaVA's own training data puts VQA
-sets; `train_questions.json` has the same questions one by one, for a classifier.
+sets; `train_questions.json` has the same questions one by one, for a classifier. `counterfactual_test.json` asks one
+question about two test images that are as alike as the questions tell and whose answers to it differ.
 """
 
 from __future__ import annotations
@@ -66,8 +67,27 @@ def records(name: str, questions: list[Question]) -> list[dict[str, object]]:
     ]
 
 
+def counterfactual_records(by_image: dict[int, list[Question]], seed: int) -> list[dict[str, object]]:
+    """Pairs of records with one question and two answers, each image in one pair at most; see `compare`."""
+    draw, left, made = random.Random(seed), sorted(by_image), list[dict[str, object]]()
+    while left:
+        image = left.pop(0)
+        known = dict(by_image[image])
+        told_apart = {other: [q for q, answer in by_image[other] if known.get(q, answer) != answer] for other in left}
+        told_apart = {other: questions for other, questions in told_apart.items() if questions}
+        if not told_apart:
+            continue
+        other = min(told_apart, key=lambda one: (len(told_apart[one]), one))
+        left.remove(other)
+        question = draw.choice(told_apart[other])
+        for side, one in (("first", image), ("second", other)):
+            (record,) = records(f"test{one}", [(question, dict(by_image[one])[question])])
+            made.append({**record, "id": f"test{image}-test{other}/{side}"})
+    return made
+
+
 def prepare(source: Path, output: Path, held_out: int, turns: int, seed: int) -> None:
-    """Write images/, train.json, train_questions.json, val.json and test.json into `output`."""
+    """Write images/ and the files that the module describes into `output`."""
     train, test = read_questions(source / "train"), read_questions(source / "test")
     ids = sorted(train)
     held = set(random.Random(seed).sample(ids, held_out))
@@ -80,6 +100,7 @@ def prepare(source: Path, output: Path, held_out: int, turns: int, seed: int) ->
         "train_questions": [r for i in ids if i not in held for r in records(f"train{i}", train[i])],
         "val": [r for i in sorted(held) for r in records(f"train{i}", train[i])],
         "test": [r for i in sorted(test) for r in records(f"test{i}", test[i])],
+        "counterfactual_test": counterfactual_records(test, seed),
     }
     for split, made in rows.items():
         (output / f"{split}.json").write_text(json.dumps(made), encoding="utf-8")

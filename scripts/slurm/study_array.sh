@@ -14,8 +14,14 @@
 #
 # Preemption, a time limit, scancel: SLURM sends SIGTERM, at the end of the time limit already 60 s before (--signal
 # below). A worker then ends its cell's process and gives the cell back at once; whoever takes it goes on from its last
-# checkpoint. A node that vanishes says nothing: its cell is given to another worker after 60 s without a heartbeat. With
-# --requeue the task itself starts again and takes what is left. So a task may be ended in any way at any time.
+# checkpoint. A node that vanishes says nothing: its cell is given to another worker after 60 s without a heartbeat. Behind
+# preemption (--requeue; where SLURM would not do so, because the task has ended within the partition's GraceTime, the
+# task asks for it) a task starts again and takes what is left; behind a time limit it does not: submit the array again.
+# So a task may be ended in any way at any time. Tried with SLURM 22.05.8 on 2026-11-29: two tasks shared four cells, and
+# one that was preempted with GraceTime went on with its cell.
+#
+# PYTHON   the Python that vlm_lit is installed in; by default that of the environment you submit from.
+# Without GPUs: sbatch --gpus-per-task=0.
 #
 # study status and study report need no job: python -m vlm_lit study status $STUDY --storage $STORAGE
 #
@@ -32,5 +38,5 @@
 set -euo pipefail
 : "${STUDY:?Name the study file: STUDY=configs/study/lora_rank.yaml sbatch ...}"
 
-# `srun` makes the worker a step, which is what --signal reaches; `python` is that of the environment you submit from.
-exec srun python -m vlm_lit study run "$STUDY" ${STORAGE:+--storage "$STORAGE"}
+# `srun` makes the worker a step, which is what --signal reaches.
+exec srun "${PYTHON:-python}" -m vlm_lit study run "$STUDY" ${STORAGE:+--storage "$STORAGE"}

@@ -274,6 +274,7 @@ def test_what_cannot_be_certified_or_checked_is_refused(moved: Path, tmp_path: P
     for changes, words in (
         ({"version": 2}, "certificate of version 2"),
         ({"losses": {"x": 1.0}}, "losses has a step"),
+        ({"weights": {**kept["weights"], "steps": [-1, 3]}}, "no rising numbers from 1 up"),
         ({"weights": {**kept["weights"], "steps": [2]}}, "not one entry for each step"),
         ({"train": {**kept["train"], "pictures_of": [[99]] * 20}}, "a picture that is not listed"),
     ):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -160,6 +162,17 @@ def test_a_class_that_a_later_file_changes_is_left_to_the_parser(config: Config,
     later.write_text(yaml.safe_dump({"model": {"class_path": "vlm_lit.training.module.VisionLanguageModule"}}))
     path = edited(config(), {"model.init_args.of_the_other": 1})
     check("fit", ["--config", str(path), "--config", str(later)])
+
+
+def test_a_python_without_our_packages_is_named(config: Config, tmp_path: Path) -> None:
+    # As on a cluster's node: the repository is the current folder, so vlm_lit is found, and nothing else of the user's.
+    (tmp_path / "yaml").symlink_to(Path(yaml.__file__).parent)
+    words = [sys.executable, "-S", "-m", "vlm_lit", "fit", "--config", str(config())]
+    ended = subprocess.run(
+        words, cwd=ROOT, env={"PYTHONPATH": str(tmp_path)}, capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 2
+    assert f"error: {sys.executable} has no package lightning" in ended.stderr
 
 
 # A config without class_path ----------------------------------------------------------------------------------------

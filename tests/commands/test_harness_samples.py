@@ -39,11 +39,15 @@ def samples(path: Path, scores: Sequence[float], **more: object) -> Path:
     return path
 
 
-def table(path: Path, hits: Sequence[object]) -> Path:
+def table(path: Path, hits: Sequence[object], **more: Sequence[object]) -> Path:
     rows = [
-        {"index": i, "question": "which?", "A": "red", "B": "blue", "answer": "A", "prediction": "A", "hit": hit}
+        {"index": i, "question": "which?", "A": "red", "B": "blue", "answer": "A", "prediction": "A", "hit": hit,
+         **{name: values[i] for name, values in more.items()}}
         for i, hit in enumerate(hits)
-    ]
+    ]  # fmt: skip
+    if path.suffix == ".json":
+        path.write_text(json.dumps(rows))
+        return path
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]), delimiter="\t")
         writer.writeheader()
@@ -76,6 +80,24 @@ def test_tables_of_vlmevalkit_are_compared_by_their_hits(tmp_path: Path) -> None
     assert found["systems"][0]["metric"] == "VLMEvalKit:hit"
 
 
+def test_files_are_called_by_what_tells_them_apart(tmp_path: Path) -> None:
+    files = [table(tmp_path / f"{name}_MMBench_exact_matching_result.tsv", [1, 0]) for name in ("base", "tuned")]
+    assert [one["name"] for one in compared(tmp_path, *files)["systems"]] == ["base", "tuned"]
+    for name in ("base", "tuned"):
+        (tmp_path / name).mkdir()
+    files = [samples(tmp_path / name / "2026_samples_pope.jsonl", A) for name in ("base", "tuned")]
+    assert [one["name"] for one in compared(tmp_path, *files)["systems"]] == ["base", "tuned"]
+
+
+def test_rows_of_one_question_or_picture_are_one_cluster(tmp_path: Path, capsys: Capture) -> None:
+    for column in ("g_index", "image_path"):
+        files = [table(tmp_path / f"{name}.json", [1, 0, 1, 1], **{column: [7, 7, 8, 8]}) for name in ("a", "b")]
+        assert compared(tmp_path, *files)["pairs"][0]["clusters"] == 2
+        assert "which items show one picture" not in capsys.readouterr().out
+    assert compared(tmp_path, table(tmp_path / "a.tsv", [1, 0]), table(tmp_path / "b.tsv", [1, 1]))
+    assert "The files do not say which items show one picture" in capsys.readouterr().out
+
+
 def test_a_sheet_of_vlmevalkit_is_read_as_well(tmp_path: Path) -> None:
     openpyxl = importlib.import_module("openpyxl")
     for name in ("a", "b"):
@@ -106,6 +128,15 @@ def test_what_holds_no_scores_from_0_to_1_is_refused(tmp_path: Path, capsys: Cap
     output = ["--output", str(tmp_path / "out")]
     large = samples(tmp_path / "large.jsonl", [85.0] * 6)
     assert "from 0 to 1" in refusal(capsys, "compare", str(good), str(large), *output)
+    partly = table(tmp_path / "partly.tsv", [1, ""])  # a data set of numbers beside choices
+    assert "record 1 (index 1): hit is None" in refusal(capsys, "compare", str(partly), str(partly), *output)
+    words = ["compare", str(good), str(good), *output, "--metric", "doc_id"]
+    assert "has no doc_id. There is: ['pope_accuracy']" in refusal(capsys, *words)
+    rows = [{"doc_id": 0, "doc": {}, "target": "red", "resps": [["red"]], "filtered_resps": ["red"]}]
+    (tmp_path / "none.jsonl").write_text(json.dumps(rows[0]) + "\n")
+    assert "none.jsonl holds no score: there is doc_id, doc" in refusal(
+        capsys, "compare", str(good), str(tmp_path / "none.jsonl"), *output
+    )
     mine = write_run(tmp_path / "mine", [row("0", 1.0)]) / "predictions.jsonl"
     assert "Name the run's directory" in refusal(capsys, "compare", str(good), str(mine), *output)
     other = table(tmp_path / "b.tsv", [1, 0])

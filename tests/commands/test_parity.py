@@ -59,6 +59,22 @@ def test_equal_texts_of_other_tokens_are_found(tmp_path: Path) -> None:
     assert found["partings"][0]["letter"] is None
 
 
+def test_other_pictures_are_no_parity(tmp_path: Path, capsys: Capture) -> None:
+    files = [Path(served(tmp_path / "a.jsonl", FIRST)), tmp_path / "b.jsonl"]
+    rows = [json.loads(line) for line in (tmp_path / "a.jsonl").read_text().splitlines()]
+    for images, asked in ((["else"], "'q0' is about 'image 0' in one file and about 'else'"), ([None], "35 images")):
+        changed = [{**one, "image_id": image} for one, image in zip(rows, images * len(rows), strict=False)]
+        files[1].write_text("".join(json.dumps(one) + "\n" for one in changed))
+        words = ["parity", *map(str, files)]
+        if images == ["else"]:
+            assert asked in refusal(capsys, *words)
+        else:
+            assert main(words) == 0
+            shown = capsys.readouterr().out
+            assert asked in shown
+            assert "not that the value is certain" in shown
+
+
 def test_runs_are_compared_by_their_texts(tmp_path: Path, capsys: Capture) -> None:
     runs = [
         str(write_run(tmp_path / name, [row("q0", 1.0), row("q1", score)])) for name, score in (("a", 1.0), ("b", 0))
@@ -76,6 +92,8 @@ def test_what_cannot_be_compared_is_refused(tmp_path: Path, capsys: Capture) -> 
     assert "such as 'q69'" in refusal(capsys, "parity", good, served(tmp_path / "b.jsonl", FIRST[:-1]))
     assert "cannot be read" in refusal(capsys, "parity", good, str(tmp_path / "none"))
     for text, words in (
+        ('[{"id": "q0", "prediction": ""}]\n', "line 1: holds no object"),
+        ('{"id": "q0", "prediction": "", "image_id": ["a"]}\n', "image_id is a text or a whole number"),
         ('{"id": "q0"}\n', "line 1: an answer has an id and a prediction"),
         ('{"id": "q0", "prediction": "", "token_ids": [1.5]}\n', "token_ids is a list of whole numbers"),
         ('{"id": "q0", "prediction": "a"}\n{"id": "q0", "prediction": "b"}\n', "'q0' stands there twice"),

@@ -65,6 +65,12 @@ def test_what_cannot_be_asked_is_refused_or_where_it_was_not_named_left_out(
 ) -> None:
     assert "RUN must be given" in refusal(capsys, "retention", "--limit", "5")
     assert "holds no config.yaml" in refusal(capsys, "retention", str(tmp_path / "none"))
+    whole = ["retention", str(tuned), "--config", "workbench"]
+    assert "1 would allow any loss; a point is 0.01" in refusal(capsys, *whole, "--max_loss", "1")
+    (tmp_path / "sub").mkdir()
+    same = [overlay(folder, tmp_path / "absent.json") for folder in (tmp_path, tmp_path / "sub")]
+    words = [word for path in same for word in ("--config", str(path))]
+    assert "two benchmarks that are called mine" in refusal(capsys, "retention", str(tuned), *words)
     absent = overlay(tmp_path, tmp_path / "absent.json")
     assert "absent.json" in refusal(capsys, "retention", str(tuned), "--config", str(absent))
     desk = tmp_path / "desk"

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
 import sys
 from collections.abc import Iterator, Mapping
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import pytest
 from torch.utils.data import DataLoader
@@ -16,6 +19,7 @@ from vlm_lit.data.records.records import read_records, stream_records
 from vlm_lit.data.records.sources import SourceSettings
 from vlm_lit.data.records.streamed_steps import StreamedSteps
 from vlm_lit.errors import RecordError
+from vlm_lit.files import strict_json
 from vlm_lit.schema import Conversation
 
 COUNT, SIDE, BATCH = 48, 300, 8
@@ -31,6 +35,11 @@ def tars(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> str:
     return shards.write_saved(tmp_path_factory.mktemp("saved") / "table", COUNT, side=SIDE)
+
+
+@pytest.fixture(scope="module")
+def lines(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return shards.write_lines(tmp_path_factory.mktemp("lines") / "a.jsonl", COUNT)
 
 
 def arranged(path: str, rank: int, world: int, *, steps: int = STEPS, start: int = 0) -> StreamedSteps[Conversation]:
@@ -134,3 +143,43 @@ def test_a_sample_that_cannot_be_read_is_met_by_whoever_reads_it(tmp_path: Path)
         records[7].fields["question"]
     with pytest.raises(RecordError, match=r"a\.tar: cannot be read"):
         list(stream_records(path))
+
+
+def test_a_rank_parses_its_share_of_json_lines(lines: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a line ends is only known to who has read it, so each rank reads them all; parsing is what takes long."""
+    really, numbers = strict_json.parse_object, list[int]()
+
+    def counted(*arguments: Any, **more: Any) -> tuple[dict[str, object], int]:
+        found = really(*arguments, **more)
+        numbers.append(int(str(found[0]["question"]).split()[1].rstrip("?")))
+        return found
+
+    monkeypatch.setattr(strict_json, "parse_object", counted)
+    said = questions(iter(arranged(lines, 0, 1)))
+    assert sorted(numbers) == list(range(COUNT))
+    for world in (2, 4):
+        shares = []
+        for rank in range(world):
+            numbers.clear()
+            shares.append(questions(iter(arranged(lines, rank, world))))
+            assert len(numbers) == len(set(numbers)) == COUNT // world + (BATCH - BATCH // world if rank == 0 else 0)
+        assert [sorted(chain.from_iterable(step)) for step in zip(*shares, strict=True)] == [
+            sorted(step) for step in said
+        ]
+    numbers.clear()
+    assert questions(iter(arranged(lines, 3, 4, start=4))) == shares[3][4:]
+    assert len(numbers) == (STEPS - 4) * BATCH // 4
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "jsonl.gz"])
+def test_streamed_lines_are_those_that_are_read(ending: str, tmp_path: Path) -> None:
+    text = "\n".join(['{"question": "a?"}', "", '{"question": "b?"}', "{"])
+    path = tmp_path / f"a.{ending}"
+    path.write_bytes(gzip.compress(text.encode()) if ending.endswith("gz") else text.encode())
+    first, second, broken = stream_records(path, later=True)
+    assert [(record.index, record.fields["question"]) for record in (first, second)] == [(0, "a?"), (1, "b?")]
+    with pytest.raises(RecordError, match=r"record 2 \(line 4, column 2\)") as later:
+        broken.fields["question"]
+    with pytest.raises(RecordError) as at_once:
+        list(stream_records(path))
+    assert str(at_once.value) == str(later.value)

@@ -33,6 +33,11 @@ def test_the_most_common_answer_comes_first_and_of_equals_the_alphabet_decides()
     assert found.answers == ("c", "a", "b")
 
 
+def test_numbers_stand_in_their_order() -> None:
+    found = only("exact_match", *(answer("2", true) for true in ("10", "2", "2", "2", "-1", "0.5")))
+    assert found.answers == ("-1", "0.5", "2", "10")
+
+
 def test_of_ten_annotators_the_most_common_answer_is_the_true_one_as_the_metric_normalises() -> None:
     # `two` and `2` are one answer of six people.
     found = only("vqa_v2", answer("two", *["three"] * 4, *["two"] * 3, *["2"] * 3))

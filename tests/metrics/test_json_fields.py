@@ -84,13 +84,13 @@ def test_an_object_may_stand_in_a_fence(text: str) -> None:
 @pytest.mark.parametrize(
     "text",
     ["", "[1]", "1", '{"a": 1', '{"a": 1, "a": 2}', '{"a": NaN}', 'Here: {"a": 1}', "{'a': 1}", '{"a": ' * 5000,
-     '{"a": ' * 100 + "1" + "}" * 100],
+     '{"a": 1e999}', '{"a": ' + "9" * 400 + "}", '{"a": ' * 100 + "1" + "}" * 100],
 )  # fmt: skip
 def test_what_is_no_object_is_unparsed(text: str) -> None:
     assert said_object(text) is None
     answer = Answer(text, [json.dumps(TRUE)])
     assert JsonFields().score(answer) == 0
-    assert JsonFields().unparsed(JsonFields().counts(answer)) == 1
+    assert JsonFields().unparsed(JsonFields().counts(answer) or ()) == 1
 
 
 @given(st.dictionaries(st.text(max_size=4), JSON, max_size=4))
@@ -106,6 +106,32 @@ def test_scores_are_fractions(said: dict[str, object], true: dict[str, object]) 
     assert 0 <= score <= 1
 
 
+def test_units_count_in_a_field_that_is_a_number() -> None:
+    assert judged([{"far": "12 km"}], {"far": "12000 m"}, rules="far=number")["overall"] == 1
+    assert judged([{"far": "12 km"}], {"far": "12 m"}, rules="far=number")["overall"] == 0
+    assert judged([{"far": 12}], {"far": "12 m"}, rules="far=number")["overall"] == 1
+
+
+def test_other_truths_are_left_out_if_asked() -> None:
+    judge = JsonFields(others="leave_out")
+    assert judge.counts(Answer("{}", ["saw"])) is None
+    assert judge.counts(Answer("{}", ["{}"])) is not None
+    with pytest.raises(VlmLitError, match="at least one reference"):
+        judge.counts(Answer("{}", []))
+
+
+def test_a_rule_for_an_object_holds_for_what_is_in_it() -> None:
+    true = {"title": "Moons", "values": {"Io": 1822, "Europa": 1561, "Titan": 2575}}
+    said = {"title": "Moons", "values": {"Io": "1.8k", "Europa": 1561}}
+    found = judged([said], true, rules="values=number", tolerance=0.05)
+    assert [found["overall"], found["field/values"]] == pytest.approx([3 / 4, 2 / 3])
+    assert judged([said], true, rules="values=number,values.Io=exact", tolerance=0.05)["overall"] == 0.5
+
+
+def test_a_dot_in_a_key_is_none_between_keys() -> None:
+    assert judged([{"place.bay": "B3"}], {"place": {"bay": "B3"}})["overall"] == 0
+
+
 def test_objects_within_objects_are_named_by_dots() -> None:
     assert fields_of({"a": {"b": 1, "c": {}}, "d": []}) == {"a.b": 1, "a.c": {}, "d": []}
 
@@ -119,6 +145,18 @@ def test_a_schema_is_kept_or_not_and_names_the_fields(tmp_path: Path) -> None:
 
 def test_the_name_tells_what_was_changed() -> None:
     assert rule("json_fields", {"rules": "row=number"}).name == "json_fields[rules=row=number]"
+
+
+def test_a_schema_is_named_by_what_is_in_it_wherever_it_lies(tmp_path: Path) -> None:
+    names = []
+    for folder, schema in (("a", SCHEMA), ("b", SCHEMA), ("c", {"type": "object"})):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "mine.json").write_text(json.dumps(schema))
+        options = {"schema": str(tmp_path / folder / "mine.json"), "rules": "a/b=text"}
+        names.append(rule("json_fields", options).name)
+    assert names[0] == names[1] != names[2]
+    assert names[0].startswith("json_fields[rules=a|b=text,schema=mine-")
+    assert "/" not in names[0]  # it parts details from a name
 
 
 @pytest.mark.parametrize(
@@ -142,6 +180,24 @@ def test_a_schema_that_is_none_is_refused(schema: object, message: str, tmp_path
     (tmp_path / "schema.json").write_text(json.dumps(schema))
     with pytest.raises(ConfigError, match=message):
         rule("json_fields", {"schema": str(tmp_path / "schema.json")})
+
+
+def test_a_rule_for_a_field_that_the_schema_forbids_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "schema.json").write_text(json.dumps({**SCHEMA, "additionalProperties": False}))
+    with pytest.raises(ConfigError, match=r"rules names 'itme', .* Did you mean item\?"):
+        rule("json_fields", {"schema": str(tmp_path / "schema.json"), "rules": "itme=text"})
+
+
+def test_a_schema_for_lists_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "schema.json").write_text(json.dumps({"type": "array"}))
+    with pytest.raises(ConfigError, match="is for array, but an answer is an object"):
+        rule("json_fields", {"schema": str(tmp_path / "schema.json")})
+
+
+def test_a_schema_without_end_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "schema.json").write_text(json.dumps({"$ref": "#"}))
+    with pytest.raises(ConfigError, match="refers to itself without end"):
+        judged([TRUE], schema=str(tmp_path / "schema.json"))
 
 
 def test_nothing_that_a_schema_refers_to_is_fetched(tmp_path: Path) -> None:

@@ -44,13 +44,33 @@ def test_units() -> None:
     assert found["overall"] == found["answered"] == pytest.approx(2 / 3)
 
 
+def test_small_numbers_are_told_apart() -> None:
+    assert judged([("9e-10", "1e-10")])["overall"] == 0
+    assert judged([("0.3", "0.30000000000000004")])["overall"] == 1
+
+
+def test_questions_of_another_kind_are_left_out_if_asked() -> None:
+    made = metric("number", {"others": "leave_out"})
+    made.update(["3", "red", "7"], [["3"], ["red"], ["3 or 4"]], ["a", "b", "c"])
+    assert made.compute()["overall"] == 1
+    judge = NumberAccuracy(others="leave_out")
+    assert judge.error(Answer("3", ["red"])) is None
+    with pytest.raises(VlmLitError, match="at least one reference"):
+        judge.counts(Answer("3", []))
+
+
+def test_an_answer_without_end_is_no_number() -> None:
+    found = judged([("9" * 400, "3"), ("1e200", "3"), ("hundred " * 200, "3"), ("4", "3")])
+    assert (found["answered"], found["root_mean_square_error"]) == (0.25, 1.0)
+
+
 def test_several_numbers_are_no_answer_unless_one_is_meant() -> None:
     answer = Answer("row 3, column 4", ["4"])
     assert NumberAccuracy().score(answer) == 0
     assert NumberAccuracy(several="first").score(answer) == 0
     assert NumberAccuracy(several="last").score(answer) == 1
     assert NumberAccuracy().score(Answer("4, that is 4", ["4"])) == 1
-    assert NumberAccuracy().unparsed(NumberAccuracy().counts(answer)) == 1
+    assert NumberAccuracy().unparsed(NumberAccuracy().counts(answer) or ()) == 1
 
 
 def test_nothing_answered_has_errors_of_zero_and_says_so() -> None:

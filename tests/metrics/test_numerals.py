@@ -18,6 +18,9 @@ from vlm_lit.metrics.numerals import Quantity, quantities
         ("$5", 5), ("3.", 3), ("There are 12 hammers.", 12), ("2.5 million", 2.5e6), ("1 million", 1e6),
         ("twenty-one", 21), ("Twenty One", 21), ("two hundred and five", 205), ("a dozen", 12), ("two dozen", 24),
         ("half a dozen", 6), ("half", 0.5), ("three and a half", 3.5), ("one hundred", 100), ("one", 1),
+        ("1.234,5", 1234.5), ("12.000.000", 12e6), ("1.234", 1.234), ("12\u202f000", 12000), ("minus five", -5),
+        ("negative 3", -3), ("-$5", -5), ("\N{EN DASH}5", -5), ("10\N{SUPERSCRIPT THREE}", 1000),
+        ("2 \N{MULTIPLICATION SIGN} 10^3", 2000), ("3.2M", 3.2e6), ("5k people", 5000), ("1.4bn", 1.4e9),
         ("the red one reads 3", 3), ("none", 0), ("There are no hammers", 0), ("no, 3", 3), ("\uff15", 5),
     ],
 )  # fmt: skip
@@ -30,7 +33,9 @@ def test_one_number(text: str, expected: float) -> None:
     [
         ("row 3, column 4", [3, 4]), ("10-12", [10, 12]), ("1,2,3", [1, 2, 3]), ("five and six", [5, 6]),
         ("3 of four", [3, 4]), ("B3", []), ("LMP-7", []), ("v2x", []), ("a hammer and a saw", []), ("", []),
-        ("2/0", []), ("nobody", []),
+        ("2/0", []), ("nobody", []), ("10\N{EN DASH}12", [10, 12]), ("12.05.2024", []), ("1.5.2", []), ("2x2", []),
+        ("1e999", []), ("nan", []), ("9" * 400, []), ("1/" + "9" * 5000, []), ("hundred " * 300, []),
+        ("5\N{SUPERSCRIPT TWO}", [5, 2]),
     ],
 )  # fmt: skip
 def test_several_numbers_or_none(text: str, expected: list[float]) -> None:

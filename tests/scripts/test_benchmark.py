@@ -176,6 +176,18 @@ def test_tables_say_what_the_file_says() -> None:
     assert [line.get_ydata()[0] for line in figure.axes[0].get_lines()] == [8.0, 2.0]  # type: ignore[index]
 
 
+def test_the_towers_table_has_both_sides_and_what_they_differ_by() -> None:
+    runs = [{"side": side, "samples_per_second": speed} for side, speed in (("stored", 3.0), ("live", 1.5))]
+    compared = {
+        "own": "stored", "opponent": "live", "speed_ratio": 2.0, "speed_ratios": [1.9, 2.1], "processor_ratio": 2.5,
+        "processor_ratios": [2.5], "resident_ratio": 0.75, "largest_relative_loss_difference": 2e-7,
+    }  # fmt: skip
+    found = {"comparison": compared, "runs": runs, "workload": {"says": "tiled"}, "last_layers": 1}
+    row = plots.tower_table(found).splitlines()[-1]
+    assert row == "| tiled | 1 | 3.00, 1.50 | 2.00x (1.90 to 2.10) | 2.50x (2.50 to 2.50) | 0.75x | 2e-07 |"
+    assert "<!-- tower: written by plots.py -->" in (plots.HERE / "README.md").read_text(encoding="utf-8")
+
+
 def test_the_gpus_table_shows_one_row_and_the_most_that_fit() -> None:
     stage = {"samples_per_second": 5.0, "tokens_per_second": 50.0, "peak_share": 0.5, "peak_bytes": 2**31}
     stages = [{**stage, "micro_batch": n, "shares": {"language_model": 0.75, "data": 0.25}} for n in (1, 2, 4)]

@@ -60,6 +60,15 @@ def test_a_sum_takes_what_a_ring_takes() -> None:
     assert step_parts(hidden, machine, 2).gathering == pytest.approx(2.0)
 
 
+def test_hosts_that_agree_go_round_all_ranks_for_each_layer_and_are_ahead_of_computing() -> None:
+    machine = Machine(devices=8, link=1e15, network=1e15, latency=0.0, hop=1e-4)
+    work = Workload(conversations=1, seconds_each=0.5, gathered_bytes=1.0, gathered_layers=10, micro_batches=2)
+    assert step_parts(work, machine, 1).agreeing == 0.0
+    assert step_parts(work, machine, 101).agreeing == 0.0  # 40 rounds of 100 words: 0.4 s
+    assert step_parts(work, machine, 201).agreeing == pytest.approx(0.3)
+    assert step_parts(replace(work, gathered_layers=0), machine, 201).agreeing == 0.0
+
+
 def test_a_step_waits_for_data_alone_where_these_are_slower() -> None:
     work = Workload(conversations=8, seconds_each=0.1, supply=20.0)
     assert step_parts(work, MACHINE, 4).data == 0.0  # 0.4 s for what takes 0.8 s to compute
@@ -99,7 +108,8 @@ def test_the_fit_finds_what_the_times_were_made_of_and_never_looks_at_two_ranks(
     assert machine.link == pytest.approx(1e9)
     assert machine.latency == pytest.approx(0.0005)
     parts = rank_runs.predicted(measured(), 2, 0.1)
-    expected = {"computing": 0.32, "fixed": 0.1, "uneven": 0.032, "summing": 0.051, "gathering": 0.0, "data": 0.0}
+    expected = {"computing": 0.32, "fixed": 0.1, "uneven": 0.032, "summing": 0.051}
+    expected |= {"gathering": 0.0, "agreeing": 0.0, "data": 0.0}
     assert vars(parts) == pytest.approx(expected)
     assert rank_runs.predicted(measured(two=5.0), 2, 0.1) == parts
     assert rank_runs.predicted(measured(), 1, 0.0).seconds == pytest.approx(0.74)
@@ -151,12 +161,13 @@ def test_the_table_has_a_row_for_each_workload_and_count_whose_shares_are_the_wh
     assert len(lines) == len(works) * 3
     for line in lines:
         cells = [cell.strip() for cell in line.strip("|").split("|")]
-        assert sum(map(int, cells[4:10])) == pytest.approx(100, abs=3)
-        assert cells[10] in {part.name for part in fields(StepParts)}
-    bottlenecks = {tuple(line.split("|")[1:3]): line.split("|")[11].strip() for line in lines}
+        assert sum(map(int, cells[4:11])) == pytest.approx(100, abs=3)
+        assert cells[11] in {part.name for part in fields(StepParts)}
+    bottlenecks = {tuple(line.split("|")[1:3]): line.split("|")[12].strip() for line in lines}
     # A network between machines shows where the base is split or all weights are trained, and not where LoRA alone is.
     assert bottlenecks[(" 7B, all weights trained ", " 64 ")] == "summing"
     assert bottlenecks[(" 70B, LoRA, base split ", " 64 ")] == "gathering"
+    assert bottlenecks[(" 7B, LoRA, base split ", " 512 ")] == "agreeing"
     assert bottlenecks[(" 7B, LoRA, base on each device ", " 8 ")] == "fixed"
 
 

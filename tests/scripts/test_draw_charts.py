@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 
 import datasets
 import pytest
-from chart_questions import Chart, ask, shown
+from chart_questions import Chart, ask, shown, title_of
 from chart_tables import BARS, GROUPS, LINES, PIES, Table
 from draw_charts import charts, tables_of_splits, write
 
 from vlm_lit.data.conversations.conversations import to_conversation
 from vlm_lit.data.images.images import load_images
 from vlm_lit.data.records.records import read_records
+from vlm_lit.metrics.json_fields import JsonFields
+from vlm_lit.metrics.rules import Answer
+from vlm_lit.metrics.summary import judged_item, summarised
 from vlm_lit.schema import Conversation
 
 EVERY = (*BARS, *GROUPS, *LINES, *PIES)
@@ -154,3 +158,20 @@ def test_the_tables_are_whole(table: Table) -> None:
 def test_numbers_are_written_as_answers_have_them() -> None:
     values = next(iter(PLANETS.rows.values())) + PLANETS.rows["Ce"]
     assert [shown(value) for value in (*values, values[0] / 3, values[0] * 1000)] == ["10", "2.5", "3.33", "10000"]
+
+
+def test_a_table_keeps_its_schema_and_holds_the_figures(tmp_path: Path) -> None:
+    write(tmp_path / "tables", images=12, each=2, seed=5, tables=True)
+    judge = JsonFields(schema=str(tmp_path / "tables" / "schema.json"), rules="values=number")
+    assert judge.named == ("values", "title", "unit")
+    figures = {title_of(row): values for table in EVERY for row, values in table.rows.items()}
+    for split, n in (("train", 10), ("val", 1), ("test", 1)):
+        asked = read(tmp_path / "tables", split)
+        assert len(asked) == n
+        for one in asked:
+            (text,) = one.references
+            found = summarised(judge, [judged_item(judge, Answer(text, [text]), one.id)]).whole.values
+            assert (found["schema"], found["all_right"], found["field/values"]) == (1, 1, 1)
+            values = json.loads(text)["values"]
+            assert len(values) >= 3
+            assert values.keys() <= figures.keys()

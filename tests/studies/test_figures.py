@@ -5,11 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.support.run_files import row, write_run
 from vlm_lit.metrics.catalogue import rule
 from vlm_lit.metrics.rules import Answer, judged
 from vlm_lit.schema import Prediction
 from vlm_lit.studies.comparing.figures import figure_differences
-from vlm_lit.studies.run_files.systems import System
+from vlm_lit.studies.run_files.systems import System, open_systems
 
 TRUTH = ["yes", "no", "yes", "yes", "no", "no", "yes", "no"] * 5
 FIRST = ["yes", "no", "no", "yes", "yes", "no", "yes", "no"] * 5
@@ -86,3 +87,25 @@ def test_unknown_options_are_not_guessed() -> None:
     assert figure_differences(a, b, IDS, CLUSTERS, resamples=10, seed=1) == []
     a, b = (system("pope[exact]", said, TRUTH, parser="exact") for said in (FIRST, SECOND))
     assert {d.name for d in figure_differences(a, b, IDS, CLUSTERS, resamples=10, seed=1)} >= {"f1"}
+
+
+def test_a_runs_fields_are_shown_by_the_options_in_its_config(tmp_path: Path) -> None:
+    truth = ['{"bay": "B3", "row": 2}']
+    options: dict[str, object] = {"rules": "bay=text,row=number", "tolerance": 0.1}
+    metric = {"name": "json_fields", "options": options}
+    runs = []
+    for name, rows in (("a", [2, 2, 2]), ("b", [2, 5, 5])):
+        lines = [
+            row(f"q{i}", 1.0 if number == 2 else 0.5, references=truth, prediction=f'{{"bay": "b3", "row": {number}}}')
+            for i, number in enumerate(rows)
+        ]
+        judge = rule("json_fields", options)
+        runs.append(write_run(tmp_path / name, lines, metric=judge.name, metrics=[metric]))
+    a, b = open_systems(runs)
+    ids = list(a.scores)
+    found = {d.name: d for d in figure_differences(a, b, ids, ids, resamples=500, seed=1)}
+    assert [found["field/row"].a, found["field/row"].b] == pytest.approx([1.0, 1 / 3])
+    assert found["field/bay"].difference == 0
+    other = write_run(tmp_path / "c", lines, metric=judge.name, metrics=[{"name": "json_fields", "options": {}}])
+    (c,) = open_systems([other])  # a config that was changed since says nothing of how these were judged
+    assert figure_differences(c, c, ids, ids, resamples=500, seed=1) == []

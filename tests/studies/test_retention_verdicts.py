@@ -63,7 +63,7 @@ def test_the_intervals_of_several_benchmarks_hold_together(tmp_path: Path) -> No
 
 def test_few_images_decide_nothing(tmp_path: Path) -> None:
     retention = found(tmp_path, (RIGHT, RIGHT), per_image=10)
-    assert retention.benchmarks[0].verdict == "undecided: 12 images are too few"
+    assert retention.benchmarks[0].verdict == "undecided: 12 images are too few, 30 are needed"
     assert retention.status == 3
 
 

@@ -53,3 +53,10 @@ def write_saved(folder: Path, count: int, *, side: int) -> str:
     table = datasets.Dataset.from_list(rows).cast_column("image", datasets.Image())
     table.save_to_disk(str(folder))
     return str(folder)
+
+
+def write_lines(path: Path, count: int) -> str:
+    """The same questions in JSON lines, without pictures."""
+    rows = [{"question": f"lamp {i}?", "answers": [["red", "two", "no"][i % 3]]} for i in range(count)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return str(path)

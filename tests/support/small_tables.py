@@ -23,13 +23,13 @@ def _write(rows: list[dict[str, object]], features: dict[str, object], path: Pat
     return path
 
 
-def write_charts(folder: Path, n: int) -> Path:
+def write_charts(folder: Path, n: int, answer: str = "14") -> Path:
     """`charts.parquet` in the columns and features of HuggingFaceM4/ChartQA."""
     text = datasets.Value("string")
     labels = datasets.ClassLabel(names=["human", "machine"])
     features = {"image": datasets.Image(), "query": text, "label": datasets.List(text), "human_or_machine": labels}
     rows = [
-        {"image": {"bytes": _png(i), "path": None}, "query": f"lamp {i}?", "label": ["14"], "human_or_machine": i % 2}
+        {"image": {"bytes": _png(i), "path": None}, "query": f"lamp {i}?", "label": [answer], "human_or_machine": i % 2}
         for i in range(n)
     ]
     return _write(rows, features, folder / "charts.parquet")

@@ -257,3 +257,12 @@ def test_a_dot_stands_for_the_answers_of_a_pair_of_numbers() -> None:
     picture = draw_numbers(NumberAccuracy(absolute=1.0), answers, "test")
     blue = np.asarray(picture)[:, :, 2].astype(int) - np.asarray(picture)[:, :, 0]
     assert (blue > 60).sum() > 500  # dots were drawn
+
+
+def test_numbers_of_all_sizes_are_seen_apart() -> None:
+    said = {"7": "7", "90": "9", "2000": "1", "60000": "50000", "3": "1e90"}  # the last one is drawn at the edge
+    answers = [Answer(prediction, [true], true) for true, prediction in said.items()]
+    picture = draw_numbers(NumberAccuracy(), answers, "test")
+    blue = np.asarray(picture)[:, :, 2].astype(int) - np.asarray(picture)[:, :, 0]
+    columns = (blue > 60).any(axis=0)
+    assert (columns[1:] & ~columns[:-1]).sum() >= 4  # dots beside each other, not all at 0

@@ -139,24 +139,49 @@ def test_the_command_that_is_printed_goes_on(
     assert Outcome.of(folder) == never_stopped
 
 
-# SLURM is not here; what it would be asked is written down instead.
+# What SLURM would be asked is written down instead; `test_slurm.py` has one of its own to ask, where it is installed.
 JOB = {
     "SLURM_JOB_ID": "77", "SLURM_NTASKS": "1", "SLURM_JOB_NAME": "fit", "SLURM_PROCID": "0", "SLURM_LOCALID": "0",
     "SLURM_NODEID": "0", "SLURM_JOB_NODELIST": "localhost",
 }  # fmt: skip
+SHOWN = "JobId=77 Requeue=1 JobState={state} StartTime=2026-11-29T13:59:16 PreemptTime={preempted} Command=a b"
 
 
-@pytest.mark.parametrize(("number", "asks"), [(signal.SIGUSR1, "requeue 77\n"), (signal.SIGTERM, "")])
+class Asked:
+    """A `scontrol` that says of the job what it is told to, and writes down what else it is asked."""
+
+    def __init__(self, folder: Path, *, state: str = "RUNNING", preempted: str = "None") -> None:
+        self.file, self.path = folder / "asked", f"{folder / 'bin'}:{os.environ['PATH']}"
+        scontrol = folder / "bin" / "scontrol"
+        scontrol.parent.mkdir()
+        shown = SHOWN.format(state=state, preempted=preempted)
+        scontrol.write_text(f'#!/bin/sh\n[ "$1" = show ] && echo "{shown}" || echo "$@" >> {self.file}\n')
+        scontrol.chmod(0o755)
+
+    @property
+    def words(self) -> str:
+        return self.file.read_text() if self.file.exists() else ""
+
+
+PREEMPTED = {"preempted": "2026-11-29T13:59:46"}
+# SIGTERM is scancel's, after which nobody should run the job again, or preemption's, after which SLURM itself does so.
+# Where it gives the job time to end, it does not: the job has ended by itself.
+ENDS: dict[str, tuple[signal.Signals, dict[str, str], str]] = {
+    "time limit": (signal.SIGUSR1, {}, "requeue 77\n"),
+    "scancel": (signal.SIGTERM, {}, ""),
+    "preempted, with time to end": (signal.SIGTERM, PREEMPTED, "requeue 77\n"),
+    "preempted at once": (signal.SIGTERM, {**PREEMPTED, "state": "COMPLETING"}, ""),
+    "scancel after an earlier preemption": (signal.SIGTERM, {"preempted": "2026-11-29T13:00:00"}, ""),
+}
+ended_by = pytest.mark.parametrize(("number", "shown", "asks"), ENDS.values(), ids=ENDS.keys())
+
+
+@pytest.mark.parametrize(("number", "shown", "asks"), list(ENDS.values())[:3], ids=list(ENDS)[:3])
 def test_a_job_that_slurm_runs_again_goes_on(
-    number: signal.Signals, asks: str, never_stopped: Outcome, config: Config, tmp_path: Path
+    number: signal.Signals, shown: dict[str, str], asks: str, never_stopped: Outcome, config: Config, tmp_path: Path
 ) -> None:
-    # SIGTERM is preemption's, after which SLURM itself runs the job again, or scancel's, after which nobody should.
-    path, folder, asked = written(config, every_minutes=1e-9), tmp_path / "run", tmp_path / "asked"
-    scontrol = tmp_path / "bin" / "scontrol"
-    scontrol.parent.mkdir()
-    scontrol.write_text(f'#!/bin/sh\necho "$@" > {asked}\n')
-    scontrol.chmod(0o755)
-    job = {**os.environ, **JOB, "PATH": f"{scontrol.parent}:{os.environ['PATH']}"}
+    path, folder, asked = written(config, every_minutes=1e-9), tmp_path / "run", Asked(tmp_path, **shown)
+    job = {**os.environ, **JOB, "PATH": asked.path}
     words = [sys.executable, "-m", "vlm_lit", "fit", "--config", str(path), "--run_dir", str(folder)]
     process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, env=job, start_new_session=True)
     while process.poll() is None and not (folder / "checkpoints" / "step-000001.ckpt").exists():
@@ -165,7 +190,7 @@ def test_a_job_that_slurm_runs_again_goes_on(
     _, said = process.communicate()
     assert process.returncode == 128 + number, said
     assert "Traceback" not in said
-    assert (asked.read_text() if asked.exists() else "") == asks
+    assert asked.words == asks
     assert not list(folder.glob("hpc_ckpt*"))
     again = subprocess.run(
         words, stderr=subprocess.PIPE, text=True, env={**job, "SLURM_RESTART_COUNT": "1"}, check=False
@@ -178,21 +203,40 @@ def _set_environment(values: dict[str, str]) -> None:
     os.environ |= values
 
 
-@pytest.mark.parametrize(("number", "asks"), [(signal.SIGUSR1, "requeue 77\n"), (signal.SIGTERM, "")])
+@ended_by
 def test_before_the_training_a_signal_stops_at_once_under_slurm_too(
-    number: signal.Signals, asks: str, config: Config, tmp_path: Path
+    number: signal.Signals, shown: dict[str, str], asks: str, config: Config, tmp_path: Path
 ) -> None:
     # Lightning's handlers are in place by then: it would save within the signal's handler, or pass over SIGTERM.
-    asked, scontrol = tmp_path / "asked", tmp_path / "bin" / "scontrol"
-    scontrol.parent.mkdir()
-    scontrol.write_text(f'#!/bin/sh\necho "$@" > {asked}\n')
-    scontrol.chmod(0o755)
-    job = partial(_set_environment, {**JOB, "PATH": f"{scontrol.parent}:{os.environ['PATH']}"})
-    folder = tmp_path / "run"
+    asked, folder = Asked(tmp_path, **shown), tmp_path / "run"
+    job = partial(_set_environment, {**JOB, "PATH": asked.path})
     kill = Kill(at="lightning.pytorch.loops.fit_loop:_FitLoop.setup_data", call=1, by=number)
     assert fit_apart(written(config), folder, kill=kill, tamper=job) == 128 + number
-    assert (asked.read_text() if asked.exists() else "") == asks
+    assert asked.words == asks
     assert not list(folder.glob("hpc_ckpt*"))
+
+
+# What a process does as soon as it imports torch.
+WHILE_IMPORTING = """
+import os, sys
+class Finder:
+    def find_spec(name, path=None, target=None):
+        if name == "torch._C":
+            os.kill(os.getpid(), {number})
+sys.meta_path.insert(0, Finder)
+"""
+
+
+@pytest.mark.parametrize("end", ["time limit", "preempted, with time to end"])
+def test_a_signal_while_libraries_are_imported(end: str, config: Config, tmp_path: Path) -> None:
+    number, shown, asks = ENDS[end]
+    asked = Asked(tmp_path, **shown)
+    (tmp_path / "sitecustomize.py").write_text(WHILE_IMPORTING.format(number=int(number)))
+    job = {**os.environ, **JOB, "PATH": asked.path, "PYTHONPATH": f"{tmp_path}:{Path(__file__).parents[2]}"}
+    words = [sys.executable, "-m", "vlm_lit", "fit", "--config", str(written(config))]
+    ended = subprocess.run(words, stderr=subprocess.PIPE, text=True, env=job, check=False)
+    assert ended.returncode == 128 + number, ended.stderr
+    assert (asked.words, ended.stderr) == (asks, "")
 
 
 def test_lightnings_file_of_half_a_step_is_named(config: Config, capsys: pytest.CaptureFixture[str]) -> None:

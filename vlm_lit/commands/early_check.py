@@ -7,7 +7,9 @@ there. Whatever else may be wrong, the parser finds.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
 from typing import Final
 
 from vlm_lit.commands.config_files import ConfigFiles, is_option
@@ -34,13 +36,23 @@ def check(verb: str, arguments: Sequence[str]) -> None:
     """Look at what a command line names.
 
     Raises:
-        ConfigError: a file, an option, a key or a class is not there; names the nearest that is.
+        ConfigError: a file, an option, a key or a class is not there; names the nearest that is. Or Lightning is not.
     """
+    _refuse_without_lightning()
     _refuse_stray_words(arguments)
     files = ConfigFiles(arguments)
     error = next(_found(verb, files), None)
     if error is not None:
         raise ConfigError(files.placed(str(error))) from error
+
+
+def _refuse_without_lightning() -> None:
+    """A Python in whose packages an option's class is not found: it would be said not to have the option."""
+    if find_spec("lightning") is None:
+        raise ConfigError(
+            f"{sys.executable} has no package lightning, so vlm_lit is not installed there. Activate the environment "
+            "that it is installed in; the scripts for SLURM and torchrun take its Python from the variable PYTHON."
+        )
 
 
 def _refuse_stray_words(arguments: Sequence[str]) -> None:

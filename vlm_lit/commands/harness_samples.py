@@ -1,9 +1,17 @@
 """Samples that another harness judged, as systems to compare: its answers with its own scores.
 
 lmms-eval writes `*_samples_<task>.jsonl` with `--log_samples`: a key a metric beside `doc_id`, `target` and `resps`, a
-number or an object that holds `score` (read at its commit 75571cf, 2026-08). VLMEvalKit writes a table a data set with
-`index`, `prediction` and, for questions with options, `hit` (commit e8e78f05, 2026-08); what other columns mean depends
-on the data set, so any but `hit` is to be named.
+number or an object that holds `score` (read at its commit 75571cf, 2026-08).
+
+VLMEvalKit was read at its commit e8e78f0 (2026-08). Beside its prediction file it writes a table with a row a
+question. `hit` is 1 or 0 there: `mcq_vanilla_eval` and `mcq_circular_eval` in
+`vlmeval/dataset/utils/multiple_choice.py` write it (`..._result.xlsx`), and so do data sets with a judge or a rule of
+their own (`image_shortqa.py`, `refcoco.py`). In a circular evaluation there is one row a question, 1 where all
+rotations of its options were right; in the table of all rotations (`..._vanilla_all_result`) `g_index` says which
+rows are one question, so these are one cluster here. Data sets of numbers leave `hit` empty in some rows
+(`vsibench.py`, `sparbench.py`), and such a file is refused. Yes/no questions have `score` instead (`image_yorn.py`),
+VQA accuracy `eval_score` (`image_vqa.py`); what other columns mean depends on the data set, so any but `hit` is to be
+named. Its summaries (`..._acc.csv`) have no rows of questions and are refused.
 """
 
 from __future__ import annotations
@@ -16,6 +24,7 @@ from typing import Final
 from vlm_lit.commands.answer_files import form_of, read_records
 from vlm_lit.commands.filed_rows import FiledAnswer, FiledRow, rows
 from vlm_lit.errors import ConfigError, VlmLitError, nearest
+from vlm_lit.files.open_text import begins_with
 from vlm_lit.schema import Prediction
 from vlm_lit.studies.run_files.systems import System, distinct_names, open_systems
 
@@ -27,6 +36,10 @@ _NO_METRIC: Final = (
 )  # fmt: skip
 """Keys of lmms-eval's samples that are no metric, whatever they hold."""
 _HIT: Final = "hit"
+_ONE_PICTURE: Final = ("image_path", "g_index")
+"""Columns of VLMEvalKit that say which rows show one picture, where its data set has them."""
+_NO_SCORE: Final = ("index", "question", "answer", "prediction", "image", *_ONE_PICTURE)
+"""The same of VLMEvalKit's columns."""
 _WORDS: Final = {"true": 1.0, "false": 0.0}
 
 
@@ -47,7 +60,7 @@ def systems_of(paths: Sequence[Path], names: Sequence[str] | None, metric: str |
                 "--metric is for the samples of lmms-eval and VLMEvalKit; a run is compared by its first."
             )
         return open_systems(paths, names)
-    called = list(names) if names is not None else distinct_names(paths)
+    called = list(names) if names is not None else _short_names(paths)
     if len(called) != len(paths) or len(set(called)) < len(called) or not all(called):
         raise VlmLitError(
             f"--names gives {', '.join(called)} for {len(paths)} systems. Write a name of its own for each."
@@ -58,8 +71,19 @@ def systems_of(paths: Sequence[Path], names: Sequence[str] | None, metric: str |
     ]
 
 
+def _short_names(paths: Sequence[Path]) -> list[str]:
+    """Names without the files' endings, nor the last words that all have: `a_pope_result.tsv` is `a`."""
+    found = distinct_names([path.with_suffix("") if _is_samples(path) else path for path in paths])
+    words = [name.split("_") for name in found]
+    while min(map(len, words)) > 1 and len({parts[-1] for parts in words}) == 1:
+        words = [parts[:-1] for parts in words]
+    short = ["_".join(parts) for parts in words]
+    return short if len(set(short)) == len(short) else found
+
+
 def _is_samples(path: Path) -> bool:
-    return path.is_file() and path.suffix.lower() in _FILES
+    ending = path.suffix.lower()
+    return path.is_file() and (ending in _FILES or (ending == ".json" and begins_with(path, b"[")))
 
 
 def _judged(path: Path, name: str, metric: str | None) -> System:
@@ -88,13 +112,15 @@ def _judged(path: Path, name: str, metric: str | None) -> System:
 def _metric(path: Path, first: Mapping[str, object], id_key: str, asked: str | None) -> str:
     """The key that holds the scores."""
     if id_key == "index":
-        there = [name for name in first if name not in ("index", "question", "answer", "prediction", "image")]
+        there = [name for name in first if name not in _NO_SCORE]
         found = [_HIT] if _HIT in first else []
     else:
         there = [name for name, value in first.items() if name not in _NO_METRIC and _number(value) is not None]
         found = there
+    if not there:
+        raise ConfigError(f"{path} holds no score: there is {', '.join(first)}. Name a file that the harness judged.")
     if asked is not None:
-        if asked in first:
+        if asked in first and asked not in (*_NO_METRIC, *_NO_SCORE):
             return asked
         near = nearest(asked, there)
         raise ConfigError(f"{path} has no {asked}." + (f" Did you mean {near}?" if near else f" There is: {there}."))
@@ -130,7 +156,8 @@ def _prediction(filed: FiledAnswer, fields: Mapping[str, object], score: float) 
     answer, doc = filed.answer, fields.get("doc")
     inner = doc if isinstance(doc, Mapping) else {}
     asked = next((v for v in (fields.get("question"), inner.get("question"), fields.get("input")) if v is not None), "")
-    image = filed.image_id if filed.image_id is not None else inner.get("image_id")
+    names = (filed.image_id, inner.get("image_id"), *(map(fields.get, _ONE_PICTURE) if "index" in fields else ()))
+    image = next((name for name in names if name is not None), None)
     return Prediction(
         id=answer.id,
         image=None,

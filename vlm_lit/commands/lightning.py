@@ -41,7 +41,7 @@ from vlm_lit.training.protocols import Validated
 from vlm_lit.training.run_files import written_by_run
 from vlm_lit.training.run_lock import refuse_second_writer, sole_writer
 from vlm_lit.training.run_settings import check_settings, number_settings
-from vlm_lit.training.stop_signals import requeued
+from vlm_lit.training.slurm_job import requeued
 from vlm_lit.training.trainer import Trainer
 
 _TENSORS: Final = ("state_dict", "optimizer_states")  # of a checkpoint

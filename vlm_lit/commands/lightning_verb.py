@@ -9,6 +9,7 @@ from vlm_lit.commands.early_check import check
 from vlm_lit.commands.help_page import asked_help
 from vlm_lit.commands.verbs import VERBS
 from vlm_lit.errors import VlmLitError
+from vlm_lit.training.slurm_job import starting
 
 
 def run(verb: str, arguments: Sequence[str]) -> int:
@@ -35,6 +36,11 @@ def _run(verb: str, arguments: Sequence[str]) -> None:
 
 def ended(run: Callable[[], object]) -> int:
     """The exit status of what Lightning runs, which is that of a shell's where a signal ended it."""
+    with starting():
+        return _ended(run)
+
+
+def _ended(run: Callable[[], object]) -> int:
     from lightning.pytorch.utilities.exceptions import SIGTERMException
 
     from vlm_lit.training.rank_links import LOST, STATUS

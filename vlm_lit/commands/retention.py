@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
@@ -39,6 +40,12 @@ def run(verb: str, arguments: Sequence[str]) -> int:
     if not (options.run / "config.yaml").is_file():
         raise ConfigError(f"{options.run} holds no config.yaml, which fit writes. Name the directory of a run.")
     named = [Path(name) for name in options.config]
+    twice = sorted(name for name, count in Counter(path.stem for path in named).items() if count > 1)
+    if twice:
+        raise ConfigError(
+            f"--config names two benchmarks that are called {twice[0]}; folders and tables tell them apart by that. "
+            "Name each once, and rename one of two files of one name."
+        )
     overlays = named or [*sorted(_BENCHMARKS.glob("*.yaml")), Path(WORKBENCH)]
     for path in overlays:
         if path != Path(WORKBENCH):
@@ -77,7 +84,7 @@ def _parsed(verb: str, arguments: Sequence[str]) -> tuple[argparse.Namespace, li
     parser.add_argument(
         "--limit", type=whole_number(0), default=200, help="the first so many questions of each benchmark; 0: all"
     )
-    parser.add_argument("--max_loss", type=share, default=0.02, help="largest loss of the mean score, a fraction")
+    parser.add_argument("--max_loss", type=_loss, default=0.02, help="largest loss of the mean score, a fraction")
     parser.add_argument("--output", type=Path, help="folder for the page and the answers; otherwise RUN/retention")
     parser.add_argument("--examples", type=whole_number(0), default=6, help="questions shown as lost, and as gained")
     options, rest = parser.parse_known_args(arguments[len(named) :])
@@ -85,6 +92,14 @@ def _parsed(verb: str, arguments: Sequence[str]) -> tuple[argparse.Namespace, li
         parser.error("RUN must be given, before any option")
     options.run = named[0]
     return options, rest
+
+
+def _loss(text: str) -> float:
+    """A share; not all of it, as "1" for one point would be."""
+    value = share(text)
+    if value == 1.0:
+        raise argparse.ArgumentTypeError(f"{text} would allow any loss; a point is 0.01")
+    return value
 
 
 def _asked(options: argparse.Namespace, overlay: Path, output: Path, of_test: Sequence[str]) -> tuple[str, Path, Path]:

@@ -28,7 +28,19 @@ def run(verb: str, arguments: Sequence[str]) -> int:
 
     options = _parser(verb).parse_args(arguments)
     with _stopped_by_signals() as stop, named_queue_errors():
-        return _run(options, stop)
+        try:
+            return _run(options, stop)
+        except SystemExit:
+            _run_again()
+            raise
+
+
+def _run_again() -> None:
+    """Have SLURM run this worker again where another job takes its place."""
+    from vlm_lit.training.slurm_job import preempted, requeue
+
+    if preempted():
+        requeue()
 
 
 def _parser(verb: str) -> OptionParser:

@@ -6,6 +6,7 @@ A mistake is a `RecordError` that names the file, the record, the line and the c
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from types import EllipsisType
 from typing import NoReturn, TypeAlias
@@ -111,11 +112,19 @@ def iter_json_lines(path: Path, *, chats: bool = False) -> Iterator[dict[str, ob
     Raises:
         RecordError: with a `json.*` code and the line's number, at the first thing that is wrong.
     """
+    return (parsed() for parsed in later_json_lines(path, chats=chats))
+
+
+def later_json_lines(path: Path, *, chats: bool = False) -> Iterator[Callable[[], dict[str, object]]]:
+    """Yield what parses each line of a `.jsonl` file, in order; it may be called at any time, or never.
+
+    Arguments and errors are those of `iter_json_lines`.
+    """
     index = 0
     with open_bytes(path) as lines:
         for number, line in enumerate(lines, start=1):
             if line.strip():
-                yield parse_line(line, number, path, index, chats=chats)
+                yield partial(parse_line, line, number, path, index, chats=chats)
                 index += 1
     if index == 0:
         raise _empty(path)

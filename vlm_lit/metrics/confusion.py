@@ -7,6 +7,7 @@ stands beside the diagonal.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,15 +20,17 @@ MOST_ANSWERS: Final = 20
 """More different true answers than this are no table that anyone reads."""
 
 OVERALL: Final = "overall"
+_NUMBER: Final = re.compile(r"-?[0-9]+(\.[0-9]+)?")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Confusion:
     """Counts of predicted against true answers over some items.
 
-    `group` is the breakdown they belong to (`answer_type/number`), or `overall`. `answers` are the A true answers, the
-    most common first. `counts` [A][A + 1] has a row for each of them and a column for each, and a last column for
-    predictions that are none of them; `others` says how often each of those was given.
+    `group` is the breakdown they belong to (`answer_type/number`), or `overall`. `answers` are the A true answers,
+    the most common first, or by size where all are numbers. `counts` [A][A + 1] has a row for each of them and a
+    column for each, and a last column for predictions that are none of them; `others` says how often each of those
+    was given.
     """
 
     group: str
@@ -72,9 +75,13 @@ def _item(rule: Rule, answer: Answer) -> _Item:
     return _Item(true, predicted, frozenset(f"{name}/{value}" for name, value in rule.groups(answer).items()))
 
 
+def _number(answer: str) -> tuple[float, str]:
+    return float(answer), answer
+
+
 def _counted(group: str, items: Sequence[_Item]) -> Confusion:
     often = Counter(item.true for item in items)
-    answers = tuple(sorted(often, key=lambda answer: (-often[answer], answer)))
+    answers = tuple(sorted(often, key=_number if all(map(_NUMBER.fullmatch, often)) else lambda a: (-often[a], a)))
     column = {answer: place for place, answer in enumerate(answers)}
     counts = [[0] * (len(answers) + 1) for _ in answers]
     others: Counter[str] = Counter()

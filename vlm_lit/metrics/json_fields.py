@@ -12,34 +12,42 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar, Final
+from hashlib import blake2b
+from pathlib import Path
+from typing import ClassVar, Final, TypeVar
 
 from jsonschema.protocols import Validator
 from referencing.exceptions import Unresolvable
 
 from vlm_lit.errors import ConfigError, VlmLitError, nearest
-from vlm_lit.files.json_schema import read_schema, schema_validator
-from vlm_lit.metrics.anls import anls_score
-from vlm_lit.metrics.numerals import quantities
+from vlm_lit.files.json_schema import fields_of_schema, read_schema, schema_validator, spelled_name
+from vlm_lit.metrics.json_values import FIELD_RULES, spelled, usual_rule, value_score
+from vlm_lit.metrics.number import Others
 from vlm_lit.metrics.rules import Answer, Counts, Rule, need_references, ratio
-from vlm_lit.vqa.normalize import vqa_normalise
-
-FIELD_RULES: Final = ("exact", "text", "number", "set", "anls")
-"""How a field may be compared."""
 
 _FENCED: Final = re.compile(r"\A\s*```(?:json)?\s*\n(.*?)\n?\s*```\s*\Z", re.DOTALL)
 _OPTION: Final = "json_fields.schema"
 _OWN: Final = 9  # counts before those of the named fields
 _DEEPEST: Final = 64
+_Number = TypeVar("_Number", int, float)
 
 
 def said_object(text: str) -> dict[str, object] | None:
-    """The JSON object that an answer is, in a Markdown fence or bare; None where it is none, or names a key twice."""
+    """The JSON object that an answer is, in a Markdown fence or bare.
+
+    None where it is none, names a key twice, or holds a number without end, such as 1e999.
+    """
     fenced = _FENCED.match(text)
     try:
-        found = json.loads(fenced[1] if fenced else text, object_pairs_hook=_once, parse_constant=_no_constant)
+        found = json.loads(
+            fenced[1] if fenced else text,
+            object_pairs_hook=_once,
+            parse_constant=_no_constant,
+            parse_float=lambda digits: _bounded(float(digits)),
+            parse_int=lambda digits: _bounded(int(digits)),
+        )
         return found if isinstance(found, dict) and _depth(found) <= _DEEPEST else None
-    except (ValueError, RecursionError):
+    except (ValueError, OverflowError, RecursionError):
         return None
 
 
@@ -54,6 +62,12 @@ def _no_constant(name: str) -> object:
     raise ValueError(f"{name} is no JSON")
 
 
+def _bounded(number: _Number) -> _Number:
+    if not math.isfinite(float(number)):
+        raise ValueError("it is larger than a number can be")
+    return number
+
+
 def _depth(value: object) -> int:
     inside = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
     return 1 + max(map(_depth, inside), default=0)
@@ -62,9 +76,10 @@ def _depth(value: object) -> int:
 def fields_of(found: Mapping[str, object], above: str = "") -> dict[str, object]:
     """The fields of an object by name, those of objects within it by a dotted one; an empty object is a field."""
     flat: dict[str, object] = {}
-    for name, value in found.items():
-        inside = fields_of(value, f"{above}{name}.") if isinstance(value, dict) else {}
-        flat |= inside or {f"{above}{name}": value}
+    for key, value in found.items():
+        name = f"{above}{spelled_name(key)}"
+        inside = fields_of(value, f"{name}.") if isinstance(value, dict) else {}
+        flat |= inside or {name: value}
     return flat
 
 
@@ -77,17 +92,19 @@ class JsonFields(Rule):
     answers that are a JSON object, `schema` of those that keep the schema, `all_right` of those without a mistake;
     `missing` is the share of the truth's fields that answers lack, `extra` the share of answers' fields that the
     truth lacks; `field/NAME` is the mean score of a field over the truths that have it, for the fields that `rules`
-    or the schema name. Of several references the first is the truth.
+    or the schema name (0 where no truth has it); of an object whose keys are free, the mean of what is in it. Of
+    several references the first is the truth.
 
     How a field is compared follows from the truth's value unless `rules` says: a number as `number`, a list as `set`,
-    everything else as `exact`.
+    everything else as `exact`. A rule for an object holds for all that is in it.
 
     Args:
         rules: the fields' rules, for example "color=text,row=number,parts=set". `exact`: equal. `text`: equal as VQA
-            answers are, without case, articles and punctuation. `number`: within `tolerance`, digits in a text too.
-            `set`: the F1 of the entries, in any order. `anls`: how near two texts are.
+            answers are, without case, articles and punctuation. `number`: within `tolerance`, also digits and units in
+            a text. `set`: the F1 of the entries, in any order. `anls`: how near two texts are.
         schema: file with a JSON Schema.
         tolerance: how far a number may be off as a share of the true one.
+        others: what becomes of a question whose true answer is no JSON object.
 
     Raises:
         ConfigError: a rule or the schema cannot be read, or the tolerance is negative.
@@ -99,12 +116,25 @@ class JsonFields(Rule):
     rules: str = ""
     schema: str = ""
     tolerance: float = 0.0
+    others: Others = "refuse"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not (self.tolerance >= 0 and math.isfinite(self.tolerance)):
             raise ConfigError(f"json_fields: tolerance is {self.tolerance}; it must be 0 or more.")
         _ = self.named, self._checked
+        if self.schema:
+            self._check_fields()
+
+    @property
+    def name(self) -> str:
+        """What reports call it: a schema by its file's name and its content, wherever it lies."""
+        whole = super().name
+        if self.schema:
+            content = json.dumps(read_schema(self.schema, _OPTION), sort_keys=True).encode()
+            digest = blake2b(content, digest_size=4).hexdigest()
+            whole = whole.replace(f"schema={self.schema}", f"schema={Path(self.schema).stem}-{digest}")
+        return whole.replace("/", "|")  # a slash parts details from a name
 
     @property
     def columns(self) -> int:  # type: ignore[override] # as many as there are fields by name
@@ -131,17 +161,40 @@ class JsonFields(Rule):
     def named(self) -> tuple[str, ...]:
         """The fields that have a figure of their own."""
         schema = read_schema(self.schema, _OPTION) if self.schema else {}
-        return tuple(dict.fromkeys([*self._by_field, *_properties(schema)]))
+        return tuple(dict.fromkeys([*self._by_field, *fields_of_schema(schema)]))
 
     @cached_property
     def _checked(self) -> Validator | None:
         return schema_validator(self.schema, _OPTION) if self.schema else None
 
-    def counts(self, answer: Answer) -> Counts:
+    def _check_fields(self) -> None:
+        """Refuse a schema of something else than objects, and a rule for a field that the schema does not allow."""
+        schema = read_schema(self.schema, _OPTION)
+        if "type" in schema and "object" not in (schema["type"], *schema["type"]):
+            raise ConfigError(
+                f"{_OPTION}: {self.schema} is for {schema['type']}, but an answer is an object. Correct it."
+            )
+        fields = fields_of_schema(schema)
+        strangers = [name for name in self._by_field if name not in fields]
+        if strangers and schema.get("additionalProperties") is False:
+            near = nearest(strangers[0], fields)
+            hint = f" Did you mean {near}?" if near else ""
+            raise ConfigError(
+                f"json_fields: rules names {strangers[0]!r}, which {self.schema} does not allow.{hint} It has: "
+                f"{', '.join(fields)}."
+            )
+
+    def counts(self, answer: Answer) -> Counts | None:
         """Score, parsed, unparsed, schema kept, all right, missing, true, extra, said fields; then the named ones'."""
+        if self.others == "leave_out" and answer.references and said_object(answer.references[0]) is None:
+            return None
         truth, whole = fields_of(_truth(answer.references)), said_object(answer.prediction)
         said, parsed = fields_of(whole or {}), whole is not None
-        scores = {name: self._score(name, said[name], truth[name]) for name in truth if name in said}
+        scores = {
+            name: value_score(self._rule_of(name, truth[name]), said[name], truth[name], self.tolerance)
+            for name in truth
+            if name in said
+        }
         every = len({*truth, *said})
         score = math.fsum(scores.values()) / every if every else float(parsed)
         own = (
@@ -155,7 +208,7 @@ class JsonFields(Rule):
             float(len(said) - len(scores)),
             float(len(said)),
         )
-        by_name = ((scores.get(name, 0.0), 1.0) if name in truth else (0.0, 0.0) for name in self.named)
+        by_name = (_mean([scores.get(field, 0.0) for field in truth if is_below(field, name)]) for name in self.named)
         return (*own, *(number for pair in by_name for number in pair))
 
     def values(self, sums: Sequence[float], n: int) -> dict[str, float]:
@@ -175,96 +228,45 @@ class JsonFields(Rule):
 
     def compared(self, answer: Answer) -> tuple[str, Sequence[str]]:
         """Both with their keys in order, a right one as the truth; an answer that is no object as it is."""
-        said, truth = said_object(answer.prediction), _spelled(_truth(answer.references))
+        said, truth = said_object(answer.prediction), spelled(_truth(answer.references))
         if said is None:
             return answer.prediction, [truth]
-        return truth if self.counts(answer)[0] == 1 else _spelled(said), [truth]
+        counts = self.counts(answer)
+        return truth if counts is not None and counts[0] == 1 else spelled(said), [truth]
+
+    def _rule_of(self, field: str, true: object) -> str:
+        """How a field is compared: by its own rule, or that of the nearest object around it, or as its truth says."""
+        name = max((name for name in self._by_field if is_below(field, name)), key=len, default=None)
+        return usual_rule(true) if name is None else self._by_field[name]
 
     def _keeps(self, whole: object) -> bool:
         """Whether an answer keeps the schema, if there is one."""
         try:
             return self._checked is not None and self._checked.is_valid(whole)
+        except RecursionError:
+            raise ConfigError(f"json_fields: {self.schema} refers to itself without end. Correct it.") from None
         except Unresolvable as error:
             raise ConfigError(
                 f"json_fields: {self.schema} refers to {error.ref!r}, which is not in it. Write what it refers to into "
                 "the file; nothing is fetched."
             ) from None
 
-    def _score(self, name: str, said: object, true: object) -> float:
-        """How right a field is, in [0, 1]."""
-        how = self._by_field.get(name) or _usual(true)
-        if how == "number":
-            return self._near(said, true)
-        if how == "set":
-            return _overlap(said, true)
-        if how == "text":
-            return float(vqa_normalise(_text(said)) == vqa_normalise(_text(true)))
-        if how == "anls":
-            return anls_score(_text(said), [_text(true)])
-        return float(_spelled(said) == _spelled(true))
 
-    def _near(self, said: object, true: object) -> float:
-        value, truth = _number(said), _number(true)
-        if value is None or truth is None:
-            return float(_spelled(said) == _spelled(true))
-        return float(abs(value - truth) <= self.tolerance * abs(truth) + 1e-9 * max(1.0, abs(truth)))
+def is_below(field: str, name: str) -> bool:
+    """Whether a field is the one of that name, or lies within the object of that name."""
+    return field == name or field.startswith(f"{name}.")
 
 
-def _usual(true: object) -> str:
-    if isinstance(true, int | float) and not isinstance(true, bool):
-        return "number"
-    return "set" if isinstance(true, list) else "exact"
-
-
-def _number(value: object) -> float | None:
-    if isinstance(value, str):
-        found = quantities(value)
-        return found[0].value if len(found) == 1 else None
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
-
-
-def _overlap(said: object, true: object) -> float:
-    """F1 of two lists' entries, each counted as often as it occurs; of two empty ones 1."""
-    if not isinstance(said, list) or not isinstance(true, list):
-        return float(_spelled(said) == _spelled(true))
-    left = [_spelled(entry) for entry in true]
-    shared = 0
-    for entry in map(_spelled, said):
-        if entry in left:
-            left.remove(entry)
-            shared += 1
-    return 2 * shared / (len(said) + len(true)) if said or true else 1.0
-
-
-def _text(value: object) -> str:
-    return value if isinstance(value, str) else _spelled(value)
-
-
-def _spelled(value: object) -> str:
-    """One text for equal values: keys in order, whole numbers without a point."""
-    return json.dumps(_plain(value), sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, dict):
-        return {name: _plain(inside) for name, inside in value.items()}
-    if isinstance(value, list):
-        return [_plain(inside) for inside in value]
-    return int(value) if isinstance(value, float) and value.is_integer() else value
+def _mean(scores: Sequence[float]) -> tuple[float, float]:
+    return (math.fsum(scores) / len(scores), 1.0) if scores else (0.0, 0.0)
 
 
 def _truth(references: Sequence[str]) -> dict[str, object]:
     need_references("json_fields", references)
     truth = said_object(references[0])
     if truth is None:
-        raise VlmLitError(f"json_fields needs a reference that is a JSON object, got {references[0]!r}. Correct it.")
+        raise VlmLitError(
+            f"json_fields needs a reference that is a JSON object, got {references[0]!r}. Correct it, or set the "
+            "option others: leave_out."
+        )
     return truth
-
-
-def _properties(schema: Mapping[str, Any], above: str = "") -> list[str]:
-    """The fields that a schema names, those of objects within it by a dotted name."""
-    found: list[str] = []
-    for name, inside in schema.get("properties", {}).items():
-        nested = _properties(inside, f"{above}{name}.") if isinstance(inside, dict) else []
-        found += nested or [f"{above}{name}"]
-    return found

@@ -8,13 +8,23 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar, Final, Literal
 
 from vlm_lit.errors import ConfigError, VlmLitError
 from vlm_lit.metrics.numerals import Quantity, quantities
 from vlm_lit.metrics.rules import Answer, Counts, Rule, need_references, ratio
 
 Several = Literal["unparsed", "first", "last"]
+Others = Literal["refuse", "leave_out"]
+"""What becomes of a question whose true answer is of another kind than the metric's."""
+
+_ROUNDING: Final = 1e-9
+_NOTHING: Final = 1e-12
+
+
+def is_near(said: float, truth: float, tolerance: float) -> bool:
+    """Whether a number is within a tolerance of the true one, up to the rounding of conversions."""
+    return abs(said - truth) <= tolerance + max(_NOTHING, _ROUNDING * max(abs(said), abs(truth)))
 
 
 def said_number(text: str, several: Several = "unparsed") -> Quantity | None:
@@ -41,10 +51,13 @@ class NumberAccuracy(Rule):
     and `mean_relative_error` as a share, over truths other than 0; all 0 where there is no such answer. Of several
     references the first is the truth.
 
+    README.md has worked examples.
+
     Args:
         absolute: how far a number may be off, in the truth's unit.
         relative: how far it may be off as a share of the truth.
         several: see `said_number`.
+        others: what becomes of a question whose true answer is no number, or more than one.
 
     Raises:
         ConfigError: a tolerance is negative or not finite.
@@ -58,6 +71,7 @@ class NumberAccuracy(Rule):
     absolute: float = 0.0
     relative: float = 0.0
     several: Several = "unparsed"
+    others: Others = "refuse"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -65,18 +79,20 @@ class NumberAccuracy(Rule):
             if not (value >= 0 and math.isfinite(value)):
                 raise ConfigError(f"number: {option} is {value}; it must be 0 or more.")
 
-    def counts(self, answer: Answer) -> Counts:
+    def counts(self, answer: Answer) -> Counts | None:
         """Near, answered, unanswered, error, its size, its square, its size as a share, and whether it has that."""
+        if self._is_left_out(answer):
+            return None
         error, truth = self.error(answer), _truth(answer.references).value
         if error is None:
             return (0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0)
-        rounding = 1e-9 * max(1.0, abs(truth))
-        near = abs(error) <= max(self.absolute, self.relative * abs(truth)) + rounding
         share = abs(error / truth) if truth else 0.0
-        return (float(near), 1.0, 0.0, error, abs(error), error**2, share, float(truth != 0))
+        return (float(self._is_near(error, truth)), 1.0, 0.0, error, abs(error), error**2, share, float(truth != 0))
 
     def error(self, answer: Answer) -> float | None:
         """The answer's number minus the true one, in the truth's unit; None where there is none to compare."""
+        if self._is_left_out(answer):
+            return None
         truth, said = _truth(answer.references), said_number(answer.prediction, self.several)
         value = None if said is None else said.in_unit_of(truth)
         return None if value is None else value - truth.value
@@ -106,14 +122,24 @@ class NumberAccuracy(Rule):
         truth, error = _truth(answer.references).value, self.error(answer)
         if error is None:
             return answer.prediction, [_spelled(truth)]
-        return _spelled(truth if self.counts(answer)[0] else truth + error), [_spelled(truth)]
+        return _spelled(truth if self._is_near(error, truth) else truth + error), [_spelled(truth)]
+
+    def _is_near(self, error: float, truth: float) -> bool:
+        return is_near(truth + error, truth, max(self.absolute, self.relative * abs(truth)))
+
+    def _is_left_out(self, answer: Answer) -> bool:
+        references = answer.references
+        return self.others == "leave_out" and bool(references) and said_number(references[0]) is None
 
 
 def _truth(references: Sequence[str]) -> Quantity:
     need_references("number", references)
     truth = said_number(references[0])
     if truth is None:
-        raise VlmLitError(f"number needs a reference that gives one number, got {references[0]!r}. Correct it.")
+        raise VlmLitError(
+            f"number needs a reference that gives one number, got {references[0]!r}. Correct it, or set the option "
+            "others: leave_out."
+        )
     return truth
 
 

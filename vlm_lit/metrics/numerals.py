@@ -1,8 +1,8 @@
 """Numbers read from answers: digits, written numbers, fractions, and the unit behind them.
 
 Read are `3`, `-2.5`, `1,234,567`, `1,5` (a comma before other than three digits is a decimal one), `1e-3`, `1/2`,
-`2 1/2`, `½`, `57 %`, `$5`, `twenty-one`, `two hundred and five`, `a dozen`, `half`. Digits within a word
-(`B3`, `LMP-7`) are no number.
+`2 1/2`, `½`, `57 %`, `$5`, `3.2M`, `twenty-one`, `two hundred and five`, `a dozen`, `half`. Digits within a word
+(`B3`, `LMP-7`) are no number. README.md has worked examples.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Final
+
+from vlm_lit.metrics.units import converted, unit_behind
 
 _TENS: Final = {
     "twenty": 20, "thirty": 30, "forty": 40, "fifty": 50, "sixty": 60, "seventy": 70, "eighty": 80, "ninety": 90,
@@ -26,32 +28,31 @@ _SCALES: Final = {"hundred": 100, "thousand": 1000, "million": 10**6, "billion":
 _NOTHING: Final = frozenset({"no", "none", "nothing"})
 """Words that count as 0 where an answer holds no other number."""
 
-_SIZES: Final = {
-    "length": {
-        "nm": 1e-9, "mm": 1e-3, "cm": 1e-2, "m": 1.0, "meter": 1.0, "meters": 1.0, "metre": 1.0, "metres": 1.0,
-        "km": 1e3, "inch": 0.0254, "inches": 0.0254, "ft": 0.3048, "foot": 0.3048, "feet": 0.3048,
-        "mi": 1609.344, "mile": 1609.344, "miles": 1609.344,
-    },
-    "mass": {"mg": 1e-6, "g": 1e-3, "kg": 1.0, "t": 1e3},
-    "time": {
-        "ms": 1e-3, "s": 1.0, "sec": 1.0, "second": 1.0, "seconds": 1.0, "min": 60.0, "minute": 60.0, "minutes": 60.0,
-        "h": 3600.0, "hour": 3600.0, "hours": 3600.0,
-    },
-    "volume": {"ml": 1e-3, "l": 1.0},
-    "pressure": {"pa": 1.0, "kpa": 1e3, "mpa": 1e6, "bar": 1e5},
-    "share": {"%": 1.0, "percent": 1.0},
-}  # fmt: skip
-"""Of each thing that is measured its units, by their names in lower case, and how much one of them is."""
+_GLUED: Final = re.compile(r"(?:(?P<thousand>[kK])|(?P<million>M)|(?P<billion>B|bn))(?!\w)")
+"""Scales that a chart's axis writes right behind the digits: `5k`, `3.2M`, `1.4B`."""
+_LARGEST: Final = 1e100
+_MOST_LETTERS: Final = 100
+"""How large a number may be, and how long: digits without end are a model that repeats itself, and no number."""
 
-_UNITS: Final = {unit: (kind, size) for kind, sizes in _SIZES.items() for unit, size in sizes.items()}
+_GROUPED: Final = re.compile(r"(?<=\d)[\u00a0\u2009\u202f](?=\d{3}(?!\d))")
+_RAISED: Final = re.compile(r"(?<=\d)[\u207b\u207a]?[\u2070\u00b9\u00b2\u00b3\u2074-\u2079]")
+_MINUS: Final = re.compile(r"\b(?:minus|negative)\s+(?=[\w.$])", re.IGNORECASE)
+_MINUS_BEFORE_SIGN: Final = re.compile(r"-([$\u20ac\u00a3\u00a5])(?=[\d.])")
+_POWER: Final = re.compile(
+    r"(?<![\w.,])(?:(?P<times>-?\d+(?:\.\d+)?)\s*[x\u00d7*]\s*)?10\^(?P<power>[-+]?\d{1,3})(?!\w)"
+)
+"""What is written otherwise by people who set type: 12 000 with a narrow space, 10³, minus five, -$5."""
 
-_DIGITS: Final = r"\d{1,3}(?:,\d{3})+(?:\.\d+)?(?![\d,])|(?<!\d,)\d+,\d+(?![\d,])|\d+(?:\.\d+)?|\.\d+"
+_DOTTED: Final = r"\d{1,3}(?:\.\d{3})+,\d+|\d{1,3}(?:\.\d{3}){2,}"  # 1.234,5 and 12.000.000
+_DIGITS: Final = (
+    rf"(?:{_DOTTED})(?![\d.,]*\d)"
+    r"|\d{1,3}(?:,\d{3})+(?:\.\d+)?(?![\d,])|(?<!\d,)\d+,\d+(?![\d,])|\d+(?:\.\d+)?|\.\d+"
+)
 _NUMBER: Final = re.compile(
     rf"(?<![\w.,])(?P<sign>[-+](?!\s))?(?:(?P<whole>\d+)\s+)?(?P<top>\d+)\s*/\s*(?P<bottom>\d+)(?![\w/])"
-    rf"|(?<![\w.])(?<![A-Za-z]-)(?P<minus>(?<![\w)])[-+](?=[\d.]))?(?P<digits>{_DIGITS})(?P<power>[eE][-+]?\d{{1,3}})?"
-    r"(?=$|[^\w]|(?P<unit>[a-zA-Z]{1,7})(?![\w]))"
+    rf"|(?<![\w.])(?<![A-Za-z]-)(?P<minus>(?<![\w)])[-+](?=[\d.]))?(?P<digits>{_DIGITS})(?!\.\d)(?P<power>[eE][-+]?\d{{1,3}})?"
+    r"(?=$|[^\w]|(?P<unit>[a-zA-Z\u03bc]{1,7}|[cmk]?m[23])(?![\w]))"
 )
-_UNIT: Final = re.compile(r"\s?(%|[A-Za-z]+)")
 _SCALE_BEHIND: Final = re.compile(r"\s(hundred|thousand|million|billion)\b", re.IGNORECASE)
 _WORD: Final = re.compile(r"[a-z]+(?:-[a-z]+)*")
 
@@ -65,10 +66,7 @@ class Quantity:
 
     def in_unit_of(self, other: Quantity) -> float | None:
         """The number in another's unit; as it is where either has none, None where the two measure different things."""
-        if not self.unit or not other.unit:
-            return self.value
-        (kind, size), (wanted, one) = _UNITS[self.unit], _UNITS[other.unit]
-        return self.value * (size / one) if kind == wanted else None
+        return converted(self.value, self.unit, other.unit)
 
 
 def quantities(text: str) -> list[Quantity]:
@@ -78,7 +76,7 @@ def quantities(text: str) -> list[Quantity]:
     """
     text = _plain(text)
     found = sorted([*_in_digits(text), *_in_words(text)], key=lambda item: item[0])
-    values = [(quantity, is_one) for _, quantity, is_one in found]
+    values = [(quantity, is_one) for _, quantity, is_one in found if abs(quantity.value) <= _LARGEST]
     if any(not is_one for _, is_one in values):
         values = [(quantity, is_one) for quantity, is_one in values if not is_one]
     if values:
@@ -87,38 +85,40 @@ def quantities(text: str) -> list[Quantity]:
 
 
 def _plain(text: str) -> str:
-    """Signs and vulgar fractions as ASCII writes them: `½` is ` 1/2`, a minus sign a hyphen."""
+    """Signs, powers and vulgar fractions as ASCII writes them: `½` is ` 1/2`, `10³` is `1e3`, a dash a hyphen."""
+    text = _GROUPED.sub("", text)
     apart = "".join(f" {c}" if unicodedata.decomposition(c).startswith("<fraction>") else c for c in text)
-    return unicodedata.normalize("NFKC", apart).replace("\N{FRACTION SLASH}", "/").replace("\N{MINUS SIGN}", "-")
+    raised = unicodedata.normalize("NFKC", _RAISED.sub(r"^\g<0>", apart))
+    text = re.sub("[\N{MINUS SIGN}\N{EN DASH}]", "-", raised).replace("\N{FRACTION SLASH}", "/")
+    text = _MINUS.sub("-", _MINUS_BEFORE_SIGN.sub(r"\1-", text))
+    return _POWER.sub(lambda match: f"{match['times'] or 1}e{match['power']}", text)
 
 
 def _in_digits(text: str) -> Iterator[tuple[int, Quantity, bool]]:
     for match in _NUMBER.finditer(text):
         value = _value(match)
         if value is not None:
-            scale = _SCALE_BEHIND.match(text, match.end())
+            scale = _SCALE_BEHIND.match(text, match.end()) or _GLUED.match(text, match.end())
             if scale:
-                value *= _SCALES[scale[1].lower()]
-            yield match.start(), Quantity(value, _unit_behind(text, scale.end() if scale else match.end())), False
+                value *= _SCALES[(scale.lastgroup or scale[1]).lower()]
+            yield match.start(), Quantity(value, unit_behind(text, scale.end() if scale else match.end())), False
 
 
 def _value(match: re.Match[str]) -> float | None:
+    if len(match[0]) > _MOST_LETTERS:
+        return None
     if match["bottom"] is not None:
         if not int(match["bottom"]):
             return None
         parts = Fraction(int(match["whole"] or 0)) + Fraction(int(match["top"]), int(match["bottom"]))
         return float(-parts if match["sign"] == "-" else parts)
     digits: str = match["digits"]
-    if re.fullmatch(r"\d+,\d+", digits) and not re.fullmatch(r"\d{1,3},\d{3}", digits):
+    if re.fullmatch(_DOTTED, digits):
+        digits = digits.replace(".", "").replace(",", ".")
+    elif re.fullmatch(r"\d+,\d+", digits) and not re.fullmatch(r"\d{1,3},\d{3}", digits):
         digits = digits.replace(",", ".")
     value = float(digits.replace(",", "") + (match["power"] or ""))
     return -value if match["minus"] == "-" else value
-
-
-def _unit_behind(text: str, end: int) -> str:
-    behind = _UNIT.match(text, end)
-    unit = behind[1].lower() if behind else ""
-    return unit if unit in _UNITS else ""
 
 
 def _in_words(text: str) -> Iterator[tuple[int, Quantity, bool]]:
@@ -132,11 +132,16 @@ def _in_words(text: str) -> Iterator[tuple[int, Quantity, bool]]:
                 said.add(word, start + len(word))
             else:
                 if said is not None:
-                    yield said.start, Quantity(said.value, _unit_behind(text, said.end)), said.is_one
+                    yield said.start, _signed(said, text), said.is_one
                 behind_digits = word in _SCALES and text[:start].rstrip(" ")[-1:].isdigit()  # read with them
                 said = _Written(word, start) if _is_number(word) and not behind_digits else None
     if said is not None:
-        yield said.start, Quantity(said.value, _unit_behind(text, said.end)), said.is_one
+        yield said.start, _signed(said, text), said.is_one
+
+
+def _signed(said: _Written, text: str) -> Quantity:
+    below = text[: said.start].endswith("-") and not text[: said.start - 1][-1:].isalnum()
+    return Quantity(-said.value if below else said.value, unit_behind(text, said.end))
 
 
 def _parts(match: re.Match[str]) -> Iterator[tuple[str, int]]:
@@ -191,11 +196,11 @@ class _Written:
     def add(self, word: str, end: int) -> None:
         """Take a word in."""
         if word in _SCALES:
-            self.current = (self.current or 1) * _SCALES[word]
+            self.current = (self.current or 1.0) * _SCALES[word]
             if _SCALES[word] >= 1000:
                 self.total, self.current = self.total + self.current, 0.0
         elif word == "dozen":
-            self.current = (self.current or 1) * 12
+            self.current = (self.current or 1.0) * 12
         else:
             self.current += 0.5 if word == "half" else _VALUES[word]
         self.words.append(word)

@@ -73,8 +73,8 @@ class Evaluation:
         """All ranks' predictions, once each in the file's order, and every metric's values as fractions.
 
         `places` are where this rank's items stand in the file; None takes the ranks' in turn. The values of
-        `answer_length` are words and ratios. The calibration error of the leading metric's scores comes last, where
-        answers have a confidence.
+        `answer_length` are words and ratios; `left_out` is how many items a metric does not judge. The calibration
+        error of the leading metric's scores comes last, where answers have a confidence.
         """
         self._judged = _of_all_ranks(self._judged, ranks, places)
         first, values = self._first, dict[str, float]()
@@ -85,6 +85,8 @@ class Evaluation:
         for place in range(first, len(self._rules)) if judged else ():
             found = summarised(self._rules[place], (items[place] for items in judged))
             values |= {logged_name(found.rule.name, group): value for group, value in found.by_name().items()}
+            if found.left_out:
+                values[logged_name(found.rule.name, "left_out")] = float(found.left_out)
         bins = reliability_of(predictions) if self._rules[first].higher_is_better else []
         return predictions, values | ({self.ece_name: expected_calibration_error(bins)} if bins else {})
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +14,8 @@ from lightning.fabric.plugins.environments.cluster_environment import ClusterEnv
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.utilities.exceptions import SIGTERMException
+
+from vlm_lit.training.slurm_job import preempted, requeue
 
 STOPS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 """Ctrl-C; preemption and `kill`; a terminal that was closed; a scheduler's word that the job's time is nearly over."""
@@ -78,7 +79,7 @@ def stopping_at_once() -> Iterator[None]:
         if number == signal.SIGINT:
             raise KeyboardInterrupt
         os.write(2, _AT_ONCE.format(name=signal.Signals(number).name).encode())
-        if number == signal.SIGUSR1 and SLURMEnvironment.detect() and rank_zero_only.rank == 0:
+        if SLURMEnvironment.detect() and rank_zero_only.rank == 0 and (number == signal.SIGUSR1 or preempted()):
             requeue()
         raise SIGTERMException(128 + number)
 
@@ -99,18 +100,3 @@ def requeue_signals(environment: ClusterEnvironment) -> tuple[signal.Signals, ..
         return ()
     environment.auto_requeue = False
     return (signal.Signals(environment.requeue_signal or signal.SIGUSR1),)
-
-
-def requeue() -> None:
-    """Let SLURM run this job again from its start; `fit` then goes on from its last checkpoint."""
-    array = os.environ.get("SLURM_ARRAY_JOB_ID")
-    job = f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}" if array else os.environ["SLURM_JOB_ID"]
-    try:
-        subprocess.run(["scontrol", "requeue", job], check=True)
-    except (OSError, subprocess.CalledProcessError) as error:  # the run must end all the same
-        os.write(2, f"SLURM was not asked to run job {job} again ({error}). Submit it again to go on.\n".encode())
-
-
-def requeued() -> bool:
-    """Whether SLURM runs this job again."""
-    return os.environ.get("SLURM_RESTART_COUNT", "0") != "0"

@@ -15,6 +15,7 @@ from typing import Any, Final, overload
 
 from vlm_lit.data.records.naming import Naming
 from vlm_lit.data.records.record_sequences import ChosenRecords
+from vlm_lit.data.records.text_files import LINES
 from vlm_lit.files import json_text, strict_json
 from vlm_lit.files.open_text import format_of, read_bytes
 from vlm_lit.files.strict_json import decode, list_items, list_place, parse_line, parse_object
@@ -23,8 +24,6 @@ from vlm_lit.schema import Record
 
 LARGE: Final = 16 * 1024**2
 """Bytes from which on a file is held as it is."""
-
-_LINES: Final = (".jsonl", ".ndjson", ".jsonlines")
 
 Span = tuple[int, int]
 
@@ -83,7 +82,7 @@ def open_rows(path: Path) -> JsonRows | None:
         RecordError: with a `json.*` code, at the first thing that is wrong.
     """
     ending = format_of(path)
-    data = read_bytes(path) if ending in (*_LINES, ".json") else b""
+    data = read_bytes(path) if ending in (*LINES, ".json") else b""
     is_list = ending == ".json" and data[:4096].removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"[")
     if not data or (ending == ".json" and not is_list):
         return None

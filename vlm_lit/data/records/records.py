@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
 from tarfile import TarError
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from vlm_lit.data.records.class_labels import label_names
 from vlm_lit.data.records.json_rows import LARGE, JsonRecords, open_rows
@@ -25,7 +25,7 @@ from vlm_lit.data.records.naming import Naming
 from vlm_lit.data.records.record_sequences import ArrowRecords, ChainedRecords
 from vlm_lit.data.records.splits import no_such_split, rows_of, wrong_split
 from vlm_lit.data.records.tar_samples import open_samples
-from vlm_lit.data.records.text_files import iter_rows
+from vlm_lit.data.records.text_files import iter_rows, later_rows
 from vlm_lit.data.records.unpacked_size import check_unpacked
 from vlm_lit.errors import ConfigError, RecordError
 from vlm_lit.files.open_text import is_packed_otherwise
@@ -39,6 +39,7 @@ _READERS: Final = ("datasets.", "pyarrow.", "huggingface_hub.")
 _DAMAGED: Final = (OSError, ValueError, EOFError, zlib.error, TarError, struct.error, RecursionError, MemoryError)
 _HUB_REMEDY: Final = "No local file has this name; as a hub id, check it, the split, the network and your login."
 _STREAM_ROWS: Final = 16
+_Row: TypeAlias = dict[str, object]
 _BUILDERS: Final[Mapping[str, str]] = {"parquet": "parquet", "tar": "webdataset"}
 
 
@@ -124,7 +125,7 @@ def stream_records(
     ends follows from a length that a stream does not know.
 
     With `later` a row of a WebDataset archive, an Arrow file or a saved data set stays on disk until a field of its
-    record is asked for, so that whoever needs some of the records reads these alone.
+    record is asked for, so that whoever needs some of the records reads these alone; a JSON line is parsed then.
     """
     given = _Options(split=split, name=name, columns=columns or {}, image_root=image_root, revision=revision, key=key)
     _check_limit(limit)
@@ -141,13 +142,13 @@ def _stream(source: str | Path, given: _Options, later: bool) -> Iterator[Record
         raise wrong_split(found.name, f"a stream cannot be cut to {str(found.split)!r}", remedy)
     if found.kind in ("saved", "arrow", "tar"):
         return _placed(found, naming, given, later)
-    return _streamed(found, naming, given)
+    return _streamed(found, naming, given, later)
 
 
-def _streamed(found: Source, naming: Naming, given: _Options) -> Iterator[Record]:
+def _streamed(found: Source, naming: Naming, given: _Options, later: bool) -> Iterator[Record]:
     with _unreadable(found):
         if found.kind == "text":
-            yield from _text_records(found, naming, given)
+            yield from _text_records(found, naming, given, later)
             return
         stream = _open_stream(found, given)
         naming = replace(naming, labels=label_names(stream.features))
@@ -179,13 +180,15 @@ def _readable(found: Source, row: Callable[[], Mapping[str, object]]) -> Callabl
     return read
 
 
-def _text_records(found: Source, naming: Naming, given: _Options) -> Iterator[Record]:
+def _text_records(found: Source, naming: Naming, given: _Options, later: bool = False) -> Iterator[Record]:
     """The records of JSON, CSV and TSV files; each of several files names its records and roots its images."""
     for path in found.files:
         own = _named(path, found, naming, given)
+        lines = later_rows(path) if later and given.key is None else None
         index = -1
-        for index, row in enumerate(iter_rows(path, given.key)):
-            yield own.record(index, row)
+        rows: Iterator[_Row | Callable[[], _Row]] = iter_rows(path, given.key) if lines is None else lines
+        for index, row in enumerate(rows):
+            yield own.record(index, row) if isinstance(row, dict) else own.later(index, row)
         if index < 0:
             raise RecordError("no records", remedy="Write at least one.", file=path, code="records.none")
 

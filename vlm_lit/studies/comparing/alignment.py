@@ -31,6 +31,11 @@ class AlignedItem:
     answers: tuple[str | None, ...]
     scores: tuple[float | None, ...]
 
+    @property
+    def shows_image(self) -> bool:
+        """Whether it is known which picture it is about."""
+        return self.cluster != _by_itself(self.id)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Alignment:
@@ -78,8 +83,13 @@ def _check_metrics(systems: Sequence[System]) -> None:
 
 def metric_text(system: System) -> str:
     """A metric and its options, as far as they are known: `pope (parser=official)`."""
-    options = ", ".join(f"{name}={str(value).lower()}" for name, value in system.options.items())
-    return f"{system.metric}{f' ({options})' if options else ''}"
+    options = ", ".join(f"{name}={_shown(value)}" for name, value in system.options.items() if value != "")
+    title = (system.metric or "").partition("[")[0] if options else system.metric
+    return f"{title}{f' ({options})' if options else ''}"
+
+
+def _shown(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _check_ids(first: System, other: System, remedy: str) -> None:
@@ -126,4 +136,8 @@ def _cluster(key: str, systems: Sequence[System], answers: Sequence[Prediction])
     if image_id is not None:
         return "image_id", image_id
     path = next((a.image for a in answers if a.image is not None and a.image != IN_RECORD), None)
-    return ("image", path) if path is not None else ("id", key)
+    return ("image", path) if path is not None else _by_itself(key)
+
+
+def _by_itself(key: str) -> Hashable:
+    return "id", key

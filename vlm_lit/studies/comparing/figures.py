@@ -64,13 +64,15 @@ def figure_differences(
 def _rule(system: System) -> Rule | None:
     """The definition behind a system's scores, if it has more to say than their mean."""
     title, has_options, _ = (system.metric or "").partition("[")
-    if has_options and not system.options:
-        return None
-    try:
-        found = rule(title, system.options)
-    except VlmLitError:  # a metric of the user's own
-        return None
-    return found if found.columns > 1 and found.is_score else None
+    asked = [(title, system.options)] if system.options or not has_options else system.facts.judges
+    for name, options in asked:
+        try:
+            found = rule(name, options)
+        except VlmLitError:  # a metric of the user's own, or of a file that is not here
+            continue
+        if system.options or found.name == system.metric or not has_options:
+            return found if found.columns > 1 and found.is_score else None
+    return None
 
 
 def _counts(judge: Rule, system: System, ids: Sequence[str]) -> Floats | None:

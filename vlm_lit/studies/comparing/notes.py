@@ -110,6 +110,11 @@ def _unread(comparison: Comparison) -> Iterator[str]:
 
 def _images(comparison: Comparison) -> Iterator[str]:
     clusters = len({item.cluster for item in comparison.judged})
+    if comparison.judged and not any(item.shows_image for item in comparison.judged):
+        yield (
+            "The files do not say which items show one picture: each counts as an image of its own, and where pictures "
+            "are shared the intervals are too narrow."
+        )
     if clusters == 1:
         yield "All judged items show one image: what that says about other images cannot be estimated, so no intervals."
     elif 1 < clusters < FEWEST_IMAGES:

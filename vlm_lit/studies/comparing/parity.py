@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import statistics
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -25,7 +26,12 @@ class ServedAnswer:
     id: str
     prediction: str
     token_ids: tuple[int, ...] | None
-    cluster: str
+    image: str | None
+
+    @property
+    def cluster(self) -> str:
+        """What its interval is clustered by: its image, or itself where that is not known."""
+        return self.id if self.image is None else self.image
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,25 +93,31 @@ def read_served(path: Path) -> list[ServedAnswer]:
         ) from error
     found = [_served(line, f"{path}, line {number}") for number, line in enumerate(lines, 1) if line.strip()]
     ids = [one.id for one in found]
-    if not found or len(set(ids)) < len(ids):
-        twice = next((name for name in ids if ids.count(name) > 1), None)
-        raise VlmLitError(f"{path}: {'holds no answers' if twice is None else f'the id {twice!r} stands there twice'}.")
+    if not found:
+        raise VlmLitError(f"{path}: holds no answers. Write one a line.")
+    if len(set(ids)) < len(ids):
+        (twice, _), *_ = Counter(ids).most_common(1)
+        raise VlmLitError(f"{path}: the id {twice!r} stands there twice. Give every answer an id of its own.")
     return found
 
 
 def _served(line: bytes, where: str) -> ServedAnswer:
     row = parse_json(line, where, any_value=True)
-    fields = row if isinstance(row, dict) else {}
+    if not isinstance(row, dict):
+        raise VlmLitError(f"{where}: holds no object. Write one answer a line: id and prediction, as an object.")
+    fields = row
     id_, text, tokens, image = (fields.get(name) for name in ("id", "prediction", "token_ids", "image_id"))
     if not isinstance(id_, (str, int)) or isinstance(id_, bool) or not isinstance(text, str):
         raise VlmLitError(f"{where}: an answer has an id and a prediction, which is text; found {', '.join(fields)}.")
     if tokens is not None and not (isinstance(tokens, list) and all(type(token) is int for token in tokens)):
         raise VlmLitError(f"{where}: token_ids is a list of whole numbers.")
+    if image is not None and (not isinstance(image, (str, int)) or isinstance(image, bool)):
+        raise VlmLitError(f"{where}: image_id is a text or a whole number.")
     return ServedAnswer(
         id=str(id_),
         prediction=text,
         token_ids=None if tokens is None else tuple(tokens),
-        cluster=str(id_ if image is None else image),
+        image=None if image is None else str(image),
     )
 
 
@@ -123,6 +135,13 @@ def parity(first: Sequence[ServedAnswer], second: Sequence[ServedAnswer]) -> Par
             f"{min(strangers)!r}). Ask both the same questions."
         )
     pairs = [(one, other[one.id]) for one in first]
+    shown = next((a for a, b in pairs if None not in (a.image, b.image) and a.image != b.image), None)
+    if shown is not None:
+        raise VlmLitError(
+            f"The two were not asked the same: {shown.id!r} is about {shown.image!r} in one file and about "
+            f"{other[shown.id].image!r} in the other. Ask both about the same pictures, or correct image_id."
+        )
+    pairs = [(replace(a, image=b.image) if a.image is None else a, b) for a, b in pairs]
     known = all(one.token_ids is not None for pair in pairs for one in pair)
     texts = [float(a.prediction == b.prediction) for a, b in pairs]
     tokens = [float(a.token_ids == b.token_ids) for a, b in pairs] if known else None
@@ -166,6 +185,8 @@ def as_text(found: Parity, names: Sequence[str], examples: int) -> str:
         if value is not None:
             ends = None if interval is None else cut((interval.low, interval.high), 0.0, 1.0)
             lines.append(f"the same {what}: {percent(value)} % {bounds(ends, percent)}".rstrip())
+    if found.text_interval is not None and found.agreement in (0.0, 1.0):
+        lines.append("An interval of no width says that the images agree, not that the value is certain.")
     if found.tokens is None:
         lines.append("Tokens are not compared: not every answer of both has token_ids.")
     if found.images < FEWEST_IMAGES:

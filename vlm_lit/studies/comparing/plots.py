@@ -27,7 +27,7 @@ def means_plot(standings: Sequence[SystemStanding], colours: Sequence[str]) -> s
             if standing.bounds:
                 low, high = standing.bounds
                 axes.plot([100 * low, 100 * high], [row, row], color=colour, linewidth=3, solid_capstyle="butt")
-            axes.plot(100 * standing.mean, row, "o", color=colour, markersize=8)
+            axes.plot(100 * standing.mean, row, "o", color=colour, markersize=8, clip_on=False)  # whole at 0 and 100
         _rows(axes, [standing.system.name for standing in standings])
         axes.set_xlim(0, 100)
         axes.set_xlabel("mean score, % (95 % interval)")

@@ -81,7 +81,7 @@ class BenchmarkRetention:
     def verdict(self) -> str:
         """In words."""
         if self.interval is None or self.pair.clusters < FEWEST_IMAGES:
-            return f"undecided: {self.pair.clusters} images are too few"
+            return f"undecided: {self.pair.clusters} images are too few, {FEWEST_IMAGES} are needed"
         low, high = self.interval
         if self.kept == "undecided":
             return f"undecided: the loss may be up to {percent(max(0.0, -low))} points; more questions would tell"
@@ -120,7 +120,8 @@ class Retention:
         """The verdict on all of them."""
         allowed = f"more than {percent(self.max_loss)} points"
         if self.named("lost"):
-            return f"The tuned model lost {allowed} on {', '.join(self.named('lost'))}."
+            also = f" Undecided on {', '.join(self.named('undecided'))}." if self.named("undecided") else ""
+            return f"The tuned model lost {allowed} on {', '.join(self.named('lost'))}.{also}"
         if self.named("undecided"):
             return f"Whether the tuned model lost {allowed} is undecided on {', '.join(self.named('undecided'))}."
         return f"The tuned model lost no {allowed} on any of {len(self.benchmarks)} benchmarks."

@@ -34,7 +34,7 @@ class Facts:
 
     `metric` names the first metric of its results, `shown` what a reader should see, in order. `course` is its config
     without seed and folder, and how far it came: runs that share it are seeds of one course. `folders` are those that
-    its config has the data and their pictures in.
+    its config has the data and their pictures in, `judges` the names and options of its metrics.
     """
 
     metric: str | None = None
@@ -42,6 +42,7 @@ class Facts:
     course: str | None = None
     shown: Mapping[str, str] = field(default_factory=dict)
     folders: tuple[Path, ...] = ()
+    judges: tuple[tuple[str, Mapping[str, object]], ...] = ()
 
 
 def read_facts(predictions: Path) -> Facts:
@@ -73,6 +74,7 @@ def read_facts(predictions: Path) -> Facts:
         course=_course(config, results.get("global_step")),
         shown={name: text for name, text in shown.items() if text},
         folders=tuple(dict.fromkeys(_folders(_at(config, "data.init_args")))),
+        judges=tuple(_judges(_at(config, "model.init_args.metrics"))),
     )
 
 
@@ -92,6 +94,14 @@ def _at(settings: object, dotted: str) -> object:
     for key in dotted.split("."):
         settings = settings.get(key) if isinstance(settings, dict) else None
     return settings
+
+
+def _judges(metrics: object) -> Iterator[tuple[str, Mapping[str, object]]]:
+    for one in metrics if isinstance(metrics, list) else []:
+        name = one.get("name") if isinstance(one, dict) else None
+        options = one.get("options") if isinstance(one, dict) else None
+        if isinstance(name, str) and isinstance(options, dict):
+            yield name, options
 
 
 def _folders(settings: object) -> Iterator[Path]:

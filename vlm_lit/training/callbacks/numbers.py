@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -11,6 +12,8 @@ import numpy as np
 from lightning.pytorch import Trainer as LightningTrainer
 from matplotlib import rc_context
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
+from numpy.typing import NDArray
 from PIL import Image
 
 from vlm_lit.metrics.number import NumberAccuracy
@@ -24,6 +27,11 @@ from vlm_lit.training.protocols import Judged, Predicted
 FILE: Final = "numbers.png"
 _LARGEST: Final = 260.0
 """Area of the largest dot, in square points."""
+_WIDE: Final = 300.0
+_MOST_SHOWN: Final = 1e6
+"""How many times the smallest number the largest is where axes are logarithmic, and at most on such an axis."""
+_REACH: Final = 100.0
+"""How many times the largest true number an answer is drawn at most."""
 
 
 class NumbersPlot(AnswerPicture):
@@ -65,13 +73,13 @@ def draw_numbers(rule: NumberAccuracy, answers: Sequence[Answer], split: str, no
         if error is not None:
             truth = rule.truth(answer)
             pairs[truth, truth + error] += 1
+    pairs = _within_reach(pairs)
     with rc_context({**STYLE, "font.size": 9}):
         figure = Figure(figsize=(5.6, 5.8), layout="constrained")
         axes = figure.subplots()
-        low, high = min(map(min, pairs)), max(map(max, pairs))
-        room = 0.06 * (high - low) or 0.5
-        ends = [low - room, high + room]
-        along = np.linspace(ends[0], ends[1], 201)
+        smallest = _smallest_of_wide(pairs)
+        ends = _ends(pairs, smallest)
+        along = _steps(ends, smallest)
         band = np.maximum(rule.absolute, rule.relative * np.abs(along))
         axes.fill_between(along, along - band, along + band, color=FAINT, alpha=0.6, linewidth=0)
         axes.plot(ends, ends, color=INK, linewidth=0.8, linestyle="--")
@@ -81,6 +89,11 @@ def draw_numbers(rule: NumberAccuracy, answers: Sequence[Answer], split: str, no
             s=[max(6.0, _LARGEST * count / most) for count in pairs.values()],
             color=COLOURS[0], alpha=0.55, linewidths=0,
         )  # fmt: skip
+        if smallest is not None:
+            axes.set_xscale("symlog", linthresh=smallest)
+            axes.set_yscale("symlog", linthresh=smallest)
+            for axis in (axes.xaxis, axes.yaxis):
+                axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.4g}"))
         axes.set_xlim(*ends)
         axes.set_ylim(*ends)
         axes.set_aspect("equal")
@@ -98,3 +111,38 @@ def draw_numbers(rule: NumberAccuracy, answers: Sequence[Answer], split: str, no
         ]
         figure.suptitle("\n".join(filter(None, [*lines, note])), fontsize=9, ha="left", x=0.02)
         return drawn(figure)
+
+
+def _within_reach(pairs: Counter[tuple[float, float]]) -> Counter[tuple[float, float]]:
+    """Answers that are beyond all measure drawn at the edge, so that the others can be seen."""
+    reach = _REACH * max(1.0, max(abs(true) for true, _ in pairs))
+    found = Counter[tuple[float, float]]()
+    for (true, said), count in pairs.items():
+        found[true, max(-reach, min(reach, said))] += count
+    return found
+
+
+def _smallest_of_wide(pairs: Iterable[tuple[float, float]]) -> float | None:
+    """The smallest size of numbers other than 0 that reach over orders of magnitude, a power of ten; None of others."""
+    sizes = [abs(value) for pair in pairs for value in pair if value]
+    if not sizes or max(sizes) < _WIDE * min(sizes):
+        return None
+    return float(10.0 ** math.floor(math.log10(max(min(sizes), max(sizes) / _MOST_SHOWN))))
+
+
+def _ends(pairs: Iterable[tuple[float, float]], smallest: float | None) -> tuple[float, float]:
+    values = [value for pair in pairs for value in pair]
+    low, high = min(values), max(values)
+    if smallest is not None:
+        return (2 * low if low < 0 else -smallest / 2), max(2 * high, smallest)
+    room = 0.06 * (high - low) or 0.5
+    return low - room, high + room
+
+
+def _steps(ends: tuple[float, float], smallest: float | None) -> NDArray[np.float64]:
+    """Numbers along an axis, as dense where it is logarithmic."""
+    even = np.linspace(*ends, 201)
+    if smallest is None:
+        return even
+    sides = [side * np.geomspace(smallest, abs(end), 201) for side, end in zip((-1, 1), ends, strict=True)]
+    return np.unique(np.concatenate([np.linspace(-smallest, smallest, 51), *sides]))

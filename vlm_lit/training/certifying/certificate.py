@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
+from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
@@ -63,6 +64,8 @@ class WeightDigests:
     adapter_step: int | None = None
 
     def __post_init__(self) -> None:
+        if not all(0 < step < later for step, later in pairwise([*self.steps, 2**63])):
+            raise ConfigError(f"the steps of the weights are no rising numbers from 1 up. {_REMEDY}")
         _check_lengths("a step", self.steps, self.tensors, self.optimizers)
         for tensors in self.tensors:
             _check_lengths("a parameter", self.names, tensors)
