@@ -1,30 +1,39 @@
-"""Benchmark of generation: the questions of an image answered together, or each in a row of its own.
+"""Benchmark of generation: questions answered one way and another, by turns.
 
     python scripts/benchmark/generation.py [--images 4] [--questions 5] [--tokens 8] [--repeats 5] [--kv_heads 8]
+    python scripts/benchmark/generation.py --long [--images 24] [--batch 8] [--tokens 120]
+
+The first puts the questions of an image into one row against a row each, as transformers generates. The second asks a
+question an image, whose answers differ in length, `--batch` at a time: a batch behind the other, against batches whose
+answered questions make room for the next.
 
 With `--kv_heads 1` eight heads of queries share one of keys (in Qwen2.5-VL-7B it is seven). Both ways take turns on one
 randomly initialised LLaVA of 64 million parameters (CLIP tower, 256 image tokens; NF4 language model, float32 compute).
-Printed are each way's answers a second (median), the ratio of their seconds turn by
-turn (median; on a machine that others use, the processor's seconds are the ones to look at), and whether all answers
-are the same.
+Printed are each way's answers a second (median), the ratio of their seconds turn by turn (median; on a machine that
+others use, the processor's seconds are the ones to look at), and whether all answers are the same.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from pathlib import Path
+from typing import Any, Final
 
 import bitsandbytes as bnb
+import provenance
 import torch
 from torch import Tensor, nn
 from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
 
 from vlm_lit.models.families import FAMILIES
 from vlm_lit.models.generation import StopTokens, generate
+from vlm_lit.models.running_answers import RunningAnswers
+from vlm_lit.models.sampling import Sampler, SamplingSettings
 from vlm_lit.models.shared_generation import generate_shared
 
 IMAGE_TOKENS: Final = 256
@@ -131,38 +140,101 @@ def timed(way: Callable[[], list[list[int]]]) -> Turn:
     return Turn(time.perf_counter() - begin, time.process_time() - used, answers)
 
 
-def main() -> None:
-    """Measure and print."""
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    defaults = {"images": 4, "questions": 5, "tokens": 8, "repeats": 5, "threads": 2, "kv_heads": 8}
-    for name, default in defaults.items():
-        options.add_argument(f"--{name}", type=int, default=default)
-    given = options.parse_args()
-    torch.set_num_threads(given.threads)
-    made, stop = model(given.kv_heads), StopTokens(end_of_turn=(END,), pad=PAD, forbidden=(IMAGE,))
+Ways = dict[str, Callable[[], list[list[int]]]]
+
+
+def together(made: nn.Module, given: argparse.Namespace) -> Ways:
+    """A row a question, and a row an image."""
+    stop = StopTokens(end_of_turn=(END,), pad=PAD, forbidden=(IMAGE,))
     pixels, asked = questions(given.images, given.questions)
-    single, (together, segments) = plain(pixels, asked), packed(pixels, asked)
+    single, (shared, segments) = plain(pixels, asked), packed(pixels, asked)
     longest = {"max_new_tokens": given.tokens, "stop": stop}
-    ways: dict[str, Callable[[], list[list[int]]]] = {
-        "generate": lambda: generate(made, single, **longest),
-        "shared": lambda: generate_shared(made, together, segments, family=FAMILIES["llava"], **longest),
+    return {
+        "a row a question": lambda: generate(made, single, **longest),
+        "a row an image": lambda: generate_shared(made, shared, segments, family=FAMILIES["llava"], **longest),
     }
-    found = {name: [timed(way)][:0] for name, way in ways.items()}  # the first of each warms up
+
+
+def refilled(made: nn.Module, given: argparse.Namespace) -> Ways:
+    """A batch behind the other, and batches that begin when half of the one before is answered."""
+    # Tokens are drawn, and one in forty ends an answer: some have a few tokens and some all that they may.
+    stop = StopTokens(end_of_turn=tuple(range(END, VOCABULARY, 40)), pad=PAD, forbidden=(IMAGE,))
+    pixels, asked = questions(given.images, 1)
+    batches = [packed(pixels[at : at + given.batch], asked[at : at + given.batch]) for at in _starts(given)]
+
+    def in_turn(until: int) -> list[list[int]]:
+        running = RunningAnswers(made, FAMILIES["llava"], max_new_tokens=given.tokens, stop=stop)
+        found: list[tuple[int, list[int]]] = []
+        for number, (inputs, segments) in enumerate(batches):
+            running.add(inputs, segments, Sampler(SamplingSettings(), [f"{number}/{k}" for k in range(len(segments))]))
+            found += running.run(until)
+        return [tokens for _, tokens in sorted(found + running.run())]
+
+    return {"a batch behind the other": lambda: in_turn(0), "refilled": lambda: in_turn(given.batch // 2)}
+
+
+def _starts(given: argparse.Namespace) -> range:
+    return range(0, given.images, given.batch)
+
+
+def measured(ways: Ways, given: argparse.Namespace) -> dict[str, object]:
+    """Both ways by turns, and the ratios of neighbouring turns: how many times faster the second is."""
+    # The first of each warms up, where it is short.
+    found = {name: [] if given.long else [timed(way)][:0] for name, way in ways.items()}
     for _ in range(given.repeats):
         for name, way in ways.items():
             found[name].append(timed(way))
-    for name, turns in found.items():
-        a_second = given.images * given.questions / statistics.median(turn.clock for turn in turns)
-        print(f"{name:>10}: {a_second:6.2f} answers/s  ({', '.join(f'{turn.clock:.2f}' for turn in turns)} s)")
-    pairs = list(zip(found["generate"], found["shared"], strict=True))
-    _print_ratios("clock", [slow.clock / fast.clock for slow, fast in pairs])
-    _print_ratios("processor", [slow.processor / fast.processor for slow, fast in pairs])
-    print(f" identical: {all(slow.answers == fast.answers for slow, fast in pairs)}")
+    slow, fast = found.values()
+    pairs = list(zip(slow, fast, strict=True))
+    processor = [one.processor / other.processor for one, other in pairs]
+    clock = [one.clock / other.clock for one, other in pairs]
+    answers = fast[0].answers
+    return {
+        "workload": "long" if given.long else "short",
+        "settings": {name: value for name, value in vars(given).items() if name not in ("output", "long")},
+        "ways": list(found),
+        "answers_per_second": [len(answers) / statistics.median(t.clock for t in turns) for turns in found.values()],
+        "answer_tokens": {"mean": statistics.mean(map(len, answers)), "most": max(map(len, answers))},
+        "processor_ratio": statistics.median(processor),
+        "processor_ratios": processor,
+        "clock_ratio": statistics.median(clock),
+        "clock_ratios": clock,
+        "identical": all(one.answers == other.answers for one, other in pairs),
+    }
+
+
+def options() -> argparse.Namespace:
+    """What was asked for; what was left out has a default of the workload."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--long", action="store_true", help="answers of several lengths, a question an image")
+    parser.add_argument("--output", type=Path, help="JSON file to write; results of other settings in it are kept")
+    for name, default in {"repeats": 5, "threads": 2, "kv_heads": 8, "batch": 8, "questions": 5}.items():
+        parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--images", type=int, help="4, or 24 with --long")
+    parser.add_argument("--tokens", type=int, help="longest answer: 8, or 120 with --long")
+    given = parser.parse_args()
+    given.images, given.tokens = given.images or (24 if given.long else 4), given.tokens or (120 if given.long else 8)
+    return given
+
+
+def main() -> None:
+    """Measure and print."""
+    given = options()
+    torch.set_num_threads(given.threads)
+    made = model(given.kv_heads)
+    result = measured((refilled if given.long else together)(made, given), given)
+    print(json.dumps(result, indent=1))
     print(f"parameters: {sum(_size(p) for p in made.parameters()) / 1e6:.1f} million")
+    if given.output is not None:
+        about = provenance.of_this_run()
+        kept = json.loads(given.output.read_text())["results"] if given.output.exists() else []
+        results = {_identity(one): one for one in (*kept, result | {"commit": about["commit"]})}
+        about |= {"threads": given.threads, "results": list(results.values())}
+        given.output.write_text(json.dumps(about, indent=1) + "\n")
 
 
-def _print_ratios(what: str, ratios: list[float]) -> None:
-    print(f"{what:>10}: {statistics.median(ratios):.2f} times faster  ({', '.join(f'{r:.2f}' for r in ratios)})")
+def _identity(result: dict[str, Any]) -> tuple[object, ...]:
+    return result["workload"], result["settings"]["kv_heads"]
 
 
 def _size(parameter: Tensor) -> int:

@@ -120,6 +120,30 @@ def _where_row(result: Found) -> str:
     return f"| {result['workload']['says']} | {NAMES[result['side']]} | {result['stage']} | {shares} | {pairs} |"
 
 
+_SHORT_LONG: Final = {
+    "short": "{questions} questions an image, {tokens} tokens an answer",
+    "long": "1 question an image, answers of {mean:.0f} tokens in the mean and {most} at most, {batch} at a time",
+}
+
+
+def generation_table(found: Found) -> str:
+    """A row for each workload and number of key heads: what two ways of answering take."""
+    head = (
+        "| answers | heads of queries, of keys | slow way, fast way | times as fast, by processor time | same answers |"
+    )
+    return "\n".join([head, "|---" * 5 + "|", *(_generation_row(result) for result in found["results"])])
+
+
+def _generation_row(result: Found) -> str:
+    settings = result["settings"]
+    says = _SHORT_LONG[result["workload"]].format(**settings, **result["answer_tokens"])
+    return (
+        f"| {says} | 8, {settings['kv_heads']} | {', '.join(result['ways'])} "
+        f"| {_range(result['processor_ratio'], result['processor_ratios'])} "
+        f"| {'yes' if result['identical'] else 'no'} |"
+    )
+
+
 def about(found: Found) -> str:
     """Where and with what a file was measured, in a line."""
     device, versions = found["device"], found["versions"]
@@ -205,6 +229,7 @@ def main() -> None:
         ("pairs", "against_trl_dpo.json", pairs_table),
         ("gpu", "gpu.json", gpu_table),
         ("where", "where.json", where_table),
+        ("generation", "generation.json", generation_table),
         ("tower", "tower_blocks.json", tower_table),
     )
     for name, file, table in tables:

@@ -42,6 +42,7 @@ class ConversationDataModule(TokenRows[Conversation], QuestionDataModule):
             conversations, and the same answers in an evaluation. Plain rows are used where the model does not allow it.
         questions_per_row: most questions that share a row. A step sees fewer different images the more there are.
         eval_batch: most prompts answered together; neighbours in the file that show the same images are not parted.
+            From max_new_tokens 32 on up to half as many, whose answers go on, stay beside the next ones.
         max_length: most tokens of a conversation, image tokens included; `auto` for what its images may need at most
             and 2048 for its words, null for no limit.
         over_length: what happens to a longer one: error, drop, trim_text or shrink_image.

@@ -1,4 +1,7 @@
-"""KV cache that keeps room behind its last token, so that an appended token does not copy all that stand before it."""
+"""KV cache that keeps room behind its last token, so that an appended token does not copy all that stand before it.
+
+B = rows, H = heads, K = tokens of a row, D = width of a head.
+"""
 
 from __future__ import annotations
 
@@ -31,8 +34,7 @@ class GrowingLayer(DynamicLayer):  # type: ignore[misc]
             return self.keys, self.values
         after = before + key_states.shape[-2]
         if self._room is None or self._room[0].shape[-2] < after:
-            size = after + max(_LEAST, after // _SHARE)
-            self._room = _roomier(self.keys, size), _roomier(self.values, size)
+            self._room = _roomier(self.keys, _sized(after)), _roomier(self.values, _sized(after))
         for room, new in zip(self._room, (key_states, value_states), strict=True):
             room[..., before:after, :] = new
         self.keys, self.values = (room[..., :after, :] for room in self._room)
@@ -43,10 +45,39 @@ class GrowingLayer(DynamicLayer):  # type: ignore[misc]
         super().batch_select_indices(indices)
         self._room = None
 
+    def join(self, places_BK: Tensor, other: DynamicLayer) -> None:
+        """Keep these places of each row alone, and put another layer's rows behind; short ones end in zeros."""
+        length = max(places_BK.shape[1], int(other.get_seq_length()))
+        pairs = (self.keys, other.keys), (self.values, other.values)
+        keys, values = (_joined(mine, places_BK, theirs, _sized(length)) for mine, theirs in pairs)
+        self._room = keys, values
+        self.keys, self.values = (room[..., :length, :] for room in self._room)
+
 
 def growing_cache() -> Cache:
     """An empty cache for any number of layers."""
     return Cache(layer_class_to_replicate=GrowingLayer)
+
+
+def join(cache: Cache, places_BK: Tensor, other: Cache) -> None:
+    """Keep these places of each of a cache's rows alone, and move another cache's rows behind them."""
+    for layer in cache.layers:
+        assert isinstance(layer, GrowingLayer)
+        layer.join(places_BK, other.layers.pop(0))  # so that one layer at a time is there twice
+
+
+def _sized(length: int) -> int:
+    return length + max(_LEAST, length // _SHARE)
+
+
+def _joined(mine: Tensor, places_BK: Tensor, theirs: Tensor, size: int) -> Tensor:
+    rows, (heads, length, width) = len(mine), theirs.shape[1:]
+    # Zeros and not what memory holds by chance: a hidden NaN would be one in the sum over all keys.
+    made = mine.new_zeros(rows + len(theirs), heads, size, width)
+    index = places_BK[:, None, :, None].expand(-1, heads, -1, width)
+    made[:rows, :, : places_BK.shape[1]] = mine.gather(2, index)
+    made[rows:, :, :length] = theirs
+    return made
 
 
 def _roomier(held: Tensor, size: int) -> Tensor:

@@ -24,7 +24,7 @@ from transformers import Cache, PreTrainedModel
 from vlm_lit.models.attention import addable, packed_inputs
 from vlm_lit.models.families import Family
 from vlm_lit.models.grouped_attention import grouped, heads_per_key
-from vlm_lit.models.growing_cache import growing_cache
+from vlm_lit.models.growing_cache import growing_cache, join
 
 NOBODY: Final = -1
 """The owner of padding: no question sees it."""
@@ -59,7 +59,7 @@ class PrefixReader:
         Args:
             questions: n of the N questions, in their order.
             tokens: what is appended to each [n, T].
-            depths: how many places behind the question each stands [T].
+            depths: how many places behind the question each stands, [T] or, where questions differ, [n, T].
             sees: which of the T sees which [T, T] (bool), each itself among them.
         """
         self._forget_all_but(questions)
@@ -73,6 +73,29 @@ class PrefixReader:
         among = torch.kron(torch.eye(S, dtype=torch.bool, device=sees.device), sees)
         hidden = self._forward(said.flatten(1), owners.flatten(1), positions.flatten(-2), among)
         return hidden.view(B, S, T, -1)[row, slot]
+
+    def joined(self, questions: Sequence[int], other: PrefixReader) -> PrefixReader:
+        """A reader of some of its questions and, behind them, all of another's; both it and the other are used up.
+
+        What only other questions have said is forgotten.
+        """
+        self._forget_all_but(questions)
+        picked = list(questions)
+        row, _ = self._cells(questions)
+        places = _needed_places(self.owners, row.to(self.owners.device), self.segments[picked])
+        owners = [self.owners.gather(1, places.clamp(min=0)).masked_fill(places < 0, NOBODY), other.owners]
+        join(self.cache, places.clamp(min=0), other.cache)
+        length = max(part.shape[1] for part in owners)
+        return PrefixReader(
+            backbone=self.backbone,
+            cache=self.cache,
+            owners=torch.cat([nn.functional.pad(o, (0, length - o.shape[1]), value=NOBODY) for o in owners]),
+            kept=list(range(len(self.kept) + len(other.kept))),
+            rows=row.tolist() + [len(self.kept) + other.kept.index(r) for r in other.rows],
+            segments=torch.cat([self.segments[picked], other.segments]),
+            positions=torch.cat([self.positions[..., picked], other.positions], -1),
+            hidden=torch.cat([self.hidden[picked], other.hidden]),
+        )
 
     def crop(self, length: int) -> None:
         """Forget what was appended behind the rows' first `length` tokens."""
@@ -112,6 +135,19 @@ class PrefixReader:
         rows = [self.rows[q] for q in questions]
         slots = [i - rows.index(row) for i, row in enumerate(rows)]
         return torch.tensor([self.kept.index(row) for row in rows]), torch.tensor(slots)
+
+
+def _needed_places(owners: Tensor, rows: Tensor, segments: Tensor) -> Tensor:
+    """The places of each row's prefix and of some questions' tokens, in their order [B, most of a row]; -1 pads.
+
+    Args:
+        owners: whose each key is [B, K].
+        rows, segments: where the questions are [n].
+    """
+    own = (owners[rows] == segments[:, None]).to(torch.int32)
+    needed = (owners == 0) | (torch.zeros_like(owners, dtype=torch.int32).index_add_(0, rows, own) > 0)
+    first = torch.argsort(~needed, dim=1, stable=True)[:, : int(needed.sum(1).max())]
+    return torch.where(needed.gather(1, first), first, -1)
 
 
 def cache_argument(backbone: nn.Module) -> str:

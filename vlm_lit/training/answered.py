@@ -19,6 +19,7 @@ from vlm_lit.training.answering import Answering, ClosedSet, Score
 from vlm_lit.training.eva_start import start_at_inputs
 from vlm_lit.training.evaluated import EvaluatedModule
 from vlm_lit.training.evaluation import ece_name
+from vlm_lit.training.running_replies import LONG, RunningReplies
 
 
 class AnsweredModule(EvaluatedModule):
@@ -107,10 +108,20 @@ class AnsweredModule(EvaluatedModule):
 
     def replies(self, batch: PromptBatch) -> list[Reply]:
         """The model's answers to a batch of prompts, with their confidence where they are chosen from a list."""
+        return self._answers().replies(batch, self.max_new_tokens)
+
+    def running_replies(self) -> RunningReplies | None:
+        """What replies to several batches at a time, where long answers are generated."""
+        generates = type(self).replies is AnsweredModule.replies and self.answer_from is None
+        if not generates or self.max_new_tokens < LONG or not isinstance(self.data, TokenRows):
+            return None
+        return RunningReplies(self._answers(), self.max_new_tokens)
+
+    def _answers(self) -> Answering:
         if self._answering is None:
             assert self.model is not None
             assert self.family is not None
             self._answering = Answering(
                 self.model, self.family, self._encoder, self.answer_from, self.sampling, self.answer_schema
             )
-        return self._answering.replies(batch, self.max_new_tokens)
+        return self._answering

@@ -102,13 +102,27 @@ class Answering:
 
     def replies(self, batch: PromptBatch, max_new_tokens: int) -> list[Reply]:
         """An answer to each conversation of the batch, with its confidence where it was chosen from a list."""
-        inputs = batch.inputs
-        if batch.features is not None:
-            inputs = with_features(without_adapter_shell(self.model), self.family, inputs, batch.features)
+        inputs = self.inputs(batch)
         if self.answer_from is not None:
             return self._chosen(inputs, batch.segments, self.answer_from)
-        sampler = None if self.sampling is None else Sampler(self.sampling, [c.id for c in batch.conversations])
-        return self._said(inputs, batch.segments, max_new_tokens, sampler)
+        tokens = self.tokens(inputs, batch.segments, max_new_tokens, self.sampler(batch))
+        return [self.reply(said, max_new_tokens) for said in tokens]
+
+    def inputs(self, batch: PromptBatch) -> Mapping[str, Tensor]:
+        """What the model is given of the batch."""
+        if batch.features is None:
+            return batch.inputs
+        return with_features(without_adapter_shell(self.model), self.family, batch.inputs, batch.features)
+
+    def sampler(self, batch: PromptBatch) -> Sampler | None:
+        """What draws the batch's answers; None where the likeliest tokens are taken."""
+        return None if self.sampling is None else Sampler(self.sampling, [c.id for c in batch.conversations])
+
+    def reply(self, said: list[int], longest: int) -> Reply:
+        """What was said, in words."""
+        text = self.encoder.tokenizer.decode(said, skip_special_tokens=True)
+        # The end of turn counts among the limit's tokens and is taken off, so a finished answer has fewer.
+        return Reply(str(text).strip(), unfinished=len(said) == longest)
 
     def tokens(
         self,
@@ -124,16 +138,6 @@ class Answering:
         if segments is None:
             return generate(self.model, inputs, **settings)
         return generate_shared(self.model, inputs, segments, family=self.family, **settings)
-
-    def _said(
-        self, inputs: Mapping[str, Any], segments: Tensor | None, longest: int, sampler: Sampler | None
-    ) -> list[Reply]:
-        tokens = self.tokens(inputs, segments, longest, sampler)
-        texts = self.encoder.tokenizer.batch_decode(tokens, skip_special_tokens=True)
-        # The end of turn counts among the limit's tokens and is taken off, so a finished answer has fewer.
-        return [
-            Reply(str(text).strip(), unfinished=len(said) == longest) for text, said in zip(texts, tokens, strict=True)
-        ]
 
     def _chosen(self, inputs: Mapping[str, Any], segments: Tensor | None, given: ClosedSet) -> list[Reply]:
         scores = closed_set_scores(

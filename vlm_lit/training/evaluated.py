@@ -12,11 +12,13 @@ from vlm_lit.errors import VlmLitError, listed
 from vlm_lit.metrics.catalogue import MetricSettings
 from vlm_lit.metrics.rules import Rule
 from vlm_lit.models.finite import NonFiniteScoresError
-from vlm_lit.schema import Conversation, EvaluationBatch, Prediction, PromptBatch, Reply
+from vlm_lit.schema import EvaluationBatch, Prediction, PromptBatch, Reply
 from vlm_lit.settings import as_settings
+from vlm_lit.training.asked_questions import AskedQuestions, prediction_of
 from vlm_lit.training.checkpointed import CheckpointedModule
 from vlm_lit.training.evaluation import Evaluation, chosen_rules, gathered
 from vlm_lit.training.evaluation_memory import EvaluationMemory
+from vlm_lit.training.running_replies import RunningReplies
 from vlm_lit.training.validation_loss import ValidationLoss
 
 
@@ -57,7 +59,7 @@ class EvaluatedModule(CheckpointedModule):
     def predictions(self, prompts: EvaluationBatch) -> list[Prediction]:
         """Replies to a batch of prompts with what they reply to, not yet judged, in the order they were asked for."""
         found = {
-            conversation.id: _prediction(conversation, reply)
+            conversation.id: prediction_of(conversation, reply)
             for batch in prompts.batches
             for conversation, reply in zip(batch.conversations, self._named_replies(batch), strict=True)
         }
@@ -70,9 +72,20 @@ class EvaluatedModule(CheckpointedModule):
             names = [batch.conversations[row].id for row in error.rows]
             raise VlmLitError(f"{error} Questions: {listed(names)}.") from error
 
-    def _memory_of(self, split: str, use: Callable[[EvaluationBatch], None]) -> EvaluationMemory:
+    def running_replies(self) -> RunningReplies | None:
+        """What replies to several batches at a time; None where a batch is replied to before the next one comes."""
+        return None
+
+    def _memory_of(
+        self,
+        split: str,
+        take: Callable[[list[Prediction]], object],
+        also: Callable[[EvaluationBatch], object] = lambda _: None,
+    ) -> EvaluationMemory:
         """What evaluates a split's batches, in the pieces that earlier evaluations of it have found to fit."""
-        return EvaluationMemory(lambda: self.data, split, self.device, use, self._asked_together)
+        own = type(self).predictions is EvaluatedModule.predictions
+        questions = AskedQuestions(self.predictions, take, also, self.running_replies() if own else None)
+        return EvaluationMemory(lambda: self.data, split, self.device, questions, self._asked_together)
 
     def on_train_start(self) -> None:
         """Find how many questions a validation can ask together, if the config asks for what fits to be found."""
@@ -88,7 +101,7 @@ class EvaluatedModule(CheckpointedModule):
         self.on_validation_epoch_start()
         # The first batch is the one of the longest rows. Lightning puts autocast around validation steps alone.
         with torch.no_grad(), self.trainer.precision_plugin.val_step_context():
-            self.validation_step(batch, 0)
+            self._memory.evaluate(batch, 0)
         self.on_validation_epoch_start()  # nothing of it counts
         self.train(training)
 
@@ -96,16 +109,17 @@ class EvaluatedModule(CheckpointedModule):
         """Begin with no answers and no loss."""
         self.evaluation = Evaluation(self.metrics, self.calibration)
         self.validation_loss = ValidationLoss(self.loss, self.dropped_because)
-        self._memory = self._memory_of("val", self._measured)
+        self._memory = self._memory_of("val", self.evaluation.add, self._measured)
 
     def validation_step(self, batch: EvaluationBatch, batch_idx: int) -> None:
         """Answer a batch of prompts and judge the answers; add up the loss of the true ones."""
-        self._memory.evaluate(batch, batch_idx)
+        trainer = self.trainer
+        batches = trainer.num_sanity_val_batches if trainer.sanity_checking else trainer.num_val_batches
+        self._memory.evaluate(batch, batch_idx, last=_is_last(batch_idx, batches))
 
     def _measured(self, batch: EvaluationBatch) -> None:
-        predictions = self.predictions(batch)
+        """Add up the loss of a batch's true answers; where it raises, it has done nothing."""
         self.validation_loss.add(batch)
-        self.evaluation.add(predictions)
 
     def on_validation_epoch_end(self) -> None:
         """Log every metric under `val/`, and `val/loss`."""
@@ -115,11 +129,11 @@ class EvaluatedModule(CheckpointedModule):
         """Begin with no answers and no loss."""
         self.evaluation = Evaluation(self.metrics, self.calibration)
         self.validation_loss = ValidationLoss(self.loss, self.dropped_because)
-        self._memory = self._memory_of("test", self._measured)
+        self._memory = self._memory_of("test", self.evaluation.add, self._measured)
 
     def test_step(self, batch: EvaluationBatch, batch_idx: int) -> None:
         """Answer a batch of prompts and judge the answers; add up the loss where the data have it measured."""
-        self._memory.evaluate(batch, batch_idx)
+        self._memory.evaluate(batch, batch_idx, last=_is_last(batch_idx, self.trainer.num_test_batches))
 
     def on_test_epoch_end(self) -> None:
         """Log every metric under `test/`, and `test/loss` where it was measured."""
@@ -128,11 +142,11 @@ class EvaluatedModule(CheckpointedModule):
     def on_predict_start(self) -> None:
         """Begin with no answers; nothing judges them."""
         self.last_predictions, self.last_metrics = [], {}
-        self._memory = self._memory_of("predict", lambda batch: self.last_predictions.extend(self.predictions(batch)))
+        self._memory = self._memory_of("predict", self.last_predictions.extend)
 
     def predict_step(self, batch: EvaluationBatch, batch_idx: int) -> list[str]:
         """Answer a batch of prompts; whose they are is returned: Lightning takes that apart, and answers are frozen."""
-        self._memory.evaluate(batch, batch_idx)
+        self._memory.evaluate(batch, batch_idx, last=_is_last(batch_idx, self.trainer.num_predict_batches))
         return batch.ids
 
     def on_predict_epoch_end(self) -> None:
@@ -152,22 +166,9 @@ class EvaluatedModule(CheckpointedModule):
             self.log(f"{split}/{name}", value, prog_bar=name in shown, batch_size=1, sync_dist=False)
 
 
-def _prediction(conversation: Conversation, reply: Reply) -> Prediction:
-    questions = (turn.text.strip() for turn in reversed(conversation.turns) if turn.role == "user")
-    return Prediction(
-        id=conversation.id,
-        image=str(conversation.images[0]) if conversation.images else None,
-        image_id=conversation.image_id,
-        question=next(questions, ""),
-        references=conversation.references,
-        prediction=reply.text,
-        score=None,
-        groups=conversation.groups,
-        choices=conversation.choices,
-        confidence=reply.confidence,
-        turn=conversation.turn,
-        unfinished=reply.unfinished,
-    )
+def _is_last(batch_idx: int, batches: Sequence[int | float]) -> bool:
+    """Whether a batch is the last one of its evaluation, whose loaders have so many."""
+    return batch_idx + 1 >= sum(batches)
 
 
 def _metrics(given: Sequence[Any] | None) -> list[MetricSettings] | None:

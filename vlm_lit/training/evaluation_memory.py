@@ -11,6 +11,7 @@ import torch
 from vlm_lit.data.step_datamodule import StepDataModule
 from vlm_lit.errors import VlmLitError
 from vlm_lit.schema import EvaluationBatch
+from vlm_lit.training.asked_questions import AskedQuestions
 from vlm_lit.training.memory import is_out_of_memory
 from vlm_lit.training.ranks import warn
 
@@ -22,7 +23,7 @@ class EvaluationMemory:
         data: the data module, which makes batches anew; asked for when it is needed.
         split: which split is evaluated.
         device: where.
-        use: evaluates a batch; where it raises, it has done nothing.
+        questions: evaluates a batch.
         known: the most items that are asked together, by split, as earlier evaluations have learned; added to here.
     """
 
@@ -31,10 +32,10 @@ class EvaluationMemory:
         data: Callable[[], StepDataModule[Any]],
         split: str,
         device: torch.device,
-        use: Callable[[EvaluationBatch], None],
+        questions: AskedQuestions,
         known: dict[str, int] | None = None,
     ) -> None:
-        self.data, self.split, self.device, self.use = data, split, device, use
+        self.data, self.split, self.device, self.questions = data, split, device, questions
         self._known = {} if known is None else known
 
     @property
@@ -42,42 +43,46 @@ class EvaluationMemory:
         """Most items that are asked together; None while there was no need for a limit."""
         return self._known.get(self.split)
 
-    def evaluate(self, batch: EvaluationBatch, batch_idx: int) -> None:
-        """Evaluate one of the loader's batches, the `batch_idx`-th.
+    def evaluate(self, batch: EvaluationBatch, batch_idx: int, *, last: bool = True) -> None:
+        """Evaluate one of the loader's batches, the `batch_idx`-th; every question has its answer behind the last.
 
         Raises:
             VlmLitError: there is not enough memory for a single item.
         """
+        lost: list[int] = []
         if self.most is None:
             try:
-                self.use(batch)
+                self.questions.ask(batch, batch_idx, whole=last)
             except Exception as error:
-                self._note(error, len(self._batches[batch_idx]))
+                lost = [self._batches[number][place] for number, place in self.questions.lost()]
+                self._note(error, len(lost) + len(self._batches[batch_idx]))
             else:
                 return
         # Outside the handler: the traceback of an error holds on to what was computed.
-        self._in_pieces(self._batches[batch_idx])
+        self._in_pieces(lost, self.questions.ask_again)
+        self._in_pieces(self._batches[batch_idx], self.questions.ask)
 
     @cached_property
     def _batches(self) -> list[list[int]]:
         """The positions in each of the loader's batches; there are many, so they are asked for once."""
         return self.data().evaluation_positions(self.split)
 
-    def _in_pieces(self, positions: Sequence[int]) -> None:
+    def _in_pieces(self, positions: Sequence[int], use: Callable[[EvaluationBatch], None]) -> None:
         at = 0
         while at < len(positions):
             assert self.most is not None
             piece = positions[at : at + self.most]
-            if self._fits(piece):
+            if self._fits(piece, use):
                 at += len(piece)
 
-    def _fits(self, piece: Sequence[int]) -> bool:
+    def _fits(self, piece: Sequence[int], use: Callable[[EvaluationBatch], None]) -> bool:
         batch = self.data().evaluation_batch(self.split, piece)
         moved = self.data().transfer_batch_to_device(batch, self.device, 0)
         assert isinstance(moved, EvaluationBatch)
         try:
-            self.use(moved)
+            use(moved)
         except Exception as error:
+            self.questions.lost()
             self._note(error, len(piece))
             return False
         return True

@@ -1,0 +1,68 @@
+"""Replies in the making: the answers that are generated to several batches of prompts, those that end first first."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from vlm_lit.errors import VlmLitError, listed
+from vlm_lit.models.finite import NonFiniteScoresError
+from vlm_lit.models.running_answers import RunningAnswers
+from vlm_lit.schema import Conversation, PromptBatch, Reply
+from vlm_lit.training.answering import Answering
+
+LONG: Final = 32
+"""Tokens from which on answers may differ in length by enough for others to take the place of those that ended."""
+
+
+class RunningReplies:
+    """Replies to prompts in packed rows.
+
+    Args:
+        answering: makes them.
+        max_new_tokens: longest answer, in tokens.
+    """
+
+    def __init__(self, answering: Answering, max_new_tokens: int) -> None:
+        self.answering, self.max_new_tokens = answering, max_new_tokens
+        self._asked: dict[int, Conversation] = {}
+        self._answers: RunningAnswers | None = None
+
+    def add(self, batch: PromptBatch) -> list[int]:
+        """Read a batch of prompts; each gets a number of its own."""
+        assert batch.segments is not None
+        if self._answers is None:
+            self._answers = self._begun()
+        self._answers.add(self.answering.inputs(batch), batch.segments, self.answering.sampler(batch))
+        numbers = range(self._answers.count - len(batch.conversations), self._answers.count)
+        self._asked |= dict(zip(numbers, batch.conversations, strict=True))
+        return list(numbers)
+
+    def run(self, until: int) -> list[tuple[int, Reply]]:
+        """Go on until at most so many prompts have no reply, and return the replies to the others by their number.
+
+        Raises:
+            VlmLitError: the model's scores for some are no numbers; names them.
+        """
+        if self._answers is None:
+            return []
+        try:
+            ended = self._answers.run(until)
+        except NonFiniteScoresError as error:
+            raise VlmLitError(f"{error} Questions: {listed([self._asked[n].id for n in error.rows])}.") from error
+        for number, _ in ended:
+            del self._asked[number]
+        return [(number, self.answering.reply(said, self.max_new_tokens)) for number, said in ended]
+
+    def drop(self) -> None:
+        """Forget all that have no reply."""
+        self._asked, self._answers = {}, None
+
+    def _begun(self) -> RunningAnswers:
+        answering = self.answering
+        return RunningAnswers(
+            answering.model,
+            answering.family,
+            max_new_tokens=self.max_new_tokens,
+            stop=answering.stop,
+            grammar=answering.grammar,
+        )
