@@ -15,7 +15,7 @@ test: lint
 	$(BIN)/python -m pytest -m "not slow" --numprocesses auto --maxprocesses 4 --dist loadfile
 
 slow: $(VENV)/.ready-dev
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m slow --numprocesses auto --maxprocesses 4 --dist loadfile
 
 # Hours: random kills, long runs, damaged and hostile input; ends with the table of what is promised and what held.
 # For some of it, or less: make soak SOAK="--kills 20 --parts kill_soak"

@@ -28,8 +28,16 @@ pytest_plugins = [
 torch.set_num_threads(1)  # where a plugin has loaded torch before this file
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest leaves out what -m does not name
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Leave out what needs a GPU where there is none."""
+    """Leave out what needs a GPU where there is none, and keep the first case of what is slow but for that one."""
+    begun = set[str]()
+    for item in items:
+        marks = list(item.iter_markers("slow"))
+        test = item.nodeid.partition("[")[0]
+        if marks and all(mark.kwargs.get("but_first") for mark in marks) and test not in begun:
+            item.own_markers = [mark for mark in item.own_markers if mark.name != "slow"]
+            begun.add(test)
     if not torch.cuda.is_available():
         for item in items:
             if item.get_closest_marker("gpu"):

@@ -172,6 +172,7 @@ def test_every_version_is_of_a_benchmark() -> None:
     assert list(VERSIONS) == [path.stem for path in BENCHMARKS] == list(ASKED)
 
 
+@pytest.mark.slow(but_first=True)
 @pytest.mark.parametrize("path", BENCHMARKS, ids=lambda p: p.stem)
 def test_a_benchmark_says_all_there_is_to_say_about_its_questions(
     path: Path, capsys: pytest.CaptureFixture[str]
@@ -192,6 +193,7 @@ def test_a_benchmark_says_all_there_is_to_say_about_its_questions(
     assert model["metrics"] == [{"options": {}, **metric} for metric in asked["model"]["init_args"]["metrics"]]
 
 
+@pytest.mark.slow(but_first=True)
 @pytest.mark.parametrize("path", BENCHMARKS, ids=lambda p: p.stem)
 def test_a_benchmark_is_run_on_the_columns_of_its_data_set_and_scored_anew_from_its_answers(
     path: Path, folders: dict[str, Path], tmp_path: Path

@@ -51,6 +51,7 @@ def test_runnable_configs_are_understood(path: Path, capsys: pytest.CaptureFixtu
     assert whole["run_dir"] != "runs/run"
 
 
+@pytest.mark.slow(but_first=True)
 @pytest.mark.parametrize("overlay", OVERLAYS, ids=lambda p: p.stem)
 def test_overlays_change_what_they_say(overlay: Path, capsys: pytest.CaptureFixture[str]) -> None:
     below = CONFIGS / ("smolvlm_dpo.yaml" if overlay.stem in LOSSES_OVERLAYS else "easy_vqa.yaml")
@@ -110,6 +111,7 @@ def family_of_config(path: Path) -> str:
     return found
 
 
+@pytest.mark.slow(but_first=True)
 @pytest.mark.parametrize("path", GENERATING, ids=lambda p: p.stem)
 def test_runnable_configs_train_two_steps_on_the_tiny_model_of_their_family(
     path: Path, folders: dict[str, Path], small: Path, tmp_path: Path
@@ -131,6 +133,7 @@ def test_runnable_configs_train_two_steps_on_the_tiny_model_of_their_family(
     assert {row.modules_4bit for row in cli.model.parts_table() if row.part != "language_model"} == {0}
 
 
+@pytest.mark.slow(but_first=True)
 @pytest.mark.parametrize("path", CLASSIFYING, ids=lambda p: p.stem)
 def test_runnable_configs_of_classifiers_train_two_steps(path: Path, tmp_path: Path) -> None:
     folder, head = class_runs.checkpoint(tmp_path / "vilt"), tmp_path / "run"
@@ -152,6 +155,7 @@ def test_runnable_configs_of_classifiers_train_two_steps(path: Path, tmp_path: P
     assert (head / "adapter" / "adapter_model.safetensors").is_file()
 
 
+@pytest.mark.slow(but_first=True)
 @pytest.mark.parametrize("path", PREFERRING, ids=lambda p: p.stem)
 def test_runnable_configs_of_preferences_train_two_steps(path: Path, folders: dict[str, Path], tmp_path: Path) -> None:
     run, file = tmp_path / "run", pairs.write_pairs(tmp_path, 8)

@@ -119,6 +119,7 @@ def test_the_quickstart_shows_a_model_that_learned(tmp_path: Path, monkeypatch: 
     assert before != after
 
 
+@pytest.mark.slow
 def test_the_page_of_what_is_supervised_holds_the_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     book = executed("02_what_is_supervised", tmp_path, monkeypatch)
     printed = text(book)
@@ -144,6 +145,7 @@ def test_the_study_has_its_table_and_figures(tmp_path: Path, monkeypatch: pytest
     assert is_drawn(cost)
 
 
+@pytest.mark.slow
 def test_an_adapters_inside_is_drawn_and_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     book = executed("04_inside_an_adapter", tmp_path, monkeypatch, steps=4)
     rows = [line.split() for line in text(book).splitlines() if "_proj " in line]

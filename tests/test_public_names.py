@@ -10,6 +10,7 @@ import pytest
 import vlm_lit
 
 
+@pytest.mark.slow
 def test_import_loads_nothing_heavy_and_knows_its_names() -> None:
     code = (
         "import sys, vlm_lit; assert set(vlm_lit.__all__) <= set(dir(vlm_lit));"

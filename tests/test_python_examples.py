@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 from safetensors.torch import load_file
 
@@ -29,6 +30,7 @@ def run_as_printed(name: str, checkpoint: Path, data_set: Path, folder: Path) ->
     return done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_ten_lines_fine_tune_a_model(tiny_llava: Path, small: Path, tmp_path: Path) -> None:
     assert len((_EXAMPLES / "fine_tune.py").read_text().split("\n")) <= 11
     said = run_as_printed("fine_tune.py", tiny_llava, small, tmp_path)
@@ -40,6 +42,7 @@ def test_ten_lines_fine_tune_a_model(tiny_llava: Path, small: Path, tmp_path: Pa
     assert (tmp_path / "lightning_logs" / "version_0" / "checkpoints" / "step-000006.ckpt").is_file()
 
 
+@pytest.mark.slow
 def test_own_loss_is_trained_on(tiny_llava: Path, small: Path, tmp_path: Path) -> None:
     run_as_printed("own_loss.py", tiny_llava, small, tmp_path)
     path = tmp_path / "lightning_logs" / "version_0" / "checkpoints" / "step-000006.ckpt"

@@ -76,6 +76,7 @@ def test_the_commands_that_write_its_data_stand_at_its_head(name: str) -> None:
     assert set(re.findall(r"python -m vlm_lit workbench --output (\w+)", head)) == written
 
 
+@pytest.mark.slow(but_first=True)
 @EVERY
 def test_every_cell_is_a_run_with_the_settings_of_its_levels(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     study, seen = read_study(STUDIES[name]), list[dict[str, Any]]()

@@ -89,6 +89,7 @@ def test_all_bad_records_are_counted_and_the_first_of_each_kind_is_named(
     assert "check --config" in error
 
 
+@pytest.mark.slow(but_first=True)
 @pytest.mark.parametrize("workers", [0, 2])
 def test_an_image_cut_short_is_found_while_training_where_images_are_not_looked_at(
     workers: int, broken: Callable[..., Path], capsys: Capture, tmp_path: Path

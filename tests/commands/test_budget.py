@@ -33,6 +33,7 @@ def reckoned(tmp_path: Path, *arguments: str) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.slow
 def test_a_config_for_a_gpu_is_reckoned_here_from_config_json_alone(bare: Path, tmp_path: Path) -> None:
     # trainer/one_gpu.yaml names a GPU, and data/train.json is nowhere.
     config = ("--config", str(CONFIGS / "llava15_7b_qlora.yaml"), "--model.init_args.model_id", str(bare))

@@ -67,6 +67,7 @@ def test_config_json_is_enough_where_it_names_the_answers(bare: Path, tmp_path: 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["budget.json", "config.yaml"]  # nothing else is written
 
 
+@pytest.mark.slow
 def test_answers_are_said_read_or_counted(nameless: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = write_config(tmp_path, nameless, tmp_path / "data")
     assert main(["budget", "--config", str(path)]) == 2

@@ -46,6 +46,7 @@ def cached(config: Config, data_set: Path) -> Callable[..., Path]:
     return write
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
 def test_a_fit_with_features_from_the_disk_is_the_fit_without(
     cached: Config, caplog: pytest.LogCaptureFixture, precision: str
@@ -102,6 +103,7 @@ def test_a_test_answers_from_features_what_it_answers_from_images(cached: Config
     assert said[0] == said[1]
 
 
+@pytest.mark.slow
 def test_changed_bytes_processor_precision_and_tower_are_all_missed(
     cached: Config, tiny_llava: Path, data_set: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

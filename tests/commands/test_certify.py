@@ -123,6 +123,7 @@ def test_the_text_names_every_section_and_ends_with_a_verdict(moved: Path, capsy
     assert lines[-1] == "The certified run, to the last bit of the steps done again."
 
 
+@pytest.mark.slow
 def test_a_preference_run_is_done_again(pairs: Path, tiny_llava: Path, tmp_path: Path, capsys: Capture) -> None:
     _done_again(preference_config(tmp_path, tiny_llava, pairs, trainer={"limit_val_batches": 0}), capsys)
 
@@ -228,6 +229,7 @@ def _as_if(folder: Path, **changes: object) -> None:
     path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
 
 
+@pytest.mark.slow(but_first=True)
 @pytest.mark.parametrize("section", ["machine", "versions"])
 def test_on_another_machine_or_version_losses_are_compared_within_a_tolerance(section: str, moved: Path) -> None:
     kept = json.loads((moved / "run" / "certificate.json").read_text())

@@ -279,6 +279,7 @@ def test_an_answer_cannot_steer_a_terminal() -> None:
     assert printable("a\x1b[2Jb\nc\td\x9b", lines=True) == "a\\x1b[2Jb\nc\td\\x9b"
 
 
+@pytest.mark.slow
 def test_at_a_terminal(finished: Path, picture: Path) -> None:
     screen = typed(
         [str(finished), "--image", str(picture), "--compare"], "what is it?\n", "/reset\n", "/nothing\n", "\x04"

@@ -283,6 +283,7 @@ def _until_closed(terminal: int) -> bytes:
     return seen
 
 
+@pytest.mark.slow
 def test_a_program_reads_nothing_but_the_report(config: Config) -> None:
     command = [sys.executable, "-m", "vlm_lit", "inspect", "--config", str(config()), "--format", "json"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)

@@ -311,6 +311,7 @@ def test_a_name_that_is_none_on_the_hub_is_refused_before_merging(
     assert not (tmp_path / "merged").exists()
 
 
+@pytest.mark.slow
 def test_merge_and_push_uploads_the_folder_and_shows_no_token(finished: Path, tmp_path: Path) -> None:
     output = tmp_path / "merged"
     command = ["merge", str(finished), "--output", str(output), "--push", "me/tuned", "--private"]

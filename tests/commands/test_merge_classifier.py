@@ -19,6 +19,7 @@ from vlm_lit.training.classifier import ClassifierModule
 FROZEN = {"precision": "fp32", "training": "frozen"}
 
 
+@pytest.mark.slow(but_first=True)
 @pytest.mark.parametrize("lora", [False, True], ids=["full", "lora on nf4"])
 def test_a_merged_classifier_answers_as_the_run_did(tmp_path: Path, lora: bool) -> None:
     folder = checkpoint(tmp_path / "vilt", head=False)

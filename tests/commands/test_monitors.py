@@ -39,6 +39,7 @@ def stopped(path: Path, *more: str) -> int:
 STILL = {"learning_rate": 1e-30}
 
 
+@pytest.mark.slow(but_first=True)
 @pytest.mark.parametrize(
     ("interval", "patience", "steps"),
     [
@@ -66,6 +67,7 @@ def test_min_epochs_are_passes(config: Config) -> None:
     assert stopped(path, *more) == 9
 
 
+@pytest.mark.slow
 def test_a_run_that_was_stopped_twice_is_the_one_that_was_not(config: Config, tmp_path: Path) -> None:
     # The patience that is used up stands in the checkpoint.
     path = config(model=STILL, trainer={"max_epochs": 4, "val_check_interval": 1})
@@ -78,6 +80,7 @@ def test_a_run_that_was_stopped_twice_is_the_one_that_was_not(config: Config, tm
     assert stopped(path, *more, "--ckpt_path=last") == 6
 
 
+@pytest.mark.slow(but_first=True)
 @pytest.mark.parametrize(
     ("more", "says"),
     [

@@ -78,6 +78,7 @@ def conversations(desk: Path) -> dict[str, dict[str, Any]]:
 # What is made ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_each_pair_is_of_a_right_and_a_wrong_answer_of_the_model(desk: Path, made: tuple[Path, list[str]]) -> None:
     asked, said, judge = conversations(desk), answers(made[0]), rule("exact_match")
     assert len(said) == len(asked) * SAMPLES
@@ -162,6 +163,7 @@ def test_another_choice_of_pairs_needs_no_model(desk: Path, made: tuple[Path, li
     assert made[0].read_bytes() == first
 
 
+@pytest.mark.slow
 def test_more_answers_are_sampled_beside_those_that_are_there(desk: Path, made: tuple[Path, list[str]]) -> None:
     output = desk / "bench" / "more.jsonl"
     typed(desk, output, "--samples", "2")
@@ -171,6 +173,7 @@ def test_more_answers_are_sampled_beside_those_that_are_there(desk: Path, made: 
     assert lines(output) == lines(made[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_stopped_and_gone_on_is_never_stopped(desk: Path, made: tuple[Path, list[str]], number: signal.Signals) -> None:
     output = desk / "bench" / f"{number.name}.jsonl"
@@ -194,6 +197,7 @@ def test_stopped_and_gone_on_is_never_stopped(desk: Path, made: tuple[Path, list
     assert lines(output) == lines(made[0])
 
 
+@pytest.mark.slow
 def test_two_ranks_sample_what_one_does(desk: Path, made: tuple[Path, list[str]]) -> None:
     output = desk / "bench" / "ranks.jsonl"
     typed(desk, output, "--trainer.strategy=ddp", "--trainer.devices=2")
@@ -246,6 +250,7 @@ def test_a_runs_model_answers(desk: Path, tmp_path: Path, made: tuple[Path, list
     assert [row["answer"] for row in answers(again)] == [row["answer"] for row in answers(output)]
 
 
+@pytest.mark.slow
 def test_pictures_of_a_table_are_written_beside_the_pairs(
     desk: Path, tmp_path: Path, made: tuple[Path, list[str]]
 ) -> None:

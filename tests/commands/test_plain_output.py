@@ -82,6 +82,7 @@ def in_a_terminal(*words: str) -> str:
     return shown.decode()
 
 
+@pytest.mark.slow
 def test_names_in_a_strangers_adapter_do_not_steer(tmp_path: Path) -> None:
     name = "base_model.model.model.language_model.layers.0.\x1b]0;evil\x07.lora_{}.weight"
     tensors = {name.format("A"): torch.ones(2, 3), name.format("B"): torch.ones(3, 2)}

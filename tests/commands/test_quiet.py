@@ -31,6 +31,7 @@ SILENCED = (
 )
 
 
+@pytest.mark.slow
 def test_a_run_shows_its_own_words_only(config: Callable[..., Path]) -> None:
     path = config(trainer={"enable_progress_bar": True})
     command = [sys.executable, "-m", "vlm_lit", "fit", "--config", str(path)]

@@ -42,6 +42,7 @@ def finished(config: Config) -> Path:
 # A second fit ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_second_fit_is_refused_and_changes_nothing(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = whole(run_dir(finished))
     error = refusal(capsys, "fit", "--config", str(finished))
@@ -51,6 +52,7 @@ def test_a_second_fit_is_refused_and_changes_nothing(finished: Path, capsys: pyt
     assert whole(run_dir(finished)) == before
 
 
+@pytest.mark.slow(but_first=True)
 @pytest.mark.parametrize("left", ["results.json", "adapter", "checkpoints"])
 def test_each_part_of_a_run_is_one(left: str, finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for path in run_dir(finished).iterdir():
@@ -59,6 +61,7 @@ def test_each_part_of_a_run_is_one(left: str, finished: Path, capsys: pytest.Cap
     assert f"holds a run already ({left})" in refusal(capsys, "fit", "--config", str(finished))
 
 
+@pytest.mark.slow
 def test_overwrite_deletes_what_a_run_wrote_and_nothing_else(finished: Path) -> None:
     run = run_dir(finished)
     own = ["notes.txt", "adapter/readme.txt", "checkpoints/my.ckpt", "inspect.html", "predictions.backup.jsonl"]
@@ -76,6 +79,7 @@ def test_overwrite_deletes_what_a_run_wrote_and_nothing_else(finished: Path) -> 
     assert "overwrite" not in yaml.safe_load(left["config.yaml"])
 
 
+@pytest.mark.slow
 def test_a_refused_overwrite_deletes_nothing(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = whole(run_dir(finished))
     words = ("fit", "--config", str(finished), "--overwrite")
@@ -84,6 +88,7 @@ def test_a_refused_overwrite_deletes_nothing(finished: Path, capsys: pytest.Capt
     assert whole(run_dir(finished)) == before
 
 
+@pytest.mark.slow
 def test_another_runs_checkpoint_does_not_open_a_run_that_is_there(
     finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -93,6 +98,7 @@ def test_another_runs_checkpoint_does_not_open_a_run_that_is_there(
     assert "holds a run already" in refusal(capsys, "fit", "--config", str(finished), "--ckpt_path", str(kept))
 
 
+@pytest.mark.slow
 def test_a_time_in_the_name_makes_a_folder_each_time(
     finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -115,6 +121,7 @@ def test_a_time_in_the_name_makes_a_folder_each_time(
 # Results ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_each_verb_that_answers_has_its_own_files(finished: Path, small: Path) -> None:
     run = run_dir(finished)
     before = whole(run)
@@ -131,6 +138,7 @@ def test_each_verb_that_answers_has_its_own_files(finished: Path, small: Path) -
     typed("compare", run, run, "--names", "one,two", "--output", run.parent / "page")
 
 
+@pytest.mark.slow
 def test_results_say_which_step_and_weights_they_are_of(finished: Path, tmp_path: Path) -> None:
     run = run_dir(finished)
     kept = run / "checkpoints" / "step-000003.ckpt"
@@ -147,6 +155,7 @@ def test_results_say_which_step_and_weights_they_are_of(finished: Path, tmp_path
     assert base["weights"] == {"base": base["model_id"]}
 
 
+@pytest.mark.slow
 def test_an_evaluation_of_something_else_leaves_the_earlier_one(
     finished: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -166,6 +175,7 @@ def test_an_evaluation_of_something_else_leaves_the_earlier_one(
     typed("compare", run / "earlier" / "test-1", run, "--output", run.parent / "page")
 
 
+@pytest.mark.slow
 def test_a_new_adapter_never_lies_beside_old_results(finished: Path) -> None:
     run = run_dir(finished)
     typed("fit", "--config", finished, "--ckpt_path", "last", "--trainer.max_epochs=2")
@@ -200,6 +210,7 @@ def test_from_a_run_takes_its_config_and_weights_and_a_folder_of_its_own(
     typed("compare", run, folder, "--output", tmp_path / "page")
 
 
+@pytest.mark.slow
 def test_from_a_run_with_further_options_on_top(finished: Path, small: Path, tmp_path: Path) -> None:
     run, blind = run_dir(finished), tmp_path / "blind"
     overlay = tmp_path / "overlay.yaml"
@@ -213,6 +224,7 @@ def test_from_a_run_with_further_options_on_top(finished: Path, small: Path, tmp
     assert not list(run.glob("test-*"))
 
 
+@pytest.mark.slow
 def test_from_a_run_without_checkpoints_takes_its_adapter(finished: Path) -> None:
     run = run_dir(finished)
     shutil.rmtree(run / "checkpoints")
@@ -222,6 +234,7 @@ def test_from_a_run_without_checkpoints_takes_its_adapter(finished: Path) -> Non
     assert (folder / "predictions.jsonl").read_bytes() == (run / "predictions.jsonl").read_bytes()
 
 
+@pytest.mark.slow
 def test_no_checkpoint_is_never_answered_by_the_untrained_base(
     finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -134,6 +134,7 @@ def test_every_verb_has_a_case() -> None:
     assert CASES.keys() == VERBS.keys()
 
 
+@pytest.mark.slow(but_first=True)
 @pytest.mark.parametrize(
     "verb", [pytest.param(verb, marks=pytest.mark.slow) if verb in SLOW else verb for verb in CASES]
 )

@@ -38,6 +38,7 @@ def verified(path: str, out: Path, *more: str) -> tuple[int, dict[str, dict[str,
     return status, rows
 
 
+@pytest.mark.slow(but_first=True)
 @pytest.mark.parametrize("name", ["llava", "qwen2_5_vl", "smolvlm"])
 def test_every_equality_holds(name: str, shared: Callable[..., str], tmp_path: Path) -> None:
     status, found = verified(shared(name), tmp_path / "v.json")

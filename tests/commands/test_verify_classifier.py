@@ -45,6 +45,7 @@ def verified(path: Path, *more: str) -> tuple[int, dict[str, dict[str, Any]]]:
     return status, {row["name"]: row for row in rows if not row["name"].endswith("sharded")}
 
 
+@pytest.mark.slow(but_first=True)
 @pytest.mark.parametrize(
     "parts",
     [

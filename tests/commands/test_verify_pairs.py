@@ -32,6 +32,7 @@ def preferring(folders: dict[str, Path], tmp_path: Path) -> Callable[..., str]:
     return config
 
 
+@pytest.mark.slow(but_first=True)
 @pytest.mark.parametrize("name", ["llava", "qwen2_5_vl", "mllama"])
 @pytest.mark.parametrize("corrupt", [None, "crop"])
 def test_every_equality_holds(name: str, corrupt: str | None, preferring: Callable[..., str], tmp_path: Path) -> None:
@@ -49,6 +50,7 @@ def test_every_equality_holds(name: str, corrupt: str | None, preferring: Callab
     assert 0.0 <= float(str(found["referenced"]["gradient"])) < 1e-5
 
 
+@pytest.mark.slow
 def test_a_run_that_begins_at_an_adapter_has_that_for_its_start(preferring: Callable[..., str], tmp_path: Path) -> None:
     first = Path(preferring("llava", learning_rate=3e-3))
     fit(first)

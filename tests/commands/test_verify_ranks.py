@@ -50,6 +50,7 @@ def test_two_processes_are_one(supervised: Callable[..., Path]) -> None:
         assert row["note"] == "5 items, 2 processes"
 
 
+@pytest.mark.slow
 def test_pairs_and_questions_with_answers_to_choose_from(folders: dict[str, Path], tmp_path: Path) -> None:
     pairs = tmp_path / "pairs"
     pairs.mkdir()
@@ -64,6 +65,7 @@ def test_pairs_and_questions_with_answers_to_choose_from(folders: dict[str, Path
     assert "language_model.training is full" in found["frozen-sharded"]["note"]
 
 
+@pytest.mark.slow
 def test_what_is_wrong_on_a_rank_is_found(supervised: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VLM_LIT_ALLOW_IMPORTS", "tests")
     status, found = verified(supervised("tests.support.rank_modules.Heavier"))
@@ -72,6 +74,7 @@ def test_what_is_wrong_on_a_rank_is_found(supervised: Callable[..., Path], monke
     assert found["sharded"]["gradient"] > 1e-4
 
 
+@pytest.mark.slow
 def test_a_process_that_fails_is_told_with_its_last_words(
     supervised: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -67,6 +67,7 @@ def home(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow(but_first=True)
 @pytest.mark.parametrize(
     ("moment", "call", "left"),
     [

@@ -174,6 +174,7 @@ def lines(run: Path) -> list[dict[str, object]]:
     return [json.loads(line) for line in (run / "predictions.jsonl").read_text().splitlines()]
 
 
+@pytest.mark.slow
 def test_a_test_run_with_each_control(config: Config, tmp_path: Path, small: Path) -> None:
     path, found, features = config(), {}, tmp_path / "features"
     for kind in (None, *KINDS):

@@ -105,6 +105,7 @@ def test_conversations_are_found_only_with_all_their_images(tmp_path: Path) -> N
     assert store.found([Conversation(id="words", turns=(), images=())]) is None
 
 
+@pytest.mark.slow
 def test_two_processes_fill_a_store_and_one_is_killed_while_it_writes(tmp_path: Path) -> None:
     writers = [_writer(tmp_path, first, 2) for first in (0, 1)]
     for killed in writers:

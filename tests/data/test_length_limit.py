@@ -132,6 +132,7 @@ def test_by_default_no_picture_is_too_long(family: str) -> None:
     assert max(batch.lengths) <= limit
 
 
+@pytest.mark.slow
 def test_the_course_keeps_the_number(config: Config, capsys: pytest.CaptureFixture[str]) -> None:
     path = config(trainer={"limit_val_batches": 0})
     runs.fit(path)
@@ -142,6 +143,7 @@ def test_the_course_keeps_the_number(config: Config, capsys: pytest.CaptureFixtu
     assert "max_length (was auto, is 9)" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_default_run_is_the_run_with_the_former_default(config: Config) -> None:
     losses = []
     for changed in ({}, {"max_length": 2048}):

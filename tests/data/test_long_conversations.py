@@ -40,6 +40,7 @@ def test_their_time_grows_as_they_do(encoder: ConversationEncoder) -> None:
     assert length(encoder, user("<image>" * 64_000), answer("x")) > 64_000
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(120)
 def test_a_question_of_a_million_characters(encoder: ConversationEncoder) -> None:
     assert length(encoder, user("word " * 200_000), answer("x")) > 200_000

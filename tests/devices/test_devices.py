@@ -46,6 +46,7 @@ def test_a_4bit_product_is_that_of_its_weights(accelerator: str) -> None:
     assert 0.05 < float((stored.cpu() - weight).norm() / weight.norm()) < 0.15  # NF4 rounds by a tenth
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
 def test_a_run_goes_on_exactly(precision: str, accelerator: str, config: Config, tmp_path: Path) -> None:
     keeper = {"class_path": CHECKPOINTS, "init_args": {"every_n_steps": 1}}
@@ -57,6 +58,7 @@ def test_a_run_goes_on_exactly(precision: str, accelerator: str, config: Config,
     assert Outcome.of(tmp_path / "whole") == Outcome.of(tmp_path / "killed")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["llava", "qwen2_vl", "smolvlm"])
 def test_every_shortcut_is_exact(
     name: str, accelerator: str, config: Config, folders: dict[str, Path], tmp_path: Path
@@ -65,6 +67,7 @@ def test_every_shortcut_is_exact(
     assert main(["verify", "--config", str(written), "--output", str(tmp_path / "verify.txt")]) == 0
 
 
+@pytest.mark.slow
 def test_features_that_are_kept_give_the_same_run(accelerator: str, config: Config, tmp_path: Path) -> None:
     trainer = {"accelerator": accelerator, "deterministic": True}
     losses: list[list[float]] = []

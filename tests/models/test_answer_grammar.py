@@ -36,6 +36,7 @@ def made(tiny_llava: Path) -> SupervisedModule:
     return cases.module(tiny_llava).eval()
 
 
+@pytest.mark.slow(but_first=True)
 @pytest.mark.parametrize("sampled", [False, True])
 @pytest.mark.parametrize("packing", [False, True])
 def test_every_answer_is_of_the_schema(packing: bool, sampled: bool, made: SupervisedModule, tiny_llava: Path) -> None:

@@ -54,6 +54,7 @@ def test_the_pairs_that_a_row_needs_are_those_its_mask_shows() -> None:
     assert kinds.seen_pairs({"attention_mask": valid}, segments) == int(shown.sum())
 
 
+@pytest.mark.slow(but_first=True)
 @pytest.mark.parametrize("side", ["ours", "answers"])
 def test_a_run_says_where_its_time_went(side: str, tmp_path: Path) -> None:
     run = where.asked(SMALL, side, 1, tmp_path / "files")

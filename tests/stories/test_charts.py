@@ -27,6 +27,7 @@ def paths(charts: Path) -> list[str]:
     return [f"--data.init_args.{split}.path={charts / f'{split}.parquet'}" for split in ("train", "val", "test")]
 
 
+@pytest.mark.slow
 def test_from_charts_to_the_page(charts: Path, folders: dict[str, Path], tmp_path: Path) -> None:
     more = ["--model.init_args.max_new_tokens=4"]
     runs = story(tmp_path, "smolvlm_chartqa_qlora", folders["smolvlm"], paths(charts), *more, steps=3)

@@ -25,6 +25,7 @@ def of(file: Path) -> list[str]:
     return [f"--data.init_args.{split}.path={file}" for split in ("train", "val", "test")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["qwen2_vl", "mllama", "pixtral"])
 def test_from_products_to_the_page(family: str, products: Path, folders: dict[str, Path], tmp_path: Path) -> None:
     data = [*of(products / "products.parquet"), "--model.init_args.max_new_tokens=6", "--data.init_args.micro_batch=8"]

@@ -59,6 +59,7 @@ def assert_once(file: Path, attempts: int = 1) -> None:
     assert not list(file.parent.rglob("*.stale-*"))
 
 
+@pytest.mark.slow
 def test_workers_that_start_at_once_share_the_cells(file: Path) -> None:
     with workers(file, None, [None] * 3) as started:
         assert [process.wait() for process in started] == [0, 0, 0]
@@ -92,6 +93,7 @@ def test_two_that_look_at_the_same_moment_do_not_queue_a_cell_twice(
     assert [trial.state.name for trial in trials(file, url)] == ["WAITING"] * 6
 
 
+@pytest.mark.slow
 def test_four_workers_on_postgresql_one_of_them_killed(tmp_path: Path, postgres_url: str) -> None:
     file = write_study(tmp_path, set=PAUSE)
     with workers(file, postgres_url, ["a", "b", "c", "d"]) as started:
@@ -106,6 +108,7 @@ def test_four_workers_on_postgresql_one_of_them_killed(tmp_path: Path, postgres_
     assert sorted(states) == ["COMPLETE"] * 6 + ["FAIL"]  # the lost one, with its cell's second place
 
 
+@pytest.mark.slow
 def test_killed_twice_in_mid_cell_a_cell_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
     file = write_study(tmp_path, set=PAUSE)
     for step in (0, 2):
@@ -147,6 +150,7 @@ def test_a_failed_cell_keeps_its_error_and_is_tried_again_when_asked(
     assert records(file)["x=0.5/seed=0"].attempts == 1  # type: ignore[union-attr]
 
 
+@pytest.mark.slow
 def test_what_is_finished_is_not_run_again_what_changed_is(file: Path, tmp_path: Path) -> None:
     work(queue(file))
     before = records(file)

@@ -52,6 +52,7 @@ def test_every_state_is_told_apart(study: Study) -> None:
     )
 
 
+@pytest.mark.slow
 def test_an_adapter_is_counted_by_what_is_in_it(config: Callable[..., Path], tmp_path: Path) -> None:
     assert main(["fit", "--config", str(config())]) == 0
     found = adapter_size(tmp_path / "run")

@@ -7,7 +7,6 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -16,6 +15,8 @@ from pathlib import Path
 
 import psycopg
 import pytest
+
+from tests.support.ports import free_port
 
 _numbers = itertools.count()
 
@@ -31,12 +32,6 @@ def _account() -> str | None:
     return None if os.getuid() != 0 else pwd.getpwnam("nobody").pw_name
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[int]:
     """The port of a server that trusts whoever asks."""
@@ -44,7 +39,7 @@ def postgres_server() -> Iterator[int]:
     if initdb is None or postgres is None:
         pytest.skip("no PostgreSQL server program is installed")
     # Not below pytest's folder: its parents are closed to other accounts.
-    folder, account, port = Path(tempfile.mkdtemp(prefix="vlm_lit-postgres-")), _account(), _free_port()
+    folder, account, port = Path(tempfile.mkdtemp(prefix="vlm_lit-postgres-")), _account(), free_port()
     if account is not None:
         shutil.chown(folder, account)
     data = folder / "data"

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -17,6 +16,7 @@ from typing import Any
 
 from tests.support import tiny_models
 from tests.support.interrupted import start
+from tests.support.ports import free_port
 from vlm_lit.training.callbacks.step_checkpoint import StepCheckpoint
 
 Tampering = Callable[[int], AbstractContextManager[None]]
@@ -30,13 +30,6 @@ class Job:
     words: tuple[str, ...]
     tampering: Tampering | None = None
     status: int = 0
-
-
-def free_port() -> int:
-    """A port that nobody listens at."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port: int = free.getsockname()[1]
-    return port
 
 
 def _rank(rank: int, world: int, port: int, jobs: Sequence[Job], folder: Path) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.rank_runs import free_port
+from tests.support.ports import free_port
 
 PROGRAMS = ("slurmctld", "slurmd", "srun", "sbatch", "scontrol", "sinfo")
 _CONF = """

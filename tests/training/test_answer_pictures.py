@@ -63,6 +63,7 @@ def pictures(run: Path) -> dict[str, tuple[int, int]]:
     }
 
 
+@pytest.mark.slow
 def test_every_groups_score_is_a_curve_in_tensorboard(config: Config, questions: Path) -> None:
     path = config(data={"val": {"path": str(questions)}, "test": {"path": str(questions)}})
     fit(path)

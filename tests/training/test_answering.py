@@ -53,6 +53,7 @@ def test_prompts_are_read_by_workers_as_well(config: Config, questions: Path) ->
     assert answers(config, questions, num_workers=2) == answers(config, questions)
 
 
+@pytest.mark.slow
 def test_answers_are_drawn_where_that_is_asked_for(config: Config, questions: Path) -> None:
     drawn = "--model.init_args.sampling.temperature=1.5"
     sampled = answers(config, questions, drawn)

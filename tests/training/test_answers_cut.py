@@ -75,6 +75,7 @@ def test_an_answer_is_finished_if_it_ends_its_turn_within_the_limit(packing: boo
     assert not replies[0].unfinished
 
 
+@pytest.mark.slow(but_first=True)
 @pytest.mark.parametrize(("name", "split"), [("test", "test"), ("validate", "val"), ("fit", "val")])
 def test_references_longer_than_an_answer_may_be_are_said_ahead_once(
     name: str, split: str, config: Config, long_answers: Path, capsys: pytest.CaptureFixture[str]
@@ -102,6 +103,7 @@ def test_of_very_many_questions_some_in_even_distances_are_looked_at(
     assert "(one question in 2 was looked at)" in shown
 
 
+@pytest.mark.slow(but_first=True)
 @pytest.mark.parametrize("more", ["max_new_tokens=64", 'answer_from=["red","blue"]'])
 def test_nothing_is_said_where_no_answer_is_cut(
     more: str, config: Config, long_answers: Path, capsys: pytest.CaptureFixture[str]
@@ -149,6 +151,7 @@ def test_what_there_is_nothing_to_say_of_is_left_out() -> None:
 # The default metric ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_by_default_one_reference_each_is_led_by_the_normalised_metric(config: Config, long_answers: Path) -> None:
     path = config(
         model={"metrics": None}, data={"val": {"path": str(long_answers)}, "test": {"path": str(long_answers)}}

@@ -84,6 +84,7 @@ def test_a_limit_is_one_of_the_files_first_questions(
     assert [row["id"] for row in predictions(run_dir(path))] == names[: 2 * QUESTIONS]
 
 
+@pytest.mark.slow(but_first=True)
 @pytest.mark.filterwarnings("ignore:Out of memory")
 @pytest.mark.parametrize("answer_from", [None, ["red", "blue lamp", "two red tools"]])
 def test_memory_that_runs_out_anywhere_in_the_model_leaves_the_answers_as_they_are(

@@ -49,6 +49,7 @@ def test_the_best_is_the_lowest_loss_and_is_tested_by_its_name(path: Path, caplo
     assert again == pytest.approx(said["value"], rel=1e-6)
 
 
+@pytest.mark.slow(but_first=True)
 @pytest.mark.parametrize("figure", ["val/chair", "val/chair/chair_i"])
 def test_a_rate_of_hallucinations_is_the_better_the_lower(figure: str, config: Config) -> None:
     path = config(model={"metrics": [{"name": "chair"}]}, trainer={"max_epochs": 1, "val_check_interval": 1})
@@ -56,6 +57,7 @@ def test_a_rate_of_hallucinations_is_the_better_the_lower(figure: str, config: C
     assert best(run_dir(path))[0]["mode"] == "min"
 
 
+@pytest.mark.slow
 def test_an_accuracy_is_the_better_the_higher_and_ties_keep_the_earlier(path: Path) -> None:
     assert verb("fit", path, "--keep_best", "val/vqa_accuracy") == 0
     scores = [value for _, value in scalars(run_dir(path))["val/vqa_accuracy"]]
@@ -65,6 +67,7 @@ def test_an_accuracy_is_the_better_the_higher_and_ties_keep_the_earlier(path: Pa
     assert said["step"] == held["global_step"] == scores.index(max(scores)) + 1
 
 
+@pytest.mark.slow
 def test_a_direction_can_be_said(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert verb("fit", path, "--keep_best=train/gradient_norm") == 2
     assert "Set keep_best_mode to max or min." in capsys.readouterr().err
@@ -82,6 +85,7 @@ KILLS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kill", KILLS.values(), ids=KILLS.keys())
 def test_a_resumed_run_remembers_the_best(kill: Kill, path: Path, tmp_path: Path) -> None:
     keeper = "vlm_lit.training.callbacks.step_checkpoint.StepCheckpoint"
@@ -100,6 +104,7 @@ def test_a_run_without_one_says_how_to_have_it(path: Path, capsys: pytest.Captur
     assert "Train with --keep_best val/loss" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_new_run_does_not_keep_an_earlier_ones(path: Path) -> None:
     assert verb("fit", path, "--keep_best", "val/loss") == 0
     options = ["--overwrite", "--keep_best", "val/loss", "--model.init_args.learning_rate=1e-30"]

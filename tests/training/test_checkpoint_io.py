@@ -179,6 +179,7 @@ def test_last_without_a_whole_checkpoint_is_an_error(tmp_path: Path) -> None:
 # Keeping --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_new_run_in_a_used_folder_leaves_its_own_state_as_the_last(config: Config) -> None:
     # Were the earlier run's files kept, `last` would go on from them without a word.
     path = config()

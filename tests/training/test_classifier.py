@@ -50,6 +50,7 @@ def state(module: ClassifierModule) -> dict[str, torch.Tensor]:
     return {name: p.detach().clone() for name, p in module.named_parameters()}
 
 
+@pytest.mark.slow
 def test_a_run_leaves_what_every_run_leaves_and_its_answers(config: Config) -> None:
     path = config()
     fit(path)
@@ -130,6 +131,7 @@ def test_micro_batches_of_any_size_give_one_run(config: Config, tmp_path: Path) 
         assert others == pytest.approx(found[0], rel=1e-5)
 
 
+@pytest.mark.slow
 def test_an_evaluation_within_training_moves_nothing(config: Config, tmp_path: Path) -> None:
     """ViLT draws random numbers in evaluation too; dropout would feel it."""
     for name, interval in (("often", "1"), ("seldom", "3")):
@@ -144,6 +146,7 @@ FROZEN = {"precision": "fp32", "training": "frozen"}
 FULL = {"precision": "fp32", "training": "full"}
 
 
+@pytest.mark.slow(but_first=True)
 @pytest.mark.parametrize(
     ("parts", "moved"),
     [
@@ -200,6 +203,7 @@ def test_a_head_of_the_checkpoint_is_carried_over_by_text(
     torch.testing.assert_close(own[2], head[2], rtol=0, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_another_vocabulary_is_refused(config: Config, questions: Path) -> None:
     path = config()
     fit(path)
@@ -213,6 +217,7 @@ def test_another_vocabulary_is_refused(config: Config, questions: Path) -> None:
         fit(path, f"--model.init_args.adapter={run / 'adapter'}", f"--run_dir={run}2", vocabulary)
 
 
+@pytest.mark.slow
 def test_a_run_is_tested_with_its_own_answers_without_its_training_data(config: Config, tmp_path: Path) -> None:
     path = config(data={"vocabulary": {"normalize": "none", "least_count": 2}})
     fit(path)
@@ -235,6 +240,7 @@ def test_a_run_is_tested_with_its_own_answers_without_its_training_data(config: 
     assert first == second
 
 
+@pytest.mark.slow
 def test_a_module_is_made_from_its_checkpoint_alone(config: Config) -> None:
     path = config()
     cli = fit(path)

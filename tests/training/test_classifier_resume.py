@@ -43,6 +43,7 @@ def never_killed(config: Path, tmp_path_factory: pytest.TempPathFactory) -> Outc
     return Outcome.of(folder)
 
 
+@pytest.mark.slow
 def test_the_run_to_compare_with_is_whole_and_repeats_itself(
     never_killed: Outcome, config: Path, tmp_path: Path
 ) -> None:
@@ -61,6 +62,7 @@ KILLS = {
 }
 
 
+@pytest.mark.slow(but_first=True)
 @pytest.mark.parametrize("kill", KILLS.values(), ids=KILLS.keys())
 def test_equality_6_killed_once(kill: Kill, never_killed: Outcome, config: Path, tmp_path: Path) -> None:
     assert fit_apart(config, tmp_path / "killed", kill=kill) == (143 if kill.by == signal.SIGTERM else -9)

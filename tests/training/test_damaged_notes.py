@@ -68,6 +68,7 @@ def test_a_history_that_is_nested_without_end() -> None:
 ALIASES = "a0: &a0 [1]\n" + "".join(f"a{n + 1}: &a{n + 1} [*a{n}, *a{n}]\n" for n in range(24))
 
 
+@pytest.mark.slow(but_first=True)
 @pytest.mark.parametrize("text", ["[", "7", ALIASES])
 def test_the_config_of_an_earlier_evaluation(text: str, config: Callable[..., Path]) -> None:
     """Its results are kept aside as those of other weights or settings are."""

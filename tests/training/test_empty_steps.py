@@ -41,6 +41,7 @@ def path(either_config: Config, small: Path, pairs: Path, tmp_path: Path) -> Pat
     return either_config(data=data, trainer={"callbacks": [keeper]})
 
 
+@pytest.mark.slow(but_first=True)
 def test_a_step_that_the_over_length_policy_empties_ends_no_run(path: Path) -> None:
     with pytest.warns(UserWarning, match="The weights stay as they are") as said:
         assert verb("fit", path) == 0
@@ -57,6 +58,7 @@ def test_a_step_that_the_over_length_policy_empties_ends_no_run(path: Path) -> N
     assert [step for step, _ in figures["train/learning_rate/projector"]] == [0, 1, 2, 3, 4]
 
 
+@pytest.mark.slow(but_first=True)
 @pytest.mark.filterwarnings("ignore:Step")
 def test_such_a_run_goes_on_as_if_never_killed(path: Path, tmp_path: Path) -> None:
     assert fit_apart(path, tmp_path / "whole") == 0

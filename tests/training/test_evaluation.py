@@ -237,6 +237,7 @@ def on_each_rank(rank: int, store: str) -> dict[str, Found]:
     return found
 
 
+@pytest.mark.slow
 def test_two_ranks_have_the_values_and_the_table_of_one(tmp_path: Path) -> None:
     with ProcessPoolExecutor(WORLD_SIZE, mp_context=get_context("spawn")) as pool:
         results = list(pool.map(on_each_rank, range(WORLD_SIZE), [str(tmp_path / "store")] * WORLD_SIZE))

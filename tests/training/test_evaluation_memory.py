@@ -61,6 +61,7 @@ def room_for(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     return limit
 
 
+@pytest.mark.slow(but_first=True)
 @pytest.mark.parametrize("workers", [0, 1])
 def test_an_evaluation_out_of_memory_is_done_in_halves_with_the_same_answers(
     workers: int, path: Path, room_for: Callable[[int], None]
@@ -78,6 +79,7 @@ def test_an_evaluation_out_of_memory_is_done_in_halves_with_the_same_answers(
     assert one["metrics"] == pytest.approx(other["metrics"], rel=1e-5)
 
 
+@pytest.mark.slow(but_first=True)
 def test_so_is_a_validation_within_fit(path: Path, room_for: Callable[[int], None]) -> None:
     assert verb("fit", path, f"--run_dir={run_dir(path)}/whole") == 0
     room_for(2)
@@ -90,6 +92,7 @@ def test_so_is_a_validation_within_fit(path: Path, room_for: Callable[[int], Non
     assert found["train/loss"] == whole["train/loss"]
 
 
+@pytest.mark.slow(but_first=True)
 def test_what_did_not_fit_is_not_tried_again_in_later_validations(path: Path, room_for: Callable[[int], None]) -> None:
     room_for(2)
     with pytest.warns(UserWarning, match="Out of memory") as warned:
@@ -98,6 +101,7 @@ def test_what_did_not_fit_is_not_tried_again_in_later_validations(path: Path, ro
     assert len(tries) == len(set(tries)) > 0
 
 
+@pytest.mark.slow(but_first=True)
 def test_a_micro_batch_that_is_to_be_found_is_looked_for_in_the_validation_too(
     path: Path, room_for: Callable[[int], None]
 ) -> None:
@@ -174,6 +178,7 @@ def hungry_optimizer(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     return limit
 
 
+@pytest.mark.slow(but_first=True)
 def test_the_first_optimizer_step_is_done_again_with_the_same_result(
     path: Path, hungry_optimizer: Callable[[int], None]
 ) -> None:

@@ -61,6 +61,7 @@ def test_it_is_inspected(foreign: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert all(c["image_placeholders"] == c["image_features"] > 0 for c in found["conversations"])
 
 
+@pytest.mark.slow
 def test_it_is_verified(foreign: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["verify", "--config", str(foreign), "--conversations", "4", "--format", "json"]) == 0
     found = {equality["name"]: equality for equality in json.loads(capsys.readouterr().out)}

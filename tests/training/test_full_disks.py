@@ -33,6 +33,7 @@ def never_stopped(path: Path, tmp_path: Path) -> Outcome:
     return Outcome.of(tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_a_run_on_a_full_disk_goes_on_where_it_was_once_there_is_room(
     path: Path, never_stopped: Outcome, tmp_path: Path
 ) -> None:
@@ -53,6 +54,7 @@ def test_a_run_on_a_full_disk_goes_on_where_it_was_once_there_is_room(
         assert Outcome.of(run) == never_stopped
 
 
+@pytest.mark.slow
 def test_a_run_whose_files_may_not_become_that_large(path: Path, never_stopped: Outcome, tmp_path: Path) -> None:
     run, log = tmp_path / "run", tmp_path / "log"
     fit = ("fit", "--config", path, "--run_dir", run)

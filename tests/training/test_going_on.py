@@ -57,6 +57,7 @@ CHANGES = {
 }
 
 
+@pytest.mark.slow
 def test_what_changes_the_numbers_is_refused_by_its_name_and_two_values(
     begun: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -66,6 +67,7 @@ def test_what_changes_the_numbers_is_refused_by_its_name_and_two_values(
         assert "adapter" in {path.name for path in run_dir(begun).iterdir()}
 
 
+@pytest.mark.slow
 def test_what_cannot_change_them_is_not(begun: Path) -> None:
     keeper = {"class_path": "vlm_lit.training.callbacks.step_checkpoint.StepCheckpoint", "init_args": {"keep": 5}}
     options = (
@@ -76,6 +78,7 @@ def test_what_cannot_change_them_is_not(begun: Path) -> None:
     assert verb("fit", begun, "--ckpt_path", "last", *options) == 0
 
 
+@pytest.mark.slow
 def test_data_that_lie_elsewhere_are_the_same_and_changed_ones_are_not(
     begun: Path, small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -91,6 +94,7 @@ def test_data_that_lie_elsewhere_are_the_same_and_changed_ones_are_not(
     assert f"The train data are not those that the checkpoint was made with: train.json (was {size} bytes, " in error
 
 
+@pytest.mark.slow
 def test_the_course_of_a_run_without_a_config_is_compared_as_well(
     begun: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -123,6 +127,7 @@ def adapter(path: Path) -> str:
     return file_sha256(run_dir(path) / "adapter" / "adapter_model.safetensors")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("longer", ["--trainer.max_epochs=3", "--trainer.max_steps=7"])
 def test_a_finished_run_trains_on_as_if_it_had_never_ended(longer: str, config: Config) -> None:
     # A constant rate does not depend on the run's length, so the longer run from the start has to be the same.
@@ -140,6 +145,7 @@ def test_a_finished_run_trains_on_as_if_it_had_never_ended(longer: str, config: 
     assert weights == adapter(path)
 
 
+@pytest.mark.slow
 def test_the_course_of_a_schedule_that_is_stretched_is_said(config: Config, capsys: pytest.CaptureFixture[str]) -> None:
     path = config()
     fit(path)
@@ -172,6 +178,7 @@ def test_a_run_is_not_made_shorter(begun: Path, capsys: pytest.CaptureFixture[st
     assert "a run of 3 optimizer steps, and this one is to have 2" in error
 
 
+@pytest.mark.slow
 def test_a_resumed_runs_config_says_what_a_user_said(begun: Path) -> None:
     assert verb("fit", begun, "--ckpt_path", "last", "--trainer.max_epochs=2") == 0
     written = yaml.safe_load((run_dir(begun) / "config.yaml").read_text())

@@ -37,6 +37,7 @@ def row(folder: Path) -> dict[str, object]:
     return {name: getattr(value, value.WhichOneof("kind")) for name, value in values}
 
 
+@pytest.mark.slow
 def test_the_page_begins_with_loss_learning_rates_and_validation(config: Config) -> None:
     path = config()
     fit(path, "--trainer.val_check_interval=1", "--trainer.log_every_n_steps=1")
@@ -73,6 +74,7 @@ def test_a_tag_leads_back_to_its_name(name: str, tag: str) -> None:
     assert logged_as(picture_tag("val/confusion/number")) == "val/confusion/number"
 
 
+@pytest.mark.slow
 def test_by_default_the_table_has_a_column_for_either_metric_that_may_lead(config: Config) -> None:
     path = config(model={"metrics": None})
     fit(path)
@@ -85,6 +87,7 @@ def test_by_default_the_table_has_a_column_for_either_metric_that_may_lead(confi
     assert f"val/{normalised}" in opened(run_dir(path)).Tags()["scalars"]
 
 
+@pytest.mark.slow
 def test_the_table_holds_what_was_chosen_and_the_leading_metrics(config: Config) -> None:
     path = config(model={"lora": {"rank": 8, "dropout": 0.0, "targets": ["attention", "mlp"]}})
     fit(path)
@@ -114,6 +117,7 @@ def test_a_run_that_goes_on_with_other_settings_has_one_row_and_the_new_one(tmp_
     assert [point.value for point in opened(tmp_path).Scalars("train/loss")] == [3.0, 2.0, 1.0]
 
 
+@pytest.mark.slow
 def test_an_earlier_runs_hparams_file_does_not_stay(config: Config) -> None:
     path = config()
     run_dir(path).mkdir()

@@ -128,6 +128,7 @@ def test_predict_answers_the_last_turn(path: Path, small: Path) -> None:
     assert [row.id for row in written] == ["train0", "train1"]
 
 
+@pytest.mark.slow(but_first=True)
 @pytest.mark.parametrize("answers", [None, ["red", "blue", "yes yes yes"]])
 def test_equality_7_for_conversations(path: Path, tmp_path: Path, answers: list[str] | None) -> None:
     # Items of one conversation share a row with its image, and those of others with the same picture.
@@ -176,6 +177,7 @@ def test_a_prompt_holds_the_true_turns_before_it(path: Path, monkeypatch: pytest
     assert text.rstrip().endswith(seen["train1#1"].rstrip()[-6:])  # where the assistant is to speak
 
 
+@pytest.mark.slow
 def test_blind_controls_go_item_by_item(path: Path) -> None:
     for kind in ("blank", "shuffle", "drop"):
         rows, results = judged(path, f"--data.init_args.blind={kind}")

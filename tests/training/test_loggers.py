@@ -59,6 +59,7 @@ def test_tensorboard_has_the_table_as_well_and_can_be_asked_for_by_name(path: Pa
     assert "| val0 | what colour is lamp 0? | red |" in text
 
 
+@pytest.mark.slow
 def test_the_kept_config_logs_into_another_run_when_it_is_run_there(path: Path, tmp_path: Path) -> None:
     assert verb("fit", path, "--trainer.logger=CSVLogger", "--trainer.logger.save_dir={run_dir}/logs") == 0
     assert (run_dir(path) / "logs" / "lightning_logs" / "version_0" / "metrics.csv").is_file()
@@ -74,6 +75,7 @@ def test_a_package_that_is_missing_is_one_sentence(path: Path, capsys: pytest.Ca
     assert not run_dir(path).exists()
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
 def test_weights_and_biases_offline(path: Path) -> None:
     wandb = pytest.importorskip("wandb", reason="pip install wandb")
@@ -102,6 +104,7 @@ def mlflow_figures(database: Path) -> dict[str, list[int]]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # of MLflow's own many
 @pytest.mark.parametrize("named", [False, True])
 def test_mlflow_in_sqlite(named: bool, path: Path, tmp_path: Path) -> None:

@@ -62,6 +62,7 @@ def written(config: Config, kind: str, *, dropout: float = 0.1, **trainer: Any) 
     return config(model=model, trainer={"max_epochs": 2, "callbacks": [keeper], **trainer})
 
 
+@pytest.mark.slow
 @EVERY
 def test_every_equality_holds(kind: str, tiny_llava: Path, tmp_path: Path) -> None:
     small_data.write_conversations(tmp_path, 8, turns=1, prefix="train")
@@ -77,6 +78,7 @@ def test_every_equality_holds(kind: str, tiny_llava: Path, tmp_path: Path) -> No
     assert found["reloaded"]["gradient"] == 0.0
 
 
+@pytest.mark.slow(but_first=True)
 @EVERY
 def test_killed_and_resumed_it_is_the_run_never_killed_and_merges(kind: str, config: Config, tmp_path: Path) -> None:
     path = written(config, kind)
@@ -92,6 +94,7 @@ def test_killed_and_resumed_it_is_the_run_never_killed_and_merges(kind: str, con
     assert main(["merge", str(tmp_path / "whole"), "--output", str(tmp_path / "merged")]) == 0
 
 
+@pytest.mark.slow(but_first=True)
 @EVERY
 def test_opened_again_it_is_the_model_that_was_trained(kind: str, config: Config, tmp_path: Path) -> None:
     run = fit(written(config, kind), "--run_dir", str(tmp_path / "opened"))
@@ -99,6 +102,7 @@ def test_opened_again_it_is_the_model_that_was_trained(kind: str, config: Config
     assert torch.equal(logits(open_model(str(tmp_path / "opened")).model), expected)
 
 
+@pytest.mark.slow(but_first=True)
 @EVERY
 def test_another_kind_is_refused_on_resumption(kind: str, config: Config, tmp_path: Path, capsys: Any) -> None:
     path = written(config, kind, max_steps=2)
@@ -204,6 +208,7 @@ def on_ranks(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, int], P
     return lambda kind, world: root / f"{kind}{world}" / "run"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [*STARTS, "dora", "lora_plus"])
 def test_two_ranks_are_one(kind: str, on_ranks: Callable[[str, int], Path]) -> None:
     one, two = (load_file(on_ranks(kind, world) / "adapter" / WEIGHTS) for world in (1, 2))

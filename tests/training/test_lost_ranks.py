@@ -20,6 +20,7 @@ from vlm_lit.training.rank_links import STATUS, RankLinks
 Config = Callable[..., Path]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("dies", "strategy"), [(0, "ddp"), (1, "ddp"), (0, "frozen_sharded")])
 def test_the_others_end_with_a_sentence(dies: int, strategy: str, config: Config, tmp_path: Path) -> None:
     keeper = {

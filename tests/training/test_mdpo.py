@@ -68,6 +68,7 @@ def plain_loss(policy: nn.Module, reference: nn.Module, folder: Path, pairs: Seq
     return torch.stack(losses).mean()  # type: ignore[arg-type]
 
 
+@pytest.mark.slow(but_first=True)
 @pytest.mark.parametrize("family", TINY)
 def test_loss_and_gradients_equal_two_plain_models(family: str, folders: dict[str, Path]) -> None:
     assert_equal_to_plain(
@@ -106,6 +107,7 @@ def test_a_run_logs_what_the_picture_brings(mdpo: Config) -> None:
     assert verb("fit", path, "--keep_best", "val/rewards/image_margins", "--overwrite", "--trainer.max_steps=1") == 0
 
 
+@pytest.mark.slow
 def test_equality_6_a_killed_run_goes_on_with_the_same_crops(tiny_llava: Path, pairs: Path, tmp_path: Path) -> None:
     keeper = {
         "class_path": "vlm_lit.training.callbacks.step_checkpoint.StepCheckpoint",
@@ -139,6 +141,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return asked
 
 
+@pytest.mark.slow(but_first=True)
 @pytest.mark.parametrize("kind", ["crop", "shuffle", "blank"])
 def test_equality_9_stored_equals_live_and_follows_from_the_corruption(
     kind: str, mdpo: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -165,6 +168,7 @@ def test_equality_9_stored_equals_live_and_follows_from_the_corruption(
     assert sum(asked) == (0 if kind == "blank" else 3 * 20)
 
 
+@pytest.mark.slow(but_first=True)
 @pytest.mark.parametrize("kind", ["shuffle", "blank"])
 def test_features_from_the_cache_give_the_same_run(kind: str, mdpo: Config, tmp_path: Path) -> None:
     path = mdpo(data={"corrupt": kind, "val": None})
@@ -211,6 +215,7 @@ def test_streams_are_cropped_and_not_shuffled(mdpo: Config, measured: Path, caps
     assert "data.corrupt is shuffle, and data.train is streamed" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_pairs_without_a_picture_are_bad_records(
     tiny_llava: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -49,6 +49,7 @@ def test_the_allocators_own_words_are_understood() -> None:
     assert not is_out_of_memory(RuntimeError("shapes do not match"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_step_out_of_memory_is_redone_in_halves_with_the_same_result(
     workers: int, config: Callable[..., Path], room_for: Callable[[int], None]
@@ -89,6 +90,7 @@ def test_other_errors_are_not_taken_for_it(config: Callable[..., Path], monkeypa
         fit(config())
 
 
+@pytest.mark.slow
 def test_the_most_rows_that_fit_are_found_and_leave_no_trace(
     config: Callable[..., Path], room_for: Callable[[int], None]
 ) -> None:
@@ -102,6 +104,7 @@ def test_the_most_rows_that_fit_are_found_and_leave_no_trace(
     assert expected.trainer.global_step == found.trainer.global_step
 
 
+@pytest.mark.slow
 def test_the_search_multiplies_as_the_run_does(config: Callable[..., Path]) -> None:
     bf16 = {"precision": "bf16"}
     parts = {"vision_tower": bf16, "projector": {**bf16, "training": "full"}, "language_model": bf16, "head": bf16}

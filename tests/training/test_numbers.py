@@ -46,6 +46,7 @@ def diverging(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.optim.AdamW, "step", too_far)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("diverging")
 def test_weights_that_the_last_step_made_infinite_are_not_kept(
     either_config: Config, capsys: pytest.CaptureFixture[str]
@@ -99,6 +100,7 @@ OPTIONS = {
 }
 
 
+@pytest.mark.slow(but_first=True)
 @pytest.mark.usefixtures("broken_weights")
 @pytest.mark.parametrize("more", OPTIONS.values(), ids=OPTIONS.keys())
 @pytest.mark.parametrize("name", ["test", "validate"])

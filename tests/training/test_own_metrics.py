@@ -63,6 +63,7 @@ class Letters(Rule):
 """
 
 
+@pytest.mark.slow
 def test_it_leads_a_test_and_is_logged_in_a_fit(config: Config, package: Callable[[str], str]) -> None:
     name = package(LETTERS)
     path = config(model={"metrics": [{"name": f"{name}.Letters", "options": {"weight": 0.5}}, {"name": "exact_match"}]})

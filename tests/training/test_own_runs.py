@@ -43,6 +43,7 @@ def changed(begun: Path, change: Callable[[dict[str, Any]], object]) -> None:
     torch.save(content, path)
 
 
+@pytest.mark.slow
 def test_another_precision_attention_or_option_is_refused(begun: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for option, said in {
         "--trainer.precision=bf16-mixed": "trainer.precision (was null, is bf16-mixed)",
@@ -66,6 +67,7 @@ def test_records_in_another_order_are_other_data(
     assert "The train data are not those that the checkpoint was made with: train.json (was " in error
 
 
+@pytest.mark.slow
 def test_an_edited_base_config_is_refused_by_its_key(
     config: Config, tiny_llava: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -34,6 +34,7 @@ def preferring(tiny_llava: Path, measured: Path, tmp_path: Path) -> Config:
     return partial(preference_config, tmp_path, tiny_llava, measured)
 
 
+@pytest.mark.slow
 def test_a_run_prefers_more_and_more_and_logs_it(preferring: Config) -> None:
     path = preferring(model={"warmup_ratio": 0.0, "learning_rate": 3e-3}, trainer={"max_epochs": 4})
     cli = fit(path)
@@ -53,6 +54,7 @@ def test_a_run_prefers_more_and_more_and_logs_it(preferring: Config) -> None:
     assert 0 < first["lengths/chosen"] < first["lengths/rejected"]
 
 
+@pytest.mark.slow
 def test_answers_to_questions_are_judged_alongside(tiny_llava: Path, pairs: Path, tmp_path: Path) -> None:
     path = preference_config(tmp_path, tiny_llava, pairs, trainer={"max_epochs": 2})
     cli = fit(path)
@@ -63,6 +65,7 @@ def test_answers_to_questions_are_judged_alongside(tiny_llava: Path, pairs: Path
     assert [one.id for one in cli.model.last_predictions] == [f"val{i}" for i in range(6)]
 
 
+@pytest.mark.slow
 def test_losses_without_a_reference_never_ask_it(preferring: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     def never(_: Reference) -> None:
         raise AssertionError
@@ -81,6 +84,7 @@ def test_losses_without_a_reference_never_ask_it(preferring: Config, monkeypatch
     assert found["train/rewards/margins"][0][1] != 0.0
 
 
+@pytest.mark.slow
 def test_out_of_memory_halves_the_rows_and_changes_nothing(preferring: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     path = preferring(trainer={"limit_val_batches": 0}, data={"micro_batch": 3})
     whole = fit(path)
@@ -106,6 +110,7 @@ def test_out_of_memory_halves_the_rows_and_changes_nothing(preferring: Config, m
         assert ours == pytest.approx(theirs, rel=2e-4, abs=2e-5), name
 
 
+@pytest.mark.slow
 def test_a_run_that_begins_at_an_adapter_goes_on_with_that_adapter_alone(
     preferring: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -144,6 +149,7 @@ def test_it_warns_once_where_chosen_answers_become_less_likely_while_margins_ris
         falling.see({"rewards/chosen": -0.4, "rewards/margins": -0.1})
 
 
+@pytest.mark.slow
 def test_figures_of_pairs_can_be_monitored(preferring: Config, capsys: pytest.CaptureFixture[str]) -> None:
     path = preferring()
     assert verb("fit", path, "--keep_best", "val/rewards/accuracies", "--trainer.max_steps", "1") == 0
@@ -169,6 +175,7 @@ def test_losses_that_cannot_be_are_refused(
         PreferenceModule("x", losses=losses)  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_features_from_the_cache_give_the_same_run(preferring: Config, tmp_path: Path) -> None:
     path = preferring(data={"val": None})
     fit(path, "--run_dir", str(tmp_path / "live"))

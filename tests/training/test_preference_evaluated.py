@@ -32,6 +32,7 @@ def preferring(tiny_llava: Path, data_set: Path, tmp_path: Path) -> Config:
     return partial(preference_config, tmp_path, tiny_llava, data_set)
 
 
+@pytest.mark.slow(but_first=True)
 @pytest.mark.parametrize("corrupt", [None, "crop"])
 def test_test_and_validate_measure_a_file_of_pairs_as_a_validation_in_fit_does(
     corrupt: str | None, preferring: Config, data_set: Path, capsys: pytest.CaptureFixture[str]

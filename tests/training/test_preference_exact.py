@@ -82,6 +82,7 @@ def test_figures_are_those_of_the_plain_models(tiny_llava: Path) -> None:
     assert ours.figures.finish(Ranks()) == {}
 
 
+@pytest.mark.slow(but_first=True)
 @pytest.mark.parametrize("family", TINY)
 def test_loss_and_gradients_equal_two_plain_models(family: str, folders: dict[str, Path]) -> None:
     assert_equal_to_plain(folders[family], module(folders[family]).double(), plain_loss)

@@ -256,6 +256,7 @@ def test_a_store_of_another_form_holds_nothing(content: str, tmp_path: Path) -> 
     assert store.read() == {}
 
 
+@pytest.mark.slow(but_first=True)
 @pytest.mark.parametrize("what", ["answer", "picture", "checkpoint", "prompt", "attention"])
 def test_what_differs_is_computed_anew(
     what: str, tiny_llava: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -115,6 +115,7 @@ class Counted:
             vars(feature_store)["image_digest"] = really
 
 
+@pytest.mark.slow
 def test_each_image_file_is_read_for_its_digest_by_one_rank(tiny_llava: Path, mixed: Path, tmp_path: Path) -> None:
     rows = json.loads((mixed / "train.json").read_text())
     for name, cut in (("good", False), ("cut", True)):
@@ -142,6 +143,7 @@ def test_each_image_file_is_read_for_its_digest_by_one_rank(tiny_llava: Path, mi
         assert set(stored(place / "store").values()) == {1}
 
 
+@pytest.mark.slow
 def test_ranks_with_and_without_pictures_are_one(tiny_llava: Path, mixed: Path, tmp_path: Path) -> None:
     path = small_config.write(
         tmp_path,
@@ -169,6 +171,7 @@ def test_ranks_with_and_without_pictures_are_one(tiny_llava: Path, mixed: Path, 
     assert set(found.values()) == {1}
 
 
+@pytest.mark.slow
 def test_ranks_fill_the_reference_store_each_its_share(tiny_llava: Path, tmp_path: Path) -> None:
     write_pairs(tmp_path, 11, prefix="train", per_image=2)
     write_pairs(tmp_path, 3, prefix="val")

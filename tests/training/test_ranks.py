@@ -63,6 +63,7 @@ def runs(
     return folders
 
 
+@pytest.mark.slow
 def test_equality_5_losses_and_gradient_norms(runs: dict[int, Path]) -> None:
     one, two = scalars(runs[1]), scalars(runs[2])
     pairs = [f"train/{name}" for name in FIGURES if f"train/{name}" in one]

@@ -138,6 +138,7 @@ def _adapter(run: Path) -> dict[str, torch.Tensor]:
     return load_file(run / "adapter" / "adapter_model.safetensors")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strategy", STRATEGIES)
 @pytest.mark.parametrize("name", RUNS)
 def test_two_ranks_are_one(name: str, strategy: str, done: Path, note_ranks: NoteRanks) -> None:

@@ -29,6 +29,7 @@ def runs_of_layers(module: SupervisedModule, family: str) -> dict[LayeredPart, i
     return seen
 
 
+@pytest.mark.slow(but_first=True)
 @pytest.mark.parametrize("family", ["llava", "qwen2_vl", "smolvlm"])
 @pytest.mark.parametrize("asked", [[], ["vision_tower"], ["language_model"], ["vision_tower", "language_model"]])
 def test_the_named_parts_alone_are_run_twice(family: str, asked: list[LayeredPart], folders: dict[str, Path]) -> None:

@@ -15,6 +15,7 @@ from vlm_lit.training.callbacks.results_table import results_text
 LONG = "vqa_accuracy[normalize=always,prediction_processor=m4c]"
 
 
+@pytest.mark.slow(but_first=True)
 @pytest.mark.parametrize("columns", [80, 120])
 @pytest.mark.parametrize(("name", "split"), [("test", "test"), ("validate", "val")])
 def test_a_tests_scores_are_shown_once(

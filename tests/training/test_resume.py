@@ -67,6 +67,7 @@ def killed_and_resumed(path: Path, folder: Path, *kills: Kill, tamper: Callable[
     return Outcome.of(folder)
 
 
+@pytest.mark.slow(but_first=True)
 def test_the_run_to_compare_with_is_whole_and_repeats_itself(
     never_killed: Outcome, config: Config, tmp_path: Path
 ) -> None:
@@ -92,17 +93,20 @@ KILLS = {
 }
 
 
+@pytest.mark.slow(but_first=True)
 @pytest.mark.parametrize("kill", KILLS.values(), ids=KILLS.keys())
 def test_equality_6_killed_once(kill: Kill, never_killed: Outcome, config: Config, tmp_path: Path) -> None:
     assert killed_and_resumed(written(config), tmp_path / "killed", kill) == never_killed
 
 
+@pytest.mark.slow(but_first=True)
 def test_equality_6_killed_twice(never_killed: Outcome, config: Config, tmp_path: Path) -> None:
     # The second kill strikes a resumed process, whose state has been through a checkpoint once.
     kills = Kill(at=BACKWARD, call=6), Kill(at=VALIDATION, call=1)
     assert killed_and_resumed(written(config), tmp_path / "killed", *kills) == never_killed
 
 
+@pytest.mark.slow(but_first=True)
 def test_equality_6_preempted(never_killed: Outcome, config: Config, tmp_path: Path) -> None:
     path, folder = written(config, every_n_steps=100), tmp_path / "stopped"
     assert fit_apart(path, folder, kill=Kill(at=BACKWARD, call=12, by=signal.SIGTERM)) == 143
@@ -110,6 +114,7 @@ def test_equality_6_preempted(never_killed: Outcome, config: Config, tmp_path: P
     assert Outcome.of(folder) == never_killed
 
 
+@pytest.mark.slow
 def test_steps_that_are_done_again_show_once(never_killed: Outcome, config: Config, tmp_path: Path) -> None:
     path, folder = written(config, every_n_steps=4), tmp_path / "killed"
     assert fit_apart(path, folder, kill=Kill(at=BACKWARD, call=20)) == -9
@@ -132,6 +137,7 @@ def forget_the_position() -> None:
     ConversationDataModule.load_state_dict = lambda *_: None  # type: ignore[method-assign]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tamper", [drop_out_in_sequence, forget_the_position])
 def test_the_comparison_sees_what_is_not_restored(tamper: Callable[[], None], config: Config, tmp_path: Path) -> None:
     # Negative controls: each run is deterministic, but a resumed one is another.
@@ -157,6 +163,7 @@ def kill_when_there(process: subprocess.Popen[bytes], checkpoint: Path) -> int:
     return process.wait()
 
 
+@pytest.mark.slow
 def test_equality_6_through_the_command_line(never_killed: Outcome, config: Config, tmp_path: Path) -> None:
     path, folder = written(config), tmp_path / "killed"
     kept = folder / "checkpoints"

@@ -34,6 +34,7 @@ def curve_files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("events.out.tfevents.*") if not path.name.endswith(".hparams"))
 
 
+@pytest.mark.slow(but_first=True)
 def test_a_clock_that_stands_behind_loses_no_step_and_shows_none_twice(config: Config, tmp_path: Path) -> None:
     path, folder = written(config), tmp_path / "run"
     # Killed in step 5 (from 0): step 4 is logged and not kept, for a step batch has 3, 3 and 2 micro-batches.
@@ -48,6 +49,7 @@ def test_a_clock_that_stands_behind_loses_no_step_and_shows_none_twice(config: C
     assert len(curve_files(folder)) == 2
 
 
+@pytest.mark.slow(but_first=True)
 def test_a_resumption_that_is_refused_leaves_the_curves(config: Config, capsys: pytest.CaptureFixture[str]) -> None:
     path = written(config)
     assert verb("fit", path) == 0
@@ -65,6 +67,7 @@ def test_a_resumption_that_is_refused_leaves_the_curves(config: Config, capsys: 
     assert curve_files(folder) == files
 
 
+@pytest.mark.slow(but_first=True)
 def test_a_run_that_is_started_over_and_fails_leaves_the_curves(config: Config, tmp_path: Path) -> None:
     path, folder = written(config, every_n_steps=100), tmp_path / "run"
     assert fit_apart(path, folder, kill=Kill(at=BACKWARD, call=7)) == -9
@@ -77,6 +80,7 @@ def test_a_run_that_is_started_over_and_fails_leaves_the_curves(config: Config, 
     assert [step for step, _ in scalars(folder)["train/loss"]] == list(range(6))
 
 
+@pytest.mark.slow(but_first=True)
 def test_the_values_of_a_test_survive_a_resumption_behind_the_last_checkpoint(config: Config) -> None:
     path = written(config)
     fit(path)

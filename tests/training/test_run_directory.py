@@ -51,6 +51,7 @@ def test_a_checkpoint_holds_trained_weights_only(finished: Path) -> None:
     assert not any("multi_modal_projector.original_module" in name for name in kept["state_dict"])
 
 
+@pytest.mark.slow
 def test_the_config_is_the_users_and_runs_again(finished: Path) -> None:
     written = yaml.safe_load((finished / "config.yaml").read_text())
     assert written["trainer"]["max_epochs"] == 1
@@ -86,6 +87,7 @@ def test_last_without_a_checkpoint_is_an_error_not_a_restart(
     assert not run_dir(path).exists()
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_another_rank_is_refused(
     finished: Path, config: Config, capsys: pytest.CaptureFixture[str]
 ) -> None:

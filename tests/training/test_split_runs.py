@@ -119,6 +119,7 @@ def _far(found: dict[str, Tensor], expected: dict[str, Tensor]) -> float:
     return max(float((found[k] - w).abs().max() / w.abs().max().clamp(min=1e-6)) for k, w in expected.items())
 
 
+@pytest.mark.slow
 def test_a_rank_out_of_memory_halves_and_the_result_is_the_same(runs: Runs, note_ranks: NoteRanks) -> None:
     assert "no room for two rows" in runs.said("two", rank=1)
     assert "no room for two rows" not in runs.said("two", rank=0)
@@ -145,6 +146,7 @@ def test_the_killed_run_goes_on_exactly(runs: Runs, note_ranks: NoteRanks) -> No
     note_ranks("supervised, killed and resumed", "frozen_sharded, 2 then 2", "all with never killed", "none")
 
 
+@pytest.mark.slow(but_first=True)
 @pytest.mark.usefixtures("killed")
 @pytest.mark.parametrize("ranks", [1, 4])
 def test_another_number_of_ranks_goes_on(ranks: int, runs: Runs, note_ranks: NoteRanks) -> None:

@@ -83,6 +83,7 @@ STOPS = {
 }  # fmt: skip
 
 
+@pytest.mark.slow(but_first=True)
 @pytest.mark.parametrize(("kill", "status", "step"), STOPS.values(), ids=STOPS.keys())
 def test_equality_6_stopped(
     kill: Kill, status: int, step: int, never_stopped: Outcome, config: Config, tmp_path: Path
@@ -119,6 +120,7 @@ def test_checkpoints_by_time(minutes: float, steps: list[int], config: Config, t
     assert kept(tmp_path / "run") == [f"step-{step:06d}" for step in steps]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_command_that_is_printed_goes_on(
     number: signal.Signals, never_stopped: Outcome, config: Config, tmp_path: Path
@@ -176,6 +178,7 @@ ENDS: dict[str, tuple[signal.Signals, dict[str, str], str]] = {
 ended_by = pytest.mark.parametrize(("number", "shown", "asks"), ENDS.values(), ids=ENDS.keys())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "shown", "asks"), list(ENDS.values())[:3], ids=list(ENDS)[:3])
 def test_a_job_that_slurm_runs_again_goes_on(
     number: signal.Signals, shown: dict[str, str], asks: str, never_stopped: Outcome, config: Config, tmp_path: Path

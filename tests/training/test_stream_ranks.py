@@ -105,6 +105,7 @@ def _far(found: dict[str, Tensor], expected: dict[str, Tensor]) -> float:
     return max(float((found[k] - w).abs().max() / w.abs().max().clamp(min=1e-6)) for k, w in expected.items())
 
 
+@pytest.mark.slow
 def test_two_ranks_train_as_one_does_and_read_half_each(runs: Runs, note_ranks: NoteRanks) -> None:
     assert len(runs.losses("one")) == STEPS
     assert runs.losses("two") == pytest.approx(runs.losses("one"), rel=1e-5)
@@ -118,6 +119,7 @@ def test_two_ranks_train_as_one_does_and_read_half_each(runs: Runs, note_ranks: 
     assert read[1] == pytest.approx(drawn / 2, rel=0.05)
 
 
+@pytest.mark.slow(but_first=True)
 @pytest.mark.parametrize("ranks", [1, 2, 4])
 def test_a_killed_run_goes_on_with_any_number_of_ranks(ranks: int, runs: Runs, note_ranks: NoteRanks) -> None:
     name = f"resumed{ranks}"

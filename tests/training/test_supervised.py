@@ -63,6 +63,7 @@ def test_a_mean_of_micro_batch_means_would_differ(config: Config) -> None:
     assert abs(mean_of_means - token_mean) > 1e-3 * token_mean
 
 
+@pytest.mark.slow
 def test_checkpointed_activations_give_the_same_gradients(config: Config) -> None:
     plain = gradients(config(model={"activation_checkpointing": False}), 4)
     recomputed = gradients(config(model={"activation_checkpointing": True}), 4)
@@ -70,6 +71,7 @@ def test_checkpointed_activations_give_the_same_gradients(config: Config) -> Non
     assert all(torch.equal(recomputed[1][name], gradient) for name, gradient in plain[1].items())
 
 
+@pytest.mark.slow
 def test_frozen_parameters_stay_bit_identical_and_every_trainable_one_moves(config: Config) -> None:
     path = config()
     before = fit(path, "--trainer.max_steps=1", "--model.init_args.learning_rate=1e-30")
@@ -122,6 +124,7 @@ def test_the_learning_rate_warms_up_and_follows_a_cosine_per_part(config: Config
     assert rates == pytest.approx([0.0, 0.01 / 3, 0.02 / 3, 0.01, 0.0075, 0.0025], abs=1e-9)
 
 
+@pytest.mark.slow(but_first=True)
 @pytest.mark.parametrize(
     "optimizer",
     [

@@ -30,6 +30,7 @@ def path(config: Config, tmp_path: Path) -> Path:
     return edited(made, {"model.init_args.parts.vision_tower": TOWER, **store})
 
 
+@pytest.mark.slow
 def test_a_run_from_the_store_is_the_live_one(path: Path, tmp_path: Path) -> None:
     assert main(["fit", "--config", str(path)]) == 0
     live = ["--run_dir", str(tmp_path / "live"), "--data.init_args.feature_cache=null"]
@@ -44,6 +45,7 @@ def test_a_run_from_the_store_is_the_live_one(path: Path, tmp_path: Path) -> Non
     assert blocks == {"1"}
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_it_ends_as_if_it_had_not_been(path: Path, tmp_path: Path) -> None:
     assert fit_apart(path, tmp_path / "whole") == 0
     kill = Kill(at="vlm_lit.training.step:StepModule._backward", call=7)
@@ -52,6 +54,7 @@ def test_killed_and_resumed_it_ends_as_if_it_had_not_been(path: Path, tmp_path: 
     assert Outcome.of(tmp_path / "killed") == Outcome.of(tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_it_is_tested_merged_and_verified(path: Path, tmp_path: Path, capsys: Capture) -> None:
     assert main(["fit", "--config", str(path)]) == 0
     run = run_dir(path)
@@ -63,6 +66,7 @@ def test_it_is_tested_merged_and_verified(path: Path, tmp_path: Path, capsys: Ca
     assert found["cached"] == "equal"
 
 
+@pytest.mark.slow
 def test_other_blocks_have_another_store_and_are_not_resumed(path: Path, tmp_path: Path, capsys: Capture) -> None:
     assert main(["fit", "--config", str(path)]) == 0
     (first,) = (tmp_path / "store").iterdir()
@@ -90,6 +94,7 @@ def test_what_cannot_be_is_refused(tower: dict[str, object], said: str, path: Pa
     assert said in refusal(capsys, "fit", "--config", str(edited(path, {"model.init_args.parts.vision_tower": tower})))
 
 
+@pytest.mark.slow
 def test_budget_counts_the_states_at_the_boundary(path: Path, capsys: Capture) -> None:
     sizes = []
     for tower in (TOWER, {"precision": "fp32"}):

@@ -73,6 +73,7 @@ def test_limits_of_an_evaluation(config: Config, name: str) -> None:
     assert len(run.model.last_predictions) == 4
 
 
+@pytest.mark.slow(but_first=True)
 @pytest.mark.parametrize(
     ("more", "at"),
     [
@@ -116,6 +117,7 @@ def test_profiler_and_learning_rate_monitor(config: Config, caplog: pytest.LogCa
     ]
 
 
+@pytest.mark.slow
 def test_sanity_check_and_anomaly_detection_change_nothing(config: Config) -> None:
     path = config()
     fit(path)

@@ -63,6 +63,7 @@ def path(config: Config, small: Path) -> Path:
     return config(data=several(small))
 
 
+@pytest.mark.slow
 def test_it_is_the_mean_over_the_splits_supervised_tokens(path: Path) -> None:
     # float32 sums of other shapes: 1e-5 is some 80 rounding steps.
     expected = by_hand(path)
@@ -70,6 +71,7 @@ def test_it_is_the_mean_over_the_splits_supervised_tokens(path: Path) -> None:
     assert math.isfinite(expected)
 
 
+@pytest.mark.slow
 def test_neither_batches_nor_packing_nor_judged_turns_show_in_it(path: Path) -> None:
     whole = loss_of(path)
     for more in (
@@ -102,11 +104,13 @@ def test_a_mean_of_batch_means_would_differ(path: Path) -> None:
     assert abs(sum(means) / len(means) - whole) > 1e-4 * whole
 
 
+@pytest.mark.slow
 def test_features_from_the_cache_give_the_same(path: Path, tmp_path: Path) -> None:
     live = loss_of(path)
     assert loss_of(path, f"--data.init_args.feature_cache={tmp_path / 'features'}") == pytest.approx(live, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_training_does_not_notice_it(config: Config, small: Path) -> None:
     path = config(
         data={**several(small), "num_workers": 1},

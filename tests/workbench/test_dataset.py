@@ -126,6 +126,7 @@ main(["workbench", "--output", sys.argv[2], "--train_images", "2", "--val_images
 """
 
 
+@pytest.mark.slow(but_first=True)
 @pytest.mark.parametrize("moment", ["copy_base", "copy_vilt_base"])
 def test_a_kill_before_its_models_are_there_leaves_nothing_that_is_in_the_way(moment: str, tmp_path: Path) -> None:
     folder = tmp_path / "bench"

@@ -124,6 +124,7 @@ def test_a_shifted_picture_still_shows_its_scene() -> None:
     assert together / spread > 0.5
 
 
+@pytest.mark.slow(but_first=True)
 @pytest.mark.parametrize(("wrong_answers", "look"), [(0.3, "plain"), (0.0, "shifted"), (1.0, "shifted")])
 def test_the_same_variation_is_the_same_bytes(wrong_answers: float, look: Look, tmp_path: Path) -> None:
     first, again = (write(tmp_path / name, wrong_answers=wrong_answers, look=look) for name in ("first", "again"))

@@ -62,6 +62,7 @@ def test_an_untrained_model_of_the_same_shape_does_not() -> None:
     assert accuracy(untrained) <= UNTRAINED_CEILING
 
 
+@pytest.mark.slow
 def test_the_base_needs_its_picture() -> None:
     model, _ = base()
     shifted = [(other, qa) for (other, _), (_, qa) in zip([*asked()[100:], *asked()[:100]], asked(), strict=True)]

@@ -45,6 +45,7 @@ def reckoned(made: SupervisedModule, folder: Path, rows: int, length: int, *, ch
     return backbone.kept.at(rows), max(backbone.peak.at(rows), backbone.kept.at(rows) + head)
 
 
+@pytest.mark.slow(but_first=True)
 @pytest.mark.parametrize("checkpointing", [True, False])
 @pytest.mark.parametrize("kind", ["nf4", "nf4 under bf16 autocast", "int8", "lora", "full"])
 def test_a_real_step_takes_what_was_reckoned(

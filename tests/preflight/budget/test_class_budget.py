@@ -82,6 +82,7 @@ def budget(folder: Path) -> ClassBudget:
     return estimated(module(folder, ClassifierParts()))
 
 
+@pytest.mark.slow(but_first=True)
 @pytest.mark.parametrize("checkpointing", [True, False])
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_real_step_takes_what_was_estimated(
@@ -125,6 +126,7 @@ def b32(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made
 
 
+@pytest.mark.slow
 def test_the_published_shape_counts_what_transformers_counts(b32: Path) -> None:
     found = estimated(module(b32, ClassifierParts(head=FULL)), answers=3129)
     config = ViltConfig.from_pretrained(b32, num_labels=3129)
@@ -164,6 +166,7 @@ def test_what_is_held_is_what_the_parts_are(budget: ClassBudget) -> None:
     assert by_name["all"].kept(64, checkpointing=True) < by_name["all"].kept(64, checkpointing=False)
 
 
+@pytest.mark.slow
 def test_dropout_keeps_a_mask(folder: Path) -> None:
     def kept(dropout: float) -> int:
         found = estimated(module(folder, ClassifierParts(), dropout=dropout))

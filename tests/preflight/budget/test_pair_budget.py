@@ -95,6 +95,7 @@ def reckoned(path: Path, *more: str) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.slow
 def test_the_row_is_that_of_pairs_and_the_reference_is_told(preferring: Config) -> None:
     path = preferring()
     found = reckoned(path)
@@ -111,6 +112,7 @@ def test_the_row_is_that_of_pairs_and_the_reference_is_told(preferring: Config) 
     assert apart["row"]["length"] < found["row"]["length"]
 
 
+@pytest.mark.slow
 def test_mdpo_takes_another_row_and_a_stored_reference_no_pass_of_a_step(
     preferring: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -129,6 +131,7 @@ def test_mdpo_takes_another_row_and_a_stored_reference_no_pass_of_a_step(
     assert "reference" not in simpo["recipes"][0]["micro_batches"][0]
 
 
+@pytest.mark.slow
 def test_a_run_that_begins_at_an_adapter_keeps_a_copy_of_it(
     preferring: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -14,7 +14,7 @@ from torch.distributed.tensor import DTensor
 
 from tests.support import budget_cases as cases
 from tests.support.interrupted import start
-from tests.support.rank_runs import free_port
+from tests.support.ports import free_port
 from vlm_lit.cli import main
 from vlm_lit.models.quantization import Precision
 from vlm_lit.models.stored_bytes import holdings, tensor_bytes
@@ -78,6 +78,7 @@ def _budget(config: Path, capsys: pytest.CaptureFixture[str], *more: str) -> str
     return capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_budget_follows_the_strategy(config: Callable[..., Path], capsys: pytest.CaptureFixture[str]) -> None:
     path, as_json = config(data={"val": None}), ("--format", "json")
     one = json.loads(_budget(path, capsys, *as_json))
