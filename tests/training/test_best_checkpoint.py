@@ -25,11 +25,13 @@ def best(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
 @pytest.fixture
 def path(config: Config) -> Path:
-    # A rate that soon does harm: the best validation is not the last.
-    return config(
+    # A rate that soon does harm, and a seed with which it clearly does: the best validation is the third of six.
+    made = config(
         model={"learning_rate": 0.1, "schedule": "constant", "warmup_ratio": 0.0, "lora": {"dropout": 0.1}},
         trainer={"max_epochs": 2, "val_check_interval": 1},
     )
+    made.write_text(made.read_text().replace("seed_everything: 7", "seed_everything: 4"))
+    return made
 
 
 def test_the_best_is_the_lowest_loss_and_is_tested_by_its_name(path: Path, caplog: pytest.LogCaptureFixture) -> None:
