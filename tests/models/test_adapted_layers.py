@@ -66,7 +66,8 @@ def test_an_adapter_of_the_last_layers_reloads(tiny: TinyFamily, folders: dict[s
     theirs = PeftModel.from_pretrained(
         AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32), str(tmp_path / "adapter")
     )
-    assert torch.equal(cases.logits(theirs.get_base_model(), batch), expected)
+    # To the rounding: norms and feed-forward blocks of ours are one function each.
+    torch.testing.assert_close(cases.logits(theirs.get_base_model(), batch), expected, rtol=1e-5, atol=1e-5)
     whole, _ = adapted(folder, PLAIN)
     with pytest.raises(ConfigError, match=r"does not fit the model: \d+ parameters missing"):
         load_adapter(whole, tmp_path / "adapter")

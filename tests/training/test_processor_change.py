@@ -77,6 +77,7 @@ def test_checkpoint_and_fingerprint_say_what_made_the_pixels(trained: Path) -> N
 def test_the_same_processor_is_not_spoken_of(finished: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
+        warnings.filterwarnings("ignore", "The `srun` command is available")
         assert by_adapter(finished) == 0
         assert by_checkpoint(finished) == 0
         assert resumed(finished) == 0

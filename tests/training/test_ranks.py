@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 from tests.support.runs import predictions, scalars
 from vlm_lit.training.pair_figures import FIGURES
 
+pytestmark = pytest.mark.slow
 RANKS = ("--trainer.strategy=ddp", "--trainer.devices=2")
 
 
@@ -63,7 +64,6 @@ def runs(
     return folders
 
 
-@pytest.mark.slow
 def test_equality_5_losses_and_gradient_norms(runs: dict[int, Path]) -> None:
     one, two = scalars(runs[1]), scalars(runs[2])
     pairs = [f"train/{name}" for name in FIGURES if f"train/{name}" in one]

@@ -20,6 +20,7 @@ from tests.support.rank_runs import Job
 from tests.support.rank_table import NoteRanks
 from tests.support.runs import checkpoint, predictions, scalars
 
+pytestmark = pytest.mark.slow
 STRATEGIES = ("ddp", "frozen_sharded")
 FP32 = {"precision": "fp32"}
 SGD = {"optimizer": {"class_path": "torch.optim.SGD"}, "learning_rate": 0.05, "activation_checkpointing": True}
@@ -138,7 +139,6 @@ def _adapter(run: Path) -> dict[str, torch.Tensor]:
     return load_file(run / "adapter" / "adapter_model.safetensors")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("strategy", STRATEGIES)
 @pytest.mark.parametrize("name", RUNS)
 def test_two_ranks_are_one(name: str, strategy: str, done: Path, note_ranks: NoteRanks) -> None:
