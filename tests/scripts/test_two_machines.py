@@ -16,11 +16,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-import torch
-from safetensors.torch import load_file
 
-from tests.support.runs import fit, scalars
-from vlm_lit.models.adapter_state import file_sha256
+from tests.support.runs import fit
+from tests.support.two_processes import check_as_one, fifteen_steps, left
 from vlm_lit.training.rank_links import STATUS
 
 pytestmark = pytest.mark.slow
@@ -71,11 +69,6 @@ def ended(processes: list[subprocess.Popen[str]], seconds: float) -> list[tuple[
     return found
 
 
-def left(folder: Path) -> tuple[list[tuple[int, float]], str]:
-    """The losses of a run, and what its trained weights are known by."""
-    return scalars(folder)["train/loss"], file_sha256(folder / "adapter" / "adapter_model.safetensors")
-
-
 def _namespaces(names: tuple[str, ...]) -> bool:
     """Whether two namespaces of these names could be made, with a cable between them."""
     if os.geteuid() != 0 or shutil.which("ip") is None:
@@ -102,16 +95,7 @@ def machines() -> Iterator[Machines]:
 
 @pytest.fixture
 def path(config: Config) -> Path:
-    """Five passes of three steps; a checkpoint after each step."""
-    keeper = {
-        "class_path": "vlm_lit.training.callbacks.step_checkpoint.StepCheckpoint",
-        "init_args": {"every_n_steps": 1},
-    }
-    return config(
-        # A gradient enters SGD's step as it is; Adam's would blow up the rounding of entries near zero.
-        model={"optimizer": {"class_path": "torch.optim.SGD"}, "learning_rate": 0.05},
-        trainer={"max_epochs": 5, "callbacks": [keeper], "limit_val_batches": 0},
-    )
+    return fifteen_steps(config)
 
 
 def test_two_machines_are_one_process_and_go_on_behind_a_killed_one(
@@ -121,13 +105,7 @@ def test_two_machines_are_one_process_and_go_on_behind_a_killed_one(
     fit(path, "--run_dir", str(tmp_path / "one"))
     for status, said in ended(whole, 300):
         assert status == 0, said[-3000:]
-    one, two = scalars(tmp_path / "one"), scalars(tmp_path / "whole")
-    for name in ("train/loss", "train/gradient_norm"):
-        # float32 sums in another order, over fifteen optimizer steps.
-        assert [v for _, v in two[name]] == pytest.approx([v for _, v in one[name]], rel=1e-5, abs=1e-6), name
-    weights = [load_file(tmp_path / name / "adapter" / "adapter_model.safetensors") for name in ("one", "whole")]
-    for name, expected in weights[0].items():
-        torch.testing.assert_close(weights[1][name], expected, rtol=1e-5, atol=1e-5 * float(expected.abs().max()))
+    check_as_one(tmp_path / "whole", tmp_path / "one")
 
     killed = machines.fit(path, tmp_path / "killed")
     while not (tmp_path / "killed" / "checkpoints" / "step-000002.ckpt").exists():
