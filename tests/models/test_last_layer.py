@@ -17,6 +17,7 @@ from tests.support.family_checks.checks_training import same_gradients
 from tests.support.tiny_families.catalogue import save
 from tests.support.tiny_families.mllama import mllama
 from vlm_lit.models import hidden_states, last_layer
+from vlm_lit.models.class_before import class_before
 from vlm_lit.models.families import FAMILIES
 from vlm_lit.models.last_layer import LastLayer, narrow_last_layer
 from vlm_lit.models.lora_settings import LoraSettings
@@ -100,7 +101,7 @@ class Asking(LlamaDecoderLayer):  # type: ignore[misc]
 def test_a_layer_that_asks_its_cache_for_more_is_computed_whole(hidden: torch.Tensor) -> None:
     model = Model().eval()
     whole = model.behind(hidden, narrow=False)
-    model.last.__class__ = last_layer._narrowing(Asking)
+    model.last.__class__ = class_before(LastLayer, Asking)
     assert torch.equal(model.behind(hidden, narrow=True), whole[torch.arange(2)[:, None], PLACES])
 
 

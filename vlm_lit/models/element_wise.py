@@ -25,6 +25,8 @@ from torch.autograd.function import once_differentiable
 from transformers.models.llama import modeling_llama
 from transformers.models.llama.modeling_llama import LlamaMLP, LlamaRMSNorm
 
+from vlm_lit.models.class_before import class_before
+
 _ROTARY: Final = "apply_rotary_pos_emb"
 
 
@@ -141,28 +143,28 @@ def join_element_wise(model: nn.Module) -> None:
     for module in list(model.modules()):
         kind = type(module)
         if _same(kind.forward, LlamaRMSNorm.forward):
-            module.__class__ = _joined(JoinedNorm, kind)
+            module.__class__ = class_before(JoinedNorm, kind)
         elif _same(kind.forward, LlamaMLP.forward) and type(module.act_fn).__name__ in ("SiLU", "SiLUActivation"):
-            module.__class__ = _joined(JoinedFeedForward, kind)
+            module.__class__ = class_before(JoinedFeedForward, kind)
         elif hasattr(module, "q_proj"):
             file = sys.modules[kind.__module__]
             if _same(getattr(file, _ROTARY, None), _their_rotation):
                 setattr(file, _ROTARY, _rotated)
 
 
-def _joined(first: type[nn.Module], kind: type[nn.Module]) -> type[nn.Module]:
-    return type(kind.__name__, (first, kind), {"__module__": kind.__module__})
-
-
 def _same(one: object, other: Callable[..., Any]) -> bool:
     """Whether two functions are the same instructions."""
-    found = [getattr(inspect.unwrap(function), "__code__", None) for function in (one, other) if callable(function)]
-    codes = [code for code in found if isinstance(code, CodeType)]
-    if len(codes) < 2 or codes[1].co_filename != modeling_llama.__file__:  # or it was put in the place of Llama's
+    mine, theirs = _code(one), _code(other)
+    if mine is None or theirs is None or theirs.co_filename != modeling_llama.__file__:  # put in the place of Llama's
         return False
-    return _told(codes[0]) == _told(codes[1])
+    return _told(mine) == _told(theirs)
 
 
-def _told(code: Any) -> tuple[object, ...]:  # noqa: ANN401 - a code object
-    texts = (constant for constant in code.co_consts if not isinstance(constant, str))  # a docstring among them
-    return code.co_code, code.co_names, code.co_varnames, tuple(texts)
+def _code(function: object) -> CodeType | None:
+    code = getattr(inspect.unwrap(function), "__code__", None) if callable(function) else None
+    return code if isinstance(code, CodeType) else None
+
+
+def _told(code: CodeType) -> tuple[object, ...]:
+    constants = (constant for constant in code.co_consts if not isinstance(constant, str))  # a docstring among them
+    return code.co_code, code.co_names, code.co_varnames, tuple(constants)

@@ -22,6 +22,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
+from vlm_lit.models.class_before import class_before
 from vlm_lit.models.families import Family
 from vlm_lit.models.packed_rows import cache_argument
 
@@ -113,11 +114,7 @@ def narrow_last_layer(model: nn.Module, family: Family) -> None:
     last = layers[-1]
     if hasattr(last, "self_attn") and len(layers) > len(list(fed.children())):
         last.cache_name = cache_argument(last)  # type: ignore[assignment]
-        last.__class__ = _narrowing(type(last))
-
-
-def _narrowing(kind: type[nn.Module]) -> type[nn.Module]:
-    return type(kind.__name__, (LastLayer, kind), {"__module__": kind.__module__})
+        last.__class__ = class_before(LastLayer, type(last))
 
 
 @contextmanager
