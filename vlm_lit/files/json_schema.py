@@ -64,9 +64,8 @@ def read_schema(path: str, option: str) -> Mapping[str, Any]:
     return found
 
 
-def schema_validator(path: str, option: str) -> Validator:
-    """What judges values by the schema in a file; see `read_schema`."""
-    schema = read_schema(path, option)
+def schema_validator(schema: Mapping[str, Any]) -> Validator:
+    """What judges values by a schema that `read_schema` has read."""
     return validator_for(schema)(schema, registry=Registry())  # an empty one: what a schema refers to is never fetched
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from hashlib import blake2b
 from pathlib import Path
-from typing import ClassVar, Final, TypeVar
+from typing import Any, ClassVar, Final, TypeVar
 
 from jsonschema.protocols import Validator
 from referencing.exceptions import Unresolvable
@@ -126,12 +126,17 @@ class JsonFields(Rule):
         if self.schema:
             self._check_fields()
 
-    @property
+    @cached_property
+    def _schema(self) -> Mapping[str, Any]:
+        """What the file says, read once; nothing where there is none."""
+        return read_schema(self.schema, _OPTION) if self.schema else {}
+
+    @cached_property
     def name(self) -> str:
         """What reports call it: a schema by its file's name and its content, wherever it lies."""
         whole = super().name
         if self.schema:
-            content = json.dumps(read_schema(self.schema, _OPTION), sort_keys=True).encode()
+            content = json.dumps(self._schema, sort_keys=True).encode()
             digest = blake2b(content, digest_size=4).hexdigest()
             whole = whole.replace(f"schema={self.schema}", f"schema={Path(self.schema).stem}-{digest}")
         return whole.replace("/", "|")  # a slash parts details from a name
@@ -160,21 +165,19 @@ class JsonFields(Rule):
     @cached_property
     def named(self) -> tuple[str, ...]:
         """The fields that have a figure of their own."""
-        schema = read_schema(self.schema, _OPTION) if self.schema else {}
-        return tuple(dict.fromkeys([*self._by_field, *fields_of_schema(schema)]))
+        return tuple(dict.fromkeys([*self._by_field, *fields_of_schema(self._schema)]))
 
     @cached_property
     def _checked(self) -> Validator | None:
-        return schema_validator(self.schema, _OPTION) if self.schema else None
+        return schema_validator(self._schema) if self.schema else None
 
     def _check_fields(self) -> None:
         """Refuse a schema of something else than objects, and a rule for a field that the schema does not allow."""
-        schema = read_schema(self.schema, _OPTION)
+        schema, fields = self._schema, fields_of_schema(self._schema)
         if "type" in schema and "object" not in (schema["type"], *schema["type"]):
             raise ConfigError(
                 f"{_OPTION}: {self.schema} is for {schema['type']}, but an answer is an object. Correct it."
             )
-        fields = fields_of_schema(schema)
         strangers = [name for name in self._by_field if name not in fields]
         if strangers and schema.get("additionalProperties") is False:
             near = nearest(strangers[0], fields)
