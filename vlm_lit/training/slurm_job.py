@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Final, NoReturn
@@ -22,6 +22,17 @@ def requeue() -> None:
         subprocess.run(["scontrol", "requeue", job], check=True, timeout=_PATIENCE)
     except (OSError, subprocess.SubprocessError) as error:  # the run must end all the same
         os.write(2, f"SLURM was not asked to run job {job} again ({error}). Submit it again to go on.\n".encode())
+
+
+def requeue_if_wanted(number: int, signals: Container[int] = (signal.SIGUSR1,)) -> None:
+    """Let SLURM run this job again behind one of these signals, or where another job takes its place.
+
+    Args:
+        number: the signal that ends the process.
+        signals: those by which SLURM says that the job's time is nearly over.
+    """
+    if number in signals or preempted():
+        requeue()
 
 
 def requeued() -> bool:
@@ -60,8 +71,8 @@ def starting() -> Iterator[None]:
         return
 
     def stop(number: int, _: FrameType | None) -> NoReturn:
-        if os.environ.get("SLURM_PROCID") == "0" and (number == signal.SIGUSR1 or preempted()):
-            requeue()
+        if os.environ.get("SLURM_PROCID") == "0":
+            requeue_if_wanted(number)
         raise SystemExit(128 + number)
 
     earlier = {number: signal.signal(number, stop) for number in (signal.SIGUSR1, signal.SIGTERM)}

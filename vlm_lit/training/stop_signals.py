@@ -15,7 +15,7 @@ from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from vlm_lit.training.slurm_job import preempted, requeue
+from vlm_lit.training.slurm_job import requeue_if_wanted
 
 STOPS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 """Ctrl-C; preemption and `kill`; a terminal that was closed; a scheduler's word that the job's time is nearly over."""
@@ -79,8 +79,8 @@ def stopping_at_once() -> Iterator[None]:
         if number == signal.SIGINT:
             raise KeyboardInterrupt
         os.write(2, _AT_ONCE.format(name=signal.Signals(number).name).encode())
-        if SLURMEnvironment.detect() and rank_zero_only.rank == 0 and (number == signal.SIGUSR1 or preempted()):
-            requeue()
+        if SLURMEnvironment.detect() and rank_zero_only.rank == 0:
+            requeue_if_wanted(number)
         raise SIGTERMException(128 + number)
 
     earlier = _taken_over(stop)

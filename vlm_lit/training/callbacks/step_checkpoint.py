@@ -25,7 +25,7 @@ from vlm_lit.training.optimization import restate_learning_rates
 from vlm_lit.training.position import place_behind_step
 from vlm_lit.training.ranks import ranks_of
 from vlm_lit.training.run_logger import RunLogger
-from vlm_lit.training.slurm_job import preempted, requeue
+from vlm_lit.training.slurm_job import requeue_if_wanted
 from vlm_lit.training.stop_signals import StopSignals, requeue_signals
 from vlm_lit.training.trainer import run_folder
 
@@ -208,8 +208,8 @@ class StepCheckpoint(Callback):
         number = int(ranks_of(trainer).most(int(self.signals.received or 0)))  # it may be another rank that has it
         if number == signal.SIGINT:
             raise KeyboardInterrupt
-        if trainer.is_global_zero and (number in self._requeue_at or (self._requeue_at and preempted())):
-            requeue()
+        if trainer.is_global_zero and self._requeue_at:
+            requeue_if_wanted(number, self._requeue_at)
         raise SIGTERMException(128 + number)
 
     def _end(self) -> None:
