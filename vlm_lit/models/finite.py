@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor
 from transformers import LogitsProcessor
 
-from vlm_lit.errors import VlmLitError
+from vlm_lit.errors import VlmLitError, listed
 
 
 class NonFiniteScoresError(VlmLitError):
@@ -24,6 +24,10 @@ class NonFiniteScoresError(VlmLitError):
             "or 16 bits are too few for its numbers: test an earlier checkpoint, or use bf16 or fp32 instead of fp16."
         )
         self.rows = list(rows)
+
+    def naming(self, questions: Iterable[str]) -> VlmLitError:
+        """The same, with the ids of the questions that its rows are."""
+        return VlmLitError(f"{self} Questions: {listed(list(questions))}.")
 
 
 class WatchedScores(LogitsProcessor):  # type: ignore[misc]

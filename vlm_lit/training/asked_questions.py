@@ -41,7 +41,7 @@ class AskedQuestions:
         self.answers, self.take, self.also, self.running = answers, take, also, running
         self._asked: list[_Question] = []
         self._new: list[_Question] = []
-        self._going_on: dict[int, tuple[_Question, Conversation]] = {}
+        self._going_on: dict[int, _Question] = {}
 
     def ask(self, batch: EvaluationBatch, batch_idx: int = 0, *, whole: bool = True) -> None:
         """Evaluate a batch, and go on with the answers of those before it; where it raises, `lost` must be called.
@@ -84,11 +84,9 @@ class AskedQuestions:
                 ids = [conversation.id for conversation in prompts.conversations]
                 self._keep(asked, self.answers(EvaluationBatch(batches=[prompts], ids=ids)))
             else:
-                pairs = zip(asked, prompts.conversations, strict=True)
-                self._going_on |= dict(zip(running.add(prompts), pairs, strict=True))
-        for number, reply in running.run(until):
-            question, conversation = self._going_on.pop(number)
-            question.prediction = prediction_of(conversation, reply)
+                self._going_on |= dict(zip(running.add(prompts), asked, strict=True))
+        for number, conversation, reply in running.run(until):
+            self._going_on.pop(number).prediction = prediction_of(conversation, reply)
 
     def _keep(self, questions: list[_Question], found: list[Prediction]) -> None:
         for question, prediction in zip(questions, found, strict=True):

@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 
-from vlm_lit.errors import VlmLitError, listed
 from vlm_lit.metrics.catalogue import MetricSettings
 from vlm_lit.metrics.rules import Rule
 from vlm_lit.models.finite import NonFiniteScoresError
@@ -69,8 +68,7 @@ class EvaluatedModule(CheckpointedModule):
         try:
             return self.replies(batch)
         except NonFiniteScoresError as error:
-            names = [batch.conversations[row].id for row in error.rows]
-            raise VlmLitError(f"{error} Questions: {listed(names)}.") from error
+            raise error.naming(batch.conversations[row].id for row in error.rows) from error
 
     def running_replies(self) -> RunningReplies | None:
         """What replies to several batches at a time; None where a batch is replied to before the next one comes."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Final
 
-from vlm_lit.errors import VlmLitError, listed
 from vlm_lit.models.finite import NonFiniteScoresError
 from vlm_lit.models.running_answers import RunningAnswers
 from vlm_lit.schema import Conversation, PromptBatch, Reply
@@ -37,8 +36,8 @@ class RunningReplies:
         self._asked |= dict(zip(numbers, batch.conversations, strict=True))
         return list(numbers)
 
-    def run(self, until: int) -> list[tuple[int, Reply]]:
-        """Go on until at most so many prompts have no reply, and return the replies to the others by their number.
+    def run(self, until: int) -> list[tuple[int, Conversation, Reply]]:
+        """Go on until at most so many prompts have no reply; the others' numbers, conversations and replies.
 
         Raises:
             VlmLitError: the model's scores for some are no numbers; names them.
@@ -48,10 +47,10 @@ class RunningReplies:
         try:
             ended = self._answers.run(until)
         except NonFiniteScoresError as error:
-            raise VlmLitError(f"{error} Questions: {listed([self._asked[n].id for n in error.rows])}.") from error
-        for number, _ in ended:
-            del self._asked[number]
-        return [(number, self.answering.reply(said, self.max_new_tokens)) for number, said in ended]
+            raise error.naming(self._asked[number].id for number in error.rows) from error
+        return [
+            (number, self._asked.pop(number), self.answering.reply(said, self.max_new_tokens)) for number, said in ended
+        ]
 
     def drop(self) -> None:
         """Forget all that have no reply."""
