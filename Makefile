@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+# Tests in a process a core, those of one file in one process.
+PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile
 
 # What the tests last passed with, all of it: what was tested is what these two commands install.
 CONSTRAINTS ?= constraints.txt
@@ -12,10 +14,10 @@ quickstart: $(VENV)/.ready
 	$(BIN)/python scripts/quickstart.py
 
 test: lint
-	$(BIN)/python -m pytest -m "not slow" --numprocesses auto --maxprocesses 4 --dist loadfile
+	$(BIN)/python -m pytest -m "not slow" $(PARALLEL)
 
 slow: $(VENV)/.ready-dev
-	$(BIN)/python -m pytest -m slow --numprocesses auto --maxprocesses 4 --dist loadfile
+	$(BIN)/python -m pytest -m slow $(PARALLEL)
 
 # Hours: random kills, long runs, damaged and hostile input; ends with the table of what is promised and what held.
 # For some of it, or less: make soak SOAK="--kills 20 --parts kill_soak"
@@ -58,7 +60,7 @@ test-torchvision:
 	.venv-torchvision/bin/python -m pip install --quiet $(TORCHVISION)
 	grep -v '^torch==' constraints.txt > .venv-torchvision/constraints.txt
 	.venv-torchvision/bin/python -m pip install --quiet --constraint .venv-torchvision/constraints.txt --editable ".[dev]"
-	.venv-torchvision/bin/python -m pytest -m "not slow" --numprocesses auto --maxprocesses 4 --dist loadfile
+	.venv-torchvision/bin/python -m pytest -m "not slow" $(PARALLEL)
 
 # Writes constraints.txt from an environment that has passed: make constraints VENV=.venv-latest
 constraints: $(VENV)/.ready-dev

@@ -160,7 +160,8 @@ def refilled(made: nn.Module, given: argparse.Namespace) -> Ways:
     # Tokens are drawn, and one in forty ends an answer: some have a few tokens and some all that they may.
     stop = StopTokens(end_of_turn=tuple(range(END, VOCABULARY, 40)), pad=PAD, forbidden=(IMAGE,))
     pixels, asked = questions(given.images, 1)
-    batches = [packed(pixels[at : at + given.batch], asked[at : at + given.batch]) for at in _starts(given)]
+    starts = range(0, given.images, given.batch)
+    batches = [packed(pixels[at : at + given.batch], asked[at : at + given.batch]) for at in starts]
 
     def in_turn(until: int) -> list[list[int]]:
         running = RunningAnswers(made, FAMILIES["llava"], max_new_tokens=given.tokens, stop=stop)
@@ -171,10 +172,6 @@ def refilled(made: nn.Module, given: argparse.Namespace) -> Ways:
         return [tokens for _, tokens in sorted(found + running.run())]
 
     return {"a batch behind the other": lambda: in_turn(0), "refilled": lambda: in_turn(given.batch // 2)}
-
-
-def _starts(given: argparse.Namespace) -> range:
-    return range(0, given.images, given.batch)
 
 
 def measured(ways: Ways, given: argparse.Namespace) -> dict[str, object]:

@@ -102,10 +102,9 @@ def read_served(path: Path) -> list[ServedAnswer]:
 
 
 def _served(line: bytes, where: str) -> ServedAnswer:
-    row = parse_json(line, where, any_value=True)
-    if not isinstance(row, dict):
+    fields = parse_json(line, where, any_value=True)
+    if not isinstance(fields, dict):
         raise VlmLitError(f"{where}: holds no object. Write one answer a line: id and prediction, as an object.")
-    fields = row
     id_, text, tokens, image = (fields.get(name) for name in ("id", "prediction", "token_ids", "image_id"))
     if not isinstance(id_, (str, int)) or isinstance(id_, bool) or not isinstance(text, str):
         raise VlmLitError(f"{where}: an answer has an id and a prediction, which is text; found {', '.join(fields)}.")
