@@ -37,7 +37,7 @@ def test_logits_and_loss_are_those_of_transformers_own_forward_pass(folder: Path
 
 
 def test_a_step_is_that_of_transformers_own_loss(folder: Path) -> None:
-    """One step of AdamW at ViLT's learning rate on every weight, ours on PEFT's copies, theirs on the plain model."""
+    """One step of AdamW on every weight, ours on PEFT's copies, theirs on the plain model."""
     theirs, _ = cases.load(folder, cases.parts())
     theirs.requires_grad_(True)
     torch.manual_seed(7)
@@ -46,20 +46,13 @@ def test_a_step_is_that_of_transformers_own_loss(folder: Path) -> None:
     attach_adapters(ours, family, ALL, LoraSettings(), seed=0)
     cases.loss(class_logits(ours, cases.inputs(), 7), cases.targets()).backward()  # type: ignore[no-untyped-call]
     for model in (theirs, ours):
-        torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-4).step()
+        # With AdamW's usual eps a gradient near zero moves its weight as far as rounding says.
+        torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-3, eps=1e-3).step()
     moved = {name.replace(".modules_to_save.default", ""): p for name, p in ours.named_parameters() if p.requires_grad}
     expected = dict(theirs.named_parameters())
     assert moved.keys() == expected.keys()
     for name, parameter in expected.items():
-        if name.endswith("key.bias"):
-            # Adding a number to every key changes no weight of a softmax: AdamW takes the sign of rounding errors.
-            assert max(float(p.grad.abs().max()) for p in (moved[name], parameter) if p.grad is not None) < 1e-7
-        else:
-            apart = (moved[name] - parameter).abs() > 1e-6
-            assert parameter.grad is not None
-            # Where a gradient is as small as its rounding error, AdamW takes the sign of that.
-            assert not (apart & (parameter.grad.abs() > 1e-6 * parameter.grad.abs().max())).any(), name
-            assert float(apart.float().mean()) < 0.01, name
+        assert torch.allclose(moved[name], parameter, rtol=0, atol=1e-6), name
 
 
 def test_scores_follow_from_the_seed_and_leave_the_global_generator_where_it_was(folder: Path) -> None:
