@@ -14,8 +14,9 @@ from typing import Any, Final
 import pytest
 import torch
 
-from tests.support import loaded
+from tests.support import loaded, small_config
 from tests.support.refusals import refusal, run_dir
+from tests.support.tiny_families.catalogue import save
 from vlm_lit.cli import main
 from vlm_lit.commands.merge_run import probe
 from vlm_lit.data.checkpoint.processors import load_processor
@@ -221,6 +222,27 @@ def test_a_processor_of_another_model(change: Change, folder: Path, config: Conf
     assert "belong to different models" in said
 
 
+@pytest.mark.slow(but_first=True)
+@pytest.mark.parametrize("name", ["mllama", "qwen2_vl", "qwen2_5_vl", "gemma3"])
+def test_image_settings_that_were_lost(name: str, small: Path, tmp_path: Path, capsys: Capture) -> None:
+    """The processor's class then has settings of its own, which are another model's."""
+    folder = save(name, tmp_path / "checkpoint")
+    edited(folder / "processor_config.json", lambda content: content.update(image_processor={}))
+    path = small_config.write(tmp_path, folder, small)
+    assert "The model cannot take what the processor makes: " in refusal(capsys, "fit", "--config", str(path))
+
+
+@pytest.mark.parametrize("name", ["qwen2_vl", "qwen3_vl"])
+@pytest.mark.parametrize(
+    "sections", [[2, 3, 4], [0, 4, 4], [4, 4], [2.0, 3.0, 3.0], "233", None], ids=lambda sections: str(sections)
+)
+def test_rotary_sections_that_are_none(name: str, sections: object, tmp_path: Path) -> None:
+    folder = save(name, tmp_path)
+    setting("config.json", "text_config", "rope_parameters", mrope_section=sections)(folder)
+    with pytest.raises(ConfigError, match=r"three whole numbers that add up to 8, half of"):
+        load_config(str(folder))
+
+
 def test_an_attention_of_the_hub(folder: Path) -> None:
     parts = loaded.settings(language_model=loaded.FP32, projector=loaded.FP32)
     with pytest.raises(ConfigError, match="attention is evil/kernel, a repository whose code would be fetched"):
@@ -294,8 +316,6 @@ ADAPTERS: Final[dict[str, Change]] = {
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory, tiny_llava: Path, small: Path) -> Path:
     """The directory of a finished run."""
-    from tests.support import small_config
-
     path = small_config.write(tmp_path_factory.mktemp("finished"), tiny_llava, small)
     assert main(["fit", "--config", str(path)]) == 0
     return run_dir(path)

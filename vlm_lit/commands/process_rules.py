@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import traceback
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +19,8 @@ from vlm_lit.errors import ConfigError
 
 # What transformers says of a model whose processor is another one's.
 _UNMATCHED: Final = re.compile(r"features and image tokens do not match|Input image size \(.*\) doesn't match model")
+# What torch says of tensors that do not fit to each other.
+_SHAPES: Final = re.compile(r"size of tensor a|shape '\[.*\]' is invalid|shapes cannot be multiplied|expected input\[")
 
 
 def restrict_imports() -> None:
@@ -45,11 +48,22 @@ def refusing() -> Iterator[None]:
         yield
     except MisconfigurationException as error:
         raise ConfigError(str(error)) from error
-    except ValueError as error:
-        if _UNMATCHED.search(str(error)) is None:
+    except (ValueError, RuntimeError) as error:
+        if _UNMATCHED.search(str(error)) is None and not _by_tower(error):
             raise
         raise ConfigError(
             f"The model cannot take what the processor makes: {str(error).rstrip('.')}. The processor's files beside "
             "the checkpoint and its config.json belong to different models, or one of them was edited (patch_size, "
             "size, vision_feature_select_strategy, the image token). Fetch the checkpoint's files again."
         ) from error
+
+
+def _by_tower(error: Exception) -> bool:
+    """Whether a vision tower of transformers could not compute for its input's shape."""
+    if _SHAPES.search(str(error)) is None:
+        return False
+    callers = (frame.f_locals.get("self") for frame, _ in traceback.walk_tb(error.__traceback__))
+    return any(
+        type(caller).__module__.startswith("transformers.models.") and "Vision" in type(caller).__name__
+        for caller in callers
+    )

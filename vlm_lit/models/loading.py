@@ -31,6 +31,7 @@ from vlm_lit.models.quantization import (
     keep_weights_unpacked,
     quantization_config,
 )
+from vlm_lit.models.rotary_sections import refuse_rotary_sections
 from vlm_lit.models.tower_boundary import with_boundary
 from vlm_lit.models.tower_chunks import look_in_chunks
 
@@ -56,6 +57,7 @@ def load_config(model_id: str, revision: str | None = None) -> PretrainedConfig:
         ) from error
     if not Path(model_id).is_dir():
         check_settings_file(Path(cached_file(model_id, "config.json", revision=revision)))
+    refuse_rotary_sections(config, model_id)
     return config
 
 
