@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
 from torch import Tensor
 
-import vlm_lit.models.attention as attention
 from tests.support import small_config, small_data
 from vlm_lit.cli import main
+from vlm_lit.models import attention, causal_attention, element_wise, last_layer
 
 
 @pytest.fixture
@@ -70,6 +71,20 @@ def test_a_broken_mask_is_found(
     assert "DIFFERENT" in shown
 
 
+@pytest.mark.parametrize(
+    ("broken", "by"), [(element_wise, "_turned"), (last_layer, "_taken"), (causal_attention, "repeat_kv")]
+)
+def test_a_broken_layer_of_our_own_is_found(
+    broken: ModuleType, by: str, shared: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole: Callable[..., Tensor] = getattr(broken, by)
+    monkeypatch.setattr(broken, by, lambda *inputs: whole(*inputs) * 1.01)
+    monkeypatch.setattr(causal_attention, "CHUNK", 8)
+    status, found = verified(shared("llava"), tmp_path / "v.json")
+    assert status == 1
+    assert found["plain"]["verdict"] == "DIFFERENT"
+
+
 def test_the_table_is_the_only_thing_on_standard_output(
     shared: Callable[..., str], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -77,7 +92,7 @@ def test_the_table_is_the_only_thing_on_standard_output(
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split() == ["claim", "verdict", "loss", "differs", "by", "gradient", "by"]
     assert [line.split()[0] for line in lines[1:]] == [
-        "mask", "packed", "cached", "accumulated", "generated", "reloaded", "sharded", "frozen-sharded",
+        "mask", "packed", "cached", "accumulated", "plain", "generated", "reloaded", "sharded", "frozen-sharded",
     ]  # fmt: skip
 
 

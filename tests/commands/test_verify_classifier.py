@@ -60,7 +60,7 @@ def verified(path: Path, *more: str) -> tuple[int, dict[str, dict[str, Any]]]:
 def test_every_equality_holds(config: Config, parts: dict[str, Any]) -> None:
     status, found = verified(config(model={"parts": parts}))
     assert {name: row["verdict"] for name, row in found.items()} == dict.fromkeys(
-        ("accumulated", "answered", "drawn", "reloaded", "frozen"), "equal"
+        ("accumulated", "plain", "answered", "drawn", "reloaded", "frozen"), "equal"
     )
     assert status == 0
     assert 0.0 <= found["accumulated"]["gradient"] < 1e-5
@@ -138,7 +138,7 @@ def test_the_table_is_the_only_thing_on_standard_output(config: Config, capsys: 
     )
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines[1:]] == [
-        "accumulated", "answered", "drawn", "reloaded", "frozen", "sharded", "frozen-sharded",
+        "accumulated", "plain", "answered", "drawn", "reloaded", "frozen", "sharded", "frozen-sharded",
     ]  # fmt: skip
 
 

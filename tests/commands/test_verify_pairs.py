@@ -39,7 +39,7 @@ def test_every_equality_holds(name: str, corrupt: str | None, preferring: Callab
     more: dict[str, Any] = {} if corrupt is None else {"losses": MDPO, "data": {"corrupt": corrupt}}
     status, found = verified(preferring(name, **more), tmp_path / "v.json", "--conversations", "6")
     assert status == 0
-    assert list(found) == ["mask", "packed", "cached", "accumulated", "generated", "reloaded", "referenced"]
+    assert list(found) == ["mask", "packed", "cached", "accumulated", "plain", "generated", "reloaded", "referenced"]
     refused = {key for key, row in found.items() if row["verdict"] == "refused"}
     assert refused == ({"packed"} if name == "mllama" else set())
     assert {row["verdict"] for key, row in found.items() if key not in refused} == {"equal"}

@@ -22,6 +22,7 @@ from peft.tuners.lora.bnb import Linear4bit
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from vlm_lit.models.plain_layers import put_aside
 from vlm_lit.models.quantization import packed_state
 
 
@@ -48,7 +49,7 @@ class Adapted4bit(Linear4bit):  # type: ignore[misc]
 
     def _only_adapter(self, x: Tensor) -> str | None:
         """The one adapter in use, where the short way gives what PEFT would; None where PEFT must do it."""
-        if self.disable_adapters or self.merged or len(self.active_adapters) != 1:
+        if put_aside() or self.disable_adapters or self.merged or len(self.active_adapters) != 1:
             return None
         (name,) = self.active_adapters
         if name not in self.lora_A or name in self.lora_variant or self.lora_bias[name]:

@@ -22,6 +22,8 @@ from torch.autograd.function import once_differentiable
 from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
 
+from vlm_lit.models.plain_layers import put_aside
+
 CHUNK: Final = 96
 """Queries taken together. Fewer compute less in vain and start more small products. The kernel takes 32 queries at once
 from fewer than 192, and 64 from there on, which is faster once the keys are many: on an AMD EPYC with 64 wide heads
@@ -74,6 +76,7 @@ def _chunked(
     )  # fmt: skip
     return (
         bool(known)
+        and not put_aside()
         and query.device.type == "cpu"
         and CHUNK < query.shape[2] == key.shape[2]
         and query.shape[-1] == value.shape[-1]

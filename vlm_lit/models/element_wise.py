@@ -26,6 +26,7 @@ from transformers.models.llama import modeling_llama
 from transformers.models.llama.modeling_llama import LlamaMLP, LlamaRMSNorm
 
 from vlm_lit.models.class_before import class_before
+from vlm_lit.models.plain_layers import put_aside
 
 _ROTARY: Final = "apply_rotary_pos_emb"
 
@@ -33,7 +34,7 @@ _ROTARY: Final = "apply_rotary_pos_emb"
 def _here(*tensors: Tensor) -> bool:
     """Whether tensors are what this has been measured with."""
     return all(tensor.device.type == "cpu" and tensor.dtype == torch.float32 for tensor in tensors) and not (
-        torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling()
+        torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling() or put_aside()
     )
 
 

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from vlm_lit.models.class_before import class_before
 from vlm_lit.models.families import Family
 from vlm_lit.models.packed_rows import cache_argument
+from vlm_lit.models.plain_layers import put_aside
 
 _ALONG_ROWS: Final = ("attention_mask", "position_ids", "position_embeddings")
 _UNREAD: Final = ("cross_attention_states", "cross_attention_mask", "full_text_row_masked_out_mask")
@@ -71,6 +72,7 @@ class LastLayer(nn.Module):
             seen = implementation in ("sdpa", "eager") and mask.shape[2:] == (hidden.shape[1], hidden.shape[1])
         return (
             bool(seen)
+            and not put_aside()
             and all(value is None or isinstance(value, bool | int | float | str) for value in others)
             and options.get(self.cache_name) is None
             and not _drops(self)

@@ -18,6 +18,7 @@ from transformers import PixtralVisionModel
 from transformers.modeling_outputs import BaseModelOutput
 
 from vlm_lit.models.families import Family
+from vlm_lit.models.plain_layers import put_aside
 
 MOST_PATCHES: Final = 4096
 """Patches that are looked at together: those of one of Pixtral's largest pictures, 1024 x 1024 pixels."""
@@ -30,7 +31,7 @@ class ChunkedPixtralTower(PixtralVisionModel):  # type: ignore[misc]
         """Features of pictures [N, 3, H, W], as large as `image_sizes` [N, 2] says, in one row [1, sum of P, C]."""
         sizes = None if image_sizes is None else [(int(height), int(width)) for height, width in image_sizes]
         chunks = [] if sizes is None else list(_chunks(sizes, self.patch_size))
-        if len(chunks) < 2 or named.get("return_dict") is False:
+        if len(chunks) < 2 or named.get("return_dict") is False or put_aside():
             return super().forward(pixel_values, image_sizes=image_sizes, **named)
         assert sizes is not None
         found = [super(ChunkedPixtralTower, self).forward(

@@ -20,7 +20,17 @@ from vlm_lit.data.rows.class_collate import ClassCollator, ClassPromptCollator
 from vlm_lit.errors import raised
 from vlm_lit.models.adapter_state import load_adapter, save_adapter
 from vlm_lit.preflight.asked_training import is_trained
-from vlm_lit.preflight.equality import TOLERANCE, Equality, Way, compared, distance, identical, move, way
+from vlm_lit.preflight.equality import (
+    TOLERANCE,
+    Equality,
+    Way,
+    by_plain_layers,
+    compared,
+    distance,
+    identical,
+    move,
+    way,
+)
 from vlm_lit.preflight.held_model import held_model
 from vlm_lit.preflight.inspection.gradient_flow import digests, gradient_flow
 from vlm_lit.schema import Conversation, EvaluationBatch, Prediction, PromptBatch, StepBatch
@@ -69,7 +79,7 @@ class ClassVerification:
 
     def equalities(self) -> Iterator[Equality]:
         """Each equality as soon as it is measured; the one that takes a step comes last."""
-        for measure in (self.accumulated, self.answered, self.drawn, self.reloaded, self.frozen):
+        for measure in (self.accumulated, self.plain, self.answered, self.drawn, self.reloaded, self.frozen):
             yield measure()
 
     def step_of(self, items: Sequence[Conversation]) -> StepBatch[Any]:
@@ -82,6 +92,10 @@ class ClassVerification:
         claim, note = "micro-batches of 1 = of 2 = of all", f"{len(self.conversations)} questions"
         found = [compared("accumulated", claim, note, other, alone, self.tolerance) for other in others]
         return max(found, key=lambda equality: max(equality.loss or 0.0, equality.gradient or 0.0))
+
+    def plain(self) -> Equality:
+        """Layers of our own."""
+        return by_plain_layers(lambda: self._way(len(self.conversations)), self.tolerance)
 
     def answered(self) -> Equality:
         """Scores and answers of questions, whatever they are answered together with."""

@@ -12,6 +12,7 @@ from lightning import LightningModule
 from torch import Tensor, nn
 
 from vlm_lit.models.families import PART_NAMES
+from vlm_lit.models.plain_layers import plain_layers
 from vlm_lit.models.quantization import QUANTIZED, QuantizationSettings
 from vlm_lit.schema import StepBatch
 from vlm_lit.training.protocols import Towered
@@ -83,6 +84,14 @@ def identical(name: str, claim: str, one: Way, other: Way) -> Equality:
         gradient=distance(one.gradient, other.gradient),
         note="bit for bit",
     )
+
+
+def by_plain_layers(measure: Callable[[], Way], tolerance: float) -> Equality:
+    """The equality of layers of our own and those of transformers and PEFT, in whose place they run."""
+    ours = measure()
+    with plain_layers():
+        theirs = measure()
+    return compared("plain", "layers of vlm_lit = those of transformers and PEFT", "", ours, theirs, tolerance)
 
 
 def _relative(one: float, other: float) -> float:

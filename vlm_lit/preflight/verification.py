@@ -25,7 +25,18 @@ from vlm_lit.models.adapter_state import load_adapter, save_adapter
 from vlm_lit.models.attention import unpackable
 from vlm_lit.models.frozen_start import start_state
 from vlm_lit.models.vision_features import check_cacheable
-from vlm_lit.preflight.equality import TOLERANCE, Equality, Verdict, Way, compared, identical, move, trained, way
+from vlm_lit.preflight.equality import (
+    TOLERANCE,
+    Equality,
+    Verdict,
+    Way,
+    by_plain_layers,
+    compared,
+    identical,
+    move,
+    trained,
+    way,
+)
 from vlm_lit.preflight.held_model import held_model
 from vlm_lit.preflight.inspection.conversations import SupervisionReader
 from vlm_lit.preflight.inspection.features import image_token_of
@@ -81,7 +92,9 @@ class Verification(Generic[Item]):
 
     def equalities(self) -> Iterator[Equality]:
         """Each equality as soon as it is measured."""
-        for measure in (self.masked, self.packed, self.cached, self.accumulated, self.generated, self.reloaded):
+        for measure in (
+            self.masked, self.packed, self.cached, self.accumulated, self.plain, self.generated, self.reloaded,
+        ):  # fmt: skip
             yield measure()
 
     def step_of(self, items: Sequence[Item]) -> StepBatch[Any]:
@@ -150,6 +163,11 @@ class Verification(Generic[Item]):
         step_batches = [self._step_batch(self.items, packing=False, rows=rows) for rows in (1, 2, len(self.items))]
         found = [self._compared("accumulated", claim, "", step_batches[0], other) for other in step_batches[1:]]
         return max(found, key=lambda equality: equality.gradient or 0.0)
+
+    def plain(self) -> Equality:
+        """Layers of our own, in the rows that training has."""
+        step_batch = self._step_batch(self.items, packing=self._unpackable() is None)
+        return by_plain_layers(lambda: self._way(step_batch), self.tolerance)
 
     def generated(self) -> Equality:
         """Equality 7."""

@@ -1,0 +1,30 @@
+"""Layers of our own put aside for a while: transformers' and PEFT's forward passes run, as if none had been replaced.
+
+What asks here: attention in chunks (`causal_attention.py`), the last layer where it is read (`last_layer.py`), joined
+element-wise work (`element_wise.py`), LoRA over 4-bit layers (`adapted_4bit.py`) and towers in chunks
+(`tower_chunks.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+# Of the process: on a GPU, what is computed again in a backward pass is computed in a thread of torch's.
+_aside = False
+
+
+def put_aside() -> bool:
+    """Whether layers of our own are put aside."""
+    return _aside
+
+
+@contextmanager
+def plain_layers() -> Iterator[None]:
+    """Forward and backward passes of the block by the libraries' own layers."""
+    global _aside
+    before, _aside = _aside, True
+    try:
+        yield
+    finally:
+        _aside = before
