@@ -17,6 +17,7 @@ from vlm_lit.errors import ConfigError
 from vlm_lit.models.answer_grammar import AnswerGrammar, HeldAnswers
 from vlm_lit.models.families import FAMILIES
 from vlm_lit.models.generation import StopTokens, generate
+from vlm_lit.models.running_answers import RunningAnswers
 from vlm_lit.models.sampling import Sampler, SamplingSettings
 from vlm_lit.models.shared_generation import generate_shared
 from vlm_lit.training.supervised import SupervisedModule
@@ -64,6 +65,31 @@ def test_every_answer_is_of_the_schema(packing: bool, sampled: bool, made: Super
     for answer in said(None):
         with pytest.raises(ValueError, match=r"\(char "):
             json.loads(answer)
+
+
+def test_questions_that_join_others_are_answered_as_alone(made: SupervisedModule, tiny_llava: Path) -> None:
+    """Evaluation hands a new batch to a model that is in the middle of another's answers."""
+    assert made.model is not None
+    encoder, family = cases.encoder(tiny_llava), FAMILIES["llava"]
+    stop = StopTokens(end_of_turn=encoder.end_of_turn, pad=2)
+    grammar = AnswerGrammar(SCHEMA, "of the test", encoder.tokenizer, stop.end_of_turn)
+    settings: dict[str, Any] = {"max_new_tokens": LONGEST, "stop": stop, "grammar": grammar}
+    running, expected = RunningAnswers(made.model, family, **settings), []
+    found: dict[int, list[int]] = {}
+    for talks in (TALKS, cases.about_one_picture(1, 5, questions=2)):
+        (batch,) = cases.prompts(encoder, talks, packing=True)
+        assert batch.segments is not None
+        drawn = [Sampler(SamplingSettings(temperature=3.0), [c.id for c in batch.conversations]) for _ in range(2)]
+        expected += generate_shared(
+            made.model, batch.inputs, batch.segments, family=family, sampler=drawn[0], **settings
+        )
+        running.add(batch.inputs, batch.segments, drawn[1])
+        found |= dict(running.run(until=2))
+        assert len(found) < running.count
+    found |= dict(running.run())
+    assert [found[number] for number in range(len(expected))] == expected
+    for answer in encoder.tokenizer.batch_decode(expected):
+        jsonschema.validate(json.loads(answer), SCHEMA)
 
 
 def test_an_answer_cannot_end_before_it_is_whole(tiny_llava: Path) -> None:
