@@ -29,7 +29,7 @@ _NOT_OF_COURSE: Final = (
     # Of the identity, and looked at by themselves.
     *("model_id", "revision", "parts", "lora", "quantization", "seed", "answers", "optimizer", "attention"),
     # As in `run_settings`: where a run starts, and what gives the same numbers.
-    *("adapter", "activation_checkpointing", "reference_store"),
+    *("adapter", "activation_checkpointing", "compile_layers", "reference_store"),
     # What is said in evaluations.
     *("metrics", "max_new_tokens", "answer_from", "answer_score", "answer_schema"),
 )

@@ -22,6 +22,7 @@ from vlm_lit.data.run_length import length_of
 from vlm_lit.errors import ConfigError, check_seed
 from vlm_lit.models.adapter_state import load_adapter, trainable_state
 from vlm_lit.models.adapters import attach_adapters, drop_originals, recompute_activations
+from vlm_lit.models.compiled_layers import compile_layers
 from vlm_lit.models.families import LAYERED, Family, LayeredPart, Task, family_of
 from vlm_lit.models.frozen_start import start_state
 from vlm_lit.models.loading import load_base, load_config, original_weights
@@ -66,6 +67,7 @@ class VisionLanguageModule(LightningModule):
         attention: transformers' attention implementation; null takes its default.
         activation_checkpointing: recompute activations in the backward pass instead of keeping them, in all trained
             layers; or in those of the parts that are named, of vision_tower and language_model.
+        compile_layers: whether torch.compile compiles the decoder layers for training.
         optimizer: class of the optimizer; learning rates come from `parts` and `learning_rate`.
         learning_rate: peak learning rate of parts that state none.
         schedule: cosine, linear, polynomial, constant or constant_with_warmup.
@@ -94,6 +96,7 @@ class VisionLanguageModule(LightningModule):
         adapter: str | None = None,
         attention: str | None = None,
         activation_checkpointing: bool | list[LayeredPart] = True,
+        compile_layers: bool = False,
         optimizer: OptimizerCallable = lambda p: torch.optim.AdamW(p, weight_decay=0.0),
         learning_rate: float = DEFAULT_RATE,
         schedule: Schedule = "cosine",
@@ -113,6 +116,7 @@ class VisionLanguageModule(LightningModule):
         self.model_id, self.revision = model_id, revision
         self.parts, self.quantization, self.lora, self.adapter = parts, quantization, lora, adapter
         self.attention, self.activation_checkpointing = attention, activation_checkpointing
+        self.compile_layers = compile_layers
         self.optimizer, self.learning_rate = as_optimizer(optimizer), learning_rate
         check_options(self.optimizer)
         check_rate(self.optimizer, learning_rate)
@@ -138,6 +142,8 @@ class VisionLanguageModule(LightningModule):
             with torch.device("cpu"):
                 self._load()
             assert self.family is not None
+            if self.compile_layers:
+                compile_layers(self.base, self.family)
             ranks.hold(self.base, self.family)
             check_sharing(self.base, self.family, getattr(self._trainer, "datamodule", None))
 

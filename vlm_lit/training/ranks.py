@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from vlm_lit.data.rank_share import RankShare, rank_share
 from vlm_lit.errors import ConfigError
 from vlm_lit.models.adapter_state import trainable_state
+from vlm_lit.models.compiled_layers import CompiledLayer
 from vlm_lit.models.families import Family
 from vlm_lit.models.parts import PartsSettings
 from vlm_lit.training.frozen_sharded import NAME, FrozenShardedStrategy
@@ -185,7 +186,16 @@ class FrozenShardedRanks(ReplicatedRanks):
         self.strategy.check(parts)
 
     def hold(self, base: nn.Module, family: Family) -> None:
-        """Split the base."""
+        """Split the base.
+
+        Raises:
+            ConfigError: its layers are compiled.
+        """
+        if any(isinstance(module, CompiledLayer) for module in base.modules()):
+            raise ConfigError(
+                "model.compile_layers is true, which nobody has tried with layers that trainer.strategy frozen_sharded "
+                "gathers when they are needed. Set it to false, or the strategy to ddp."
+            )
         self.strategy.split_base(base, family)
 
     def backward(self, loss: Tensor) -> None:

@@ -46,6 +46,8 @@ _HARMLESS: Final = (
     "trainer.strategy",
     "data.init_args.micro_batch",
     "data.init_args.micro_tokens",
+    # Compiled layers compute what others compute.
+    "model.init_args.compile_layers",
     # Recomputed activations and stored features are the ones that were not kept (equality 3).
     "model.init_args.activation_checkpointing",
     "data.init_args.feature_cache",
