@@ -51,6 +51,8 @@ _MONITORED: Final = "vlm_lit/training/callbacks/monitored.py"
 _HPARAMS: Final = "vlm_lit/training/callbacks/hparams_file.py"
 _SHAPES: Final = "vlm_lit/models/shapes.py"
 _HOLLOW: Final = "vlm_lit/preflight/budget/hollow_module.py"
+_COMPILED: Final = "vlm_lit/models/compiled_layers.py"
+_KNOWN: Final = "vlm_lit/preflight/budget/known_values.py"
 _LEDGER: Final = "vlm_lit/preflight/budget/ledger.py"
 _FILES: Final = "vlm_lit/data/checkpoint/processor_files.py"
 _BOUNDED: Final = "vlm_lit/data/checkpoint/bounded_template.py"
@@ -205,13 +207,17 @@ BORROWED: Final = (
             "vlm_lit/preflight/budget/class_step.py",
         ),
     ),
-    Borrowed("torch._subclasses.fake_tensor", "FakeTensor", ("vlm_lit/models/attention.py",)),
+    Borrowed("torch._subclasses.fake_tensor", "FakeTensor", ("vlm_lit/models/attention.py", _KNOWN)),
+    Borrowed("torch._subclasses.fake_tensor", "unset_fake_temporarily", (_KNOWN,)),
     Borrowed("torch._subclasses.fake_tensor", "DataDependentOutputException", ("vlm_lit/preflight/budget/step.py",)),
     *(
         Borrowed("torch:ops.aten", f"_scaled_dot_product_flash_attention_for_cpu{end}", (_CHUNKS,))
         for end in ("", "_backward")
     ),
-    Borrowed("torch.utils._python_dispatch", "TorchDispatchMode", (_LEDGER,)),
+    Borrowed("torch.utils._python_dispatch", "TorchDispatchMode", (_LEDGER, _KNOWN)),
+    Borrowed("torch.utils._pytree", "tree_leaves", (_LEDGER, _KNOWN)),
+    Borrowed("torch._dynamo.exc", "BackendCompilerFailed", (_COMPILED,)),
+    Borrowed("torch._inductor.config", "fallback_random", (_COMPILED,)),
     Borrowed("torch:UntypedStorage", "_cdata", (_LEDGER,)),
     *(Borrowed("torch.nn:Module", name, (_SHAPES,), words=True) for name in ("_parameters", "_buffers")),
     Borrowed("torch.nn:Module", "_modules", (_HOLLOW,), words=True),

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.support import small_config
+from tests.support.tiny_families.catalogue import save
 from vlm_lit.cli import main
 from vlm_lit.commands.lightning import prepared
 
@@ -42,7 +43,7 @@ def test_a_config_for_a_gpu_is_reckoned_here_from_config_json_alone(bare: Path, 
     assert found["refused"] == []
     assert found["precision"] == "bf16-mixed"
     # 28 x 28 pixels in patches of 14: 4 tokens, of which no label can be one; 64 float features of each, in bfloat16.
-    assert found["picture"] == {"tokens": 4, "cached": 4 * 64 * 2}
+    assert found["picture"] == {"tokens": 4, "cached": 4 * 64 * 2, "assumed": None}
     assert found["row"] == {"length": 64, "supervised": 60, "images": 1, "source": "--length"}
     assert found["images_counted"]
     full, lora, int8, qlora = (recipe["memory"]["between_steps"] for recipe in found["recipes"])
@@ -102,3 +103,34 @@ def test_no_config_json_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixtur
     path = small_config.write(tmp_path, tmp_path / "empty", tmp_path)
     assert main(["budget", "--config", str(path), "--length", "16"]) == 2
     assert "cannot be loaded" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["qwen2_5_vl", "mllama", "pixtral"])
+def test_pictures_that_vary_are_counted_and_the_one_assumed_is_named(name: str, tmp_path: Path) -> None:
+    folder = save(name, tmp_path / name)
+    path = small_config.write(tmp_path, folder, tmp_path)
+    counted = reckoned(tmp_path, "--config", str(path), "--length", "200", "--supervised", "9")
+    assert counted["images_counted"]
+    assert ("a picture of any size" if name == "mllama" else "the largest") in counted["picture"]["assumed"]
+    assert counted["picture"]["tokens"] > 0
+    assert counted["picture"]["cached"] > 0
+    none = reckoned(tmp_path, "--config", str(path), "--length", "200", "--supervised", "9", "--images", "0")
+    for one, other in zip(
+        counted["recipes"], none["recipes"], strict=True
+    ):  # the tower is frozen: its peak alone shows
+        assert one["micro_batches"][0]["activations"] > other["micro_batches"][0]["activations"]
+
+
+@pytest.mark.slow
+def test_without_a_processor_varied_pictures_are_said_to_be_uncounted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = save("idefics3", tmp_path / "whole")
+    (tmp_path / "bare").mkdir()
+    shutil.copy(folder / "config.json", tmp_path / "bare")
+    path = small_config.write(tmp_path, tmp_path / "bare", tmp_path)
+    assert main(["budget", "--config", str(path), "--length", "64"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "depends on how it is cut into tiles, and there is no processor to ask" in said
+    assert "It is not counted" in said

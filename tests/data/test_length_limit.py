@@ -159,6 +159,6 @@ def test_a_budget_without_data_takes_it_for_its_pictures(tiny_llava: Path, tmp_p
     from vlm_lit.preflight.budget.rows import longest_row
 
     data = plain_runs.data_of(small_config.write(tmp_path, tiny_llava, tmp_path / "nowhere"))
-    row = longest_row(data, length=None, supervised=None, images=2, image_tokens=4)
+    row = longest_row(data, length=None, supervised=None, images=2, image_tokens=lambda _: 4)
     assert row.length == 2 * 4 + TEXT
     assert row.supervised == TEXT

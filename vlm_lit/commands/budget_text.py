@@ -31,7 +31,8 @@ def as_text(budget: Budget) -> str:
     apart = {"Logits, GiB at their peak": _logits(budget), **pair_sections(budget)}
     cached = budget.picture.cached
     features = f"{_megabytes(1000 * cached)}" if cached is not None else "not known before images are read"
-    disk = f"vision features of 1,000 images, if cached: {features}"
+    such = "" if budget.picture.assumed is None else " as large as the one assumed"
+    disk = f"vision features of 1,000 images{such}, if cached: {features}"
     notes = [_uncounted(budget)] if budget.uncounted is not None else []
     return sections(budget, {"Run": _run(budget)}, apart=apart, disk=disk, notes=notes)
 
@@ -104,12 +105,13 @@ def pair_sections(budget: Budget) -> dict[str, str]:
 def _run(budget: Budget) -> str:
     row = budget.row
     attention = budget.needs[0].attention if budget.needs else "?"
+    assumed = "" if budget.picture.assumed is None else f" ({budget.picture.assumed})"
     each = f" of {budget.picture.tokens:,} tokens" if budget.picture.tokens is not None else ""
     said = (
         f"{budget.model_id} ({budget.model_type}), {budget.precision}, {attention} attention, activation checkpointing "
         f"{'on' if budget.checkpointing else 'off'}. Rows of {row.length:,} tokens ({row.source}), {row.supervised:,} "
-        f"of them supervised, {row.images} image{'s' * (row.images != 1)}{each} in each. * is the run as configured."
-        f"{ranks_said(budget)}"
+        f"of them supervised, {row.images} image{'s' * (row.images != 1)}{each} in each{assumed}. * is the run as "
+        f"configured.{ranks_said(budget)}"
     )
     return textwrap.fill(said, _WIDTH)
 
@@ -245,8 +247,7 @@ def _notes(budget: RunBudget, more: Sequence[str]) -> str:
 def _uncounted(budget: Budget) -> str:
     """What the totals lack where pictures could not be shown to the model."""
     parts = budget.needs[0].recipe.parts
-    said = "What vision tower and projector take of a picture depends on "
-    said += f"{budget.uncounted}, and is not counted. "
+    said = f"What vision tower and projector take of a picture {budget.uncounted}. It is not counted. "
     if budget.cross_attention:
         said += "Nor are the language model's cross-attention layers, so the activations are too few. "
     if parts.vision_tower.training != "frozen":

@@ -30,6 +30,7 @@ from vlm_lit.models.quantization import (
     quantization_config,
 )
 from vlm_lit.models.tower_boundary import with_boundary
+from vlm_lit.models.tower_chunks import look_in_chunks
 
 
 def shaped_base(
@@ -58,6 +59,7 @@ def shaped_base(
         replace_with_bnb_linear(model, modules_to_not_convert=bits.llm_int8_skip_modules, quantization_config=bits)
         _as_read(model, load_dtype(parts))
     cast_parts(model, family, parts)
+    look_in_chunks(model, family)
     keep_weights_unpacked(model)
     check_quantized(model, family, parts.precisions)
     return model, with_boundary(model, family, parts)

@@ -83,3 +83,24 @@ def test_the_highest_moment_changes_with_the_rows() -> None:
     peak = Peak((Bytes(fixed=0, per_row=10), Bytes(fixed=50, per_row=3)))
     assert [peak.at(rows) for rows in (1, 5, 10)] == [53, 65, 100]
     assert Peak(()).at(3) == 0
+
+
+def in_pieces(rows: int) -> Ledger:
+    """A pass in which each row is looked at on its own, as Qwen's attention looks at pictures."""
+    ledger = Ledger(rows)
+    with ledger:
+        given = torch.empty(rows * 5, 7)
+        kept = []
+        for piece in given.split(5):  # type: ignore[no-untyped-call]
+            doubled = piece * 2
+            kept.append(doubled + (piece * 3).sum())
+            del doubled
+        torch.cat(kept)
+    return ledger
+
+
+def test_what_is_made_of_a_rows_part_grows_with_the_rows() -> None:
+    with fake_mode():
+        told = in_pieces(13).peak
+        for rows in (1, 2, 7, 40):
+            assert told.at(rows) == in_pieces(rows).peak.at(rows)

@@ -28,7 +28,7 @@ class Budget(RunBudget):
     Args:
         row: what every row is taken to be.
         picture: what a picture becomes.
-        uncounted: what of a picture decides how much tower and projector take, where it does: they are not counted.
+        uncounted: why tower and projector are not counted, where they are not.
         cross_attention: whether the language model reaches images by layers of their own, which run on images alone.
         pairs: how pairs are laid out in rows; None where the run has none.
     """
@@ -71,11 +71,20 @@ def budget(
     module.trainer = trainer
     config = load_config(module.model_id, module.revision)
     estimator = Estimator(module, config, trainer, plan)
-    picture = estimator.picture() if images else ImageShape(tokens=None, cached=None)
     pairs = pair_rows(module, data)
     # Data whose trainer is not there do not know what the module allows.
     data.packing = data.packing and module.shortcuts().unpackable is None
-    row = longest_row(data, length=length, supervised=supervised, images=images, image_tokens=picture.tokens)
+    picture = ImageShape(tokens=None, cached=None)
+
+    def image_tokens(length: int) -> int | None:
+        nonlocal picture
+        if images and picture.tokens is None:
+            estimator.look_for(lambda: data.processor, images, length)
+            picture = estimator.picture()
+        return picture.tokens
+
+    row = longest_row(data, length=length, supervised=supervised, images=images, image_tokens=image_tokens)
+    image_tokens(row.length)  # which data that are here did not ask for
     found = []
     family = family_of(config.model_type)
     for recipe in recipes(module.parts, family):
@@ -89,7 +98,7 @@ def budget(
         checkpointing=bool(module.recomputed),
         row=row,
         picture=picture,
-        uncounted=estimator.asked if images else None,
+        uncounted=estimator.uncounted if images else None,
         cross_attention=family.projected == "states",
         pairs=pairs,
         recipes=found,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,12 @@ class LongestRow:
 
 
 def longest_row(
-    data: TokenRows[Any], *, length: int | None, supervised: int | None, images: int, image_tokens: int | None
+    data: TokenRows[Any],
+    *,
+    length: int | None,
+    supervised: int | None,
+    images: int,
+    image_tokens: Callable[[int], int | None],
 ) -> LongestRow:
     """The row to estimate with: as asked, else the longest of the data where they are here, else `data.max_length`.
 
@@ -41,7 +47,7 @@ def longest_row(
         length: tokens, where asked for.
         supervised: supervised positions, where asked for.
         images: pictures in a row.
-        image_tokens: tokens that a picture becomes, where known: no label stands there.
+        image_tokens: by the tokens of a row those that a picture in it becomes, where known: no label stands there.
 
     Raises:
         VlmLitError: the data are here and cannot be used, or nothing says how long a row is.
@@ -58,8 +64,8 @@ def longest_row(
     if tokens is None:
         raise ConfigError("How long is a row? The data are not here, and data.max_length is null. Add --length.")
     said = "--length" if length is not None else f"data.max_length; {_path(data)} is not here"
-    most = max(1, tokens - images * (image_tokens or 0))
-    return LongestRow(length=tokens, supervised=_within(supervised or most, tokens), images=images, source=said)
+    asked = supervised or max(1, tokens - images * (image_tokens(tokens) or 0))
+    return LongestRow(length=tokens, supervised=_within(asked, tokens), images=images, source=said)
 
 
 def _limit(data: TokenRows[Any], images: int) -> int | None:

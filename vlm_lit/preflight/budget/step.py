@@ -26,7 +26,9 @@ from vlm_lit.models.stored_bytes import tensor_bytes
 from vlm_lit.objectives.cross_entropy import chunked_cross_entropy
 from vlm_lit.objectives.log_probs import token_log_probs
 from vlm_lit.preflight.budget.hollow_module import image_inputs, resident, text_inputs
+from vlm_lit.preflight.budget.known_values import KnownValues
 from vlm_lit.preflight.budget.ledger import Bytes, Ledger, Peak
+from vlm_lit.preflight.budget.pictures import Pictures
 from vlm_lit.schema import TokenBatch
 from vlm_lit.training.answered import AnsweredModule
 from vlm_lit.training.module import VisionLanguageModule
@@ -76,17 +78,24 @@ class _GivenHidden(torch.autograd.Function):
 
 
 def backbone_bytes(
-    module: AnsweredModule, mode: FakeTensorMode, autocast: Autocast, *, rows: int, length: int, images: int
+    module: AnsweredModule, mode: FakeTensorMode, autocast: Autocast, *, rows: int, length: int, images: Pictures | int
 ) -> BackboneBytes:
-    """Measure tower, projector and language model on `rows` rows of `length` tokens with `images` pictures each."""
+    """Measure tower, projector and language model.
+
+    Args:
+        module: without weights, see `hollow_module`.
+        mode: that of its tensors.
+        autocast: the context of a training step.
+        rows: how many rows; see `telling_rows`.
+        length: tokens of each.
+        images: the pictures of each, or how many of the size that the config names.
+    """
     with ExitStack() as stack:
-        for context in (without_value_checks(), mode, autocast()):
+        for context in (without_value_checks(), mode, KnownValues(), autocast()):
             stack.enter_context(context)
         ledger = stack.enter_context(Ledger(rows, resident(module)))
-        pictures = image_inputs(module.base, rows * images) if images else {}
-        inputs = {**text_inputs(module, rows, length), **pictures}
-        labels = torch.empty(rows, length, dtype=torch.long)
-        hidden = module.hidden_states(TokenBatch(inputs=inputs, labels=labels, ids=[]))
+        batch = _batch(module, rows, length, images)  # which a step holds to its end
+        hidden = module.hidden_states(batch)
         kept = ledger.now
         module.logits(hidden[:1, :1].detach())  # autocast keeps a copy of a head that is trained
         handed = _HandedOver.apply(hidden)  # type: ignore[no-untyped-call, unused-ignore]
@@ -97,24 +106,37 @@ def backbone_bytes(
 
 
 def reference_bytes(
-    module: ReferencedModule, mode: FakeTensorMode, autocast: Autocast, *, rows: int, length: int, images: int
+    module: ReferencedModule,
+    mode: FakeTensorMode,
+    autocast: Autocast,
+    *,
+    rows: int,
+    length: int,
+    images: Pictures | int,
 ) -> BackboneBytes:
     """Measure the same pass of the reference, which keeps nothing for a backward pass; `kept` are its hidden states."""
     assert module.model is not None
     # One that begins at an adapter has its LoRA layers in use.
     start = torch.no_grad() if module.adapter is not None else Reference(module.model, of_adapter=False).in_place()
     with ExitStack() as stack:
-        for context in (without_value_checks(), mode, autocast()):
+        for context in (without_value_checks(), mode, KnownValues(), autocast()):
             stack.enter_context(context)
         ledger = stack.enter_context(Ledger(rows, resident(module)))
         stack.enter_context(start)
-        pictures = image_inputs(module.base, rows * images) if images else {}
-        inputs = {**text_inputs(module, rows, length), **pictures}
-        labels = torch.empty(rows, length, dtype=torch.long)
-        hidden = module.hidden_states(TokenBatch(inputs=inputs, labels=labels, ids=[]))
+        batch = _batch(module, rows, length, images)  # which a step holds to its end
+        hidden = module.hidden_states(batch)
         kept = ledger.now
         del hidden
     return BackboneBytes(kept=kept, peak=ledger.peak)
+
+
+def _batch(module: AnsweredModule, rows: int, length: int, images: Pictures | int) -> TokenBatch:
+    inputs = text_inputs(module, rows, length)
+    if isinstance(images, Pictures):
+        inputs |= images.inputs(rows, length)
+    elif images:
+        inputs |= image_inputs(module.base, rows * images)
+    return TokenBatch(inputs=inputs, labels=torch.empty(rows, length, dtype=torch.long), ids=[])
 
 
 def set_checkpointing(module: VisionLanguageModule, on: bool) -> None:
