@@ -131,3 +131,15 @@ def test_transformers_uses_it() -> None:
     processor.chat_template = LOOPS
     with pytest.raises(TemplateError, match="it was stopped after"):
         processor.apply_chat_template([{"role": "user", "content": "a"}], tokenize=False)
+
+
+def test_a_rendering_piece_by_piece_has_a_second_of_its_own() -> None:
+    """So transformers renders templates that mark the assistant's words."""
+    bounded_template._WORK.ends = 0.0  # a rendering of this thread was over long ago
+    template = bounded("{% for n in messages %}{{ n | length }}{% endfor %}")
+    assert "".join(template.generate(messages=["a" * n for n in range(40)])) == "".join(map(str, range(40)))
+    with pytest.raises(bounded_template.TooMuchWorkError):
+        for _ in bounded(
+            "{% for a in m %}{% for b in m %}{% for c in m %}x{% endfor %}{% endfor %}{% endfor %}"
+        ).generate(m=list(range(200))):
+            pass

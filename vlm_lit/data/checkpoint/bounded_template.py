@@ -281,12 +281,18 @@ def bounded(source: str) -> Template:
     made.globals = {name: value for name, value in made.globals.items() if name != "lipsum"}
     template: Template = made.from_string(_count(made.parse(source)))
     rendering: Callable[..., str] = template.render
+    generating: Callable[..., Iterator[str]] = template.generate
 
     def render(*args: Any, **kwargs: Any) -> str:  # noqa: ANN401 - as Jinja's
         _WORK.begin()
         return rendering(*args, **kwargs)
 
+    def generate(*args: Any, **kwargs: Any) -> Iterator[str]:  # noqa: ANN401 - as Jinja's
+        _WORK.begin()
+        yield from generating(*args, **kwargs)
+
     template.render = render  # type: ignore[method-assign]
+    template.generate = generate  # type: ignore[method-assign]
     return template
 
 
