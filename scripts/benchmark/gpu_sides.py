@@ -25,6 +25,7 @@ from vlm_lit.commands.lightning import VlmLitCLI
 from vlm_lit.commands.process_rules import restrict_imports
 from vlm_lit.models.families import Family, family_of, owner_of
 from vlm_lit.models.parts import parameter_count
+from vlm_lit.models.plain_layers import plain_layers
 from vlm_lit.schema import StepBatch
 from vlm_lit.training.memory import is_out_of_memory
 from vlm_lit.training.module import VisionLanguageModule
@@ -224,7 +225,8 @@ def _fits(run: dict[str, Any], made: Any, stages: Stages, rows: int, folder: Pat
     ready = theirs.trainer({**run, "micro_batch": rows, "batch": batch, "steps": steps}, made, folder)
     ready.add_callback(Watch(stages, batch))
     try:
-        ready.train()
+        with plain_layers():
+            ready.train()
     except Exception as error:
         if not is_out_of_memory(error):
             raise

@@ -3,7 +3,8 @@
     python scripts/benchmark/theirs.py run.json result.json
 
 The model comes from our loader, so both sides train the same 4-bit weights and the same initial adapter, with the
-AVX512-BF16 path of bitsandbytes off (it makes gradients wrong). Everything after that is TRL's own.
+AVX512-BF16 path of bitsandbytes off (it makes gradients wrong). Everything after that is TRL's own, the layers of
+transformers and PEFT included: those of ours are put aside.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from vlm_lit.models.adapters import attach_adapters
 from vlm_lit.models.loading import load_base
 from vlm_lit.models.lora_settings import LoraSettings
 from vlm_lit.models.parts import PartSettings, PartsSettings
+from vlm_lit.models.plain_layers import plain_layers
 from vlm_lit.models.quantization import QuantizationSettings
 
 
@@ -151,7 +153,8 @@ def main(make: Callable[[dict[str, Any], PeftModel, Path], Any] = trainer) -> No
     measured = Measured()
     ready = make(run, model(run), result.parent)
     ready.add_callback(Watch(measured, count_tensors=run["count_tensors"]))
-    ready.train()
+    with plain_layers():  # our loader puts layers of our own in place of transformers' and PEFT's
+        ready.train()
     measured.finish()
     result.write_text(json.dumps(measured.as_dict()), encoding="utf-8")
 

@@ -23,6 +23,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from vlm_lit.commands.lightning import VlmLitCLI
 from vlm_lit.commands.process_rules import restrict_imports
+from vlm_lit.models.plain_layers import plain_layers
 from vlm_lit.schema import StepBatch
 
 
@@ -112,7 +113,8 @@ def train_theirs(run: dict[str, Any], measured: Profiled, folder: Path) -> None:
 
     ready = theirs.trainer(run, theirs.model(run), folder)
     ready.add_callback(theirs.Watch(measured, count_tensors=False))
-    ready.train()
+    with plain_layers():
+        ready.train()
 
 
 def _config(settings: dict[str, Any], folder: Path) -> Path:
