@@ -32,10 +32,10 @@ class CompiledLayer(nn.Module):
         Raises:
             ConfigError: torch cannot compile it here.
         """
-        from torch._dynamo.exc import BackendCompilerFailed  # heavy, as is all of torch's compiler
-
         if put_aside() or not torch.is_grad_enabled():
             return super().forward(*inputs, **options)
+        from torch._dynamo.exc import BackendCompilerFailed  # heavy, as is all of torch's compiler
+
         if self.compiled is None:
             self.compiled = torch.compile(super().forward, dynamic=True)
         try:

@@ -280,19 +280,13 @@ def bounded(source: str) -> Template:
     made.filters = {name: _counted(name, one) for name, one in made.filters.items()} | {_PART: _part, _ITEMS: _items}
     made.globals = {name: value for name, value in made.globals.items() if name != "lipsum"}
     template: Template = made.from_string(_count(made.parse(source)))
-    rendering: Callable[..., str] = template.render
-    generating: Callable[..., Iterator[str]] = template.generate
+    rendering: Callable[[Context], Iterator[str]] = template.root_render_func
 
-    def render(*args: Any, **kwargs: Any) -> str:  # noqa: ANN401 - as Jinja's
+    def counted(context: Context) -> Iterator[str]:
         _WORK.begin()
-        return rendering(*args, **kwargs)
+        yield from rendering(context)
 
-    def generate(*args: Any, **kwargs: Any) -> Iterator[str]:  # noqa: ANN401 - as Jinja's
-        _WORK.begin()
-        yield from generating(*args, **kwargs)
-
-    template.render = render  # type: ignore[method-assign]
-    template.generate = generate  # type: ignore[method-assign]
+    template.root_render_func = counted  # what each of Jinja's ways to render goes through
     return template
 
 
