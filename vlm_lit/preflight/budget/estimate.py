@@ -14,12 +14,11 @@ from transformers import PretrainedConfig, PreTrainedModel, ProcessorMixin
 from vlm_lit.errors import ConfigError
 from vlm_lit.models.families import asked_of_pictures
 from vlm_lit.models.parts import PartSettings, PartsSettings
-from vlm_lit.models.shapes import fake_mode, hollow, shaped_base, without_value_checks
+from vlm_lit.models.shapes import fake_mode, hollow, shaped_base
 from vlm_lit.models.stored_bytes import holdings
 from vlm_lit.models.vision_features import check_cacheable, tower_features
 from vlm_lit.objectives.cross_entropy import CHUNK
 from vlm_lit.preflight.budget.hollow_module import attention_of, hollow_module, image_inputs, sizes
-from vlm_lit.preflight.budget.known_values import KnownValues
 from vlm_lit.preflight.budget.ledger import Bytes, telling_rows
 from vlm_lit.preflight.budget.needs import Needs, Refused
 from vlm_lit.preflight.budget.pictures import NoPictures, Pictures, pictures_of
@@ -31,6 +30,7 @@ from vlm_lit.preflight.budget.step import (
     BackboneBytes,
     backbone_bytes,
     head_bytes,
+    on_shapes,
     optimizer_bytes,
     plain_head_bytes,
     reference_bytes,
@@ -112,7 +112,7 @@ class Estimator:
         hollow(base, self.mode)
         model = family.backbone_of(base)
         known = self.pictures if isinstance(self.pictures, Pictures) else None
-        with without_value_checks(), self.mode, KnownValues(), self.autocast(), torch.no_grad():
+        with on_shapes(self.mode, self.autocast), torch.no_grad():
             inputs = image_inputs(base, 1) if known is None else known.of(1)
             features = tower_features(base, family, inputs)
             tokens = _projected(base, model.get_image_features(**inputs)) if known is None else known.tokens

@@ -6,8 +6,8 @@ B = rows, L = tokens of a row, D = hidden width, S = supervised positions, V = v
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -77,6 +77,13 @@ class _GivenHidden(torch.autograd.Function):
         return gradient.new_empty(()), None, None
 
 
+@contextmanager
+def on_shapes(mode: FakeTensorMode, autocast: Autocast) -> Iterator[None]:
+    """Passes of a model without weights, which know their small numbers."""
+    with without_value_checks(), mode, KnownValues(), autocast():
+        yield
+
+
 def backbone_bytes(
     module: AnsweredModule, mode: FakeTensorMode, autocast: Autocast, *, rows: int, length: int, images: Pictures | int
 ) -> BackboneBytes:
@@ -90,10 +97,7 @@ def backbone_bytes(
         length: tokens of each.
         images: the pictures of each, or how many of the size that the config names.
     """
-    with ExitStack() as stack:
-        for context in (without_value_checks(), mode, KnownValues(), autocast()):
-            stack.enter_context(context)
-        ledger = stack.enter_context(Ledger(rows, resident(module)))
+    with on_shapes(mode, autocast), Ledger(rows, resident(module)) as ledger:
         batch = _batch(module, rows, length, images)  # which a step holds to its end
         hidden = module.hidden_states(batch)
         kept = ledger.now
@@ -118,11 +122,7 @@ def reference_bytes(
     assert module.model is not None
     # One that begins at an adapter has its LoRA layers in use.
     start = torch.no_grad() if module.adapter is not None else Reference(module.model, of_adapter=False).in_place()
-    with ExitStack() as stack:
-        for context in (without_value_checks(), mode, KnownValues(), autocast()):
-            stack.enter_context(context)
-        ledger = stack.enter_context(Ledger(rows, resident(module)))
-        stack.enter_context(start)
+    with on_shapes(mode, autocast), Ledger(rows, resident(module)) as ledger, start:
         batch = _batch(module, rows, length, images)  # which a step holds to its end
         hidden = module.hidden_states(batch)
         kept = ledger.now
