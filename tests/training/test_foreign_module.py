@@ -66,6 +66,6 @@ def test_it_is_verified(foreign: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert main(["verify", "--config", str(foreign), "--conversations", "4", "--format", "json"]) == 0
     found = {equality["name"]: equality for equality in json.loads(capsys.readouterr().out)}
     equal = {name for name, e in found.items() if e["verdict"] == "equal"}
-    assert equal == {"mask", "accumulated", "generated", "sharded"}
+    assert equal == {"mask", "accumulated", "generated", "plain", "sharded"}
     assert found["frozen-sharded"]["note"] == "not checked: Foreign does not split its base"
     assert found["reloaded"]["note"] == "Foreign keeps no PEFT adapter"
