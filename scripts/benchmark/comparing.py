@@ -91,7 +91,18 @@ def verdict(found: Run) -> str:
 
 
 def with_result(kept: Sequence[Run], result: Run) -> list[Run]:
-    """Results of all workloads, a new one in the place of the one before it."""
-    name = result["workload"]["name"]
-    places = {one["workload"]["name"]: one for one in kept}
-    return list({**places, name: result}.values())
+    """Results of all workloads, a new one in the place of the one before it with the same micro-batches."""
+    places = {_place(one): one for one in kept}
+    return list({**places, _place(result): result}.values())
+
+
+def _place(result: Run) -> tuple[str, tuple[int, ...]]:
+    """What a result is filed under: the workload and the micro-batch of each side in the order of the runs."""
+    rows = {run["side"]: run["micro_batch"] for run in result["runs"]}
+    return result["workload"]["name"], tuple(rows.values())
+
+
+def rows_of(result: Run, side: str) -> int:
+    """The micro-batch that a side took."""
+    found: int = next(run["micro_batch"] for run in result["runs"] if run["side"] == side)
+    return found

@@ -43,15 +43,14 @@ def kind_of(name: str) -> Kind | None:
 
 
 def split(events: Iterable[Any], seconds: float) -> dict[str, Any]:
-    """Seconds by kind, and what was multiplied in them.
+    """Seconds by kind.
 
     Args:
-        events: those of a `torch.profiler.profile` with shapes and flops.
+        events: those of a `torch.profiler.profile`; without shapes, whose noting makes the time that is split longer.
         seconds: what all of it took on the clock.
 
     Returns:
-        `seconds` of each kind; `flops` of the products; `pairs` of queries and keys that attention computed, over all
-        heads; `operators`: the dearest ones that are neither products nor attention, in seconds.
+        `seconds` of each kind; `operators`: the dearest ones that are neither products nor attention, in seconds.
     """
     every = list(events)
     main = _busiest(every)
@@ -65,9 +64,20 @@ def split(events: Iterable[Any], seconds: float) -> dict[str, Any]:
     taken["python"] = max(0.0, seconds - sum(taken.values()))
     return {
         "seconds": {kind: taken[kind] for kind in KINDS},
+        "operators": dict(sorted(operators.items(), key=lambda item: -item[1])[:_MOST_LISTED]),
+    }
+
+
+def counts(events: Iterable[Any]) -> dict[str, float]:
+    """What was multiplied: `flops` of products, `pairs` of queries and keys that attention computed, over all heads.
+
+    Args:
+        events: those of a `torch.profiler.profile` with shapes and flops.
+    """
+    every = list(events)
+    return {
         "flops": sum(event.flops or 0 for event in every if event.name in (*_PRODUCTS, "aten::conv2d")),
         "pairs": sum(_pairs(event) for event in every),
-        "operators": dict(sorted(operators.items(), key=lambda item: -item[1])[:_MOST_LISTED]),
     }
 
 

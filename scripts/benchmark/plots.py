@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+import comparing
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -25,16 +26,20 @@ Found = dict[str, Any]
 
 def goals_table(found: Found) -> str:
     """A row for each workload and opponent: how fast, how much memory, how alike the losses."""
-    head = "| workload | against | samples/s, ours and theirs | speed | tensors | resident | losses within |"
-    return "\n".join([head, "|---|---|---|---|---|---|---|", *(row for r in found["results"] for row in _rows(r))])
+    head = (
+        "| workload | against | micro-batch, ours and theirs | samples/s, ours and theirs | speed | tensors | resident "
+        "| losses within |"
+    )
+    return "\n".join([head, "|---|---|---|---|---|---|---|---|", *(row for r in found["results"] for row in _rows(r))])
 
 
 def _rows(result: Found) -> Iterator[str]:
     for compared in result["comparisons"]:
         ours, theirs = (_median_speed(result, side) for side in ("ours", compared["opponent"]))
+        rows = [comparing.rows_of(result, side) for side in ("ours", compared["opponent"])]
         yield (
-            f"| {result['workload']['says']} | {NAMES[compared['opponent']]} | {ours:.2f}, {theirs:.2f} "
-            f"| {_range(compared['speed_ratio'], compared['speed_ratios'])} "
+            f"| {result['workload']['says']} | {NAMES[compared['opponent']]} | {rows[0]}, {rows[1]} "
+            f"| {ours:.2f}, {theirs:.2f} | {_range(compared['speed_ratio'], compared['speed_ratios'])} "
             f"| {compared['memory_ratio']:.2f}x | {_range(compared['resident_ratio'], compared['resident_ratios'])} "
             f"| {compared['largest_relative_loss_difference']:.0e} |"
         )

@@ -31,8 +31,8 @@ HERE: Final = Path(__file__).parent
 ANSWERING: Final = Workload(name="answering", says="answering, 5 questions an image", questions=5)
 ALL: Final = (*workloads.GOALS, ANSWERING)
 MAX_NEW_TOKENS: Final = 8
-STEPS: Final = 2
-"""One that warms up and one that is profiled."""
+STEPS: Final = 4
+"""One that warms up, one whose products are counted, one as usual, and one whose time is split."""
 
 
 def asked(workload: Workload, side: str, micro_batch: int, folder: Path) -> Run:

@@ -170,7 +170,7 @@ def test_tables_say_what_the_file_says() -> None:
     }
     table = plots.goals_table({"results": [result]})
     assert table.splitlines()[2] == (
-        "| a workload | TRL | 8.00, 2.00 | 4.00x (4.00 to 4.00) | 0.25x | 0.50x (0.50 to 0.50) | 0e+00 |"
+        "| a workload | TRL | 1, 1 | 8.00, 2.00 | 4.00x (4.00 to 4.00) | 0.25x | 0.50x (0.50 to 0.50) | 0e+00 |"
     )
     figure = plots.growth_figure({"results": [result]})
     assert [line.get_ydata()[0] for line in figure.axes[0].get_lines()] == [8.0, 2.0]  # type: ignore[index]

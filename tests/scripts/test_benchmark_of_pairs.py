@@ -148,7 +148,14 @@ def test_the_table_has_a_row_for_each_reference_and_opponent() -> None:
 
 
 def test_a_workload_measured_again_takes_the_place_of_its_result() -> None:
-    kept = [{"workload": {"name": name}, "repeats": 1} for name in ("a", "b")]
-    again = {"workload": {"name": "a"}, "repeats": 3}
+    def result(name: str, rows: int, repeats: int) -> dict[str, Any]:
+        return {
+            "workload": {"name": name},
+            "repeats": repeats,
+            "runs": [{"side": "ours", "micro_batch": rows}, {"side": "trl", "micro_batch": 1}],
+        }
+
+    kept, again = [result("a", 1, 1), result("b", 1, 1)], result("a", 1, 3)
     assert comparing.with_result(kept, again) == [again, kept[1]]
-    assert comparing.with_result(kept, {"workload": {"name": "c"}})[:2] == kept
+    for other in (result("c", 1, 1), result("a", 2, 1)):  # another workload, and the same with another micro-batch
+        assert comparing.with_result(kept, other) == [*kept, other]

@@ -9,6 +9,7 @@ def run_of(side: str, speed: float, above: int, losses: list[float]) -> dict[str
     """A run as `Bench.run` returns it."""
     return {
         "side": side,
+        "micro_batch": 1,
         "samples_per_second": speed,
         "processor_seconds_per_sample": 1.6 / speed,
         "above_bytes": above,
