@@ -20,7 +20,7 @@ EVERY = pytest.mark.parametrize("name", STUDIES)
 ASKED = {
     "lora_rank": 3, "lora_targets": 3, "lora_rank_targets": 9, "projector": 6, "precision": 4, "data_amount": 6,
     "depth": 3, "packing": 3, "vilt_freezing": 4, "preference_losses": 7,
-    "preference_beta": 3, "retention": 3, "rank_scaling": 21, "adapters": 9,
+    "preference_beta": 3, "retention": 3, "rank_scaling": 21, "adapters": 9, "steps": 4,
 }  # fmt: skip
 """The studies that there are, with the number of their cells."""
 
