@@ -57,10 +57,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _share_cores() -> None:
     """Let OpenMP's threads wait for each other briefly instead of without end. It reads this when it is loaded.
 
-    On a machine that does something else as well, two spinning threads took 9.5 s for a step of the quickstart's model
-    and these 2.0 s; undisturbed, 0.55 s and 0.58 s (2 cores, in one run).
+    scripts/benchmark/README.md, "Beside other work", has what it costs alone and gains.
     """
-    os.environ.setdefault("GOMP_SPINCOUNT", "30000")
+    os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 
 
 def _run(verb: str, arguments: Sequence[str]) -> int:
