@@ -105,8 +105,9 @@ class Bench:
         asked, result = place / "run.json", place / "result.json"
         asked.write_text(json.dumps(self.asked(side, micro_batch, steps, place) | {"count_tensors": count_tensors}))
         threads = str(self.threads)
-        environment = {**os.environ, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "GOMP_SPINCOUNT": SPIN_COUNT}
-        environment |= {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1", "HF_HOME": str(self.folder / "hf")}
+        environment = {**os.environ, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
+        environment |= {"GOMP_SPINCOUNT": SPIN_COUNT, "TOKENIZERS_PARALLELISM": "false"}
+        environment |= {"HF_HUB_OFFLINE": "1", "HF_HOME": str(self.folder / "hf")}
         command = [sys.executable, str(HERE / self.sides[side]), str(asked), str(result)]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         if done.returncode:
