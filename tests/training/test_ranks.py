@@ -27,6 +27,7 @@ def run(verb: str, config: Path, folder: Path, *more: str) -> None:
     # Ranks that wait for each other wait for ever: the limit is what sees it.
     done = subprocess.run(words, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
+    assert "sync_dist" not in done.stderr  # advice of Lightning's about values that all ranks agree on
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
@@ -160,7 +162,8 @@ class EvaluatedModule(CheckpointedModule):
         self.last_metrics = {**values, **more}
         shown = {self.evaluation.leading.name, "loss"}
         for name, value in self.last_metrics.items():
-            # Every rank has computed the same value from all ranks' items.
+            # Every rank has computed the same value from all ranks' items; Lightning would advise to average them.
+            warnings.filterwarnings("ignore", message=re.escape(f"It is recommended to use `self.log('{split}/{name}'"))
             self.log(f"{split}/{name}", value, prog_bar=name in shown, batch_size=1, sync_dist=False)
 
 
