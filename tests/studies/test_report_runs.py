@@ -4,8 +4,10 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from safetensors import safe_open
+from safetensors.numpy import save_file
 
 from tests.support.study_runs import METRIC, falling, open_study, write_cell
 from vlm_lit.cli import main
@@ -63,6 +65,20 @@ def test_an_adapter_is_counted_by_what_is_in_it(config: Callable[..., Path], tmp
     assert found.parameters == trained == 8_320 + 16_384  # the projector in full, LoRA on the language model
     assert found.mib == path.stat().st_size / 2**20
     assert adapter_size(tmp_path) is None
+
+
+@pytest.mark.parametrize(("start", "parameters"), [("random", 6 * 8 + 6 * 4 + 10), ("pissa", 3 * 8 + 3 * 4 + 10)])
+def test_a_start_that_is_saved_beside_what_was_trained_is_not_counted(
+    start: str, parameters: int, tmp_path: Path
+) -> None:
+    adapter = tmp_path / "adapter"
+    adapter.mkdir()
+    matrices = {"q.lora_A.weight": np.zeros((6, 8)), "q.lora_B.weight": np.zeros((4, 6)), "projector": np.zeros(10)}
+    save_file(matrices, adapter / "adapter_model.safetensors")
+    (adapter / "fingerprint.json").write_text(json.dumps({"lora": {"rank": 3, "start": start}}))
+    found = adapter_size(tmp_path)
+    assert found is not None
+    assert found.parameters == parameters
 
 
 def test_a_run_that_says_it_is_done_must_have_its_files(study: Study) -> None:

@@ -10,8 +10,10 @@ from typing import Final
 from safetensors import SafetensorError, safe_open
 
 from vlm_lit.errors import VlmLitError
+from vlm_lit.files.strict_json import read_json
+from vlm_lit.models.adapter_state import FINGERPRINT, WEIGHTS
 
-_ADAPTER: Final = Path("adapter", "adapter_model.safetensors")
+_ADAPTER: Final = "adapter"
 _MIB: Final = 1024**2
 
 
@@ -29,12 +31,25 @@ def adapter_size(folder: Path) -> AdapterSize | None:
     Raises:
         VlmLitError: the file is damaged.
     """
-    path = folder / _ADAPTER
+    path = folder / _ADAPTER / WEIGHTS
     if not path.is_file():
         return None
+    start_beside = _keeps_its_start(folder / _ADAPTER / FINGERPRINT)
     try:
         with safe_open(path, "numpy") as file:
-            parameters = sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118
+            parameters = sum(
+                math.prod(file.get_slice(name).get_shape()) // (2 if start_beside and ".lora_" in name else 1)
+                for name in file.keys()  # noqa: SIM118
+            )
     except (OSError, SafetensorError) as error:
         raise VlmLitError(f"{path}: is damaged ({error}). Remove {folder} and run the study again.") from error
     return AdapterSize(parameters=parameters, mib=path.stat().st_size / _MIB)
+
+
+def _keeps_its_start(fingerprint: Path) -> bool:
+    """Whether saved LoRA matrices have twice the trained rank: PiSSA's frozen start stands beside what was trained."""
+    if not fingerprint.is_file():
+        return False
+    found = read_json(fingerprint)
+    lora = found.get("lora") if isinstance(found, dict) else None
+    return isinstance(lora, dict) and lora.get("start") == "pissa"
