@@ -8,6 +8,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from typing import Final
 
 from vlm_lit import __version__
 from vlm_lit.commands.plain_output import plain_output
@@ -16,7 +17,10 @@ from vlm_lit.commands.verbs import VERBS, Verb, program
 from vlm_lit.errors import VlmLitError, nearest, printable
 from vlm_lit.files.disk_errors import disk_refusal
 
-__all__ = ["VERBS", "Verb", "main", "usage"]
+__all__ = ["SPIN_COUNT", "VERBS", "Verb", "main", "usage"]
+
+SPIN_COUNT: Final = "3000"
+"""How often a thread of OpenMP's looks for work before it sleeps, unless the environment says it."""
 
 
 def usage() -> str:
@@ -59,7 +63,7 @@ def _share_cores() -> None:
 
     scripts/benchmark/README.md, "Beside other work", has what it costs alone and gains.
     """
-    os.environ.setdefault("GOMP_SPINCOUNT", "3000")
+    os.environ.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)
 
 
 def _run(verb: str, arguments: Sequence[str]) -> int:

@@ -29,6 +29,7 @@ import workloads
 from comparing import Run
 from workloads import Workload
 
+from vlm_lit.cli import SPIN_COUNT
 from vlm_lit.data.datamodule import ConversationDataModule
 
 HERE: Final = Path(__file__).parent
@@ -45,8 +46,6 @@ PARTS: Final = {
 LORA: Final = {"rank": 16, "alpha": 32.0, "dropout": 0.0, "targets": ["attention"]}
 QUESTIONS_PER_ROW: Final = 8
 FEATURE_CACHE: Final = "feature_cache"
-SPIN_COUNT: Final = "3000"
-"""How often a thread of OpenMP's looks before it sleeps, on both sides: what our command line sets."""
 AS_FAST: Final = 0.9
 """A side takes the smallest micro-batch that has this share of its fastest one's speed: less memory for no time."""
 
