@@ -75,7 +75,9 @@ def test_a_start_that_is_saved_beside_what_was_trained_is_not_counted(
     adapter.mkdir()
     matrices = {"q.lora_A.weight": np.zeros((6, 8)), "q.lora_B.weight": np.zeros((4, 6)), "projector": np.zeros(10)}
     save_file(matrices, adapter / "adapter_model.safetensors")
-    (adapter / "fingerprint.json").write_text(json.dumps({"lora": {"rank": 3, "start": start}}))
+    (adapter / "fingerprint.json").write_text(
+        json.dumps({"base": {"model_id": "tiny"}, "lora": {"rank": 3, "start": start}})
+    )
     found = adapter_size(tmp_path)
     assert found is not None
     assert found.parameters == parameters

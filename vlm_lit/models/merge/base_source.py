@@ -16,7 +16,9 @@ from vlm_lit.files.strict_json import read_json
 from vlm_lit.models.adapter_state import FINGERPRINT, WEIGHTS, file_sha256
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
-_KINDS: Final = (("processor", dict), ("answers", list), ("global_step", int), ("parts", dict), ("versions", dict))
+_KINDS: Final = (
+    ("processor", dict), ("answers", list), ("global_step", int), ("parts", dict), ("versions", dict), ("lora", dict),
+)  # fmt: skip
 _OF_BASE: Final = (("model_id", str), ("revision", str), ("commit", str), ("weights_sha256", dict))
 
 

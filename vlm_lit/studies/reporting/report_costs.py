@@ -10,8 +10,8 @@ from typing import Final
 from safetensors import SafetensorError, safe_open
 
 from vlm_lit.errors import VlmLitError
-from vlm_lit.files.strict_json import read_json
 from vlm_lit.models.adapter_state import FINGERPRINT, WEIGHTS
+from vlm_lit.models.merge.base_source import read_fingerprint
 
 _ADAPTER: Final = "adapter"
 _MIB: Final = 1024**2
@@ -34,7 +34,7 @@ def adapter_size(folder: Path) -> AdapterSize | None:
     path = folder / _ADAPTER / WEIGHTS
     if not path.is_file():
         return None
-    start_beside = _keeps_its_start(folder / _ADAPTER / FINGERPRINT)
+    start_beside = _keeps_its_start(folder / _ADAPTER)
     try:
         with safe_open(path, "numpy") as file:
             parameters = sum(
@@ -46,10 +46,7 @@ def adapter_size(folder: Path) -> AdapterSize | None:
     return AdapterSize(parameters=parameters, mib=path.stat().st_size / _MIB)
 
 
-def _keeps_its_start(fingerprint: Path) -> bool:
+def _keeps_its_start(adapter: Path) -> bool:
     """Whether saved LoRA matrices have twice the trained rank: PiSSA's frozen start stands beside what was trained."""
-    if not fingerprint.is_file():
-        return False
-    found = read_json(fingerprint)
-    lora = found.get("lora") if isinstance(found, dict) else None
-    return isinstance(lora, dict) and lora.get("start") == "pissa"
+    lora = (read_fingerprint(adapter).get("lora") if (adapter / FINGERPRINT).is_file() else None) or {}
+    return bool(lora.get("start") == "pissa")
