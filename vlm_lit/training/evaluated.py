@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from types import MappingProxyType
 from typing import Any
 
@@ -162,9 +163,15 @@ class EvaluatedModule(CheckpointedModule):
         self.last_metrics = {**values, **more}
         shown = {self.evaluation.leading.name, "loss"}
         for name, value in self.last_metrics.items():
-            # Every rank has computed the same value from all ranks' items; Lightning would advise to average them.
-            warnings.filterwarnings("ignore", message=re.escape(f"It is recommended to use `self.log('{split}/{name}'"))
+            # Every rank has computed the same value from all ranks' items.
+            _leave_unadvised(f"{split}/{name}")
             self.log(f"{split}/{name}", value, prog_bar=name in shown, batch_size=1, sync_dist=False)
+
+
+@cache  # a filter that is set anew lets warnings that were said once be said again
+def _leave_unadvised(name: str) -> None:
+    """Keep Lightning from advising to average a value over ranks."""
+    warnings.filterwarnings("ignore", message=re.escape(f"It is recommended to use `self.log('{name}'"))
 
 
 def _is_last(batch_idx: int, batches: Sequence[int | float]) -> bool:
