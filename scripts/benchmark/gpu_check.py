@@ -5,8 +5,11 @@
 
 Needs no network: weights are drawn at random on the device, written to --scratch in shards (15 GB a shape, removed
 again) and loaded as a user's checkpoint would be. What is measured, by micro-batch: samples and tokens a second,
-share of the bf16 matrix peak measured here, peak memory, and the time's split into data, vision, language model and
-head. TRL's part is left out where TRL is not installed.
+share of the bf16 matrix peak measured here, peak memory, the time's split into data, vision, language model and head,
+and the kernels of a step; then the answers of a test. TRL's part is left out where TRL is not installed.
+
+The check goes on where it was stopped: what an --output of the same commit, device and options holds is not measured
+again. A part that takes longer than --part-seconds is ended, and what it had measured until then is kept.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
@@ -40,12 +43,24 @@ PARTS: Final = {
 }
 
 
-def gpu_tests() -> dict[str, Any]:
+def gpu_tests(seconds: float) -> dict[str, Any]:
     """Run the tests marked gpu; how that ended, and its last lines."""
-    command = [sys.executable, "-m", "pytest", "-m", "gpu", "-q", "-p", "no:cacheprovider"]
-    done = subprocess.run(command, cwd=HERE.parents[1], capture_output=True, text=True, check=False)
+    root = HERE.parents[1]
+    marked = [str(file) for file in sorted((root / "tests").rglob("test_*.py")) if "mark.gpu" in file.read_text()]
+    # Versions are not those that were tested, so a warning is not an error here.
+    words = ["-m", "gpu", "-q", "-p", "no:cacheprovider", "-W", "default", "--durations=5", *marked]
+    apart = ["-n", "4"] if find_spec("xdist") is not None and torch.cuda.is_available() else []
+    command = [sys.executable, "-m", "pytest", *words, *apart]
+    try:
+        done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False, timeout=seconds)
+    except subprocess.TimeoutExpired as late:
+        return {"verdict": f"stopped after {seconds:.0f} s", "tail": _text(late.stdout)[-3000:]}
     verdicts = {0: "passed", 4: "pytest knows no such mark", 5: "there are none"}
-    return {"verdict": verdicts.get(done.returncode, "failed"), "tail": done.stdout[-3000:]}
+    return {"verdict": verdicts.get(done.returncode, "failed"), "tail": (done.stdout + done.stderr)[-6000:]}
+
+
+def _text(output: bytes | str | None) -> str:
+    return output.decode(errors="replace") if isinstance(output, bytes) else output or ""
 
 
 def matrix_peak(device: str) -> dict[str, float]:
@@ -101,20 +116,26 @@ def asked(shape: str, folder: Path, options: argparse.Namespace) -> dict[str, An
         "seed": workloads.SEED,
         "head": "as_shipped",
         "data": {"questions_per_row": QUESTIONS, "num_workers": options.workers},
+        "eval_batch": QUESTIONS * min(8, options.most_rows),
+        "max_new_tokens": 16,
     }
 
 
-def side(name: str, run: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """One side in a process of its own; an error is a result too."""
+def side(name: str, run: dict[str, Any], folder: Path, seconds: float) -> dict[str, Any]:
+    """One side in a process of its own; an error is a result too, and what was measured before it."""
     request, result = folder / f"{name}.json", folder / f"{name}.result.json"
     request.write_text(json.dumps(run))
     command = [sys.executable, str(HERE / "gpu_sides.py"), name, str(request), str(result)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        print(done.stderr[-3000:], file=sys.stderr)
-        return {"error": done.stderr[-3000:]}
-    found: dict[str, Any] = json.loads(result.read_text())
-    return found
+    begun, ended = time.perf_counter(), dict[str, Any]()
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=seconds)
+        if done.returncode:
+            print(done.stderr[-3000:], file=sys.stderr)
+            ended = {"error": done.stderr[-3000:]}
+    except subprocess.TimeoutExpired:
+        ended = {"stopped": f"after {seconds:.0f} s"}
+    found: dict[str, Any] = json.loads(result.read_text()) if result.exists() else {}
+    return found | {"seconds": time.perf_counter() - begun} | ended
 
 
 def with_peak_share(found: dict[str, Any], peak: float) -> dict[str, Any]:
@@ -136,21 +157,39 @@ def reckoned(folder: Path, *, checkpointing: bool) -> dict[int, int]:
     return {stage["rows"]: stage["total"] for stage in stages}
 
 
-def check(shape: str, peak: float, options: argparse.Namespace) -> dict[str, Any]:
-    """Make a shape, run the sides on it, remove it."""
-    sides = ["ours", "trl"] if find_spec("trl") is not None else ["ours"]
+def check(result: dict[str, Any], peak: float, options: argparse.Namespace, keep: Callable[[], None]) -> None:
+    """Make a shape, measure on it what `result` does not hold yet, remove it.
+
+    Args:
+        result: of the shape; what is found is added.
+        keep: writes all results down.
+    """
+    shape = result["shape"]
+    missing = [name for name in sides() if name not in result or "error" in result[name]]
+    if not missing:
+        return
     with tempfile.TemporaryDirectory(dir=options.scratch) as name:
-        folder = Path(name)
-        parameters = gpu_shapes.save(folder / "checkpoint", shape, options.device)
+        folder, begun = Path(name), time.perf_counter()
+        result["parameters"] = gpu_shapes.save(folder / "checkpoint", shape, options.device)
+        result["saved_seconds"] = time.perf_counter() - begun
         run = asked(shape, folder, options)
-        found = {which: with_peak_share(side(which, run, folder), peak) for which in sides}
-        budget = reckoned(folder, checkpointing=run["checkpointing"])
-    for stage in found["ours"].get("micro_batches", []):
-        stage["reckoned_bytes"] = budget.get(stage["micro_batch"])
-    for which in sides:
-        for stage in found[which].get("micro_batches", []):
-            print(f"{shape}: {which}: {line(stage)}", flush=True)
-    return {"shape": shape, "parameters": parameters, **found}
+        for which in missing:
+            found = with_peak_share(side(which, run, folder, options.part_seconds), peak)
+            if which == "ours":
+                budget = reckoned(folder, checkpointing=run["checkpointing"])
+                for stage in found.get("micro_batches", []):
+                    stage["reckoned_bytes"] = budget.get(stage["micro_batch"])
+            result[which] = found
+            keep()
+            for stage in found.get("micro_batches", []):
+                print(f"{shape}: {which}: {line(stage)}", flush=True)
+            if "questions_per_second" in found:
+                print(f"{shape}: {found['questions_per_second']:.1f} questions/s answered", flush=True)
+
+
+def sides() -> list[str]:
+    """What is measured on a shape."""
+    return ["ours", "answers", *(["trl"] if find_spec("trl") is not None else [])]
 
 
 def line(stage: dict[str, Any]) -> str:
@@ -176,6 +215,8 @@ def parsed(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--workers", type=int, default=2, help="processes that prepare our data, and TRL's")
     parser.add_argument("--no-checkpointing", action="store_true", help="keep activations instead of recomputing them")
     parser.add_argument("--skip-tests", action="store_true")
+    parser.add_argument("--part-seconds", type=float, default=120.0, help="longest time of a part, in seconds")
+    parser.add_argument("--commit", help="of the code, where it is not a clone")
     parser.add_argument("--scratch", type=Path, help="where checkpoints go; default: the system's temporary folder")
     parser.add_argument("--output", type=Path, help="JSON file to write")
     return parser.parse_args(arguments)
@@ -186,19 +227,44 @@ def main() -> None:
     options = parsed()
     if options.device == "cuda" and not torch.cuda.is_available():
         raise SystemExit("There is no GPU here. To run the same lines on a CPU: --shapes tiny --device cpu")
-    found: dict[str, Any] = {**provenance.of_this_run(), "questions_per_image": QUESTIONS, "results": []}
-    found["checkpointing"] = not options.no_checkpointing
-    if not options.skip_tests:
-        found["tests"] = gpu_tests()
-        print(f"tests marked gpu: {found['tests']['verdict']}", flush=True)
-    found["matrix_tflops"] = matrix_peak(options.device)
-    peak = max(found["matrix_tflops"].values())
-    print(f"bf16 matrix peak: {peak:.1f} TFLOP/s", flush=True)
-    for shape in [options.only] if options.only else SIZES[options.shapes]:
-        found["results"].append(check(shape, peak, options))
+    found = begun_or_new(options)
+
+    def keep() -> None:
         if options.output is not None:
             options.output.parent.mkdir(parents=True, exist_ok=True)
             options.output.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+
+    if not options.skip_tests and found.get("tests", {}).get("verdict") != "passed":
+        found["tests"] = gpu_tests(options.part_seconds)
+        print(f"tests marked gpu: {found['tests']['verdict']}", flush=True)
+        keep()
+    if "matrix_tflops" not in found:
+        found["matrix_tflops"] = matrix_peak(options.device)
+        keep()
+    peak = max(found["matrix_tflops"].values())
+    print(f"bf16 matrix peak: {peak:.1f} TFLOP/s", flush=True)
+    held = {result["shape"]: result for result in found["results"]}
+    for shape in [options.only] if options.only else SIZES[options.shapes]:
+        if shape not in held:
+            held[shape] = {"shape": shape}
+            found["results"].append(held[shape])
+        check(held[shape], peak, options, keep)
+
+
+def begun_or_new(options: argparse.Namespace) -> dict[str, Any]:
+    """The results that the output file holds, where they are of this commit, device and these options; else none."""
+    about = provenance.of_this_run()
+    about["commit"] = options.commit or about["commit"]
+    about["options"] = {
+        "questions_per_image": QUESTIONS,
+        "checkpointing": not options.no_checkpointing,
+        **{name: getattr(options, name) for name in ("most_rows", "workers", "part_seconds")},
+    }
+    if options.output is not None and options.output.exists():
+        kept: dict[str, Any] = json.loads(options.output.read_text())
+        if all(kept.get(name) == about[name] for name in ("commit", "device", "versions", "options")):
+            return kept
+    return {**about, "results": []}
 
 
 if __name__ == "__main__":

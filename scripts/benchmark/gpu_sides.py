@@ -1,6 +1,8 @@
-"""One side of the GPU check on the device, from one row a forward pass to the most that fit.
+"""One side of the GPU check on the device, from one row a forward pass to the most that fit; or our answers.
 
-python scripts/benchmark/gpu_sides.py ours|trl run.json result.json
+    python scripts/benchmark/gpu_sides.py ours|trl|answers run.json result.json
+
+The result is written anew after every micro-batch, so that what was measured is there when the side is stopped.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import ours
 import theirs
 import torch
 import yaml
+from gpu_kernels import Kernels
 from gpu_split import Split
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import nn
@@ -26,12 +29,12 @@ from vlm_lit.commands.process_rules import restrict_imports
 from vlm_lit.models.families import Family, family_of, owner_of
 from vlm_lit.models.parts import parameter_count
 from vlm_lit.models.plain_layers import plain_layers
-from vlm_lit.schema import StepBatch
+from vlm_lit.schema import EvaluationBatch, StepBatch
 from vlm_lit.training.memory import is_out_of_memory
 from vlm_lit.training.module import VisionLanguageModule
 
-STEPS: Final = ("warm", "timed", "split")
-"""What the steps with one micro-batch are for."""
+STEPS: Final = ("warm", "timed", "split", "kernels")
+"""What the steps with one micro-batch are for; kernels are noted with one row and with the most."""
 
 
 class Stages:
@@ -40,9 +43,13 @@ class Stages:
     Args:
         base: the model without a PEFT shell.
         family: where its parts are.
+        most: rows of the last micro-batch.
+        file: where figures are written after every micro-batch.
     """
 
-    def __init__(self, base: nn.Module, family: Family) -> None:
+    def __init__(self, base: nn.Module, family: Family, *, most: int, file: Path) -> None:
+        self.most, self.file = most, file
+        self.kernels = Kernels()
         self.split = Split(base, family)
         self.linear = {part: _linear_parameters(base, family, part) for part in ("vision_tower", "language_model")}
         self.found: list[dict[str, Any]] = []
@@ -54,7 +61,7 @@ class Stages:
             self.loaded = memory(peak=False)
         self._forget_peak()
         self.found.append({"micro_batch": rows})
-        self._step, self._began = 0, self._now()
+        self._step, self._began = 0, now()
 
     def step(self, samples: int, tokens: int) -> bool:
         """A step is over; true once the micro-batch has had all its steps."""
@@ -64,19 +71,34 @@ class Stages:
             self.split.mark("rest")
             self.split.on = False
             self.found[-1]["shares"] = self.split.shares()
+        if STEPS[self._step] == "kernels":
+            self.found[-1]["kernels"] = self.kernels.stop(now() - self._began)
         self._step += 1
-        if self._step < len(STEPS):
-            self.split.start()
-            self.split.on = STEPS[self._step] == "split"
-        self._began = self._now()
-        return self._step == len(STEPS)
+        if self._over():
+            self.write()
+            return True
+        self.split.start()
+        self.split.on = STEPS[self._step] == "split"
+        if STEPS[self._step] == "kernels":
+            self.kernels.start()
+        self._began = now()
+        return False
+
+    def _over(self) -> bool:
+        rows = self.found[-1]["micro_batch"]
+        wanted = STEPS if rows in (1, self.most) else STEPS[:-1]
+        return self._step == len(wanted)
+
+    def write(self) -> None:
+        """Keep what was found so far."""
+        self.file.write_text(json.dumps(self.result()), encoding="utf-8")
 
     def _forget_peak(self) -> None:
         if torch.cuda.is_available():
             torch.cuda.reset_peak_memory_stats()
 
     def _speed(self, samples: int, tokens: int) -> None:
-        seconds, positions = self._now() - self._began, self.split.positions
+        seconds, positions = now() - self._began, self.split.positions
         self.found[-1] |= {
             "samples_per_second": samples / seconds,
             "tokens_per_second": positions["language_model"] / seconds,
@@ -95,20 +117,22 @@ class Stages:
         """The step that is over does not count."""
         self.split.start()
         self.split.on = False
-        self._began = self._now()
+        self._began = now()
 
     def drop(self) -> None:
         """The last micro-batch did not fit."""
         self.found.pop()
 
-    def _now(self) -> float:
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-        return time.perf_counter()
-
     def result(self) -> dict[str, Any]:
         """For JSON."""
         return {"loaded_bytes": self.loaded, "linear_parameters": self.linear, "micro_batches": self.found}
+
+
+def now() -> float:
+    """The clock's seconds, the device waited for."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter()
 
 
 def _linear_parameters(base: nn.Module, family: Family, part: str) -> int:
@@ -127,8 +151,8 @@ def memory(*, peak: bool) -> int:
 class Stepper(Callback):
     """Doubles our micro-batch while a run is going on, until it does not fit, or `most` rows are reached."""
 
-    def __init__(self, most: int) -> None:
-        self.most, self.rows, self.stages = most, 1, None
+    def __init__(self, most: int, file: Path) -> None:
+        self.most, self.file, self.rows, self.stages = most, file, 1, None
 
     stages: Stages | None
 
@@ -136,7 +160,7 @@ class Stepper(Callback):
         """Begin with one row."""
         assert isinstance(pl_module, VisionLanguageModule)
         assert pl_module.family is not None
-        self.stages = Stages(pl_module.base, pl_module.family)
+        self.stages = Stages(pl_module.base, pl_module.family, most=self.most, file=self.file)
         self.stages.begin(1)
 
     def on_train_batch_start(
@@ -174,7 +198,7 @@ def run_ours(run: dict[str, Any], result: Path) -> dict[str, Any]:
     """A `fit` whose micro-batch grows."""
     config = result.with_suffix(".yaml")
     config.write_text(yaml.safe_dump(ours.settings(run, result.parent)), encoding="utf-8")
-    stepper = Stepper(run["most_rows"])
+    stepper = Stepper(run["most_rows"], result)
 
     class Stepped(VlmLitCLI):
         def instantiate_trainer(self, **kwargs: Any) -> Trainer:  # noqa: ANN401 - Lightning's signature
@@ -208,9 +232,10 @@ def run_trl(run: dict[str, Any], result: Path) -> dict[str, Any]:
     made = theirs.model(run)
     base = made.get_base_model()
     assert isinstance(base, PreTrainedModel)
-    stages = Stages(base, family_of(base.config.model_type))
+    most = 2 ** ((run["most_rows"] * run["questions"]).bit_length() - 1)  # our rows hold so many conversations
+    stages = Stages(base, family_of(base.config.model_type), most=most, file=result)
     rows = 1
-    while rows <= run["most_rows"] * run["questions"]:  # our rows hold so many conversations, its rows one
+    while rows <= most:
         stages.begin(rows)
         if not _fits(run, made, stages, rows, result.parent):
             stages.drop()
@@ -221,7 +246,9 @@ def run_trl(run: dict[str, Any], result: Path) -> dict[str, Any]:
 
 def _fits(run: dict[str, Any], made: Any, stages: Stages, rows: int, folder: Path) -> bool:  # noqa: ANN401 - PEFT's
     batch = rows * -(-run["batch"] // (4 * rows))  # a step need not be as long as ours
-    steps = [[row for step in run["steps"] for row in step][k * batch : (k + 1) * batch] for k in range(len(STEPS))]
+    every = [row for step in run["steps"] for row in step]
+    count = len(STEPS) if rows in (1, stages.most) else len(STEPS) - 1
+    steps = [every[k * batch : (k + 1) * batch] for k in range(count)]
     ready = theirs.trainer({**run, "micro_batch": rows, "batch": batch, "steps": steps}, made, folder)
     ready.add_callback(Watch(stages, batch))
     try:
@@ -235,11 +262,65 @@ def _fits(run: dict[str, Any], made: Any, stages: Stages, rows: int, folder: Pat
     return True
 
 
+class Answering(Callback):
+    """Notes how long a test takes, and what the device does in the batches behind the first."""
+
+    def __init__(self) -> None:
+        self.kernels, self.found = Kernels(), dict[str, Any]()
+        self._began = self._kernels_began = 0.0
+        self._asked = self._first = 0
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """The model is loaded."""
+        self._began = now()
+
+    def on_test_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: EvaluationBatch, batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:  # fmt: skip
+        """Answers were said, or are being said."""
+        self._asked += len(batch.ids)
+        if batch_idx == 0:  # warm
+            self._began, self._first = now(), self._asked
+        if batch_idx == 1 and trainer.num_test_batches[0] > 2:
+            self._kernels_began = now()
+            self.kernels.start()
+        if batch_idx == 2:
+            self.found["kernels"] = self.kernels.stop(now() - self._kernels_began)
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """All are answered."""
+        seconds = now() - self._began
+        self.found |= {"questions_per_second": (self._asked - self._first) / seconds, "peak_bytes": memory(peak=True)}
+
+
+def run_answers(run: dict[str, Any], result: Path) -> dict[str, Any]:
+    """A `test` of the untrained model, whose answers go on to the longest that is allowed."""
+    settings = ours.settings(run, result.parent)
+    settings["data"]["init_args"] |= {"test": {"path": run["train"]}, "eval_batch": run["eval_batch"]}
+    settings["model"]["init_args"]["max_new_tokens"] = run["max_new_tokens"]
+    config = result.with_suffix(".yaml")
+    config.write_text(yaml.safe_dump(settings), encoding="utf-8")
+    answering = Answering()
+
+    class Watched(VlmLitCLI):
+        def instantiate_trainer(self, **kwargs: Any) -> Trainer:  # noqa: ANN401 - Lightning's signature
+            trainer = super().instantiate_trainer(**kwargs)
+            trainer.callbacks.append(answering)  # type: ignore[attr-defined]
+            return trainer
+
+    restrict_imports()
+    Watched("test", ["--config", str(config)])
+    return {**answering.found, "eval_batch": run["eval_batch"], "max_new_tokens": run["max_new_tokens"]}
+
+
+SIDES: Final = {"ours": run_ours, "trl": run_trl, "answers": run_answers}
+
+
 def main() -> None:
     """Run one side and write what was measured."""
     side, asked, result = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
-    run = json.loads(asked.read_text())
-    found = run_ours(run, result) if side == "ours" else run_trl(run, result)
+    found = SIDES[side](json.loads(asked.read_text()), result)
     result.write_text(json.dumps(found), encoding="utf-8")
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import against_trl
 import comparing
 import gpu_check
+import gpu_kernels
 import gpu_shapes
 import ours
 import plots
@@ -295,6 +296,36 @@ def test_the_head_of_a_file_names_commit_and_versions() -> None:
     assert gpu_check.parsed(["--shapes", "tiny", "--device", "cpu"]).most_rows == 64
 
 
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        ("products", "nvjet_hsh_128x256_64x4_2x1_v_bz_coopA_TNN"),
+        ("products", "void cutlass::Kernel2<cutlass_80_tensorop_bf16_s16816gemm_relu_bf16_64x64_64x6_tn_align8>"),
+        ("attention", "fmha_cutlassF_bf16_aligned_64x128_rf_sm80(PyTorchMemEffAttention::AttentionKernel::Params)"),
+        ("attention", "void pytorch_flash::flash_fwd_kernel<Flash_fwd_kernel_traits<128, 128, 64, 4>>"),
+        ("unpacking", "void kDequantizeBlockwise<__nv_bfloat16, 512, 64, 8, 2>(float*, unsigned char*)"),
+        ("optimizer", "void at::native::(anonymous namespace)::multi_tensor_apply_kernel<TensorListMetadata<4>>"),
+        ("copies", "Memcpy HtoD (Pinned -> Device)"),
+        ("element_wise", "void at::native::vectorized_elementwise_kernel<4, at::native::CUDAFunctor_add<float>>"),
+    ],
+)
+def test_a_kernel_is_of_the_kind_that_its_name_says(kind: str, name: str) -> None:
+    assert gpu_kernels.kind_of(name) == kind
+
+
+def test_the_check_of_a_gpu_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
+    output = tmp_path / "gpu.json"
+
+    def begun(*more: str) -> dict[str, Any]:
+        words = ["--device", "cpu", "--output", str(output), "--commit", "abc", *more]
+        return gpu_check.begun_or_new(gpu_check.parsed(words))
+
+    output.write_text(json.dumps({**begun(), "matrix_tflops": {"256": 1.0}}))
+    assert begun()["matrix_tflops"] == {"256": 1.0}
+    assert "matrix_tflops" not in begun("--commit", "def")
+    assert "matrix_tflops" not in begun("--most-rows", "2")
+
+
 @pytest.mark.slow
 def test_the_check_of_a_gpu_runs_on_a_cpu_in_tiny_shapes(tmp_path: Path) -> None:
     script, output = Path(gpu_check.__file__), tmp_path / "gpu.json"
@@ -306,6 +337,8 @@ def test_the_check_of_a_gpu_runs_on_a_cpu_in_tiny_shapes(tmp_path: Path) -> None
     assert [shape["shape"] for shape in found["results"]] == ["llava_tiny", "qwen25vl_tiny"]
     for shape in found["results"]:
         assert [stage["micro_batch"] for stage in shape["ours"]["micro_batches"]] == [1, 2]
+        assert all(stage["kernels"]["seconds"]["products"] > 0 for stage in shape["ours"]["micro_batches"])
+        assert shape["answers"]["questions_per_second"] > 0
 
 
 def test_a_study_is_kept_whole_and_its_claims_become_rows() -> None:
