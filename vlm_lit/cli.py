@@ -45,11 +45,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb; the process's exit status. 2 means the user can mend what went wrong."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     if not words or words[0] in ("-h", "--help", "help"):
-        print(usage())
-        return 0 if words else 2
+        return _said(usage()) or (0 if words else 2)
     if words[0] == "--version":
-        print(__version__)
-        return 0
+        return _said(__version__)
     if words[0] not in VERBS:
         near = nearest(words[0], VERBS)
         hint = f" Did you mean {near!r}?" if near else ""
@@ -77,9 +75,8 @@ def _ended(verb: str, arguments: Sequence[str]) -> int:
     """The exit status of a verb that has ended, its errors said."""
     try:
         return _function(VERBS[verb].target)(verb, arguments)
-    except BrokenPipeError:  # whoever reads our output has seen enough: `| head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python writes the rest when it ends
-        return 128 + signal.SIGPIPE
+    except BrokenPipeError:
+        return _unread()
     except VlmLitError as error:
         if os.environ.get("VLM_LIT_TRACEBACK"):
             traceback.print_exc()
@@ -95,6 +92,21 @@ def _ended(verb: str, arguments: Sequence[str]) -> int:
         return 2
     except KeyboardInterrupt:
         return 130  # as a shell counts it
+
+
+def _said(text: str) -> int:
+    """The exit status of a text that was printed."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        return _unread()
+    return 0
+
+
+def _unread() -> int:
+    """The exit status where whoever reads our output has seen enough: `| head`."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python writes the rest when it ends
+    return 128 + signal.SIGPIPE
 
 
 def _function(target: str) -> Callable[[str, Sequence[str]], int]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -82,3 +84,15 @@ def test_workbench_overwrites_nothing(capsys: pytest.CaptureFixture[str], tmp_pa
     (tmp_path / "mine").write_text("mine")
     assert "exists and is not empty" in refusal(capsys, "workbench", "--output", str(tmp_path))
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+
+
+@pytest.mark.parametrize("words", [["--help"], ["--version"], ["fit", "--help"]])
+def test_a_reader_that_has_seen_enough_is_no_error(words: list[str]) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    ended = subprocess.run(
+        [sys.executable, "-m", "vlm_lit", *words], stdout=writer, stderr=subprocess.PIPE, text=True, check=False
+    )
+    os.close(writer)
+    assert ended.stderr == ""
+    assert ended.returncode == 128 + signal.SIGPIPE

@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
+from functools import lru_cache
 from textwrap import shorten
 from types import NoneType, UnionType
 from typing import Any, Final, Literal, NoReturn, Union, get_args, get_origin
@@ -36,6 +37,11 @@ _DENIED = re.compile(r"^Importing '([^']+)' is not allowed")
 _NO_CLASS = re.compile(r"^Problem with given class_path '([^']+)'|expects a function .*class_path='([^']+)'", re.S)
 _OTHER_CLASS = re.compile(r"^Import path (\S+) does not correspond to a subclass of (\w+)")
 _REQUIRED = re.compile(r"^the following arguments are required: (.*)")
+
+
+_LONGEST_WORD: Final = 200
+_SHARED: Final = (NoneType, bool, int, float, str)
+"""What cannot be changed, so several may have the same one."""
 
 
 class SuggestingParser(LightningArgumentParser):
@@ -176,4 +182,16 @@ def check_numbers(settings: object, key: str = "") -> None:
 
 def read_config() -> None:
     """Read every config of this process with unique keys, finite numbers and plain exponents."""
-    set_loader("yaml", lambda text: yaml.load(text, Loader=StrictLoader), exceptions=(yaml.YAMLError,))
+    set_loader("yaml", _loaded, exceptions=(yaml.YAMLError,))
+
+
+def _loaded(text: str) -> object:
+    """What a text says; a word is read once, though jsonargparse asks for each setting's many times in turn."""
+    if len(text) <= _LONGEST_WORD and isinstance(value := _word(text), _SHARED):
+        return value
+    return yaml.load(text, Loader=StrictLoader)
+
+
+@lru_cache(maxsize=4096)
+def _word(text: str) -> object:
+    return yaml.load(text, Loader=StrictLoader)
