@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import comparing
+from gpu_kernels import KINDS
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -77,7 +78,26 @@ def gpu_table(found: Found) -> str:
     """A row for each shape, side and micro-batch at either end: one row, and the most that fit."""
     head = "| shape | side | micro-batch | samples/s | tokens/s | share of the bf16 peak | peak memory, GiB | time |"
     rows = [row for result in found["results"] for side in ("ours", "trl") for row in _gpu_rows(result, side)]
-    return "\n".join([head, "|---|---|---|---|---|---|---|---|", *rows])
+    return "\n".join([head, "|---|---|---|---|---|---|---|---|", *rows, "", *_kernel_table(found)])
+
+
+def _kernel_table(found: Found) -> Iterator[str]:
+    """Of each step and test whose kernels were noted, how busy the device was and what with."""
+    yield "| shape | of | device busy | " + " | ".join(kind.replace("_", "-") for kind in KINDS) + " |"
+    yield "|---" * (3 + len(KINDS)) + "|"
+    for result in found["results"]:
+        for side in ("ours", "trl"):
+            for stage in result.get(side, {}).get("micro_batches", []):
+                yield from _kernel_row(result, f"a step, {NAMES[side]}, micro-batch {stage['micro_batch']}", stage)
+        answers = result.get("answers", {})
+        yield from _kernel_row(result, f"answers, {answers.get('questions_per_second', 0):.0f} questions/s", answers)
+
+
+def _kernel_row(result: Found, of: str, noted: Found) -> Iterator[str]:
+    if "kernels" in noted:
+        seconds = noted["kernels"]["seconds"]
+        shares = " | ".join(f"{seconds[kind] / sum(seconds.values()):.0%}" for kind in KINDS)
+        yield f"| {result['shape']} | {of} | {noted['kernels']['busy']:.0%} | {shares} |"
 
 
 def _gpu_rows(result: Found, side: str) -> Iterator[str]:

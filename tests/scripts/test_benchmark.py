@@ -190,11 +190,27 @@ def test_the_towers_table_has_both_sides_and_what_they_differ_by() -> None:
 
 
 def test_the_gpus_table_shows_one_row_and_the_most_that_fit() -> None:
-    stage = {"samples_per_second": 5.0, "tokens_per_second": 50.0, "peak_share": 0.5, "peak_bytes": 2**31}
+    stage: dict[str, Any] = {
+        "samples_per_second": 5.0,
+        "tokens_per_second": 50.0,
+        "peak_share": 0.5,
+        "peak_bytes": 2**31,
+    }
     stages = [{**stage, "micro_batch": n, "shares": {"language_model": 0.75, "data": 0.25}} for n in (1, 2, 4)]
-    rows = plots.gpu_table({"results": [{"shape": "s", "ours": {"micro_batches": stages}}]}).splitlines()[2:]
-    assert [row.split("|")[3].strip() for row in rows] == ["1", "4"]
-    assert "50% | 2.0 | language model 75%, data 25%" in rows[0]
+    stages[0]["kernels"] = {
+        "busy": 0.9,
+        "seconds": dict.fromkeys(gpu_kernels.KINDS, 0.0) | {"products": 3.0, "copies": 1.0},
+    }
+    answers = {"kernels": stages[0]["kernels"], "questions_per_second": 31.4}
+    result = {"shape": "s", "ours": {"micro_batches": stages}, "answers": answers}
+    steps, kernels = (part.splitlines()[2:] for part in plots.gpu_table({"results": [result]}).split("\n\n"))
+    assert [row.split("|")[3].strip() for row in steps] == ["1", "4"]
+    assert "50% | 2.0 | language model 75%, data 25%" in steps[0]
+    assert [row.split("|")[2].strip() for row in kernels] == [
+        "a step, vlm_lit, micro-batch 1",
+        "answers, 31 questions/s",
+    ]
+    assert all(row.endswith("| 90% | 0% | 0% | 0% | 25% | 75% | 0% |") for row in kernels)
 
 
 def test_only_what_stands_between_the_markers_is_replaced() -> None:
