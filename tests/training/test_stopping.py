@@ -219,6 +219,15 @@ def test_before_the_training_a_signal_stops_at_once_under_slurm_too(
     assert not list(folder.glob("hpc_ckpt*"))
 
 
+def test_a_job_without_time_for_a_step_is_run_again_three_times(config: Config, tmp_path: Path) -> None:
+    asked = Asked(tmp_path)
+    kill = Kill(at="lightning.pytorch.loops.fit_loop:_FitLoop.setup_data", call=1, by=signal.SIGUSR1)
+    for again in range(5):
+        job = partial(_set_environment, {**JOB, "PATH": asked.path, "SLURM_RESTART_COUNT": str(again)})
+        assert fit_apart(written(config), tmp_path / "run", kill=kill, tamper=job) == 128 + signal.SIGUSR1
+    assert asked.words == 3 * "requeue 77\n"
+
+
 # What a process does as soon as it imports torch.
 WHILE_IMPORTING = """
 import os, sys
@@ -230,16 +239,20 @@ sys.meta_path.insert(0, Finder)
 """
 
 
-@pytest.mark.parametrize("end", ["time limit", "preempted, with time to end"])
-def test_a_signal_while_libraries_are_imported(end: str, config: Config, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("end", "again"), [("time limit", 2), ("time limit", 3), ("preempted, with time to end", 3)])
+def test_a_signal_while_libraries_are_imported(end: str, again: int, config: Config, tmp_path: Path) -> None:
     number, shown, asks = ENDS[end]
     asked = Asked(tmp_path, **shown)
     (tmp_path / "sitecustomize.py").write_text(WHILE_IMPORTING.format(number=int(number)))
     job = {**os.environ, **JOB, "PATH": asked.path, "PYTHONPATH": f"{tmp_path}:{Path(__file__).parents[2]}"}
+    job["SLURM_RESTART_COUNT"] = str(again)
     words = [sys.executable, "-m", "vlm_lit", "fit", "--config", str(written(config))]
     ended = subprocess.run(words, stderr=subprocess.PIPE, text=True, env=job, check=False)
     assert ended.returncode == 128 + number, ended.stderr
-    assert (asked.words, ended.stderr) == (asks, "")
+    in_vain = (end, again) == ("time limit", 3)
+    assert asked.words == ("" if in_vain else asks)
+    assert ("Give it more time (sbatch --time)" in ended.stderr) is in_vain
+    assert in_vain or ended.stderr == ""
 
 
 def test_lightnings_file_of_half_a_step_is_named(config: Config, capsys: pytest.CaptureFixture[str]) -> None:

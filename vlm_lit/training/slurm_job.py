@@ -11,6 +11,7 @@ from types import FrameType
 from typing import Final, NoReturn
 
 _PATIENCE: Final = 30.0  # seconds for SLURM's answer
+_IN_VAIN: Final = 3  # runs again, behind which one without a step is the last
 _BY_HAND: Final = ("bash", "interactive")  # names of jobs in which Lightning starts no run of SLURM's
 
 
@@ -33,6 +34,19 @@ def requeue_if_wanted(number: int, signals: Container[int] = (signal.SIGUSR1,)) 
     """
     if number in signals or preempted():
         requeue()
+
+
+def requeue_from_start(number: int) -> None:
+    """As `requeue_if_wanted`, for a process that has done nothing which the next one could go on from.
+
+    A job whose time is too short for its start, or for a whole evaluation, would be run again without end.
+    """
+    again = int(os.environ.get("SLURM_RESTART_COUNT", "0"))
+    if number == signal.SIGUSR1 and again >= _IN_VAIN:
+        told = f"The job's time was over before a training step; SLURM has run it again {again} times, not once more."
+        os.write(2, f"{told} Give it more time (sbatch --time) and submit it again.\n".encode())
+    else:
+        requeue_if_wanted(number)
 
 
 def requeued() -> bool:
@@ -72,7 +86,7 @@ def starting() -> Iterator[None]:
 
     def stop(number: int, _: FrameType | None) -> NoReturn:
         if os.environ.get("SLURM_PROCID") == "0":
-            requeue_if_wanted(number)
+            requeue_from_start(number)
         raise SystemExit(128 + number)
 
     earlier = {number: signal.signal(number, stop) for number in (signal.SIGUSR1, signal.SIGTERM)}

@@ -15,7 +15,7 @@ from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from vlm_lit.training.slurm_job import requeue_if_wanted
+from vlm_lit.training.slurm_job import requeue_from_start
 
 STOPS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 """Ctrl-C; preemption and `kill`; a terminal that was closed; a scheduler's word that the job's time is nearly over."""
@@ -80,7 +80,7 @@ def stopping_at_once() -> Iterator[None]:
             raise KeyboardInterrupt
         os.write(2, _AT_ONCE.format(name=signal.Signals(number).name).encode())
         if SLURMEnvironment.detect() and rank_zero_only.rank == 0:
-            requeue_if_wanted(number)
+            requeue_from_start(number)
         raise SIGTERMException(128 + number)
 
     earlier = _taken_over(stop)
