@@ -21,6 +21,15 @@ PROBE = (
     "print(json.dumps([status, sorted({name.split('.')[0] for name in sys.modules})]))"
 )
 
+# Prints how often circles were looked for while the libraries were imported, and how much of them is set aside.
+SEARCHES = """
+import gc
+from vlm_lit.commands.lightning_verb import ended
+begun = []
+gc.callbacks.append(lambda phase, _: begun.append(phase))
+ended(lambda: print(len(begun), gc.isenabled(), gc.get_freeze_count() > 100_000))
+"""
+
 
 def run(*command: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, *command], capture_output=True, text=True, check=False)
@@ -96,3 +105,12 @@ def test_a_reader_that_has_seen_enough_is_no_error(words: list[str]) -> None:
     os.close(writer)
     assert ended.stderr == ""
     assert ended.returncode == 128 + signal.SIGPIPE
+
+
+@pytest.mark.slow(but_first=True)
+@pytest.mark.parametrize(("before", "set_aside"), [("", "True"), ("import lightning", "False")])
+def test_no_circles_are_looked_for_while_libraries_are_imported(before: str, set_aside: str) -> None:
+    # Where libraries are there, other objects may be, which are to go again.
+    searches, *after = run("-c", f"{before}\n{SEARCHES}").stdout.split()
+    assert after == ["True", set_aside]
+    assert before or searches == "0"
