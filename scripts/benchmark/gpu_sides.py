@@ -74,7 +74,7 @@ class Stages:
         if STEPS[self._step] == "kernels":
             self.found[-1]["kernels"] = self.kernels.stop(now() - self._began)
         self._step += 1
-        if self._over():
+        if self._step == self.steps_with(self.found[-1]["micro_batch"]):
             self.write()
             return True
         self.split.start()
@@ -84,10 +84,9 @@ class Stages:
         self._began = now()
         return False
 
-    def _over(self) -> bool:
-        rows = self.found[-1]["micro_batch"]
-        wanted = STEPS if rows in (1, self.most) else STEPS[:-1]
-        return self._step == len(wanted)
+    def steps_with(self, rows: int) -> int:
+        """How many steps a micro-batch of so many rows has."""
+        return len(STEPS) if rows in (1, self.most) else len(STEPS) - 1
 
     def write(self) -> None:
         """Keep what was found so far."""
@@ -194,20 +193,25 @@ class Stepper(Callback):
         self.stages.begin(self.rows)
 
 
-def run_ours(run: dict[str, Any], result: Path) -> dict[str, Any]:
-    """A `fit` whose micro-batch grows."""
+def _watched(verb: str, settings: dict[str, Any], result: Path, callback: Callback) -> None:
+    """A verb of ours with one more callback, before all others."""
     config = result.with_suffix(".yaml")
-    config.write_text(yaml.safe_dump(ours.settings(run, result.parent)), encoding="utf-8")
-    stepper = Stepper(run["most_rows"], result)
+    config.write_text(yaml.safe_dump(settings), encoding="utf-8")
 
-    class Stepped(VlmLitCLI):
+    class Watched(VlmLitCLI):
         def instantiate_trainer(self, **kwargs: Any) -> Trainer:  # noqa: ANN401 - Lightning's signature
             trainer = super().instantiate_trainer(**kwargs)
-            trainer.callbacks.insert(0, stepper)  # type: ignore[attr-defined]
+            trainer.callbacks.insert(0, callback)  # type: ignore[attr-defined]
             return trainer
 
     restrict_imports()
-    Stepped("fit", ["--config", str(config)])
+    Watched(verb, ["--config", str(config)])
+
+
+def run_ours(run: dict[str, Any], result: Path) -> dict[str, Any]:
+    """A `fit` whose micro-batch grows."""
+    stepper = Stepper(run["most_rows"], result)
+    _watched("fit", ours.settings(run, result.parent), result, stepper)
     assert stepper.stages is not None
     return stepper.stages.result()
 
@@ -247,8 +251,7 @@ def run_trl(run: dict[str, Any], result: Path) -> dict[str, Any]:
 def _fits(run: dict[str, Any], made: Any, stages: Stages, rows: int, folder: Path) -> bool:  # noqa: ANN401 - PEFT's
     batch = rows * -(-run["batch"] // (4 * rows))  # a step need not be as long as ours
     every = [row for step in run["steps"] for row in step]
-    count = len(STEPS) if rows in (1, stages.most) else len(STEPS) - 1
-    steps = [every[k * batch : (k + 1) * batch] for k in range(count)]
+    steps = [every[k * batch : (k + 1) * batch] for k in range(stages.steps_with(rows))]
     ready = theirs.trainer({**run, "micro_batch": rows, "batch": batch, "steps": steps}, made, folder)
     ready.add_callback(Watch(stages, batch))
     try:
@@ -299,18 +302,8 @@ def run_answers(run: dict[str, Any], result: Path) -> dict[str, Any]:
     settings = ours.settings(run, result.parent)
     settings["data"]["init_args"] |= {"test": {"path": run["train"]}, "eval_batch": run["eval_batch"]}
     settings["model"]["init_args"]["max_new_tokens"] = run["max_new_tokens"]
-    config = result.with_suffix(".yaml")
-    config.write_text(yaml.safe_dump(settings), encoding="utf-8")
     answering = Answering()
-
-    class Watched(VlmLitCLI):
-        def instantiate_trainer(self, **kwargs: Any) -> Trainer:  # noqa: ANN401 - Lightning's signature
-            trainer = super().instantiate_trainer(**kwargs)
-            trainer.callbacks.append(answering)  # type: ignore[attr-defined]
-            return trainer
-
-    restrict_imports()
-    Watched("test", ["--config", str(config)])
+    _watched("test", settings, result, answering)
     return {**answering.found, "eval_batch": run["eval_batch"], "max_new_tokens": run["max_new_tokens"]}
 
 

@@ -26,6 +26,10 @@ _WORDS: Final[dict[object, str]] = {
     int: "a whole number", float: "a number", str: "text", bool: "true or false", NoneType: "null", dict: "a mapping",
 }  # fmt: skip
 
+_LONGEST_WORD: Final = 200
+_SHARED: Final = (NoneType, bool, int, float, str)
+"""What cannot be changed, so several may have the same one."""
+
 # How jsonargparse 4.53 words what it refuses: union errors in union errors, of which the innermost is meant.
 _KEY = re.compile(r"Parser key \"([\w.+]+)\"")
 _VALUE = re.compile(r"(?:Got value: |Given value: )(.*?)(?:\nSubclass types|\Z)", re.S)
@@ -37,11 +41,6 @@ _DENIED = re.compile(r"^Importing '([^']+)' is not allowed")
 _NO_CLASS = re.compile(r"^Problem with given class_path '([^']+)'|expects a function .*class_path='([^']+)'", re.S)
 _OTHER_CLASS = re.compile(r"^Import path (\S+) does not correspond to a subclass of (\w+)")
 _REQUIRED = re.compile(r"^the following arguments are required: (.*)")
-
-
-_LONGEST_WORD: Final = 200
-_SHARED: Final = (NoneType, bool, int, float, str)
-"""What cannot be changed, so several may have the same one."""
 
 
 class SuggestingParser(LightningArgumentParser):

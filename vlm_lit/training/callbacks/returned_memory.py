@@ -30,8 +30,8 @@ class ReturnedMemory(Callback):
         self._trim, self._searched = _malloc_trim(), time.monotonic()
 
     def on_train_start(self, trainer: LightningTrainer, pl_module: LightningModule) -> None:
-        """A short run needs no search."""
-        self._searched = time.monotonic()
+        """Loading has left something."""
+        self._give_back()
 
     def on_validation_end(self, trainer: LightningTrainer, pl_module: LightningModule) -> None:
         """A validation has just freed the most."""
