@@ -27,7 +27,9 @@ _WHOLE: Final[Mapping[str, Kind]] = {
     "aten::_scaled_dot_product": "attention",
 }
 """Beginnings of the names whose operators count with all that they call."""
-_PRODUCTS: Final = ("aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm", "aten::mkldnn_convolution")
+_COUNTED: Final = ("aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm", "aten::mkldnn_convolution")
+_UNCOUNTED: Final[Mapping[str, slice]] = {"aten::addmm_": slice(1, 3), "mkldnn::_linear_pointwise": slice(0, 2)}
+"""Products that torch's profiler counts nothing for, with the places of the two that are multiplied."""
 _PAIRS: Final = "aten::_scaled_dot_product_flash_attention_for_cpu"
 _MOST_LISTED: Final = 12
 
@@ -37,7 +39,7 @@ def kind_of(name: str) -> Kind | None:
     for beginning, kind in _WHOLE.items():
         if name.startswith(beginning):
             return kind
-    if name in _PRODUCTS:
+    if name in _COUNTED or name in _UNCOUNTED:
         return "products"
     return "element_wise" if name.startswith(("aten::", "bitsandbytes::")) else None
 
@@ -76,7 +78,7 @@ def counts(events: Iterable[Any]) -> dict[str, float]:
     """
     every = list(events)
     return {
-        "flops": sum(event.flops or 0 for event in every if event.name in (*_PRODUCTS, "aten::conv2d")),
+        "flops": sum(_flops(event) for event in every),
         "pairs": sum(_pairs(event) for event in every),
     }
 
@@ -97,6 +99,14 @@ def _kind(event: Any) -> Kind | None:  # noqa: ANN401 - torch has no public type
             found = kind_of(above.name)
         above = above.cpu_parent
     return found
+
+
+def _flops(event: Any) -> float:  # noqa: ANN401 - torch has no public type of an event
+    """Multiplications and additions of a product; 0 for another event."""
+    if event.name in _UNCOUNTED:
+        (rows, _), other = event.input_shapes[_UNCOUNTED[event.name]]
+        return 2.0 * rows * math.prod(other)
+    return float(event.flops or 0) if event.name in (*_COUNTED, "aten::conv2d") else 0.0
 
 
 def _pairs(event: Any) -> float:  # noqa: ANN401 - as above

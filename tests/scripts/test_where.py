@@ -38,6 +38,17 @@ def test_the_products_inside_a_4_bit_layer_are_counted_and_its_unpacking_apart()
     assert sum(split["seconds"].values()) == pytest.approx(10.0)
 
 
+def test_products_that_the_profiler_counts_nothing_for() -> None:
+    x, weight, low, b = torch.randn(10, 64), torch.randn(128, 64), torch.randn(10, 4), torch.randn(128, 4)
+    with profile(activities=[ProfilerActivity.CPU], record_shapes=True, with_flops=True) as found:
+        product = torch.ops.mkldnn._linear_pointwise(x, weight, None, "none", [], "")
+        product.addmm_(low, b.T, alpha=2.0)
+    assert kinds.counts(found.events())["flops"] == 2 * (10 * 64 * 128 + 10 * 4 * 128)
+    split = kinds.split(found.events(), 10.0)
+    assert split["seconds"]["products"] > 0
+    assert not {"mkldnn::_linear_pointwise", "aten::addmm_"} & split["operators"].keys()
+
+
 def test_the_pairs_that_attention_computes_are_counted() -> None:
     q = torch.randn(2, 3, 8, 16)
     with profile(activities=[ProfilerActivity.CPU], record_shapes=True) as found:

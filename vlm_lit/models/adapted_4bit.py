@@ -22,6 +22,7 @@ from peft.tuners.lora.bnb import Linear4bit
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from vlm_lit.models.frozen_products import Frozen4bit, multiplied
 from vlm_lit.models.plain_layers import put_aside
 from vlm_lit.models.quantization import packed_state
 
@@ -57,7 +58,7 @@ class Adapted4bit(Linear4bit):  # type: ignore[misc]
         dropout, base = self.lora_dropout[name], self.get_base_layer()
         state = packed_state(base)
         plain = (
-            type(base) is bnb.nn.Linear4bit
+            (type(base) is bnb.nn.Linear4bit or isinstance(base, Frozen4bit))
             and (base.bias is None or (base.bias.dtype == x.dtype and not base.bias.requires_grad))
             and isinstance(state, QuantState)
             and not getattr(state, "packing_format_for_cpu", False)
@@ -86,7 +87,7 @@ class _Adapted(torch.autograd.Function):
     ) -> Tensor:
         inputs = x.reshape(-1, x.shape[-1])
         low = inputs @ a.T
-        out = nn.functional.linear(inputs, dequantize_4bit(packed, state), bias)
+        out = multiplied(inputs, dequantize_4bit(packed, state), bias)
         out.addmm_(low, b.T, alpha=scale)
         ctx.save_for_backward(x, low, a, b)
         # Not among the saved: a weight that is split over processes is gathered anew for the backward pass.
@@ -102,7 +103,7 @@ class _Adapted(torch.autograd.Function):
         of_low = (grads @ b).mul_(ctx.scale)
         of_x = None
         if ctx.needs_input_grad[0]:
-            of_x = (grads @ dequantize_4bit(ctx.packed, ctx.state)).addmm_(of_low, a).view_as(x)
+            of_x = multiplied(grads, dequantize_4bit(ctx.packed, ctx.state).T).addmm_(of_low, a).view_as(x)
         return of_x, of_low.T @ inputs, (grads.T @ low).mul_(ctx.scale), None, None, None, None
 
 

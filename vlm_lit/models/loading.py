@@ -18,6 +18,7 @@ from vlm_lit.files.checkpoint_settings import check_checkpoint_settings, check_s
 from vlm_lit.models.causal_attention import attend_in_chunks
 from vlm_lit.models.element_wise import join_element_wise
 from vlm_lit.models.families import PART_NAMES, Family, Task, check_task, family_of, owner_of
+from vlm_lit.models.frozen_products import multiply_frozen
 from vlm_lit.models.last_layer import narrow_last_layer
 from vlm_lit.models.load_errors import refuse_pointers, refuse_quantized, refuse_stored_weights, why
 from vlm_lit.models.loading_bar import without_loading_bar
@@ -34,6 +35,7 @@ from vlm_lit.models.quantization import (
 from vlm_lit.models.rotary_sections import refuse_rotary_sections
 from vlm_lit.models.tower_boundary import with_boundary
 from vlm_lit.models.tower_chunks import look_in_chunks
+from vlm_lit.models.unread_blocks import skip_unread_blocks
 
 
 def load_config(model_id: str, revision: str | None = None) -> PretrainedConfig:
@@ -257,9 +259,11 @@ def with_precisions(read: ReadCheckpoint, parts: PartsSettings) -> PreTrainedMod
     """
     cast_parts(read.model, read.family, parts)
     look_in_chunks(read.model, read.family)
+    skip_unread_blocks(read.model, read.family)
     narrow_last_layer(read.model, read.family)
     join_element_wise(read.model)
     keep_weights_unpacked(read.model)
+    multiply_frozen(read.model)
     attend_in_chunks()
     check_quantized(read.model, read.family, parts.precisions)
     check_shapes(read.model)

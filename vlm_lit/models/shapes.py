@@ -31,6 +31,7 @@ from vlm_lit.models.quantization import (
 )
 from vlm_lit.models.tower_boundary import with_boundary
 from vlm_lit.models.tower_chunks import look_in_chunks
+from vlm_lit.models.unread_blocks import skip_unread_blocks
 
 
 def shaped_base(
@@ -60,6 +61,7 @@ def shaped_base(
         _as_read(model, load_dtype(parts))
     cast_parts(model, family, parts)
     look_in_chunks(model, family)
+    skip_unread_blocks(model, family)
     keep_weights_unpacked(model)
     check_quantized(model, family, parts.precisions)
     return model, with_boundary(model, family, parts)

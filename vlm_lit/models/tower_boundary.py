@@ -50,8 +50,8 @@ def with_boundary(base: nn.Module, family: Family, parts: PartsSettings) -> Fami
             f"parts.vision_tower.last_layers is {count}, but the tower of model type {base.config.model_type!r} is not "
             "one stack of blocks. Set it to null: LoRA then goes on all of them."
         )
-    path, there = _blocks(base, family)
-    used, read = _read_blocks(base.config, there)
+    path, there = tower_blocks(base, family)
+    used, read = read_blocks(base.config, there)
     if not 0 < count < used:
         raise ConfigError(
             f"parts.vision_tower.last_layers is {count}, and {used} blocks of this checkpoint's tower are used. Set it "
@@ -62,7 +62,7 @@ def with_boundary(base: nn.Module, family: Family, parts: PartsSettings) -> Fami
     return replace(family, boundary=Boundary(blocks=path, first=first, used=used, read=below))
 
 
-def _blocks(base: nn.Module, family: Family) -> tuple[str, int]:
+def tower_blocks(base: nn.Module, family: Family) -> tuple[str, int]:
     """The path of the tower's list of blocks, and how many there are: the longest list of alike modules in it."""
     modules = dict(base.named_modules())
     tower = names_of("vision_tower", modules, family)
@@ -73,7 +73,7 @@ def _blocks(base: nn.Module, family: Family) -> tuple[str, int]:
     return path, count
 
 
-def _read_blocks(config: PretrainedConfig, there: int) -> tuple[int, list[int]]:
+def read_blocks(config: PretrainedConfig, there: int) -> tuple[int, list[int]]:
     """How many blocks are used, and behind how many of them the tower's words are read."""
     asked = getattr(config, "vision_feature_layer", None)
     layers = [there] if asked is None else [asked] if isinstance(asked, int) else list(asked)

@@ -1,0 +1,155 @@
+"""Products with frozen float32 weights by oneDNN, on processors where it is faster than MKL, which torch takes.
+
+MKL runs processors that are not Intel's by instructions of older ones, and copies a weight before it multiplies. On an
+AMD EPYC with AVX-512 and two threads oneDNN took a tenth less time for 385 tokens and weights of 512 x 512 to
+512 x 1376, and multiplied 4 tokens by a weight of 4096 x 4096 2.6 times as fast. Small weights and single tokens
+are left to MKL, and so is everything but float32 on a CPU. The sums are the same, rounded in another order.
+
+N = tokens, I = inputs, O = outputs.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from functools import cache
+from typing import Any, Final
+
+import bitsandbytes as bnb
+import torch
+from bitsandbytes.functional import QuantState, dequantize_4bit
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from vlm_lit.models.class_before import class_before
+from vlm_lit.models.plain_layers import put_aside
+from vlm_lit.models.quantization import packed_state
+
+FEWEST_TOKENS: Final = 4
+FEWEST_WEIGHTS: Final = 512 * 512
+"""From here on oneDNN was faster, whatever the weight's shape; at 128 x 256 it was not with 128 tokens either."""
+_CACHES: Final = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY")
+_KEPT: Final = "64"
+"""Shapes whose preparation is kept: those of a step of one length several times over. oneDNN and torch's layer over it
+keep 1,024 each otherwise, 0.3 MB a shape, and rows of other lengths are other shapes."""
+
+
+@cache
+def onednn_is_faster() -> bool:
+    """Whether this process runs where it was measured: on an AMD processor with AVX-512."""
+    capabilities: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # torch 2.10 has none
+    return (
+        torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+        and str(capabilities.get("cpu_name", "")).startswith("AMD")
+        and bool(capabilities.get("avx512_f"))
+        and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+    )
+
+
+def multiplied(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """The outputs [N, O] of inputs [N, I] and a weight [O, I], which may be a view of its transpose.
+
+    For functions of autograd: oneDNN's product has no backward pass of its own.
+    """
+    if not _suits(x, weight.numel()):
+        return nn.functional.linear(x, weight, bias)
+    product: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+    return product
+
+
+def _suits(x: Tensor, weights: int) -> bool:
+    """Whether inputs [..., I] and a float32 weight of so many numbers are oneDNN's."""
+    return (
+        weights >= FEWEST_WEIGHTS
+        and x.device.type == "cpu"
+        and x.dtype == torch.float32
+        and x.numel() >= FEWEST_TOKENS * x.shape[-1] > 0
+        and onednn_is_faster()
+        and not (torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling() or put_aside())
+    )
+
+
+class FrozenLinear(nn.Module):
+    """What is put before the class of a linear layer: its outputs by oneDNN while nothing of it is trained."""
+
+    weight: nn.Parameter
+    bias: nn.Parameter | None
+
+    def forward(self, x: Tensor) -> Any:  # noqa: ANN401 - torch's
+        """The outputs [..., O] of inputs [..., I]."""
+        weight, bias = self.weight, self.bias
+        if (
+            weight.dtype != torch.float32
+            or weight.requires_grad
+            or not _frozen_alike(x, bias)
+            or not _suits(x, weight.numel())
+        ):
+            return super().forward(x)
+        return _Multiplied.apply(x, weight.detach(), None, bias)  # type: ignore[no-untyped-call]
+
+
+class Frozen4bit(nn.Module):
+    """What is put before the class of a 4-bit layer: its outputs by oneDNN, of the weight that is unpacked when
+    needed."""
+
+    weight: Tensor
+    bias: Tensor | None
+    compute_dtype: torch.dtype | None
+
+    def forward(self, x: Tensor) -> Any:  # noqa: ANN401 - bitsandbytes'
+        """The outputs [..., O] of inputs [..., I]."""
+        state = packed_state(self)
+        if (
+            not isinstance(state, QuantState)
+            or getattr(state, "packing_format_for_cpu", False)
+            or not x.dtype == state.dtype == self.compute_dtype
+            or not _frozen_alike(x, self.bias)
+            or not _suits(x, state.shape.numel())
+        ):
+            return super().forward(x)
+        return _Multiplied.apply(x, self.weight.detach(), state, self.bias)  # type: ignore[no-untyped-call]
+
+
+class _Multiplied(torch.autograd.Function):
+    """Outputs [..., O] of inputs [..., I] and a frozen weight, [O, I] or packed in 4 bits."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,  # noqa: ANN401 - torch's context
+        x: Tensor,
+        weight: Tensor,
+        state: QuantState | None,
+        bias: Tensor | None,
+    ) -> Tensor:
+        # Not among the saved: a weight that is split over processes is gathered anew for the backward pass.
+        ctx.weight, ctx.state = weight, state
+        out = multiplied(x.reshape(-1, x.shape[-1]), _unpacked(weight, state), bias)
+        return out.view(*x.shape[:-1], -1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401 - torch's context
+        of_x = multiplied(grad.reshape(-1, grad.shape[-1]), _unpacked(ctx.weight, ctx.state).T)
+        return of_x.view(*grad.shape[:-1], -1), None, None, None
+
+
+def multiply_frozen(model: nn.Module) -> None:
+    """Let every dense and 4-bit linear layer of a model be multiplied by oneDNN, where that is faster."""
+    if not onednn_is_faster():
+        return
+    for name in _CACHES:  # read when the first product is prepared
+        os.environ.setdefault(name, _KEPT)
+    for module in model.modules():
+        kind = type(module)
+        if kind is nn.Linear:
+            module.__class__ = class_before(FrozenLinear, kind)
+        elif kind is bnb.nn.Linear4bit:
+            module.__class__ = class_before(Frozen4bit, kind)
+
+
+def _frozen_alike(x: Tensor, bias: Tensor | None) -> bool:
+    return bias is None or (bias.dtype == x.dtype and not bias.requires_grad)
+
+
+def _unpacked(weight: Tensor, state: QuantState | None) -> Tensor:
+    return weight if state is None else dequantize_4bit(weight, state)
