@@ -105,7 +105,7 @@ def _flops(event: Any) -> float:  # noqa: ANN401 - torch has no public type of a
     """Multiplications and additions of a product; 0 for another event."""
     if event.name in _UNCOUNTED:
         (rows, _), other = event.input_shapes[_UNCOUNTED[event.name]]
-        return 2.0 * rows * math.prod(other)
+        return 2.0 * float(rows * math.prod(other))
     return float(event.flops or 0) if event.name in (*_COUNTED, "aten::conv2d") else 0.0
 
 
