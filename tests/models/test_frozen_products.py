@@ -109,7 +109,7 @@ def test_a_layer(kind: str, shape: tuple[int, ...]) -> None:
         assert torch.equal(module(x), out)
 
 
-_CASES = ["few tokens", "none", "small weight", "trained bias", "bfloat16", "autocast", "elsewhere"]
+_CASES = ["few tokens", "none", "small weight", "trained bias", "bfloat16", "autocast", "switched off", "elsewhere"]
 
 
 @pytest.mark.parametrize(
@@ -127,6 +127,8 @@ def test_all_else_is_left_to_mkl(kind: str, case: str, monkeypatch: pytest.Monke
     if case == "bfloat16":
         x = x.bfloat16()
         module = module.bfloat16() if kind == "dense" else module
+    if case == "switched off":
+        monkeypatch.setattr(torch.backends.mkldnn, "enabled", False)
     with torch.autocast("cpu") if case == "autocast" else nullcontext():
         *_, products = outcome(module, x)
     assert products == 0

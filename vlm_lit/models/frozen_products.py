@@ -65,6 +65,7 @@ def _suits(x: Tensor, weights: int) -> bool:
         and x.dtype == torch.float32
         and x.numel() >= FEWEST_TOKENS * x.shape[-1] > 0
         and onednn_is_faster()
+        and bool(torch.backends.mkldnn.enabled)  # the user's switch
         and not (torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling() or put_aside())
     )
 
