@@ -145,6 +145,18 @@ def _where_row(result: Found) -> str:
     return f"| {result['workload']['says']} | {NAMES[result['side']]} | {result['stage']} | {shares} | {pairs} |"
 
 
+def products_table(found: Found) -> str:
+    """A row for each weight, a column for each number of tokens: how many times as fast oneDNN is as MKL."""
+    tokens = list(dict.fromkeys(one["tokens"] for one in found["products"]))
+    head = "| weight, outputs x inputs | " + " | ".join(f"{n} token{'' if n == 1 else 's'}" for n in tokens) + " |"
+    ratios: dict[str, list[str]] = {}
+    for one in found["products"]:
+        direction = "forward" if one["direction"] == "forward" else "gradient of the inputs"
+        ratios.setdefault(f"{one['outputs']} x {one['inputs']}, {direction}", []).append(f"{one['ratio']:.2f}")
+    rows = [f"| {of} | {' | '.join(every)} |" for of, every in ratios.items()]
+    return "\n".join([head, "|---" * (len(tokens) + 1) + "|", *rows])
+
+
 _SHORT_LONG: Final = {
     "short": "{questions} questions an image, {tokens} tokens an answer",
     "long": "1 question an image, answers of {mean:.0f} tokens in the mean and {most} at most, {batch} at a time",
@@ -256,6 +268,7 @@ def main() -> None:
         ("where", "where.json", where_table),
         ("generation", "generation.json", generation_table),
         ("tower", "tower_blocks.json", tower_table),
+        ("products", "products.json", products_table),
     )
     for name, file, table in tables:
         if (found := read(file)) is not None:

@@ -10,6 +10,7 @@ N = tokens, I = inputs, O = outputs.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from functools import cache
@@ -60,13 +61,14 @@ def multiplied(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 def _suits(x: Tensor, weights: int) -> bool:
     """Whether inputs [..., I] and a float32 weight of so many numbers are oneDNN's."""
     return (
-        weights >= FEWEST_WEIGHTS
+        not torch.compiler.is_compiling()  # first: what follows cannot be compiled
+        and weights >= FEWEST_WEIGHTS
         and x.device.type == "cpu"
         and x.dtype == torch.float32
         and x.numel() >= FEWEST_TOKENS * x.shape[-1] > 0
         and onednn_is_faster()
         and bool(torch.backends.mkldnn.enabled)  # the user's switch
-        and not (torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling() or put_aside())
+        and not (torch.is_autocast_enabled("cpu") or put_aside())
     )
 
 
@@ -105,7 +107,7 @@ class Frozen4bit(nn.Module):
             or getattr(state, "packing_format_for_cpu", False)
             or not x.dtype == state.dtype == self.compute_dtype
             or not _frozen_alike(x, self.bias)
-            or not _suits(x, state.shape.numel())
+            or not _suits(x, math.prod(state.shape))
         ):
             return super().forward(x)
         return _Multiplied.apply(x, self.weight.detach(), state, self.bias)  # type: ignore[no-untyped-call]
