@@ -1,9 +1,9 @@
 """Products with frozen float32 weights by oneDNN, on processors where it is faster than MKL, which torch takes.
 
 MKL runs processors that are not Intel's by instructions of older ones, and copies a weight before it multiplies. On an
-AMD EPYC with AVX-512 and two threads oneDNN took a tenth less time for 385 tokens and weights of 512 x 512 to
-512 x 1376, and multiplied 4 tokens by a weight of 4096 x 4096 2.6 times as fast. Small weights and single tokens
-are left to MKL, and so is everything but float32 on a CPU. The sums are the same, rounded in another order.
+AMD EPYC with AVX-512 and two threads oneDNN multiplied 1,540 tokens by weights of 512 x 512 to 4096 x 4096 1.1 to 1.2
+times as fast, and 4 tokens by 4096 x 4096 twice as fast. Small weights and the fewest tokens are left to MKL, and so is
+everything but float32 on a CPU. The sums are the same, rounded in another order.
 
 N = tokens, I = inputs, O = outputs.
 """
@@ -28,7 +28,8 @@ from vlm_lit.models.quantization import packed_state
 
 FEWEST_TOKENS: Final = 4
 FEWEST_WEIGHTS: Final = 512 * 512
-"""From here on oneDNN was faster, whatever the weight's shape; at 128 x 256 it was not with 128 tokens either."""
+"""From here on oneDNN was faster or as fast, up to a head of 32,000 words; at 128 x 256 it was not below 385 tokens.
+`scripts/benchmark/products.py` measures it."""
 _CACHES: Final = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY")
 _KEPT: Final = "64"
 """Shapes whose preparation is kept: those of a step of one length several times over. oneDNN and torch's layer over it

@@ -67,7 +67,8 @@ def tower_blocks(base: nn.Module, family: Family) -> tuple[str, int]:
     modules = dict(base.named_modules())
     tower = names_of("vision_tower", modules, family)
     lists = [(name, modules[name]) for name in tower if isinstance(modules[name], nn.ModuleList)]
-    alike = [(len(found), name) for name, found in lists if len({type(block) for block in found}) == 1]
+    # By name: a class of ours may stand before that of some.
+    alike = [(len(found), name) for name, found in lists if len({str(type(block)) for block in found}) == 1]
     assert alike, "a tower without blocks"
     count, path = max(alike)
     return path, count
