@@ -214,9 +214,7 @@ BORROWED: Final = (
         Borrowed("torch:ops.aten", f"_scaled_dot_product_flash_attention_for_cpu{end}", (_CHUNKS,))
         for end in ("", "_backward")
     ),
-    Borrowed(
-        "torch:ops.mkldnn", "_linear_pointwise", ("vlm_lit/models/frozen_products.py", "scripts/benchmark/products.py")
-    ),
+    Borrowed("torch:ops.mkldnn", "_linear_pointwise", ("vlm_lit/models/frozen_products.py",)),
     Borrowed("torch.utils._python_dispatch", "TorchDispatchMode", (_LEDGER, _KNOWN)),
     Borrowed("torch.utils._pytree", "tree_leaves", (_LEDGER, _KNOWN)),
     Borrowed("torch._dynamo.exc", "BackendCompilerFailed", (_COMPILED,)),

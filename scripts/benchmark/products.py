@@ -20,20 +20,16 @@ import provenance
 import torch
 from torch import Tensor, nn
 
+from vlm_lit.models.frozen_products import onednn_linear
+
 WEIGHTS: Final = ((128, 256), (512, 512), (1376, 512), (512, 1376), (32000, 512), (4096, 4096))
 """Outputs and inputs."""
 TOKENS: Final = (1, 4, 32, 385, 1540)
 
 
-def onednn(x: Tensor, weight: Tensor) -> Tensor:
-    """The outputs [N, O] of inputs [N, I] and a weight [O, I]."""
-    product: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, None, "none", [], "")
-    return product
-
-
 def compared(x: Tensor, weight: Tensor, turns: int) -> dict[str, Any]:
     """Seconds of both for inputs [N, I] and a weight [O, I]."""
-    ways: tuple[Callable[[Tensor, Tensor], Tensor], ...] = (nn.functional.linear, onednn)
+    ways: tuple[Callable[[Tensor, Tensor], Tensor], ...] = (nn.functional.linear, onednn_linear)
     seconds: list[list[float]] = [[], []]
     for turn in range(-2, turns):
         for way, taken in zip(ways, seconds, strict=True):

@@ -7,11 +7,13 @@ import products
 import pytest
 import torch
 
+from vlm_lit.models.frozen_products import onednn_linear
+
 
 def test_both_ways_give_the_same() -> None:
     x, weight = torch.randn(5, 64), torch.randn(32, 64)
-    torch.testing.assert_close(products.onednn(x, weight), x @ weight.T, rtol=1e-5, atol=1e-5)
-    torch.testing.assert_close(products.onednn(x @ weight.T, weight.T), x @ weight.T @ weight, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(onednn_linear(x, weight), x @ weight.T, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(onednn_linear(x @ weight.T, weight.T), x @ weight.T @ weight, rtol=1e-4, atol=1e-4)
 
 
 def test_every_weight_has_its_rows(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,7 @@ from peft.tuners.lora.bnb import Linear4bit
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from vlm_lit.models.frozen_products import Frozen4bit, multiplied
+from vlm_lit.models.frozen_products import Frozen4bit, multiplied, unpacks_alike
 from vlm_lit.models.plain_layers import put_aside
 from vlm_lit.models.quantization import packed_state
 
@@ -56,16 +56,13 @@ class Adapted4bit(Linear4bit):  # type: ignore[misc]
         if name not in self.lora_A or name in self.lora_variant or self.lora_bias[name]:
             return None
         dropout, base = self.lora_dropout[name], self.get_base_layer()
-        state = packed_state(base)
         plain = (
             (type(base) is bnb.nn.Linear4bit or isinstance(base, Frozen4bit))
-            and (base.bias is None or (base.bias.dtype == x.dtype and not base.bias.requires_grad))
-            and isinstance(state, QuantState)
-            and not getattr(state, "packing_format_for_cpu", False)
+            and unpacks_alike(base, x)
             and (isinstance(dropout, nn.Identity) or not self.training)
             and x.device.type == "cpu"
             and x.numel() > 0
-            and x.dtype == state.dtype == base.compute_dtype == self.lora_A[name].weight.dtype
+            and x.dtype == self.lora_A[name].weight.dtype
             and not torch.is_autocast_enabled("cpu")
         )
         return name if plain else None

@@ -53,10 +53,24 @@ def multiplied(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
     For functions of autograd: oneDNN's product has no backward pass of its own.
     """
-    if not _suits(x, weight.numel()):
-        return nn.functional.linear(x, weight, bias)
+    return (onednn_linear if _suits(x, weight.numel()) else nn.functional.linear)(x, weight, bias)
+
+
+def onednn_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """The outputs [N, O] by oneDNN, of inputs [N, I] and a weight [O, I]; torch has no public name for it."""
     product: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
     return product
+
+
+def unpacks_alike(layer: nn.Module, x: Tensor) -> bool:
+    """Whether a 4-bit layer multiplies inputs [..., I] by its weight as it is unpacked, with nothing of it trained."""
+    state = packed_state(layer)
+    return (
+        isinstance(state, QuantState)
+        and not getattr(state, "packing_format_for_cpu", False)
+        and x.dtype == state.dtype == layer.compute_dtype
+        and _frozen_alike(x, layer.bias)  # type: ignore[arg-type]
+    )
 
 
 def _suits(x: Tensor, weights: int) -> bool:
@@ -98,18 +112,11 @@ class Frozen4bit(nn.Module):
 
     weight: Tensor
     bias: Tensor | None
-    compute_dtype: torch.dtype | None
 
     def forward(self, x: Tensor) -> Any:  # noqa: ANN401 - bitsandbytes'
         """The outputs [..., O] of inputs [..., I]."""
-        state = packed_state(self)
-        if (
-            not isinstance(state, QuantState)
-            or getattr(state, "packing_format_for_cpu", False)
-            or not x.dtype == state.dtype == self.compute_dtype
-            or not _frozen_alike(x, self.bias)
-            or not _suits(x, math.prod(state.shape))
-        ):
+        state: Any = packed_state(self)
+        if not unpacks_alike(self, x) or not _suits(x, math.prod(state.shape)):
             return super().forward(x)
         return _Multiplied.apply(x, self.weight.detach(), state, self.bias)  # type: ignore[no-untyped-call]
 
