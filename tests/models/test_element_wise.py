@@ -80,7 +80,7 @@ def test_other_modules_keep_their_own() -> None:
     before = [type(module) for module in others]
     join_element_wise(others)
     assert [type(module) for module in others] == before
-    assert not element_wise._same(Gemma3MLP.forward, LlamaRMSNorm.forward)
+    assert not element_wise._llamas(Gemma3MLP.forward, LlamaRMSNorm.forward)
 
 
 def test_other_numbers_go_their_own_way() -> None:

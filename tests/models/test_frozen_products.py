@@ -109,6 +109,18 @@ def test_a_layer(kind: str, shape: tuple[int, ...]) -> None:
         assert torch.equal(module(x), out)
 
 
+def test_many_tokens_take_small_weights_too() -> None:
+    module = layer("dense", 16)
+    many = frozen_products.MANY_TOKENS
+    *_, few = outcome(module, torch.randn(many - 1, 16, requires_grad=True))
+    out, grad, products = outcome(module, x := torch.randn(many, 16, requires_grad=True))
+    assert (few, products) == (0, 2)
+    with plain_layers():
+        plain, expected, _ = outcome(module, x)
+    torch.testing.assert_close(out, plain, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(grad, expected, rtol=1e-5, atol=1e-5)
+
+
 _CASES = ["few tokens", "none", "small weight", "trained bias", "bfloat16", "autocast", "switched off", "elsewhere"]
 
 

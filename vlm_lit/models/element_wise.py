@@ -13,10 +13,8 @@ B = rows, H = heads, L = tokens, D = width.
 
 from __future__ import annotations
 
-import inspect
 import sys
 from collections.abc import Callable
-from types import CodeType
 from typing import Any, Final
 
 import torch
@@ -26,6 +24,7 @@ from transformers.models.llama import modeling_llama
 from transformers.models.llama.modeling_llama import LlamaMLP, LlamaRMSNorm
 
 from vlm_lit.models.class_before import class_before
+from vlm_lit.models.instructions import same_instructions
 from vlm_lit.models.plain_layers import put_aside
 
 _ROTARY: Final = "apply_rotary_pos_emb"
@@ -143,29 +142,16 @@ def join_element_wise(model: nn.Module) -> None:
     """Let the norms, feed-forward blocks and rotary positions of a model take this way, where they are Llama's."""
     for module in list(model.modules()):
         kind = type(module)
-        if _same(kind.forward, LlamaRMSNorm.forward):
+        if _llamas(kind.forward, LlamaRMSNorm.forward):
             module.__class__ = class_before(JoinedNorm, kind)
-        elif _same(kind.forward, LlamaMLP.forward) and type(module.act_fn).__name__ in ("SiLU", "SiLUActivation"):
+        elif _llamas(kind.forward, LlamaMLP.forward) and type(module.act_fn).__name__ in ("SiLU", "SiLUActivation"):
             module.__class__ = class_before(JoinedFeedForward, kind)
         elif hasattr(module, "q_proj"):
             file = sys.modules[kind.__module__]
-            if _same(getattr(file, _ROTARY, None), _their_rotation):
+            if _llamas(getattr(file, _ROTARY, None), _their_rotation):
                 setattr(file, _ROTARY, _rotated)
 
 
-def _same(one: object, other: Callable[..., Any]) -> bool:
-    """Whether two functions are the same instructions."""
-    mine, theirs = _code(one), _code(other)
-    if mine is None or theirs is None or theirs.co_filename != modeling_llama.__file__:  # put in the place of Llama's
-        return False
-    return _told(mine) == _told(theirs)
-
-
-def _code(function: object) -> CodeType | None:
-    code = getattr(inspect.unwrap(function), "__code__", None) if callable(function) else None
-    return code if isinstance(code, CodeType) else None
-
-
-def _told(code: CodeType) -> tuple[object, ...]:
-    constants = (constant for constant in code.co_consts if not isinstance(constant, str))  # a docstring among them
-    return code.co_code, code.co_names, code.co_varnames, tuple(constants)
+def _llamas(one: object, other: Callable[..., Any]) -> bool:
+    """Whether a function is the same instructions as one of Llama's."""
+    return same_instructions(one, other, modeling_llama.__file__)

@@ -2,8 +2,8 @@
 
 MKL runs processors that are not Intel's by instructions of older ones, and copies a weight before it multiplies. On an
 AMD EPYC with AVX-512 and two threads oneDNN multiplied 1,540 tokens by weights of 512 x 512 to 4096 x 4096 1.1 to 1.2
-times as fast, and 4 tokens by 4096 x 4096 twice as fast. Small weights and the fewest tokens are left to MKL, and so is
-everything but float32 on a CPU. The sums are the same, rounded in another order.
+times as fast, and 4 tokens by 4096 x 4096 twice as fast. Small weights are left to MKL where tokens are few, the fewest
+tokens always, and so is everything but float32 on a CPU. The sums are the same, rounded in another order.
 
 N = tokens, I = inputs, O = outputs.
 """
@@ -28,8 +28,11 @@ from vlm_lit.models.quantization import packed_state
 
 FEWEST_TOKENS: Final = 4
 FEWEST_WEIGHTS: Final = 512 * 512
-"""From here on oneDNN was faster or as fast, up to a head of 32,000 words; at 128 x 256 it was not below 385 tokens.
-`scripts/benchmark/products.py` measures it."""
+"""From here on oneDNN was faster or as fast, up to a head of 32,000 words. `scripts/benchmark/products.py` measures
+it."""
+MANY_TOKENS: Final = 512
+"""From here on it was faster with weights of any size: 1.0 to 1.1 times at 770 tokens, 1.2 to 1.3 at 5,120, and with
+the narrow ones of LoRA, which MKL multiplies worst, up to twice. Below, small weights were as often slower."""
 _CACHES: Final = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY")
 _KEPT: Final = "64"
 """Shapes whose preparation is kept: those of a step of one length several times over. oneDNN and torch's layer over it
@@ -56,9 +59,15 @@ def multiplied(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     return (onednn_linear if _suits(x, weight.numel()) else nn.functional.linear)(x, weight, bias)
 
 
-def onednn_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """The outputs [N, O] by oneDNN, of inputs [N, I] and a weight [O, I]; torch has no public name for it."""
-    product: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+def onednn_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, gelu: str | None = None) -> Tensor:
+    """The outputs [..., O] by oneDNN, of inputs [..., I] and a weight [O, I]; torch has no public name for it.
+
+    Args:
+        x, weight, bias: as those of `torch.nn.functional.linear`.
+        gelu: compute the GELU of each output, in torch's approximation of that name.
+    """
+    after = ("none", "") if gelu is None else ("gelu", gelu)
+    product: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, after[0], [], after[1])
     return product
 
 
@@ -77,10 +86,9 @@ def _suits(x: Tensor, weights: int) -> bool:
     """Whether inputs [..., I] and a float32 weight of so many numbers are oneDNN's."""
     return (
         not torch.compiler.is_compiling()  # first: what follows cannot be compiled
-        and weights >= FEWEST_WEIGHTS
         and x.device.type == "cpu"
         and x.dtype == torch.float32
-        and x.numel() >= FEWEST_TOKENS * x.shape[-1] > 0
+        and x.numel() >= (FEWEST_TOKENS if weights >= FEWEST_WEIGHTS else MANY_TOKENS) * x.shape[-1] > 0
         and onednn_is_faster()
         and bool(torch.backends.mkldnn.enabled)  # the user's switch
         and not (torch.is_autocast_enabled("cpu") or put_aside())
@@ -95,15 +103,19 @@ class FrozenLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Any:  # noqa: ANN401 - torch's
         """The outputs [..., O] of inputs [..., I]."""
-        weight, bias = self.weight, self.bias
-        if (
-            weight.dtype != torch.float32
-            or weight.requires_grad
-            or not _frozen_alike(x, bias)
-            or not _suits(x, weight.numel())
-        ):
+        if not self.takes(x):
             return super().forward(x)
-        return _Multiplied.apply(x, weight.detach(), None, bias)  # type: ignore[no-untyped-call]
+        return _Multiplied.apply(x, self.weight.detach(), None, self.bias)  # type: ignore[no-untyped-call]
+
+    def takes(self, x: Tensor) -> bool:
+        """Whether inputs [..., I] are multiplied by oneDNN."""
+        weight = self.weight
+        return (
+            weight.dtype == torch.float32
+            and not weight.requires_grad
+            and _frozen_alike(x, self.bias)
+            and _suits(x, weight.numel())
+        )
 
 
 class Frozen4bit(nn.Module):

@@ -35,6 +35,7 @@ from vlm_lit.models.quantization import (
 from vlm_lit.models.rotary_sections import refuse_rotary_sections
 from vlm_lit.models.tower_boundary import with_boundary
 from vlm_lit.models.tower_chunks import look_in_chunks
+from vlm_lit.models.tower_element_wise import order_tower
 from vlm_lit.models.unread_blocks import skip_unread_blocks
 
 
@@ -260,6 +261,7 @@ def with_precisions(read: ReadCheckpoint, parts: PartsSettings) -> PreTrainedMod
     cast_parts(read.model, read.family, parts)
     look_in_chunks(read.model, read.family)
     skip_unread_blocks(read.model, read.family)
+    order_tower(read.model, read.family)
     narrow_last_layer(read.model, read.family)
     join_element_wise(read.model)
     keep_weights_unpacked(read.model)
