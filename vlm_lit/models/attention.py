@@ -61,12 +61,16 @@ def packed_inputs(
         segments: which segment each token belongs to [B, L].
         family: how positions are counted.
     """
-    valid = inputs["attention_mask"].bool()
-    shift = _shift(segments, valid)
+    mask = mark_causal(addable(visible(segments, inputs["attention_mask"].bool())[:, None], model))
+    return {**inputs, "attention_mask": mask, "position_ids": positions_of(model, inputs, segments, family)}
+
+
+def positions_of(model: nn.Module, inputs: Mapping[str, Tensor], segments: Tensor, family: Family) -> Tensor:
+    """The positions of packed rows [B, L], or [4, B, L] for a family with multimodal ones; plain rows have segments of
+    nothing but zeros. The arguments are those of `packed_inputs`."""
+    shift = _shift(segments, inputs["attention_mask"].bool())
     places = torch.arange(segments.shape[1], device=segments.device) - shift
-    positions = places if family.positions == "row" else _rotary_positions(model, inputs, shift, places)
-    mask = mark_causal(addable(visible(segments, valid)[:, None], model))
-    return {**inputs, "attention_mask": mask, "position_ids": positions}
+    return places if family.positions == "row" else _rotary_positions(model, inputs, shift, places)
 
 
 def seen_as_whole(backbone: nn.Module, inputs: Mapping[str, Tensor], family: Family) -> dict[str, Tensor]:

@@ -5,6 +5,8 @@ mask is added to the scores. In causal attention no query sees a key behind itse
 chunks, each with the keys up to its own end: for long rows half of the work, and what is left out was zero. Chunks end
 at the same places whatever the mask says, so a row of several questions gains as a plain one does.
 
+Rows that stand one behind the other in one (`joined_rows.py`) are attended to one by one.
+
 transformers' function for `sdpa` is replaced by one that does so where it may, and asks the old one everywhere else: on
 other devices, with masks that are not known to be causal, where a cache holds earlier keys.
 
@@ -13,6 +15,8 @@ B = rows, H = heads, L = tokens, D = width of a head.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final
 
@@ -34,9 +38,28 @@ _LONG: Final = 768
 _CAUSAL: Final = "_vlm_lit_causal"
 
 
-def mark_causal(mask: Tensor) -> Tensor:
-    """The same mask [B, 1, L, L], from now on known to hide every key behind its query."""
-    setattr(mask, _CAUSAL, True)
+@dataclass(frozen=True)
+class Stretch:
+    """A part of a row whose tokens see no other part.
+
+    Args:
+        begin, end: where it stands.
+        mask: who is seen in it [B or 1, 1, end - begin, end - begin]; None where that is all that stands before.
+    """
+
+    begin: int
+    end: int
+    mask: Tensor | None
+
+
+def mark_causal(mask: Tensor, stretches: Sequence[Stretch] | None = None) -> Tensor:
+    """The same mask [B, 1, L, L], from now on known to hide every key behind its query.
+
+    Args:
+        mask: who is seen.
+        stretches: the parts of the row that do not see each other, one behind the other; None where there is one.
+    """
+    setattr(mask, _CAUSAL, tuple(stretches or [Stretch(0, mask.shape[-1], mask)]))
     return mask
 
 
@@ -62,7 +85,8 @@ def _attend(
     if torch.is_autocast_enabled("cpu"):  # as torch does for its own function
         given = [tensor.to(torch.get_autocast_dtype("cpu")) for tensor in given]
     scale = options.get("scaling") or query.shape[-1] ** -0.5
-    attended: Tensor = _InChunks.apply(*given, attention_mask, scale)  # type: ignore[no-untyped-call]
+    stretches = getattr(attention_mask, _CAUSAL, (Stretch(0, query.shape[2], None),))
+    attended: Tensor = _InChunks.apply(*given, stretches, scale)  # type: ignore[no-untyped-call]
     return attended.transpose(1, 2).contiguous(), None
 
 
@@ -71,7 +95,7 @@ def _chunked(
 ) -> bool:
     """Whether a call may be answered in chunks, and gains by it."""
     causal = options.get("is_causal")
-    known = getattr(mask, _CAUSAL, False) if mask is not None else (
+    known = hasattr(mask, _CAUSAL) if mask is not None else (
         getattr(module, "is_causal", True) if causal is None else causal
     )  # fmt: skip
     return (
@@ -122,35 +146,42 @@ class _InChunks(torch.autograd.Function):
         query: Tensor,
         key: Tensor,
         value: Tensor,
-        mask: Tensor | None,
+        stretches: tuple[Stretch, ...],
         scale: float,
     ) -> Tensor:
         whole = torch.empty_like(query.transpose(1, 2), memory_format=torch.contiguous_format).transpose(1, 2)
         sums = []
-        for a, b in _chunks(query.shape[2]):
-            whole[:, :, a:b], norm = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
-                query[:, :, a:b], key[:, :, :b], value[:, :, :b],
-                attn_mask=_part(mask, query, a, b), scale=scale,
-            )  # fmt: skip
-            sums.append(norm)
-        ctx.save_for_backward(query, key, value, mask, whole, *sums)
-        ctx.scale = scale
+        for at in stretches:
+            for a, b in _chunks(at.end - at.begin):
+                own, keys = slice(at.begin + a, at.begin + b), slice(at.begin, at.begin + b)
+                whole[:, :, own], norm = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
+                    query[:, :, own], key[:, :, keys], value[:, :, keys],
+                    attn_mask=_part(at.mask, query, a, b), scale=scale,
+                )  # fmt: skip
+                sums.append(norm)
+        ctx.save_for_backward(query, key, value, whole, *sums)
+        ctx.stretches, ctx.scale = stretches, scale
         return whole
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401 - torch's context
-        query, key, value, mask, whole, *sums = ctx.saved_tensors
-        of_query, of_rest = torch.empty_like(query), list[Tensor]()
-        # From the last chunk on: its keys are all of the row's, so the others' are added to what it gives.
-        for (a, b), norm in reversed(list(zip(_chunks(query.shape[2]), sums, strict=True))):
-            of_query[:, :, a:b], *more = (
-                torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward(
-                    grad[:, :, a:b], query[:, :, a:b], key[:, :, :b], value[:, :, :b], whole[:, :, a:b], norm,
-                    0.0, False, attn_mask=_part(mask, query, a, b), scale=ctx.scale,
-                )
-            )  # fmt: skip
-            for all_keys, first_keys in zip(of_rest, more, strict=False):
-                all_keys[:, :, :b] += first_keys
-            of_rest = of_rest or more
-        return of_query, *of_rest, None, None
+        query, key, value, whole, *sums = ctx.saved_tensors
+        of_query, of_rest = torch.empty_like(query), list[list[Tensor]]()
+        for at in reversed(ctx.stretches):
+            # From the last chunk on: its keys are all of the stretch's, so the others' are added to what it gives.
+            of_stretch = list[Tensor]()
+            for a, b in reversed(_chunks(at.end - at.begin)):
+                own, keys = slice(at.begin + a, at.begin + b), slice(at.begin, at.begin + b)
+                of_query[:, :, own], *more = (
+                    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward(
+                        grad[:, :, own], query[:, :, own], key[:, :, keys], value[:, :, keys], whole[:, :, own],
+                        sums.pop(), 0.0, False, attn_mask=_part(at.mask, query, a, b), scale=ctx.scale,
+                    )
+                )  # fmt: skip
+                for all_keys, first_keys in zip(of_stretch, more, strict=False):
+                    all_keys[:, :, :b] += first_keys
+                of_stretch = of_stretch or more
+            of_rest.insert(0, of_stretch)
+        of_keys = [parts[0] if len(parts) == 1 else torch.cat(parts, 2) for parts in zip(*of_rest, strict=True)]
+        return of_query, *of_keys, None, None

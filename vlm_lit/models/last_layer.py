@@ -75,7 +75,7 @@ class LastLayer(nn.Module):
             and not put_aside()
             and all(value is None or isinstance(value, bool | int | float | str) for value in others)
             and options.get(self.cache_name) is None
-            and not _drops(self)
+            and not drops(self)
         )
 
 
@@ -158,7 +158,7 @@ def _narrowed(options: Mapping[str, Any], hidden: Tensor, places: Tensor) -> dic
     return made
 
 
-def _drops(layer: nn.Module) -> bool:
+def drops(layer: nn.Module) -> bool:
     """Whether dropout acts in a layer."""
     attention: Any = layer.self_attn
     own = any(getattr(attention, name, 0.0) for name in ("attention_dropout", "dropout"))
