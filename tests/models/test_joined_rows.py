@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,14 +12,14 @@ from unittest.mock import patch
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from tests.support import family_cases as cases
 from tests.support.family_cases import TINY
 from tests.support.family_checks.checks_training import same_gradients
 from vlm_lit.data.rows.collate import StepCollator
 from vlm_lit.data.rows.over_length import OverLengthPolicy
-from vlm_lit.models import causal_attention, hidden_states, joined_rows
+from vlm_lit.models import attention, causal_attention, hidden_states, joined_rows
 from vlm_lit.models.compiled_layers import compile_layers
 from vlm_lit.models.families import FAMILIES
 from vlm_lit.models.joined_rows import joinable
@@ -143,3 +145,29 @@ def test_rows_do_not_see_each_other(folders: dict[str, Path]) -> None:
         with patch.object(causal_attention, "_chunked", lambda *_: False):
             by_mask = module.supervised_states(batch)
     torch.testing.assert_close(by_mask, found, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("joined", [False, True])
+def test_masks_do_not_outlive_their_step(joined: bool, packed: bool, folders: dict[str, Path]) -> None:
+    """Circles of objects are looked for rarely, and a mask is as large as a row's tokens squared."""
+    module, batch = cases.module(folders["llava"]), batch_of(folders["llava"], packed=packed)
+    marked: list[weakref.ref[Tensor]] = []
+
+    def noted(mask: Tensor, *others: Any) -> Tensor:
+        marked.append(weakref.ref(mask))
+        return causal_attention.mark_causal(mask, *others)
+
+    gc.collect()
+    gc.disable()
+    try:
+        with (
+            patch.object(hidden_states, "joinable", lambda *_: joined),
+            patch.object(attention, "mark_causal", noted),
+            patch.object(joined_rows, "mark_causal", noted),
+        ):
+            cases.gradients(module, batch)
+        assert len(marked) == (joined or packed)
+        assert not any(mask() is not None for mask in marked)
+    finally:
+        gc.enable()

@@ -52,14 +52,14 @@ class Stretch:
     mask: Tensor | None
 
 
-def mark_causal(mask: Tensor, stretches: Sequence[Stretch] | None = None) -> Tensor:
+def mark_causal(mask: Tensor, stretches: Sequence[Stretch] = ()) -> Tensor:
     """The same mask [B, 1, L, L], from now on known to hide every key behind its query.
 
     Args:
         mask: who is seen.
-        stretches: the parts of the row that do not see each other, one behind the other; None where there is one.
+        stretches: the parts of the row that do not see each other, one behind the other; none where it is whole.
     """
-    setattr(mask, _CAUSAL, tuple(stretches or [Stretch(0, mask.shape[-1], mask)]))
+    setattr(mask, _CAUSAL, tuple(stretches))  # not the mask itself: a circle would outlive its step
     return mask
 
 
@@ -85,7 +85,7 @@ def _attend(
     if torch.is_autocast_enabled("cpu"):  # as torch does for its own function
         given = [tensor.to(torch.get_autocast_dtype("cpu")) for tensor in given]
     scale = options.get("scaling") or query.shape[-1] ** -0.5
-    stretches = getattr(attention_mask, _CAUSAL, (Stretch(0, query.shape[2], None),))
+    stretches = getattr(attention_mask, _CAUSAL, ()) or (Stretch(0, query.shape[2], attention_mask),)
     attended: Tensor = _InChunks.apply(*given, stretches, scale)  # type: ignore[no-untyped-call]
     return attended.transpose(1, 2).contiguous(), None
 
