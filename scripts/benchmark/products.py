@@ -2,8 +2,8 @@
 
     python scripts/benchmark/products.py --output scripts/benchmark/results/products.json
 
-Both take turns in one process, forward (x W^T) and backward (g W). Shapes are those of the benchmark's model, of the
-head of a vocabulary of 32,000 and of a 7B's attention. "Times as fast" is the median over neighbouring turns.
+Both take turns in one process, forward (x W^T) and backward (g W). Shapes are those of the benchmark's models, of LoRA
+of rank 16, of the head of a vocabulary of 32,000 and of a 7B's attention. "Times as fast" is the median over neighbouring turns.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from vlm_lit.models.frozen_products import onednn_linear
 
-WEIGHTS: Final = ((128, 256), (512, 512), (1376, 512), (512, 1376), (32000, 512), (4096, 4096))
+WEIGHTS: Final = ((16, 512), (128, 256), (384, 384), (512, 512), (1376, 512), (512, 1376), (32000, 512), (4096, 4096))
 """Outputs and inputs."""
 TOKENS: Final = (1, 4, 32, 385, 1540)
 

@@ -104,7 +104,8 @@ def test_families_whose_rows_cannot_be_packed_stay_apart(name: str, folders: dic
     assert not joinable(module.base, module.family, batch.inputs)
 
 
-_CASES = ["no padding", "padding on the left", "too long", "eager", "dropout", "compiled", "put aside", "unknown field"]
+_CASES = ["no padding", "nothing but padding", "padding on the left", "too long"]
+_CASES += ["eager", "dropout", "compiled", "put aside", "unknown field"]
 
 
 @pytest.mark.parametrize("case", [None, *_CASES])
@@ -116,6 +117,8 @@ def test_where_rows_stay_apart(case: str | None, folders: dict[str, Path], monke
     mask = inputs["attention_mask"]
     if case == "no padding":
         inputs["attention_mask"] = torch.ones_like(mask)
+    if case == "nothing but padding":
+        inputs["attention_mask"] = torch.cat([mask[:-1], torch.zeros_like(mask[-1:])])
     if case == "padding on the left":
         inputs["attention_mask"] = mask.flip(1)
     if case == "too long":

@@ -55,7 +55,7 @@ def joinable(base: nn.Module, family: Family, inputs: Mapping[str, Tensor]) -> b
         return False
     tokens = int(mask.sum())
     first = torch.arange(mask.shape[1]) < mask.sum(1, keepdim=True)  # padding stands on the right
-    if not 0 < tokens <= MOST_TOKENS or tokens == mask.numel() or not torch.equal(first, mask.bool()):
+    if tokens > MOST_TOKENS or tokens == mask.numel() or not (mask[:, 0].all() and torch.equal(first, mask.bool())):
         return False
     layers = list(base.get_submodule(family.decoder_layers).children())
     return not any(isinstance(layer, CompiledLayer) or drops(layer) for layer in layers)
