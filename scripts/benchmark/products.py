@@ -3,7 +3,8 @@
     python scripts/benchmark/products.py --output scripts/benchmark/results/products.json
 
 Both take turns in one process, forward (x W^T) and backward (g W). Shapes are those of the benchmark's models, of LoRA
-of rank 16, of the head of a vocabulary of 32,000 and of a 7B's attention. "Times as fast" is the median over neighbouring turns.
+of rank 16, of the head of a vocabulary of 32,000 and of a 7B's attention. "Times as fast" is the median over
+neighbouring turns.
 """
 
 from __future__ import annotations
