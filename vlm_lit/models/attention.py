@@ -81,14 +81,24 @@ def seen_as_whole(backbone: nn.Module, inputs: Mapping[str, Tensor], family: Fam
     with kernels that leave padding out, the mask stays.
     """
     mask = inputs["attention_mask"]
-    config = backbone.config
-    assert isinstance(config, PreTrainedConfig)
-    plain = family.causal_prompt and config.get_text_config()._attn_implementation == "sdpa"
-    if not plain or mask.device.type != "cpu" or isinstance(mask, FakeTensor):  # of an estimate, whose rows are full
-        return dict(inputs)
-    if not bool(mask[:, 0].all()) or bool(mask.all()):
+    if not causal_on_cpu(backbone, mask, family) or not bool(mask[:, 0].all()) or bool(mask.all()):
         return dict(inputs)
     return {**inputs, "attention_mask": torch.ones_like(mask)}
+
+
+def causal_on_cpu(model: nn.Module, mask: Tensor, family: Family) -> bool:
+    """Whether a model attends causally by SDPA on a CPU, to a batch that is there.
+
+    Args:
+        model: it, or what is in it without its head.
+        mask: which tokens are no padding [B, L].
+        family: its facts.
+    """
+    config = model.config
+    assert isinstance(config, PreTrainedConfig)
+    sdpa = config.get_text_config()._attn_implementation == "sdpa"
+    there = not isinstance(mask, FakeTensor)  # of an estimate, whose rows are full
+    return sdpa and family.causal_prompt and mask.device.type == "cpu" and there
 
 
 def visible(segments: Tensor, valid: Tensor) -> Tensor:

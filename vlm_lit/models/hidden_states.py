@@ -44,11 +44,8 @@ def supervised_states(base: nn.Module, family: Family, batch: TokenBatch) -> Ten
     Where they are few, the last layer is computed for them alone. Rows are joined where that saves padding. The
     arguments are those of `hidden_states`.
     """
-    supervised = nn.functional.pad(batch.labels[:, 1:] != IGNORE_INDEX, (0, 1))
     joins = joinable(base, family, batch.inputs)
-    if joins:
-        supervised = supervised[batch.inputs["attention_mask"].bool()][None]
-    places = _read_places(supervised)
+    places = _read_places(_supervised(batch, joins=joins))
     with read_at(base, family, places):
         if joins:
             backbone = family.backbone_of(base)
@@ -56,6 +53,7 @@ def supervised_states(base: nn.Module, family: Family, batch: TokenBatch) -> Ten
             hidden: Tensor = backbone(**inputs, use_cache=False).last_hidden_state
         else:
             hidden = hidden_states(base, family, batch)
+    supervised = _supervised(batch, joins=joins)  # made anew: the forward pass needs the memory more
     if places is None or hidden.shape[1] != places.shape[1]:
         return hidden[supervised]
     return hidden[torch.arange(hidden.shape[1], device=hidden.device) < supervised.sum(1, keepdim=True)]
@@ -66,6 +64,12 @@ def _looked_at(base: nn.Module, family: Family, batch: TokenBatch) -> dict[str, 
     if batch.features is None:
         return dict(batch.inputs)
     return with_features(base, family, batch.inputs, batch.features)
+
+
+def _supervised(batch: TokenBatch, *, joins: bool) -> Tensor:
+    """Whether the next token of a position is supervised [B, L] (bool), or [1, T] where rows are joined."""
+    supervised = nn.functional.pad(batch.labels[:, 1:] != IGNORE_INDEX, (0, 1))
+    return supervised[batch.inputs["attention_mask"].bool()][None] if joins else supervised
 
 
 def _read_places(supervised: Tensor) -> Tensor | None:

@@ -18,10 +18,9 @@ from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensor
 from transformers import PreTrainedConfig
 
-from vlm_lit.models.attention import addable, positions_of, unpackable_by, visible
+from vlm_lit.models.attention import addable, causal_on_cpu, positions_of, unpackable_by, visible
 from vlm_lit.models.causal_attention import Stretch, mark_causal
 from vlm_lit.models.compiled_layers import CompiledLayer
 from vlm_lit.models.families import Family
@@ -43,12 +42,9 @@ def joinable(base: nn.Module, family: Family, inputs: Mapping[str, Tensor]) -> b
         inputs: the batch's fields, `input_ids` and `attention_mask` [B, L] among them.
     """
     mask = inputs[_MASK]
-    if mask.device.type != "cpu" or isinstance(mask, FakeTensor) or put_aside():
-        return False
     config = base.config
     assert isinstance(config, PreTrainedConfig)
-    implementation = config.get_text_config()._attn_implementation
-    if implementation != "sdpa" or not family.causal_prompt or unpackable_by(family, config, implementation):
+    if put_aside() or not causal_on_cpu(base, mask, family) or unpackable_by(family, config, "sdpa"):
         return False
     by_token = [name for name, value in inputs.items() if value.shape == mask.shape]
     if not {*by_token} <= {*_BY_TOKEN, _MASK}:
