@@ -71,9 +71,10 @@ def joined_inputs(
     real = inputs[_MASK].bool()
     own = torch.zeros_like(inputs["input_ids"]) if segments is None else segments
     positions = positions_of(backbone, inputs, own, family)
-    seen = torch.zeros(1, 1, int(real.sum()), int(real.sum()), dtype=torch.bool)
+    lengths = real.sum(1).tolist()
+    seen = torch.zeros(1, 1, sum(lengths), sum(lengths), dtype=torch.bool)
     stretches, begin = [], 0
-    for row, length in zip(own, real.sum(1).tolist(), strict=True):
+    for row, length in zip(own, lengths, strict=True):
         end, shown = begin + length, visible(row[None, :length], real.new_ones(1, length))[:, None]
         seen[:, :, begin:end, begin:end] = shown
         stretches.append(Stretch(begin, end, None if segments is None else addable(shown, backbone)))

@@ -2,8 +2,8 @@
 
 What asks here: attention in chunks (`causal_attention.py`), the last layer where it is read (`last_layer.py`), joined
 element-wise work (`element_wise.py`), LoRA over 4-bit layers (`adapted_4bit.py`), products with frozen weights
-(`frozen_products.py`), towers in chunks (`tower_chunks.py`), their element-wise work (`tower_element_wise.py`) and
-blocks that nobody reads (`unread_blocks.py`).
+(`frozen_products.py`), rows in one (`joined_rows.py`), towers in chunks (`tower_chunks.py`), their element-wise work
+(`tower_element_wise.py`) and blocks that nobody reads (`unread_blocks.py`).
 """
 
 from __future__ import annotations

@@ -45,9 +45,9 @@ class JoinedGelu(nn.Module):
         """The block's output [N, P, W]."""
         block: Any = self
         approximation = _approximation(block.activation_fn)
-        if approximation is None or not isinstance(block.fc1, FrozenLinear) or not block.fc1.takes(hidden):
-            return super().forward(hidden)
-        if torch.is_grad_enabled() and hidden.requires_grad:
+        asked = torch.is_grad_enabled() and hidden.requires_grad  # a gradient, which the product does not have
+        frozen = isinstance(block.fc1, FrozenLinear) and block.fc1.takes(hidden)
+        if approximation is None or asked or not frozen:
             return super().forward(hidden)
         return block.fc2(onednn_linear(hidden, block.fc1.weight, block.fc1.bias, approximation))
 
