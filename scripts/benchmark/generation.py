@@ -2,10 +2,14 @@
 
     python scripts/benchmark/generation.py [--images 4] [--questions 5] [--tokens 8] [--repeats 5] [--kv_heads 8]
     python scripts/benchmark/generation.py --long [--images 24] [--batch 8] [--tokens 120]
+    python scripts/benchmark/generation.py --apart [--images 24] [--batch 8] [--tokens 120]
+    python scripts/benchmark/generation.py --choices 50 [--images 4]
 
 The first puts the questions of an image into one row against a row each, as transformers generates. The second asks a
 question an image, whose answers differ in length, `--batch` at a time: a batch behind the other, against batches whose
-answered questions make room for the next.
+answered questions make room for the next. The third does so with left-padded rows, as of models whose prompts cannot be
+packed: a batch behind the other is transformers' own loop there. The last chooses each answer from a list, behind such
+rows: a prompt is read for every answer of the list, against once.
 
 With `--kv_heads 1` eight heads of queries share one of keys (in Qwen2.5-VL-7B it is seven). Both ways take turns on one
 randomly initialised LLaVA of 64 million parameters (CLIP tower, 256 image tokens; NF4 language model, float32 compute).
@@ -20,9 +24,11 @@ import json
 import statistics
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
+from unittest.mock import patch
 
 import bitsandbytes as bnb
 import provenance
@@ -30,6 +36,7 @@ import torch
 from torch import Tensor, nn
 from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
 
+from vlm_lit.models import closed_set
 from vlm_lit.models.families import FAMILIES
 from vlm_lit.models.generation import StopTokens, generate
 from vlm_lit.models.running_answers import RunningAnswers
@@ -160,24 +167,55 @@ def refilled(made: nn.Module, given: argparse.Namespace) -> Ways:
     # Tokens are drawn, and one in forty ends an answer: some have a few tokens and some all that they may.
     stop = StopTokens(end_of_turn=tuple(range(END, VOCABULARY, 40)), pad=PAD, forbidden=(IMAGE,))
     pixels, asked = questions(given.images, 1)
-    starts = range(0, given.images, given.batch)
-    batches = [packed(pixels[at : at + given.batch], asked[at : at + given.batch]) for at in starts]
+    cuts = [slice(at, at + given.batch) for at in range(0, given.images, given.batch)]
+    batches = [
+        (plain(pixels[cut], asked[cut]), None) if given.apart else packed(pixels[cut], asked[cut]) for cut in cuts
+    ]
+
+    def drawn(number: int) -> Sampler:
+        return Sampler(SamplingSettings(), [f"{number}/{k}" for k in range(len(asked[cuts[number]]))])
 
     def in_turn(until: int) -> list[list[int]]:
         running = RunningAnswers(made, FAMILIES["llava"], max_new_tokens=given.tokens, stop=stop)
         found: list[tuple[int, list[int]]] = []
         for number, (inputs, segments) in enumerate(batches):
-            running.add(inputs, segments, Sampler(SamplingSettings(), [f"{number}/{k}" for k in range(len(segments))]))
+            running.add(inputs, segments, drawn(number))
             found += running.run(until)
         return [tokens for _, tokens in sorted(found + running.run())]
 
-    return {"a batch behind the other": lambda: in_turn(0), "refilled": lambda: in_turn(given.batch // 2)}
+    def theirs() -> list[list[int]]:
+        answers = [
+            generate(made, inputs, max_new_tokens=given.tokens, stop=stop, sampler=drawn(number))
+            for number, (inputs, _) in enumerate(batches)
+        ]
+        return [tokens for batch in answers for tokens in batch]
+
+    one_by_one = theirs if given.apart else lambda: in_turn(0)
+    return {"a batch behind the other": one_by_one, "refilled": lambda: in_turn(given.batch // 2)}
+
+
+def chosen(made: nn.Module, given: argparse.Namespace) -> Ways:
+    """A prompt read for every answer of a list, and once."""
+    inputs = plain(*questions(given.images, 1))
+    generator = torch.Generator().manual_seed(2)
+    listed = torch.randint(3, IMAGE, (given.choices, 3), generator=generator).tolist()
+    answers = [[*tokens[: 1 + number % 3], END] for number, tokens in enumerate(listed)]
+
+    def likeliest(*, once: bool) -> list[list[int]]:
+        with nullcontext() if once else patch.object(closed_set, "readable_once", lambda *_: False):
+            scores = closed_set.closed_set_scores(made, inputs, None, answers, family=FAMILIES["llava"], pad=PAD)
+        return [answers[number] for number in scores.argmax(1).tolist()]
+
+    return {
+        "a prompt read for each answer": lambda: likeliest(once=False),
+        "read once": lambda: likeliest(once=True),
+    }
 
 
 def measured(ways: Ways, given: argparse.Namespace) -> dict[str, object]:
     """Both ways by turns, and the ratios of neighbouring turns: how many times faster the second is."""
     # The first of each warms up, where it is short.
-    found = {name: [] if given.long else [timed(way)][:0] for name, way in ways.items()}
+    found = {name: [] if _kind(given) in _LONG else [timed(way)][:0] for name, way in ways.items()}
     for _ in range(given.repeats):
         for name, way in ways.items():
             found[name].append(timed(way))
@@ -187,8 +225,8 @@ def measured(ways: Ways, given: argparse.Namespace) -> dict[str, object]:
     clock = [one.clock / other.clock for one, other in pairs]
     answers = fast[0].answers
     return {
-        "workload": "long" if given.long else "short",
-        "settings": {name: value for name, value in vars(given).items() if name not in ("output", "long")},
+        "workload": _kind(given),
+        "settings": {name: value for name, value in vars(given).items() if name not in ("output", "long", "apart")},
         "ways": list(found),
         "answers_per_second": [len(answers) / statistics.median(t.clock for t in turns) for turns in found.values()],
         "answer_tokens": {"mean": statistics.mean(map(len, answers)), "most": max(map(len, answers))},
@@ -204,14 +242,26 @@ def options() -> argparse.Namespace:
     """What was asked for; what was left out has a default of the workload."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--long", action="store_true", help="answers of several lengths, a question an image")
+    parser.add_argument("--apart", action="store_true", help="the same, in rows that are not packed")
+    parser.add_argument("--choices", type=int, default=0, help="answers of the list that each is chosen from")
     parser.add_argument("--output", type=Path, help="JSON file to write; results of other settings in it are kept")
     for name, default in {"repeats": 5, "threads": 2, "kv_heads": 8, "batch": 8, "questions": 5}.items():
         parser.add_argument(f"--{name}", type=int, default=default)
-    parser.add_argument("--images", type=int, help="4, or 24 with --long")
-    parser.add_argument("--tokens", type=int, help="longest answer: 8, or 120 with --long")
+    parser.add_argument("--images", type=int, help="4, or 24 with --long or --apart")
+    parser.add_argument("--tokens", type=int, help="longest answer: 8, or 120 with --long or --apart")
     given = parser.parse_args()
-    given.images, given.tokens = given.images or (24 if given.long else 4), given.tokens or (120 if given.long else 8)
+    images, tokens = (24, 120) if _kind(given) in _LONG else (4, 8)
+    given.images, given.tokens = given.images or images, given.tokens or tokens
     return given
+
+
+_LONG: Final = ("long", "apart")
+_WAYS: Final = {"short": together, "long": refilled, "apart": refilled, "choices": chosen}
+
+
+def _kind(given: argparse.Namespace) -> str:
+    """The workload that is asked for."""
+    return "choices" if given.choices else "apart" if given.apart else "long" if given.long else "short"
 
 
 def main() -> None:
@@ -219,7 +269,7 @@ def main() -> None:
     given = options()
     torch.set_num_threads(given.threads)
     made = model(given.kv_heads)
-    result = measured((refilled if given.long else together)(made, given), given)
+    result = measured(_WAYS[_kind(given)](made, given), given)
     print(json.dumps(result, indent=1))
     print(f"parameters: {sum(_size(p) for p in made.parameters()) / 1e6:.1f} million")
     if given.output is not None:

@@ -157,9 +157,11 @@ def products_table(found: Found) -> str:
     return "\n".join([head, "|---" * (len(tokens) + 1) + "|", *rows])
 
 
-_SHORT_LONG: Final = {
+_WORKLOADS: Final = {
     "short": "{questions} questions an image, {tokens} tokens an answer",
     "long": "1 question an image, answers of {mean:.0f} tokens in the mean and {most} at most, {batch} at a time",
+    "apart": "the same in rows that are not packed, answers of {mean:.0f} tokens and {most} at most, {batch} at a time",
+    "choices": "1 question an image, not packed, each answer from a list of {choices}",
 }
 
 
@@ -173,7 +175,7 @@ def generation_table(found: Found) -> str:
 
 def _generation_row(result: Found) -> str:
     settings = result["settings"]
-    says = _SHORT_LONG[result["workload"]].format(**settings, **result["answer_tokens"])
+    says = _WORKLOADS[result["workload"]].format(**settings, **result["answer_tokens"])
     return (
         f"| {says} | 8, {settings['kv_heads']} | {', '.join(result['ways'])} "
         f"| {_range(result['processor_ratio'], result['processor_ratios'])} "

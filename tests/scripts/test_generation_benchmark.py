@@ -17,7 +17,9 @@ def test_two_ways_take_turns_and_the_table_says_how_they_compare() -> None:
         sum(range(10_000))  # some processor time
         return [[1, 2], [3]]
 
-    given = argparse.Namespace(long=False, output=None, repeats=2, kv_heads=1, questions=5, tokens=8, batch=8)
+    given = argparse.Namespace(
+        long=False, apart=False, choices=0, output=None, repeats=2, kv_heads=1, questions=5, tokens=8, batch=8
+    )
     ways: generation.Ways = {name: partial(way, name) for name in ("slow", "fast")}
     result = generation.measured(ways, given)
     assert turns == ["slow", "fast"] * 3, "the first of each warms up"

@@ -20,9 +20,9 @@ Config = Callable[..., Path]
 PICTURES, QUESTIONS = 4, 2
 
 
-@pytest.fixture
-def path(config: Config, tmp_path: Path) -> Path:
-    """A config that tests questions about pictures, four at a time."""
+@pytest.fixture(params=[True, False])
+def path(config: Config, tmp_path: Path, request: pytest.FixtureRequest) -> Path:
+    """A config that tests questions about pictures, three at a time, in packed rows or each in its own."""
     (tmp_path / "images").mkdir()
     for k in range(PICTURES):
         tiny_models.picture(k).save(tmp_path / f"images/{k}.png")
@@ -32,7 +32,8 @@ def path(config: Config, tmp_path: Path) -> Path:
         for k in range(PICTURES)
     ]
     (tmp_path / "rows.json").write_text(json.dumps(rows))
-    return config(data={"test": {"path": str(tmp_path / "rows.json")}, "eval_batch": 3}, model={"max_new_tokens": 40})
+    data = {"test": {"path": str(tmp_path / "rows.json")}, "eval_batch": 3, "packing": request.param}
+    return config(data=data, model={"max_new_tokens": 40})
 
 
 @pytest.fixture(autouse=True)
@@ -85,7 +86,8 @@ def test_questions_that_join_those_before_them_have_the_answers_they_have_alone(
     assert answers(path, "together") == expected
     together = {name: calls[name] - apart[name] for name in calls}
     assert together["joined"] > 0
-    assert together["append"] < apart["append"], "fewer steps, since more are answered in each"
+    if apart["append"]:  # rows apart are answered by transformers' own loop there
+        assert together["append"] < apart["append"], "fewer steps, since more are answered in each"
     for name, at in (("append", together["append"] // 2), ("append", together["append"]), ("joined", 1)):
         _fail_once(monkeypatch, name, at)
         with pytest.warns(UserWarning, match="Out of memory with [2-9] questions of data.test together"):

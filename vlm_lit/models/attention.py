@@ -22,6 +22,8 @@ from vlm_lit.models.causal_attention import mark_causal
 from vlm_lit.models.families import Family
 
 _ALIGNED: Final = 16
+_MASKED: Final = ("sdpa", "eager")
+"""The kinds of attention that take a mask of a row's own."""
 
 
 def unpackable(model: PreTrainedModel, family: Family) -> str | None:
@@ -33,15 +35,24 @@ def unpackable_by(family: Family, config: PreTrainedConfig, implementation: str)
     """Why questions cannot share a row in a model of this family with this attention; None where they can."""
     if family.unpackable is not None:
         return family.unpackable
-    window = _window(config)
+    window = window_of(config)
     if window is not None:
         return f"its tokens see the {window:,} before them only, which the mask of a packed row does not say"
-    if implementation in ("sdpa", "eager"):
+    if implementation in _MASKED:
         return None
     return f"attention: {implementation} takes no mask of a row's own; use sdpa"
 
 
-def _window(config: PreTrainedConfig) -> int | None:
+def readable_once(model: PreTrainedModel, family: Family) -> bool:
+    """Whether a prompt of one question is read once, and what is said behind it appended (`padded_rows.py`)."""
+    return (
+        family.positions == "row"
+        and model.config.get_text_config()._attn_implementation in _MASKED
+        and (family.masks_by_kind or window_of(model.config) is None)
+    )
+
+
+def window_of(config: PreTrainedConfig) -> int | None:
     """How many tokens a token sees before it; None where it sees all of the longest row that the model takes."""
     text = config.get_text_config()
     window, kinds = getattr(text, "sliding_window", None), getattr(text, "layer_types", None)

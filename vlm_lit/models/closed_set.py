@@ -15,11 +15,13 @@ import torch
 from torch import Tensor, nn
 from transformers import LogitsProcessor, PreTrainedModel
 
+from vlm_lit.models.attention import readable_once
 from vlm_lit.models.families import Family
 from vlm_lit.models.finite import refuse
 from vlm_lit.models.generation import StopTokens, generate, without_adapter_shell
 from vlm_lit.models.head import head_logits
 from vlm_lit.models.packed_rows import PrefixReader, read
+from vlm_lit.models.padded_rows import read_padded
 
 _AT_ONCE: Final = 512  # tokens in one pass, over all questions
 _LOGITS_AT_ONCE: Final = 128  # rows of V logits held together
@@ -41,8 +43,8 @@ def closed_set_scores(
     Args:
         model: the model, with or without a PEFT shell.
         inputs: prompts: packed rows padded on the right, or a row a question padded on the left.
-        segments: which question each token of packed rows belongs to [B, L]; None for left-padded rows, which are read
-            again for every candidate.
+        segments: which question each token of packed rows belongs to [B, L]; None for left-padded rows, which some
+            models must read again for every candidate.
         candidates: C lists of token ids, each with its end of turn.
         family: how positions are counted.
         pad: token id that pads.
@@ -51,17 +53,19 @@ def closed_set_scores(
     Raises:
         NonFiniteScoresError: some question's are no numbers.
     """
-    if segments is None:
-        scores = torch.stack([_forced(model, inputs, said, pad) for said in candidates], 1)
-    else:
-        base = without_adapter_shell(model)
+    base = without_adapter_shell(model)
+    if segments is not None:
         scores = _by_tree(base, read(base, inputs, segments, family), candidates)
+    elif readable_once(base, family):
+        scores = _by_tree(base, read_padded(base, inputs, family), candidates)
+    else:
+        scores = torch.stack([_forced(model, inputs, said, pad) for said in candidates], 1)
     refuse(~scores.isfinite().all(-1))
     lengths = torch.tensor([len(said) for said in candidates], device=scores.device)
     return scores / lengths if per_token else scores
 
 
-# Packed rows ---------------------------------------------------------------------------------------------------------
+# Prompts that are read once ------------------------------------------------------------------------------------------
 
 
 @dataclass
@@ -134,7 +138,7 @@ def _behind(reader: PrefixReader, tree: _Tree) -> Tensor:
     return torch.cat([behind, hidden], 1)
 
 
-# Left-padded rows ----------------------------------------------------------------------------------------------------
+# Prompts that are read for every candidate ---------------------------------------------------------------------------
 
 
 class _Forced(LogitsProcessor):  # type: ignore[misc]

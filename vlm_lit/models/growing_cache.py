@@ -1,12 +1,14 @@
 """KV cache that keeps room behind its last token, so that an appended token does not copy all that stand before it.
 
-B = rows, H = heads, K = tokens of a row, D = width of a head.
+B = rows, H = heads, K = tokens of a row, P = patches of its images, D = width of a head.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any, Final
 
+import torch
 from torch import Tensor
 from transformers import Cache
 from transformers.cache_utils import DynamicLayer
@@ -54,16 +56,56 @@ class GrowingLayer(DynamicLayer):  # type: ignore[misc]
         self.keys, self.values = (room[..., :length, :] for room in self._room)
 
 
-def growing_cache() -> Cache:
-    """An empty cache for any number of layers."""
-    return Cache(layer_class_to_replicate=GrowingLayer)
+class CrossLayer(DynamicLayer):  # type: ignore[misc]
+    """A cross-attention layer's keys and values [B, H, P, D]: what its rows' images are, whatever is said of them.
+
+    Nothing is in it where a batch has no image; the model leaves the layer out then.
+    """
+
+    def crop(self, max_length: int) -> None:
+        """Forget nothing: words alone are forgotten."""
+
+    def join(self, rows: int, other: DynamicLayer, others: int) -> None:
+        """Put another layer's rows behind; those of fewer patches end in zeros, and those without image are zeros.
+
+        Args:
+            rows, others: how many rows there are in both; a layer with nothing in it does not say.
+            other: the layer whose rows these are.
+        """
+        filled = self if self.get_seq_length() else other
+        if not filled.get_seq_length():
+            return
+        if filled is other:
+            self.lazy_initialization(other.keys, other.values)
+        length = max(int(self.get_seq_length()), int(other.get_seq_length()))
+        for name in ("keys", "values"):
+            parts = (getattr(self, name), rows), (getattr(other, name), others)
+            like = getattr(filled, name)
+            setattr(self, name, torch.cat([_filled_up(held, count, length, like) for held, count in parts]))
+
+
+def growing_cache(layers: int = 0, crossing: Collection[int] = ()) -> Cache:
+    """An empty cache.
+
+    Args:
+        layers: how many there are, where some attend to images alone.
+        crossing: the numbers of those; none where there is any number of layers that attend to words.
+    """
+    if not crossing:
+        return Cache(layer_class_to_replicate=GrowingLayer)
+    return Cache(layers=[CrossLayer() if number in crossing else GrowingLayer() for number in range(layers)])
 
 
 def join(cache: Cache, places_BK: Tensor, other: Cache) -> None:
     """Keep these places of each of a cache's rows alone, and move another cache's rows behind them."""
+    (others,) = {len(layer.keys) for layer in other.layers if isinstance(layer, GrowingLayer)}
     for layer in cache.layers:
-        assert isinstance(layer, GrowingLayer)
-        layer.join(places_BK, other.layers.pop(0))  # so that one layer at a time is there twice
+        given = other.layers.pop(0)  # so that one layer at a time is there twice
+        if isinstance(layer, CrossLayer):
+            layer.join(len(places_BK), given, others)
+        else:
+            assert isinstance(layer, GrowingLayer)
+            layer.join(places_BK, given)
 
 
 def _sized(length: int) -> int:
@@ -83,4 +125,12 @@ def _joined(mine: Tensor, places_BK: Tensor, theirs: Tensor, size: int) -> Tenso
 def _roomier(held: Tensor, size: int) -> Tensor:
     made = held.new_empty(*held.shape[:-2], size, held.shape[-1])
     made[..., : held.shape[-2], :] = held
+    return made
+
+
+def _filled_up(held: Tensor | None, rows: int, length: int, like: Tensor) -> Tensor:
+    """What a layer holds of some rows, in a tensor [B, H, length, D] that ends in zeros; zeros where it is nothing."""
+    made = like.new_zeros(rows, like.shape[1], length, like.shape[3])
+    if held is not None and held.numel():
+        made[:, :, : held.shape[2]] = held
     return made

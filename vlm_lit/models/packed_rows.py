@@ -1,12 +1,13 @@
-"""KV cache of packed rows: several questions continue from the prefix they share, computed once.
+"""KV cache of prompts: several questions continue from the prefix they share, computed once.
 
 Packed rows (`models/attention.py`) run through the model once and leave their keys and values behind. What is said in
 answer to any of their questions is then appended to its row, marked with the question's segment: it sees the prefix,
-its own question and what it follows. So an image's keys and values are never copied for its questions.
+its own question and what it follows. So an image's keys and values are never copied for its questions. A row of one
+question, which a family that cannot be packed has, is all prefix.
 
 B = rows, L = tokens of a row, K = keys of a row so far, N = questions, n = questions that go on, S = most of them in
-one row, T = tokens appended to each, D = width. `positions` are [...] for a family that counts along the row and
-[4, ...] for one with multimodal positions.
+one row, T = tokens appended to each, I = images, P = tiles of each, D = width. `positions` are [...] for a family that
+counts along the row and [4, ...] for one with multimodal positions.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from vlm_lit.models.families import Family
 from vlm_lit.models.grouped_attention import grouped, heads_per_key
 from vlm_lit.models.growing_cache import growing_cache, join
 
+CROSSED: Final = "cross_attention_mask"
 NOBODY: Final = -1
 """The owner of padding: no question sees it."""
 
@@ -42,6 +44,8 @@ class PrefixReader:
         rows, segments: each question's row, and the segment that is its own [N].
         positions: of the first token behind each question [N] or [4, N].
         hidden: the last hidden state of each question's last token [N, D].
+        window: how many tokens the layers see that do not see the whole row; None where all layers do.
+        crossed: which tiles of its images each row attends to [B, I, P], in a family with cross-attention.
     """
 
     backbone: nn.Module
@@ -52,6 +56,8 @@ class PrefixReader:
     segments: Tensor
     positions: Tensor
     hidden: Tensor
+    window: int | None = None
+    crossed: Tensor | None = None
 
     def append(self, questions: Sequence[int], tokens: Tensor, depths: Tensor, sees: Tensor) -> Tensor:
         """Append tokens to some questions and return their last hidden states [n, T, D].
@@ -95,6 +101,8 @@ class PrefixReader:
             segments=torch.cat([self.segments[picked], other.segments]),
             positions=torch.cat([self.positions[..., picked], other.positions], -1),
             hidden=torch.cat([self.hidden[picked], other.hidden]),
+            window=self.window,
+            crossed=_stacked(self.crossed, len(self.kept), other.crossed, len(other.kept)),
         )
 
     def crop(self, length: int) -> None:
@@ -108,25 +116,38 @@ class PrefixReader:
         `among` [S T, S T] says which of the appended tokens see which.
         """
         earlier = (self.owners[:, None] == 0) | (self.owners[:, None] == owners[:, :, None])
-        mask = torch.cat([earlier, among.expand(len(tokens), -1, -1)], 2)[:, None]
+        seen = torch.cat([earlier, among.expand(len(tokens), -1, -1)], 2)[:, None]
         self.owners = torch.cat([self.owners, owners], 1)
+        more: dict[str, Tensor | Cache] = {cache_argument(self.backbone): self.cache}
         heads = heads_per_key(self.backbone)
-        mask = addable(mask.repeat(1, 1, heads, 1), self.backbone)
+        if self.crossed is not None:
+            heads = 1  # the mask of images, which the model makes itself, is not repeated
+            more[CROSSED] = self.crossed[:, None].expand(-1, tokens.shape[1], -1, -1)
         with grouped(self.backbone) if heads > 1 else nullcontext():
             hidden: Tensor = self.backbone(
                 input_ids=tokens,
-                attention_mask=mask,
+                attention_mask=self._masks(seen, heads),
                 position_ids=positions,
                 use_cache=True,
-                **{cache_argument(self.backbone): self.cache},
+                **more,
             ).last_hidden_state
         return hidden
+
+    def _masks(self, seen: Tensor, heads: int) -> Tensor | dict[str, Tensor]:
+        """The masks of who is seen [B, 1, S T, K + S T] (bool), for each of so many heads one behind the other."""
+        whole = addable(seen.repeat(1, 1, heads, 1), self.backbone)
+        if self.window is None:
+            return whole
+        # Those that a token sees are its row up to itself, so the last of them are the nearest.
+        near = seen & (seen.flip(-1).cumsum(-1).flip(-1) <= self.window)
+        return {"full_attention": whole, "sliding_attention": addable(near.repeat(1, 1, heads, 1), self.backbone)}
 
     def _forget_all_but(self, questions: Sequence[int]) -> None:
         needed = sorted({self.rows[q] for q in questions})
         if needed != self.kept:
             index = torch.tensor([self.kept.index(row) for row in needed], device=self.owners.device)
             self.owners = self.owners[index]
+            self.crossed = None if self.crossed is None else self.crossed[index]
             self.cache.batch_select_indices(index)
             self.kept = needed
 
@@ -184,3 +205,15 @@ def read(base: PreTrainedModel, inputs: Mapping[str, Tensor], segments: Tensor, 
         positions=positions[..., rows, ends] + 1,
         hidden=hidden[rows, ends],
     )
+
+
+def _stacked(mine: Tensor | None, rows: int, theirs: Tensor | None, others: int) -> Tensor | None:
+    """Which tiles some rows attend to, and behind them others [B, I, P]; None where no row has an image."""
+    given = [part for part in (mine, theirs) if part is not None]
+    if not given:
+        return None
+    made = given[0].new_zeros(rows + others, max(part.shape[1] for part in given), given[0].shape[2])
+    for part, begin in ((mine, 0), (theirs, rows)):
+        if part is not None:
+            made[begin : begin + len(part), : part.shape[1]] = part
+    return made

@@ -1,4 +1,4 @@
-"""Answers that are being said: questions of packed rows, each a token further with every step, which more may join.
+"""Answers that are being said: questions of some rows, each a token further with every step, which more may join.
 
 A step appends a token to each. An answer that has ended leaves, and its row with the last of the row's answers; others
 take their place, so that a few long ones do not keep the rest waiting. What an answer reads is its own row alone, so it
@@ -22,6 +22,7 @@ from vlm_lit.models.finite import NonFiniteScoresError, senseless
 from vlm_lit.models.generation import StopTokens, cut_at_end, without_adapter_shell
 from vlm_lit.models.head import head_logits
 from vlm_lit.models.packed_rows import PrefixReader, read
+from vlm_lit.models.padded_rows import read_padded
 from vlm_lit.models.sampling import Sampler
 
 
@@ -82,17 +83,21 @@ class RunningAnswers:
         self._bad: Tensor | None = None  # of which no token was the likeliest [N]
 
     @torch.no_grad()
-    def add(self, inputs: Mapping[str, Tensor], segments: Tensor, sampler: Sampler | None = None) -> None:
-        """Read the questions of a batch of packed rows; they are numbered on behind those before them.
+    def add(self, inputs: Mapping[str, Tensor], segments: Tensor | None, sampler: Sampler | None = None) -> None:
+        """Read the questions of a batch; they are numbered on behind those before them.
 
         Numbers follow the order of rows, then of segments: the questions of the first row, those of the second, ...
 
         Args:
-            inputs: right-padded, `input_ids` [B, L] and whatever else the processor made.
-            segments: which question each token belongs to [B, L]: 0 what a row's questions share, 1, 2, ... their own.
+            inputs: `input_ids` [B, L] and whatever else the processor made.
+            segments: which question each token belongs to [B, L], of packed rows padded on the right: 0 what a row's
+                questions share, 1, 2, ... their own. None for rows of one question, padded on the left.
             sampler: draws their tokens; None takes the likeliest.
         """
-        reader = read(self.base, inputs, segments, self.family)
+        if segments is None:
+            reader = read_padded(self.base, inputs, self.family)
+        else:
+            reader = read(self.base, inputs, segments, self.family)
         count, hidden, left = len(reader.rows), reader.hidden, [self._asked[q] for q in self._left]
         if self._reader is not None and self._hidden is not None and left:
             reader, hidden = self._reader.joined(self._left, reader), torch.cat([self._hidden, hidden])

@@ -80,11 +80,11 @@ class AskedQuestions:
             named[name].append(question)
         for prompts in batch.batches:
             asked = [named[conversation.id].pop(0) for conversation in prompts.conversations]
-            if prompts.segments is None:
+            if running.takes(prompts):
+                self._going_on |= dict(zip(running.add(prompts), asked, strict=True))
+            else:
                 ids = [conversation.id for conversation in prompts.conversations]
                 self._keep(asked, self.answers(EvaluationBatch(batches=[prompts], ids=ids)))
-            else:
-                self._going_on |= dict(zip(running.add(prompts), asked, strict=True))
         for number, conversation, reply in running.run(until):
             self._going_on.pop(number).prediction = prediction_of(conversation, reply)
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
+from vlm_lit.models.attention import readable_once
 from vlm_lit.models.finite import NonFiniteScoresError
+from vlm_lit.models.generation import without_adapter_shell
 from vlm_lit.models.running_answers import RunningAnswers
 from vlm_lit.schema import Conversation, PromptBatch, Reply
 from vlm_lit.training.answering import Answering
@@ -14,7 +16,7 @@ LONG: Final = 32
 
 
 class RunningReplies:
-    """Replies to prompts in packed rows.
+    """Replies to prompts that are read once.
 
     Args:
         answering: makes them.
@@ -26,9 +28,13 @@ class RunningReplies:
         self._asked: dict[int, Conversation] = {}
         self._answers: RunningAnswers | None = None
 
+    def takes(self, batch: PromptBatch) -> bool:
+        """Whether replies to a batch of prompts can be in the making: those that are not in packed rows need not."""
+        answering = self.answering
+        return batch.segments is not None or readable_once(without_adapter_shell(answering.model), answering.family)
+
     def add(self, batch: PromptBatch) -> list[int]:
         """Read a batch of prompts; each gets a number of its own."""
-        assert batch.segments is not None
         if self._answers is None:
             self._answers = self._begun()
         self._answers.add(self.answering.inputs(batch), batch.segments, self.answering.sampler(batch))
