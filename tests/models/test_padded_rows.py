@@ -59,7 +59,7 @@ def batches(folder: Path, kind: str) -> list[PromptBatch]:
 
 
 def test_an_answer_is_as_likely_as_step_by_step(
-    model: nn.Module, family: Family, batches: list[PromptBatch], folder: Path
+    model: nn.Module, family: Family, batches: list[PromptBatch], folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = candidate_tokens(cases.encoder(folder), ANSWERS)
     for batch in batches:
@@ -73,6 +73,10 @@ def test_an_answer_is_as_likely_as_step_by_step(
         expected = [closed_set._forced(model, batch.inputs, said, 2) for said in asked]
         # Sums of up to a dozen log-probabilities of some nats each, in float32.
         torch.testing.assert_close(found, torch.stack(expected, 1), rtol=1e-5, atol=1e-4)
+        with monkeypatch.context() as patched:
+            patched.setattr(closed_set, "_AT_ONCE", 1)
+            again = closed_set.closed_set_scores(model, batch.inputs, None, asked, family=family, pad=2)
+        torch.testing.assert_close(again, found, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("seed", [3, 4])  # the likeliest token of a tiny Gemma is the same one again and again

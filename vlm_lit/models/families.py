@@ -65,7 +65,6 @@ class Family:
         dropout: the config's field of the dropout that the architecture was published with.
         causal_prompt: whether a prompt token sees only what stands before it.
         positions: how positions are counted: along the row, or by multimodal rotary sections.
-        first_position: that of a row's first token.
         masks_by_kind: whether the model takes a mask for each kind of layer: one for those that see the whole row, one
             for those that see the last tokens of it.
         unpackable: why questions that share an image cannot share a row; None where they can.
@@ -91,7 +90,6 @@ class Family:
     dropout: str | None = None
     causal_prompt: bool = True
     positions: Literal["row", "mrope"] = "row"
-    first_position: int = 0
     masks_by_kind: bool = False
     unpackable: str | None = None
     projected: Projected | None = None
@@ -186,7 +184,6 @@ FAMILIES: Final[dict[str, Family]] = {
     "paligemma": replace(
         _LLAVA,
         causal_prompt=False,
-        first_position=1,
         unpackable="its whole prompt sees itself in both directions",
         projected="images",
     ),

@@ -31,7 +31,7 @@ def read_padded(base: PreTrainedModel, inputs: Mapping[str, Tensor], family: Fam
     backbone, text = family.backbone_of(base), base.config.get_text_config()
     cache = growing_cache(text.num_hidden_layers, getattr(text, "cross_attention_layers", ()))
     real = inputs["attention_mask"].bool()
-    positions = (real.cumsum(1) - 1).clamp(min=0) + family.first_position
+    positions = (real.cumsum(1) - 1).clamp(min=0)  # from 0 for PaliGemma too, whose own begin at 1: they are relative
     given = {**inputs, "position_ids": positions, cache_argument(backbone): cache}
     hidden = backbone(**given, use_cache=True).last_hidden_state
     rows, crossed = list(range(len(real))), inputs.get(CROSSED)
