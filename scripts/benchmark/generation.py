@@ -38,6 +38,7 @@ from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForCon
 
 from vlm_lit.models import closed_set
 from vlm_lit.models.families import FAMILIES
+from vlm_lit.models.frozen_products import multiply_frozen
 from vlm_lit.models.generation import StopTokens, generate
 from vlm_lit.models.running_answers import RunningAnswers
 from vlm_lit.models.sampling import Sampler, SamplingSettings
@@ -82,6 +83,7 @@ def model(kv_heads: int = 8) -> LlavaForConditionalGeneration:
             if parameter.dim() > 1:
                 parameter.normal_(0.0, 0.05)  # at the usual spread all answers would be alike
     _quantize(made.model.language_model)
+    multiply_frozen(made)  # as the loader does
     return made
 
 
