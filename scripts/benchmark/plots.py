@@ -131,18 +131,17 @@ _WHERE: Final = ("products", "attention", "unpacking", "element_wise", "optimize
 
 
 def where_table(found: Found) -> str:
-    """A row for each workload, side and state of the code: the share of each kind of work in a step's time."""
-    head = (
-        "| workload | side | code | " + " | ".join(kind.replace("_", "-") for kind in _WHERE) + " | computed / needed |"
-    )
+    """A row for each workload, side and state of the code: what a step multiplies, and each kind of work's share of it."""
+    columns = ["workload", "side", "code", "GFLOP", *(kind.replace("_", "-") for kind in _WHERE), "computed / needed"]
     rows = [_where_row(result) for result in found["results"]]
-    return "\n".join([head, "|---" * (len(_WHERE) + 4) + "|", *rows])
+    return "\n".join([f"| {' | '.join(columns)} |", "|---" * len(columns) + "|", *rows])
 
 
 def _where_row(result: Found) -> str:
     shares = " | ".join(f"{result['shares'][kind]:.1%}" for kind in _WHERE)
     pairs = f"{result['pairs'] / result['seen'] / 64:.2f}" if "seen" in result else ""
-    return f"| {result['workload']['says']} | {NAMES[result['side']]} | {result['stage']} | {shares} | {pairs} |"
+    named = f"{result['workload']['says']} | {NAMES[result['side']]} | {result['stage']}"
+    return f"| {named} | {result['flops'] / 1e9:,.0f} | {shares} | {pairs} |"
 
 
 def products_table(found: Found) -> str:

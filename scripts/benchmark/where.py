@@ -23,7 +23,7 @@ from typing import Any, Final
 
 import provenance
 import workloads
-from against_trl import Bench
+from against_trl import SIDES, Bench
 from comparing import Run
 from workloads import Workload
 
@@ -74,7 +74,7 @@ def measure(options: argparse.Namespace) -> Iterator[Run]:
     """Run by run."""
     for workload in (w for w in ALL if not options.workloads or w.name in options.workloads):
         for side in options.sides:
-            if workload is ANSWERING and side == "trl":
+            if workload is ANSWERING and side != "ours":
                 continue  # it has no answering of its own
             kind = "answers" if workload is ANSWERING else side
             with tempfile.TemporaryDirectory(dir=options.scratch) as name:
@@ -95,7 +95,7 @@ def main() -> None:
     """Measure what is asked for; the file is written anew after each run, and keeps its other results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--workloads", nargs="*", choices=[w.name for w in ALL], help="default: all")
-    parser.add_argument("--sides", nargs="+", choices=["ours", "trl"], default=["ours"])
+    parser.add_argument("--sides", nargs="+", choices=[*SIDES], default=["ours"])
     parser.add_argument("--micro-batch", type=int, default=1)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--stage", default="now", help="what the state of the code is called")
