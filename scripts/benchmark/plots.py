@@ -131,7 +131,7 @@ _WHERE: Final = ("products", "attention", "unpacking", "element_wise", "optimize
 
 
 def where_table(found: Found) -> str:
-    """A row for each workload, side and state of the code: what a step multiplies, and each kind of work's share of it."""
+    """A row for each workload, side and state of the code: what it multiplies, and each kind of work's share."""
     columns = ["workload", "side", "code", "GFLOP", *(kind.replace("_", "-") for kind in _WHERE), "computed / needed"]
     rows = [_where_row(result) for result in found["results"]]
     return "\n".join([f"| {' | '.join(columns)} |", "|---" * len(columns) + "|", *rows])
