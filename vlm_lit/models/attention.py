@@ -44,7 +44,11 @@ def unpackable_by(family: Family, config: PreTrainedConfig, implementation: str)
 
 
 def readable_once(model: PreTrainedModel, family: Family) -> bool:
-    """Whether a prompt of one question is read once, and what is said behind it appended (`padded_rows.py`)."""
+    """Whether left-padded prompts can be read once, and what is said behind them appended (`padded_rows.py`).
+
+    It takes a mask and positions of our own for what is said; a model with multimodal positions keeps those of its last
+    prompts itself, and one whose layers see a window must take a mask for them.
+    """
     return (
         family.positions == "row"
         and model.config.get_text_config()._attn_implementation in _MASKED

@@ -29,7 +29,7 @@ class RunningReplies:
         self._answers: RunningAnswers | None = None
 
     def takes(self, batch: PromptBatch) -> bool:
-        """Whether replies to a batch of prompts can be in the making: those that are not in packed rows need not."""
+        """Whether the prompts of a batch are read once, so that their replies can be made beside others'."""
         answering = self.answering
         return batch.segments is not None or readable_once(without_adapter_shell(answering.model), answering.family)
 
