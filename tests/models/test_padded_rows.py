@@ -9,17 +9,15 @@ import torch
 from torch import nn
 
 from tests.support import family_cases as cases
+from tests.support.running_cases import alone, joined
 from tests.support.tiny_families.catalogue import TINY, save
 from vlm_lit.data.answers.candidates import candidate_tokens
 from vlm_lit.models import closed_set
 from vlm_lit.models.attention import readable_once
 from vlm_lit.models.families import FAMILIES, Family
-from vlm_lit.models.generation import StopTokens, generate, without_adapter_shell
-from vlm_lit.models.running_answers import RunningAnswers
-from vlm_lit.models.sampling import Sampler, SamplingSettings
+from vlm_lit.models.generation import StopTokens, without_adapter_shell
 from vlm_lit.schema import PromptBatch
 
-LONGEST = 12
 ANSWERS = ["red", "red tools", "red tools and lamps", "two", "yes", "no", "no lamp"]
 
 
@@ -35,15 +33,12 @@ def family(kind: str) -> Family:
 
 @pytest.fixture
 def folder(kind: str, tmp_path: Path) -> Path:
-    made: Path = save(kind, tmp_path)
-    return made
+    return save(kind, tmp_path)
 
 
 @pytest.fixture
 def model(folder: Path) -> nn.Module:
-    made: nn.Module | None = cases.module(folder).eval().model
-    assert made is not None
-    return made
+    return cases.adapted(folder)
 
 
 @pytest.fixture
@@ -83,34 +78,14 @@ def test_an_answer_is_as_likely_as_step_by_step(
 def test_questions_that_join_are_answered_as_alone(
     model: nn.Module, family: Family, batches: list[PromptBatch], seed: int
 ) -> None:
-    def alone(stop: StopTokens) -> list[list[int]]:
-        return [
-            said
-            for batch in batches
-            for said in generate(
-                model, batch.inputs, max_new_tokens=LONGEST, stop=stop, sampler=_drawn(batch, seed)
-            )
-        ]  # fmt: skip
-
-    endless = alone(StopTokens(end_of_turn=(), pad=2, forbidden=(2,)))
+    endless = alone(model, family, batches, StopTokens(end_of_turn=(), pad=2, forbidden=(2,)), seed)
     later = {token for said in endless for token in said[2:]} - {said[0] for said in endless}
     stop = StopTokens(end_of_turn=tuple(sorted(later)[::4]), pad=2, forbidden=(2,))
-    expected = alone(stop)
+    expected = alone(model, family, batches, stop, seed)
     assert len({len(said) for said in expected}) >= 2, "some end before others"
-    running = RunningAnswers(model, family, max_new_tokens=LONGEST, stop=stop)
-    found: dict[int, list[int]] = {}
-    going_on = []
-    for batch in batches:
-        running.add(batch.inputs, None, _drawn(batch, seed))
-        found |= dict(running.run(until=1))
-        going_on.append(running.count - len(found))
-    assert max(going_on[:2]) > 0, "some go on beside the next"
-    found |= dict(running.run())
-    assert [found[number] for number in range(len(expected))] == expected
-
-
-def _drawn(batch: PromptBatch, seed: int) -> Sampler:
-    return Sampler(SamplingSettings(seed=seed), [c.id for c in batch.conversations])
+    found, going_on = joined(model, family, batches, stop, seed, until=1)
+    assert max(going_on) > 0, "some go on beside the next"
+    assert found == expected
 
 
 def test_prompts_are_read_once_only_where_their_masks_and_positions_can_be_said() -> None:

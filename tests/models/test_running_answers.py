@@ -10,16 +10,12 @@ import torch
 from torch import nn
 
 from tests.support import family_cases as cases
+from tests.support.running_cases import alone, joined
 from tests.support.tiny_families.catalogue import save
 from vlm_lit.models.families import FAMILIES
 from vlm_lit.models.generation import StopTokens, without_adapter_shell
 from vlm_lit.models.packed_rows import PrefixReader, read
-from vlm_lit.models.running_answers import RunningAnswers
-from vlm_lit.models.sampling import Sampler, SamplingSettings
-from vlm_lit.models.shared_generation import generate_shared
 from vlm_lit.schema import PromptBatch
-
-LONGEST = 12
 
 
 @pytest.fixture(params=["llava", "qwen2_vl"])  # a head of keys for each of queries, and one for two; both positions
@@ -29,15 +25,12 @@ def kind(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def folder(kind: str, tmp_path: Path) -> Path:
-    made: Path = save(kind, tmp_path)
-    return made
+    return save(kind, tmp_path)
 
 
 @pytest.fixture
 def model(folder: Path) -> nn.Module:
-    made: nn.Module | None = cases.module(folder).eval().model
-    assert made is not None
-    return made
+    return cases.adapted(folder)
 
 
 @pytest.fixture
@@ -52,18 +45,6 @@ def batches(folder: Path) -> list[PromptBatch]:
     return [batch for some in talks for batch in cases.prompts(encoder, some, packing=True)]
 
 
-def alone(model: nn.Module, kind: str, batch: PromptBatch, stop: StopTokens, seed: int | None) -> list[list[int]]:
-    assert batch.segments is not None
-    return generate_shared(
-        model, batch.inputs, batch.segments, family=FAMILIES[kind], max_new_tokens=LONGEST, stop=stop,
-        sampler=drawn(batch, seed),
-    )  # fmt: skip
-
-
-def drawn(batch: PromptBatch, seed: int | None) -> Sampler | None:
-    return None if seed is None else Sampler(SamplingSettings(seed=seed), [c.id for c in batch.conversations])
-
-
 def often_ending(answers: Sequence[Sequence[int]]) -> StopTokens:
     """Ends of turn that answers come to sooner or later."""
     tokens = sorted({token for said in answers for token in said[2:]})
@@ -74,21 +55,13 @@ def often_ending(answers: Sequence[Sequence[int]]) -> StopTokens:
 def test_questions_that_join_are_answered_as_alone(
     model: nn.Module, kind: str, batches: list[PromptBatch], seed: int | None
 ) -> None:
-    endless = [row for b in batches for row in alone(model, kind, b, StopTokens(end_of_turn=(), pad=2), seed)]
-    stop = often_ending(endless)
-    expected = [row for batch in batches for row in alone(model, kind, batch, stop, seed)]
+    family = FAMILIES[kind]
+    stop = often_ending(alone(model, family, batches, StopTokens(end_of_turn=(), pad=2), seed))
+    expected = alone(model, family, batches, stop, seed)
     assert len({len(said) for said in expected}) >= 3, "some end before others"
-    running = RunningAnswers(model, FAMILIES[kind], max_new_tokens=LONGEST, stop=stop)
-    found: dict[int, list[int]] = {}
-    going_on = []
-    for batch in batches:
-        assert batch.segments is not None
-        running.add(batch.inputs, batch.segments, drawn(batch, seed))
-        found |= dict(running.run(until=2))
-        going_on.append(running.count - len(found))
-    assert max(going_on[:2]) > 0, "some go on beside the next"
-    found |= dict(running.run())
-    assert [found[number] for number in range(len(expected))] == expected
+    found, going_on = joined(model, family, batches, stop, seed, until=2)
+    assert max(going_on) > 0, "some go on beside the next"
+    assert found == expected
 
 
 @torch.no_grad()

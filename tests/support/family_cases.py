@@ -153,6 +153,13 @@ def module(
     return made
 
 
+def adapted(folder: Path) -> torch.nn.Module:
+    """The adapted model of a saved checkpoint, in evaluation mode."""
+    model: torch.nn.Module | None = module(folder).eval().model
+    assert model is not None
+    return model
+
+
 def gradients(made: SupervisedModule, batch: TokenBatch) -> dict[str, Tensor | None]:
     """Every parameter's gradient of the batch's mean loss."""
     made.zero_grad(set_to_none=True)

@@ -20,8 +20,8 @@ from vlm_lit.models.families import Family
 from vlm_lit.models.finite import refuse
 from vlm_lit.models.generation import StopTokens, generate, without_adapter_shell
 from vlm_lit.models.head import head_logits
-from vlm_lit.models.packed_rows import PrefixReader, read
-from vlm_lit.models.padded_rows import read_padded
+from vlm_lit.models.packed_rows import PrefixReader
+from vlm_lit.models.padded_rows import read_prompts
 
 _AT_ONCE: Final = 512  # tokens in one pass, over all questions
 _LOGITS_AT_ONCE: Final = 128  # rows of V logits held together
@@ -54,10 +54,8 @@ def closed_set_scores(
         NonFiniteScoresError: some question's are no numbers.
     """
     base = without_adapter_shell(model)
-    if segments is not None:
-        scores = _by_tree(base, read(base, inputs, segments, family), candidates)
-    elif readable_once(base, family):
-        scores = _by_tree(base, read_padded(base, inputs, family), candidates)
+    if segments is not None or readable_once(base, family):
+        scores = _by_tree(base, read_prompts(base, inputs, segments, family), candidates)
     else:
         scores = torch.stack([_forced(model, inputs, said, pad) for said in candidates], 1)
     refuse(~scores.isfinite().all(-1))

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any, Final
 
-import torch
 from torch import Tensor
 from transformers import Cache
 from transformers.cache_utils import DynamicLayer
@@ -62,26 +61,22 @@ class CrossLayer(DynamicLayer):  # type: ignore[misc]
     Nothing is in it where a batch has no image; the model leaves the layer out then.
     """
 
-    def crop(self, max_length: int) -> None:
+    def crop(self, tokens_to_remove: int) -> None:
         """Forget nothing: words alone are forgotten."""
 
     def join(self, rows: int, other: DynamicLayer, others: int) -> None:
-        """Put another layer's rows behind; those of fewer patches end in zeros, and those without image are zeros.
+        """Put another layer's rows behind.
 
         Args:
             rows, others: how many rows there are in both; a layer with nothing in it does not say.
             other: the layer whose rows these are.
         """
-        filled = self if self.get_seq_length() else other
-        if not filled.get_seq_length():
+        keys, values = (stacked(getattr(self, name), rows, getattr(other, name), others) for name in ("keys", "values"))
+        if keys is None or values is None:
             return
-        if filled is other:
-            self.lazy_initialization(other.keys, other.values)
-        length = max(int(self.get_seq_length()), int(other.get_seq_length()))
-        for name in ("keys", "values"):
-            parts = (getattr(self, name), rows), (getattr(other, name), others)
-            like = getattr(filled, name)
-            setattr(self, name, torch.cat([_filled_up(held, count, length, like) for held, count in parts]))
+        if not self.is_initialized:
+            self.lazy_initialization(keys, values)
+        self.keys, self.values = keys, values
 
 
 def growing_cache(layers: int = 0, crossing: Collection[int] = ()) -> Cache:
@@ -128,9 +123,14 @@ def _roomier(held: Tensor, size: int) -> Tensor:
     return made
 
 
-def _filled_up(held: Tensor | None, rows: int, length: int, like: Tensor) -> Tensor:
-    """What a layer holds of some rows, in a tensor [B, H, length, D] that ends in zeros; zeros where it is nothing."""
-    made = like.new_zeros(rows, like.shape[1], length, like.shape[3])
-    if held is not None and held.numel():
-        made[:, :, : held.shape[2]] = held
+def stacked(mine: Tensor | None, rows: int, theirs: Tensor | None, others: int) -> Tensor | None:
+    """Some rows and others behind them [B, ...]: what is shorter ends in zeros, what is None is zeros; None of both."""
+    given = [part for part in (mine, theirs) if part is not None]
+    if not given:
+        return None
+    sizes = [max(part.shape[at] for part in given) for at in range(1, given[0].dim())]
+    made = given[0].new_zeros(rows + others, *sizes)
+    for part, begin in ((mine, 0), (theirs, rows)):
+        if part is not None:
+            made[(slice(begin, begin + len(part)), *map(slice, part.shape[1:]))] = part
     return made

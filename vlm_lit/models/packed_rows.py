@@ -25,7 +25,7 @@ from transformers import Cache, PreTrainedModel
 from vlm_lit.models.attention import addable, packed_inputs
 from vlm_lit.models.families import Family
 from vlm_lit.models.grouped_attention import grouped, heads_per_key
-from vlm_lit.models.growing_cache import growing_cache, join
+from vlm_lit.models.growing_cache import growing_cache, join, stacked
 
 CROSSED: Final = "cross_attention_mask"
 NOBODY: Final = -1
@@ -102,7 +102,7 @@ class PrefixReader:
             positions=torch.cat([self.positions[..., picked], other.positions], -1),
             hidden=torch.cat([self.hidden[picked], other.hidden]),
             window=self.window,
-            crossed=_stacked(self.crossed, len(self.kept), other.crossed, len(other.kept)),
+            crossed=stacked(self.crossed, len(self.kept), other.crossed, len(other.kept)),
         )
 
     def crop(self, length: int) -> None:
@@ -205,15 +205,3 @@ def read(base: PreTrainedModel, inputs: Mapping[str, Tensor], segments: Tensor, 
         positions=positions[..., rows, ends] + 1,
         hidden=hidden[rows, ends],
     )
-
-
-def _stacked(mine: Tensor | None, rows: int, theirs: Tensor | None, others: int) -> Tensor | None:
-    """Which tiles some rows attend to, and behind them others [B, I, P]; None where no row has an image."""
-    given = [part for part in (mine, theirs) if part is not None]
-    if not given:
-        return None
-    made = given[0].new_zeros(rows + others, max(part.shape[1] for part in given), given[0].shape[2])
-    for part, begin in ((mine, 0), (theirs, rows)):
-        if part is not None:
-            made[begin : begin + len(part), : part.shape[1]] = part
-    return made

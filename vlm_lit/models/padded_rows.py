@@ -17,7 +17,21 @@ from transformers import PreTrainedModel
 from vlm_lit.models.attention import window_of
 from vlm_lit.models.families import Family
 from vlm_lit.models.growing_cache import growing_cache
-from vlm_lit.models.packed_rows import CROSSED, NOBODY, PrefixReader, cache_argument
+from vlm_lit.models.packed_rows import CROSSED, NOBODY, PrefixReader, cache_argument, read
+
+
+def read_prompts(
+    base: PreTrainedModel, inputs: Mapping[str, Tensor], segments: Tensor | None, family: Family
+) -> PrefixReader:
+    """Run prompts through the model: packed rows, padded on the right, or those of one question, padded on the left.
+
+    Args:
+        base: the model, without its PEFT shell.
+        inputs: `input_ids` and `attention_mask` [B, L] among them.
+        segments: whose each token of packed rows is [B, L]; None for rows of one question.
+        family: how positions are counted.
+    """
+    return read_padded(base, inputs, family) if segments is None else read(base, inputs, segments, family)
 
 
 def read_padded(base: PreTrainedModel, inputs: Mapping[str, Tensor], family: Family) -> PrefixReader:

@@ -21,8 +21,8 @@ from vlm_lit.models.families import Family
 from vlm_lit.models.finite import NonFiniteScoresError, senseless
 from vlm_lit.models.generation import StopTokens, cut_at_end, without_adapter_shell
 from vlm_lit.models.head import head_logits
-from vlm_lit.models.packed_rows import PrefixReader, read
-from vlm_lit.models.padded_rows import read_padded
+from vlm_lit.models.packed_rows import PrefixReader
+from vlm_lit.models.padded_rows import read_prompts
 from vlm_lit.models.sampling import Sampler
 
 
@@ -94,10 +94,7 @@ class RunningAnswers:
                 questions share, 1, 2, ... their own. None for rows of one question, padded on the left.
             sampler: draws their tokens; None takes the likeliest.
         """
-        if segments is None:
-            reader = read_padded(self.base, inputs, self.family)
-        else:
-            reader = read(self.base, inputs, segments, self.family)
+        reader = read_prompts(self.base, inputs, segments, self.family)
         count, hidden, left = len(reader.rows), reader.hidden, [self._asked[q] for q in self._left]
         if self._reader is not None and self._hidden is not None and left:
             reader, hidden = self._reader.joined(self._left, reader), torch.cat([self._hidden, hidden])
