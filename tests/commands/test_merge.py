@@ -259,9 +259,11 @@ def test_options_are_refused_in_one_sentence(
 
 
 def test_nothing_is_overwritten(finished: Path, capsys: Capture, tmp_path: Path) -> None:
-    (tmp_path / "mine").write_text("mine")
-    assert "exists and is not empty" in refusal(capsys, "merge", str(finished), "--output", str(tmp_path))
-    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+    output = tmp_path / "output"  # the run may have been made for this test, its config beside it
+    output.mkdir()
+    (output / "mine").write_text("mine")
+    assert "exists and is not empty" in refusal(capsys, "merge", str(finished), "--output", str(output))
+    assert [path.name for path in output.iterdir()] == ["mine"]
 
 
 def test_a_refused_merge_leaves_nothing(copied: Path, capsys: Capture, tmp_path: Path) -> None:
