@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import pytest
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import LlavaProcessor, PreTrainedTokenizerFast
 
@@ -9,6 +12,7 @@ from tests.support import tiny_models
 from tests.support.family_cases import encode, runs
 from tests.support.talks import answer, user
 from vlm_lit.data.rows.encoding import Encoder
+from vlm_lit.data.rows.exact_tokens import Tokens
 from vlm_lit.data.rows.masking import Transcript
 from vlm_lit.schema import Conversation
 
@@ -104,6 +108,56 @@ def test_typed_control_strings_keep_the_text_byte_for_byte() -> None:
         text = made.tokenizer.decode(row)
         assert text == (f"<|im_start|>user\n{typed}<|im_end|>\n<|im_start|>assistant\n {typed}<|im_end|>\n")
         assert row.count(made.tokenizer.eos_token_id) == 0
+
+
+@pytest.mark.parametrize("special", [True, False])
+@pytest.mark.parametrize("words", [llama_3, llama_2])
+def test_a_text_that_begins_as_another_has_the_tokens_it_has_alone(
+    words: Callable[[], Tokenizer], special: bool
+) -> None:
+    made = encoder(words())
+    post = processors.TemplateProcessing(single="<s> $A </s>", special_tokens=[("<s>", 1), ("</s>", 2)])
+    made.tokenizer.backend_tokenizer.post_processor = post
+
+    def alone(text: str) -> Tokens:
+        found = made.tokenizer(text, add_special_tokens=special, return_offsets_mapping=True)
+        return Tokens.old(found["input_ids"], found["offset_mapping"])
+
+    for shared in ("<|im_start|>user\n<image><image>", "<|im_start|>user\nred  <image> ", "user: red ", ""):
+        first = f"{shared}what<|im_end|>\n"
+        for said in (" red", "red", "\nred", "\n\nred", "  ", "<image> red", "", "</s>"):
+            text = f"{shared}{said}<|im_end|>\n<|im_start|>assistant\n{said}"
+            assert made.exact.with_other_end(alone(first), first, len(shared), text, special=special) == alone(text)
+
+
+PLAIN = (
+    "{% for m in messages %}FIRST{{ m['role'] }}: {% for c in m['content'] %}"
+    "{{ '<image>' if c['type'] == 'image' else c['text'] }}{% endfor %} {% endfor %}"
+    "{% if add_generation_prompt %}assistant:{% endif %}"
+)
+TEMPLATES = [CHATML, PLAIN.replace("FIRST", ""), PLAIN.replace("FIRST", "{{ '<|im_start|>' if loop.first }}")]
+
+
+@pytest.mark.parametrize("question", ["red", "red " * 100])
+@pytest.mark.parametrize(
+    "template", [CHATML, PLAIN.replace("FIRST", ""), PLAIN.replace("FIRST", "{{ '<|im_start|>' if loop.first }}")]
+)
+@pytest.mark.parametrize("around", ["<s> $A", "<s> $A </s>", "$A </s>"])
+def test_special_tokens_around_a_text_stand_once_and_not_before_the_answer(
+    around: str, template: str, question: str
+) -> None:
+    made = encoder(llama_2(), template)
+    ids = {token: made.tokenizer.convert_tokens_to_ids(token) for token in ("<s>", "</s>")}
+    post = processors.TemplateProcessing(single=around, special_tokens=list(ids.items()))
+    made.tokenizer.backend_tokenizer.post_processor = post
+    conversation = asked(question, "say")
+    prompt = encode(made, [conversation], asked=True).inputs["input_ids"][0].tolist()
+    text = made.write(conversation, for_generation=True).rendered.text
+    begin = [ids["<s>"]] * around.startswith("<s>")
+    assert prompt == [*begin, *made.tokenizer(text, add_special_tokens=False)["input_ids"]]
+    row = encode(made, [conversation])
+    assert row.inputs["input_ids"][0, : len(prompt)].tolist() == prompt
+    assert made.tokenizer.decode(runs(row, 0)[0]).strip() == f"say{'<|im_end|>' if template == CHATML else '</s>'}"
 
 
 def test_no_blank_is_gained_where_a_tokenizer_puts_one_in_front() -> None:

@@ -10,6 +10,7 @@ import torch
 from tests.support import family_cases as cases
 from tests.support.tiny_families.catalogue import TINY
 from vlm_lit.data.grouping import grouped
+from vlm_lit.data.images.images import load_images
 from vlm_lit.data.rows.collate import StepCollator
 from vlm_lit.data.rows.encoder_choice import encoder_of
 from vlm_lit.data.rows.encoding import Encoder
@@ -52,6 +53,21 @@ def test_the_image_stands_once_and_every_question_is_there(encoder: Encoder) -> 
     assert batch.ids == [talk.id for talk in talks]
     said = ["".join(encoder.tokenizer.decode(run[:-1])).strip() for run in cases.runs(batch, 0)]
     assert said == [turn.text for talk in talks for turn in talk.turns if turn.role == "assistant"]
+
+
+@pytest.mark.parametrize("family", [name for name in TINY if name != "paligemma"])
+def test_questions_about_the_same_pictures_have_the_rows_they_have_alone(family: str) -> None:
+    made = encoder_of(TINY[family].build(0)[1])
+    assert isinstance(made, Encoder)
+    written = [made.write(talk) for talk in cases.about_one_picture(max(TINY[family].images))]
+    images = load_images(written[0].conversation)
+    together, _ = made.rows_alike(written, images)
+    for row, one in zip(together, written, strict=True):
+        (alone,), _, _ = made.rows([one], [images])
+        assert row.supervised == alone.supervised
+        assert {name: value.tolist() for name, value in row.fields.items()} == {
+            name: value.tolist() for name, value in alone.fields.items()
+        }
 
 
 def test_no_segment_begins_with_a_supervised_token(encoder: Encoder) -> None:

@@ -36,6 +36,15 @@ Replacements = Sequence[dict[str, Any]]
 
 
 @dataclass(frozen=True)
+class Tokenized:
+    """A conversation's text with what stands for its images written out, and its tokens as the tokenizer gives them."""
+
+    text: str
+    tokens: Tokens
+    replacements: Replacements
+
+
+@dataclass(frozen=True)
 class WrittenTurns(Written):
     """A conversation as its chat template renders it."""
 
@@ -84,15 +93,15 @@ class Encoder:
         self, written: Sequence[Written], images: Sequence[ImageInput]
     ) -> tuple[list[EncodedRow], dict[str, Tensor]]:
         """Rows that show the same images, which are processed once where the text alone makes the rest of a row."""
-        (first,), (replacements,), rest = self.rows(written[:1], [images])
+        (first,), (tokenized,), rest = self.rows(written[:1], [images])
         if first.fields.keys() <= _MADE_OF_TEXT:
-            return [first, *(self.row_like(first, other, replacements) for other in written[1:])], rest
+            return [first, *(self.row_like(first, other, tokenized) for other in written[1:])], rest
         return [first, *(self.rows([other], [images])[0][0] for other in written[1:])], rest
 
     def rows(
         self, written: Sequence[Written], images: Sequence[Sequence[ImageInput]]
-    ) -> tuple[list[EncodedRow], list[Replacements], dict[str, Tensor]]:
-        """Each conversation's row, what stands for each of its images, and the fields that do not run along tokens.
+    ) -> tuple[list[EncodedRow], list[Tokenized], dict[str, Tensor]]:
+        """Each conversation's row, its text and tokens, and the fields that do not run along tokens.
 
         A row's fields are [T, ...] for its T tokens, the other fields [N, ...] for N images, tiles or patches.
 
@@ -115,33 +124,42 @@ class Encoder:
         offsets = output.pop("offset_mapping")
         assert isinstance(offsets, Tensor)
         along_tokens, rest = split_fields(output)
-        rows = []
-        for i, (text, conversation) in enumerate(zip(rendered, conversations, strict=True)):
+        rows, tokenized = list[EncodedRow](), list[Tokenized]()
+        for i, (item, conversation) in enumerate(zip(rendered, conversations, strict=True)):
             length = int(along_tokens["attention_mask"][i].sum())
             fields = {name: value[i, :length] for name, value in along_tokens.items()}
-            rows.append(self._row(fields, offsets[i, :length].tolist(), text, replacements[i], conversation))
-        return rows, replacements, rest
+            spans = [(start, end) for start, end in offsets[i, :length].tolist()]
+            tokens = Tokens.old(fields["input_ids"].tolist(), spans)
+            tokenized.append(Tokenized(written_out(item.text, replacements[i]), tokens, replacements[i]))
+            rows.append(self._row(fields, tokenized[-1], item, conversation))
+        return rows, tokenized, rest
 
-    def row_like(self, first: EncodedRow, written: Written, replacements: Replacements) -> EncodedRow:
+    def row_like(self, first: EncodedRow, written: Written, known: Tokenized) -> EncodedRow:
         """The row of a conversation whose images were processed with another's, without processing them again.
+
+        What both say up to the images' end is not tokenized again either.
 
         Args:
             first: the other conversation's row.
             written: the conversation.
-            replacements: what stands for each image, as the other conversation's row has it.
+            known: the other conversation's text and tokens.
         """
         rendered = _rendered(written)
-        stand_ins = [str(replacement["replacement"]) for replacement in replacements]
+        stand_ins = [str(replacement["replacement"]) for replacement in known.replacements]
         (text,), (moved,) = self.processor.get_text_with_replacements([rendered.text], stand_ins)
-        tokens = self.tokenizer(
-            text, add_special_tokens=self._adds_special_tokens(rendered), return_offsets_mapping=True
+        end = moved[-1]["new_span"][1] if moved else 0
+        if text[:end] != known.text[:end]:
+            end = 0
+        tokens = self.exact.with_other_end(
+            known.tokens, known.text, end, text, special=self._adds_special_tokens(rendered)
         )
-        fields = {name: torch.tensor(tokens[name]) for name in ("input_ids", "attention_mask")}
+        ids = torch.tensor(tokens.ids)
+        fields = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
         if "mm_token_type_ids" in first.fields:
-            kinds = self.processor.create_mm_token_type_ids([tokens["input_ids"]])
+            kinds = self.processor.create_mm_token_type_ids([tokens.ids])
             fields["mm_token_type_ids"] = torch.tensor(kinds[0])
         assert fields.keys() == first.fields.keys()
-        return self._row(fields, tokens["offset_mapping"], rendered, moved, written.conversation)
+        return self._row(fields, Tokenized(text, tokens, moved), rendered, written.conversation)
 
     def text_lengths(
         self, conversations: Sequence[Conversation], *, for_generation: bool = False
@@ -175,7 +193,8 @@ class Encoder:
         self, rendered: Rendered, ids: list[int], offsets: list[Span], conversation: Conversation
     ) -> int | RecordError:
         try:
-            tokens, _ = self._masked(ids, offsets, rendered, [], conversation)
+            text = Tokenized(rendered.text, Tokens.old(ids, offsets), [])
+            tokens, _ = self._masked(text, rendered, conversation)
         except RecordError as error:
             return error
         return len(tokens) - len(conversation.images)
@@ -185,29 +204,16 @@ class Encoder:
         return not (bos and rendered.text.startswith(bos))
 
     def _row(
-        self,
-        fields: dict[str, Tensor],
-        offsets: Sequence[Sequence[int]],
-        rendered: Rendered,
-        replacements: Replacements,
-        conversation: Conversation,
+        self, fields: dict[str, Tensor], tokenized: Tokenized, rendered: Rendered, conversation: Conversation
     ) -> EncodedRow:
-        """A row of exact tokens from a processor's fields, each [T, ...], and the T tokens' characters."""
-        spans = [(int(start), int(end)) for start, end in offsets]
-        tokens, mask = self._masked(fields["input_ids"].tolist(), spans, rendered, replacements, conversation)
-        return EncodedRow(fields, []).of(tokens, mask)
+        """A row of exact tokens from fields, each [T, ...], of T tokens."""
+        return EncodedRow(fields, []).of(*self._masked(tokenized, rendered, conversation))
 
     def _masked(
-        self,
-        ids: list[int],
-        offsets: list[Span],
-        rendered: Rendered,
-        replacements: Replacements,
-        conversation: Conversation,
+        self, tokenized: Tokenized, rendered: Rendered, conversation: Conversation
     ) -> tuple[Tokens, list[bool]]:
-        """The exact tokens of a text in which images are written out, and which of them are supervised."""
-        text = written_out(rendered.text, replacements)
-        tokens = Tokens(ids, offsets, list(range(len(ids))))
+        """The exact tokens of a text, and which of them are supervised."""
+        text, tokens, replacements = tokenized.text, tokenized.tokens, tokenized.replacements
         asked = [begin for begin, _ in shift_spans([(at, at) for at in rendered.asked], replacements)]
         tokens = self.exact.divided(tokens, text, asked, special=self._adds_special_tokens(rendered))
         if rendered.escapes:

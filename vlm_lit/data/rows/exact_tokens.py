@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain
 from typing import Any
 
@@ -25,11 +26,20 @@ _SHORT, _KEPT = 64, 256
 
 @dataclass(frozen=True)
 class Tokens:
-    """A row's T tokens: their ids, the characters each stands for, and the old token whose other fields it takes."""
+    """A row's T tokens: their ids, the characters each stands for, and the old token whose other fields it takes.
+
+    `untouched` where they are all old ones, each in its place.
+    """
 
     ids: list[int]
     offsets: list[Span]
     source: list[int]
+    untouched: bool = False
+
+    @classmethod
+    def old(cls, ids: list[int], offsets: list[Span]) -> Tokens:
+        """The tokens as the tokenizer gave them."""
+        return cls(ids, offsets, list(range(len(ids))), untouched=True)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -72,16 +82,40 @@ class ExactTokens:
         self.tokenizer, self.control = tokenizer, control
         self._seen: dict[str, list[tuple[int, Span]]] = {}
 
-    def _tokenized(self, text: str, special: bool) -> list[tuple[int, Span]]:
-        if not special and text in self._seen:
+    @cached_property
+    def before(self) -> int:
+        """How many special tokens the tokenizer puts before a text."""
+        marks: list[int] = self.tokenizer("a", return_special_tokens_mask=True)["special_tokens_mask"]
+        return marks.index(0)
+
+    def _tokenized(self, text: str) -> list[tuple[int, Span]]:
+        if text in self._seen:
             return self._seen[text]
-        found = self.tokenizer(text, add_special_tokens=special, return_offsets_mapping=True)
-        spans = [(int(start), int(end)) for start, end in found["offset_mapping"]]
-        tokens = list(zip(found["input_ids"], spans, strict=True))
+        found = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+        tokens = list(zip(found["input_ids"], found["offset_mapping"], strict=True))
         # A prompt ends with the same few words in every row.
-        if not special and len(text) <= _SHORT and len(self._seen) < _KEPT:
+        if len(text) <= _SHORT and len(self._seen) < _KEPT:
             self._seen[text] = tokens
         return tokens
+
+    def with_other_end(self, tokens: Tokens, text: str, end: int, other: str, *, special: bool) -> Tokens:
+        """The tokens of a text that begins as another does, anew from the last control string in what is alike.
+
+        Args:
+            tokens: the other's.
+            text: what they are tokens of.
+            end: up to where the two are alike.
+            other: the text whose tokens are asked for.
+            special: whether the tokenizer puts its special tokens around a row.
+        """
+        origin, first = self._firm_start(tokens, text, end, special)
+        found = self.tokenizer(other[origin:], add_special_tokens=special, return_offsets_mapping=True)
+        ids, offsets = found["input_ids"], found["offset_mapping"]
+        if origin == 0:
+            return Tokens.old(ids, offsets)
+        begun = self.before if special else 0
+        moved = [(0, 0) if stop == 0 else (start + origin, stop + origin) for start, stop in offsets[begun:]]
+        return Tokens.old([*tokens.ids[:first], *ids[begun:]], [*tokens.offsets[:first], *moved])
 
     def divided(self, tokens: Tokens, text: str, asked: Sequence[int], *, special: bool) -> Tokens:
         """Tokens up to each place where an answer is asked for, as they are when the text ends there; then the rest.
@@ -97,8 +131,9 @@ class ExactTokens:
         return tokens
 
     def _divided_at(self, tokens: Tokens, text: str, place: int, special: bool) -> Tokens:
-        origin, first = self._firm_start(tokens, text, place)
-        found = self._tokenized(text[origin:place], special and origin == 0)
+        origin, first = self._firm_start(tokens, text, place, special)
+        # Without special tokens: one that ends a text would stand before the answer.
+        found = self._tokenized(text[origin:place])
         asked = [(i, (start + origin, end + origin)) for i, (start, end) in found]
         present = zip(tokens.ids[first:], tokens.offsets[first:], strict=True)
         same = next((k for k, (a, b) in enumerate(zip(asked, present, strict=False)) if a != b), None)
@@ -114,14 +149,14 @@ class ExactTokens:
         behind = [(i, (start + place, end + place)) for i, (start, end) in rest]
         return tokens.spliced(first + same, stop, [*asked[same:], *behind])
 
-    def _firm_start(self, tokens: Tokens, text: str, place: int) -> tuple[int, int]:
-        """The last control string before a place and its token; the beginning where there is none."""
+    def _firm_start(self, tokens: Tokens, text: str, place: int, special: bool) -> tuple[int, int]:
+        """The last control string before a place and its token; the text's beginning where there is none."""
         window = max(0, place - _WINDOW)
         for match in reversed(list(self.control.finditer(text, window, place))):
-            found = [i for i, (start, end) in enumerate(tokens.offsets) if start == match.start() < end]
-            if found:
-                return match.start(), found[0]
-        return 0, 0
+            first = _beginning_at(tokens.offsets, match.start())
+            if first is not None:
+                return match.start(), first
+        return 0, self.before if special else 0
 
     def with_typed(self, tokens: Tokens, text: str, typed: Mapping[str, str]) -> Tokens:
         """The typed control strings put back as ordinary text, where their private characters stand.
@@ -153,6 +188,18 @@ class ExactTokens:
         parts = ((ids, tokens.ids), (source, tokens.source))
         whole_ids, whole_source = (list(chain(own[:kept], *reversed(pieces))) for pieces, own in parts)
         return Tokens(whole_ids, list(chain(tokens.offsets[:kept], *reversed(offsets))), whole_source)
+
+
+def _beginning_at(offsets: Sequence[Span], place: int) -> int | None:
+    """The first token whose characters begin at a place; None where none does. Looked for from the end."""
+    first = None
+    for i in reversed(range(len(offsets))):
+        start, end = offsets[i]
+        if start == place < end:
+            first = i
+        elif start < end <= place:
+            break  # what stands before it
+    return first
 
 
 def _covering(offsets: Sequence[Span], at: int, stop: int) -> tuple[int, int]:

@@ -150,6 +150,6 @@ class PrefixEncoder:
         # The processor writes images and a beginning of sequence before the prompt, and a line break behind it.
         answer = exchange.answer or ""
         text = f"{exchange.prompt}\n{answer}".rjust(prefix_end + len(answer), "\0")
-        tokens = Tokens(row.fields["input_ids"].tolist(), spans, list(range(len(row))))
+        tokens = Tokens.old(row.fields["input_ids"].tolist(), spans)
         tokens = self.exact.with_typed(tokens, text, exchange.escapes)
         return row.of(tokens, [row.supervised[i] for i in tokens.source])

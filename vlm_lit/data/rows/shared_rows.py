@@ -41,10 +41,10 @@ class SharedRowEncoder:
         Raises:
             RecordError: the processor refuses a conversation.
         """
-        firsts, replacements, rest = self.encoder.rows([group.written[0] for group in groups], images)
+        firsts, tokenized, rest = self.encoder.rows([group.written[0] for group in groups], images)
         made = []
-        for group, first, written_in in zip(groups, firsts, replacements, strict=True):
-            others = [self.encoder.row_like(first, other, written_in) for other in group.written[1:]]
+        for group, first, known in zip(groups, firsts, tokenized, strict=True):
+            others = [self.encoder.row_like(first, other, known) for other in group.written[1:]]
             made.append(encoded_group(group, [first, *others], {}, ()))
         batch = padded_groups(made, self.encoder.tokenizer, rest)
         batch.features = features_of(images)
