@@ -83,7 +83,7 @@ class ExactTokens:
         self._seen: dict[str, list[tuple[int, Span]]] = {}
 
     @cached_property
-    def before(self) -> int:
+    def _before(self) -> int:
         """How many special tokens the tokenizer puts before a text."""
         marks: list[int] = self.tokenizer("a", return_special_tokens_mask=True)["special_tokens_mask"]
         return marks.index(0)
@@ -113,7 +113,7 @@ class ExactTokens:
         ids, offsets = found["input_ids"], found["offset_mapping"]
         if origin == 0:
             return Tokens.old(ids, offsets)
-        begun = self.before if special else 0
+        begun = self._before if special else 0
         moved = [(0, 0) if stop == 0 else (start + origin, stop + origin) for start, stop in offsets[begun:]]
         return Tokens.old([*tokens.ids[:first], *ids[begun:]], [*tokens.offsets[:first], *moved])
 
@@ -156,7 +156,7 @@ class ExactTokens:
             first = _beginning_at(tokens.offsets, match.start())
             if first is not None:
                 return match.start(), first
-        return 0, self.before if special else 0
+        return 0, self._before if special else 0
 
     def with_typed(self, tokens: Tokens, text: str, typed: Mapping[str, str]) -> Tokens:
         """The typed control strings put back as ordinary text, where their private characters stand.
