@@ -139,9 +139,7 @@ TEMPLATES = [CHATML, PLAIN.replace("FIRST", ""), PLAIN.replace("FIRST", "{{ '<|i
 
 
 @pytest.mark.parametrize("question", ["red", "red " * 100])
-@pytest.mark.parametrize(
-    "template", [CHATML, PLAIN.replace("FIRST", ""), PLAIN.replace("FIRST", "{{ '<|im_start|>' if loop.first }}")]
-)
+@pytest.mark.parametrize("template", TEMPLATES)
 @pytest.mark.parametrize("around", ["<s> $A", "<s> $A </s>", "$A </s>"])
 def test_special_tokens_around_a_text_stand_once_and_not_before_the_answer(
     around: str, template: str, question: str

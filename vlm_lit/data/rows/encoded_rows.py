@@ -28,8 +28,6 @@ class EncodedRow:
 
     def of(self, tokens: Tokens, supervised: list[bool]) -> EncodedRow:
         """The row with other tokens, each with the other fields of the token that it stands for."""
-        if tokens.untouched:
-            return EncodedRow(self.fields, supervised)
         ids = torch.tensor(tokens.ids, dtype=self.fields["input_ids"].dtype)
         return EncodedRow(
             {name: value[tokens.source] for name, value in self.fields.items()} | {"input_ids": ids}, supervised

@@ -19,7 +19,6 @@ from transformers import ProcessorMixin
 from vlm_lit.data.features.stored_images import ImageInput, standing_in
 from vlm_lit.data.rows.conversation_encoder import Written
 from vlm_lit.data.rows.encoded_rows import EncodedRow, Side, assembled
-from vlm_lit.data.rows.escapes import Span
 from vlm_lit.data.rows.exact_tokens import ExactTokens, Tokens, keep_blanks_in_offsets, supervised_tokens
 from vlm_lit.data.rows.masking import Rendered, Transcript, shift_spans
 from vlm_lit.errors import RecordError
@@ -174,12 +173,12 @@ class Encoder:
         whole = [item for item in found if isinstance(item, Rendered)]
         rows = iter(self._text_tokens(whole))
         return [
-            item if isinstance(item, RecordError) else self._text_length(item, *next(rows), conversation)
+            item if isinstance(item, RecordError) else self._text_length(item, next(rows), conversation)
             for item, conversation in zip(found, conversations, strict=True)
         ]
 
-    def _text_tokens(self, rendered: Sequence[Rendered]) -> list[tuple[list[int], list[Span]]]:
-        """Token ids and offsets of each text."""
+    def _text_tokens(self, rendered: Sequence[Rendered]) -> list[Tokens]:
+        """The tokens of each text."""
         if not rendered:
             return []
         output = self.tokenizer(
@@ -187,14 +186,11 @@ class Encoder:
             add_special_tokens=self._adds_special_tokens(rendered[0]),
             return_offsets_mapping=True,
         )
-        return list(zip(output["input_ids"], output["offset_mapping"], strict=True))
+        return list(map(Tokens.old, output["input_ids"], output["offset_mapping"]))
 
-    def _text_length(
-        self, rendered: Rendered, ids: list[int], offsets: list[Span], conversation: Conversation
-    ) -> int | RecordError:
+    def _text_length(self, rendered: Rendered, tokens: Tokens, conversation: Conversation) -> int | RecordError:
         try:
-            text = Tokenized(rendered.text, Tokens.old(ids, offsets), [])
-            tokens, _ = self._masked(text, rendered, conversation)
+            tokens, _ = self._masked(Tokenized(rendered.text, tokens, []), rendered, conversation)
         except RecordError as error:
             return error
         return len(tokens) - len(conversation.images)
@@ -207,7 +203,9 @@ class Encoder:
         self, fields: dict[str, Tensor], tokenized: Tokenized, rendered: Rendered, conversation: Conversation
     ) -> EncodedRow:
         """A row of exact tokens from fields, each [T, ...], of T tokens."""
-        return EncodedRow(fields, []).of(*self._masked(tokenized, rendered, conversation))
+        tokens, mask = self._masked(tokenized, rendered, conversation)
+        row = EncodedRow(fields, mask)
+        return row if tokens is tokenized.tokens else row.of(tokens, mask)
 
     def _masked(
         self, tokenized: Tokenized, rendered: Rendered, conversation: Conversation

@@ -26,20 +26,16 @@ _SHORT, _KEPT = 64, 256
 
 @dataclass(frozen=True)
 class Tokens:
-    """A row's T tokens: their ids, the characters each stands for, and the old token whose other fields it takes.
-
-    `untouched` where they are all old ones, each in its place.
-    """
+    """A row's T tokens: their ids, the characters each stands for, and the old token whose other fields it takes."""
 
     ids: list[int]
     offsets: list[Span]
     source: list[int]
-    untouched: bool = False
 
     @classmethod
     def old(cls, ids: list[int], offsets: list[Span]) -> Tokens:
         """The tokens as the tokenizer gave them."""
-        return cls(ids, offsets, list(range(len(ids))), untouched=True)
+        return cls(ids, offsets, list(range(len(ids))))
 
     def __len__(self) -> int:
         return len(self.ids)
