@@ -31,6 +31,8 @@ import torch
 import workloads
 from workloads import Workload
 
+from vlm_lit.files.whole import write_whole
+
 HERE: Final = Path(__file__).parent
 QUESTIONS: Final = 5
 SIZES: Final = {"7b": ["llava15_7b", "qwen25vl_7b"], "tiny": ["llava_tiny", "qwen25vl_tiny"]}
@@ -231,8 +233,7 @@ def main() -> None:
 
     def keep() -> None:
         if options.output is not None:
-            options.output.parent.mkdir(parents=True, exist_ok=True)
-            options.output.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+            write_whole(options.output, json.dumps(found, indent=1) + "\n")
 
     if not options.skip_tests and found.get("tests", {}).get("verdict") != "passed":
         found["tests"] = gpu_tests(options.part_seconds)

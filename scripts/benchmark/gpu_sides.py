@@ -26,6 +26,7 @@ from transformers import PreTrainedModel, TrainerCallback
 
 from vlm_lit.commands.lightning import VlmLitCLI
 from vlm_lit.commands.process_rules import restrict_imports
+from vlm_lit.files.whole import write_whole
 from vlm_lit.models.families import Family, family_of, owner_of
 from vlm_lit.models.parts import parameter_count
 from vlm_lit.models.plain_layers import plain_layers
@@ -89,8 +90,8 @@ class Stages:
         return len(STEPS) if rows in (1, self.most) else len(STEPS) - 1
 
     def write(self) -> None:
-        """Keep what was found so far."""
-        self.file.write_text(json.dumps(self.result()), encoding="utf-8")
+        """Keep what was found so far; at any moment the time may be over and the process killed."""
+        write_whole(self.file, json.dumps(self.result()))
 
     def _forget_peak(self) -> None:
         if torch.cuda.is_available():
@@ -314,7 +315,7 @@ def main() -> None:
     """Run one side and write what was measured."""
     side, asked, result = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
     found = SIDES[side](json.loads(asked.read_text()), result)
-    result.write_text(json.dumps(found), encoding="utf-8")
+    write_whole(result, json.dumps(found))
 
 
 if __name__ == "__main__":

@@ -59,6 +59,15 @@ def test_equal_texts_of_other_tokens_are_found(tmp_path: Path) -> None:
     assert found["partings"][0]["letter"] is None
 
 
+def test_a_picture_is_known_by_its_path_where_it_has_no_id(tmp_path: Path) -> None:
+    files = []
+    for name, root in (("a", "here"), ("b", "there")):
+        lines = [row(f"q{i}", float(i % 2), image_id=None, image=f"{root}/{i // 20}.jpg") for i in range(40)]
+        files.append(str(write_run(tmp_path / name, lines) / "predictions.jsonl"))
+    assert main(["parity", *files, "--output", str(tmp_path / "out.json")]) == 0
+    assert json.loads((tmp_path / "out.json").read_text())["images"] == 2
+
+
 def test_other_pictures_are_no_parity(tmp_path: Path, capsys: Capture) -> None:
     files = [Path(served(tmp_path / "a.jsonl", FIRST)), tmp_path / "b.jsonl"]
     rows = [json.loads(line) for line in (tmp_path / "a.jsonl").read_text().splitlines()]

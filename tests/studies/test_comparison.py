@@ -193,6 +193,30 @@ def test_other_settings_are_said(tmp_path: Path) -> None:
     assert "Not run alike: max new tokens is 16 (a); 32 (b)." in said(compared([a, b]))
 
 
+@pytest.mark.parametrize(
+    ("settings", "shown"),
+    [
+        ({"answer_from": ["yes", "no"]}, 'answer from is not set (a); ["yes", "no"] (b)'),
+        ({"sampling": {"temperature": 1.5}}, 'sampling is not set (a); {"temperature": 1.5} (b)'),
+        ({"answer_score": "mean"}, None),  # the other run's class does not know it
+    ],
+)
+def test_other_ways_of_answering_are_said(settings: dict[str, object], shown: str | None, tmp_path: Path) -> None:
+    a, b = write_run(tmp_path / "a", rows(BASE)), write_run(tmp_path / "b", rows(TUNED), **settings)
+    text = said(compared([a, b]))
+    assert "Not run alike" not in text if shown is None else f"Not run alike: {shown}." in text
+    c = write_run(tmp_path / "c", rows(BASE), answer_score="sum")
+    assert ("answer score is mean (b); sum (c)" in said(compared([b, c]))) == (shown is None)
+
+
+def test_long_settings_are_told_apart(tmp_path: Path) -> None:
+    many = [f"answer {i}" for i in range(99)]
+    a = write_run(tmp_path / "a", rows(BASE), answer_from=many)
+    b = write_run(tmp_path / "b", rows(TUNED), answer_from=[*many, "one more"])
+    assert "Not run alike: answer from is " in said(compared([a, b]))
+    assert "Not run alike" not in said(compared([a, write_run(tmp_path / "c", rows(BASE), answer_from=many)]))
+
+
 def test_what_score_files_hold_back_is_said(tmp_path: Path) -> None:
     a = write_scores(tmp_path / "a.json", {"q0": 1, "q1": 0}, overall=66.7, unparsed=1)
     b = write_scores(tmp_path / "b.json", {"q0": 1, "q1": 1})

@@ -21,7 +21,7 @@ LOOKS = [(1.0, 1.0)] * 30 + [(1.0, 0.0)] * 6 + [(0.0, 0.0)] * 4
 BLIND = [(1.0, 0.0), (0.0, 1.0)] * 20
 
 
-def run_of(folder: Path, scores: Sequence[tuple[float, float]]) -> Path:
+def run_of(folder: Path, scores: Sequence[tuple[float, float]], metric: str = "vqa_accuracy") -> Path:
     lines = [
         row(
             f"s{i // 2}-pair{i % 2}/{side}",
@@ -32,7 +32,7 @@ def run_of(folder: Path, scores: Sequence[tuple[float, float]]) -> Path:
         for i, both in enumerate(scores)
         for side, score in zip(("first", "second"), both, strict=True)
     ]
-    return write_run(folder, lines)
+    return write_run(folder, lines, metric=metric)
 
 
 def compared(folders: Sequence[Path]) -> Comparison:
@@ -58,6 +58,11 @@ def test_a_half_right_answer_is_not_right(tmp_path: Path) -> None:
     found = counterfactual(compared([run_of(tmp_path / n, [(1.0, 0.9), (1.0, 1.0)] * 2) for n in ("a", "b")]))
     assert found is not None
     assert found.systems[0].both == 0.5
+
+
+def test_a_metric_of_which_less_is_better_calls_no_answer_right(tmp_path: Path) -> None:
+    folders = [run_of(tmp_path / n, LOOKS, metric="chair") for n in ("a", "b")]
+    assert counterfactual(compared(folders)) is None
 
 
 def test_notes_and_exports_say_it_and_other_questions_have_none(tmp_path: Path) -> None:

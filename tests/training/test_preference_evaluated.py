@@ -86,5 +86,10 @@ def test_over_length_pairs_are_counted_once(preferring: Config, data_set: Path) 
     rows[3]["rejected"] = "a word " * 30
     (data_set / "train.json").write_text(json.dumps(rows))
     path = preferring(data={"max_length": 40, "over_length": "drop", "val": None})
-    fit(path)
-    assert scalars(run_dir(path))["train/over_length_dropped"][-1][1] == 1.0
+    fit(path, "--trainer.max_steps=3")
+    once = scalars(run_dir(path))["train/over_length_dropped"]
+    assert once[-1][1] == 1.0
+    fit(path, "--ckpt_path", "last", "--trainer.max_epochs=2")
+    twice = scalars(run_dir(path))["train/over_length_dropped"]
+    assert twice[:3] == once
+    assert [twice[3][1], twice[-1][1]] == [1.0, 2.0]

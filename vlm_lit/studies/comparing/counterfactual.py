@@ -49,10 +49,11 @@ class PairComparison:
 def counterfactual(comparison: Comparison) -> PairComparison | None:
     """What a comparison says of counterfactual pairs; None where its items are in none.
 
-    Right means the highest score, 1: half a right answer to one of two scenes shows nothing.
+    Right means the highest score, 1: half a right answer to one of two scenes shows nothing. A metric of which less is
+    better calls no answer right, so of that nothing is said.
     """
     pairs = _pairs(comparison.judged)
-    if not pairs:
+    if not pairs or comparison.less_is_better:
         return None
     clusters = [first.cluster for first, _ in pairs]
     several = len(set(clusters)) > 1

@@ -9,9 +9,13 @@ from typing import Final
 from vlm_lit.studies.comparing.comparison import Comparison
 from vlm_lit.studies.comparing.counterfactual import counterfactual, sentences
 from vlm_lit.studies.page_parts.wording import FEWEST_IMAGES, percent, points
-from vlm_lit.studies.run_files.facts import AS_THEY_ARE
+from vlm_lit.studies.run_files.facts import AS_THEY_ARE, NEVER_NULL
 
-_SAME: Final = ("max new tokens", "answer schema", "prompt", "system prompt", "data")  # what a fair comparison keeps
+_SAME: Final = (
+    "max new tokens", "answer schema", "answer from", "sampling", "image processor", *NEVER_NULL, "prompt",
+    "system prompt", "data",
+)  # fmt: skip
+"""What a fair comparison keeps."""
 _ROUNDING: Final = 1e-6
 _APART: Final = 0.2  # of an interval's width; what is closer reads the same
 _BLIND: Final = {"blank": "With blank pictures", "shuffled": "With shuffled pictures", "dropped": "Without pictures"}
@@ -84,7 +88,11 @@ def _same_weights(one: Mapping[str, str], other: Mapping[str, str]) -> bool:
 
 def _not_alike(comparison: Comparison) -> Iterator[str]:
     for name in _SAME:
-        values = {s.name: s.facts.shown.get(name, "not set") for s in comparison.systems if s.facts.shown}
+        values = {
+            s.name: s.facts.shown.get(name, "not set")
+            for s in comparison.systems
+            if s.facts.shown and (name in s.facts.shown or name not in NEVER_NULL)
+        }
         if len(set(values.values())) > 1:
             yield f"Not run alike: {name} is {'; '.join(f'{v} ({system})' for system, v in values.items())}."
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import statistics
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -21,17 +21,19 @@ _SHOWN: Final = 160
 
 @dataclass(frozen=True, kw_only=True)
 class ServedAnswer:
-    """An answer as a server gave it: its text, and its tokens where they are known."""
+    """An answer as a server gave it: its text, and its tokens where they are known.
+
+    Args:
+        id: its question's.
+        image_id: which picture it is about.
+        path: of that picture's file, which another machine may have elsewhere.
+    """
 
     id: str
     prediction: str
     token_ids: tuple[int, ...] | None
-    image: str | None
-
-    @property
-    def cluster(self) -> str:
-        """What its interval is clustered by: its image, or itself where that is not known."""
-        return self.id if self.image is None else self.image
+    image_id: str | None
+    path: str | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,18 +107,22 @@ def _served(line: bytes, where: str) -> ServedAnswer:
     fields = parse_json(line, where, any_value=True)
     if not isinstance(fields, dict):
         raise VlmLitError(f"{where}: holds no object. Write one answer a line: id and prediction, as an object.")
-    id_, text, tokens, image = (fields.get(name) for name in ("id", "prediction", "token_ids", "image_id"))
+    names = ("id", "prediction", "token_ids", "image_id", "image")
+    id_, text, tokens, image, path = (fields.get(name) for name in names)
     if not isinstance(id_, (str, int)) or isinstance(id_, bool) or not isinstance(text, str):
         raise VlmLitError(f"{where}: an answer has an id and a prediction, which is text; found {', '.join(fields)}.")
     if tokens is not None and not (isinstance(tokens, list) and all(type(token) is int for token in tokens)):
         raise VlmLitError(f"{where}: token_ids is a list of whole numbers.")
     if image is not None and (not isinstance(image, (str, int)) or isinstance(image, bool)):
         raise VlmLitError(f"{where}: image_id is a text or a whole number.")
+    if path is not None and not isinstance(path, str):
+        raise VlmLitError(f"{where}: image is the path of a picture, a text.")
     return ServedAnswer(
         id=str(id_),
         prediction=text,
         token_ids=None if tokens is None else tuple(tokens),
-        image=None if image is None else str(image),
+        image_id=None if image is None else str(image),
+        path=path,
     )
 
 
@@ -134,17 +140,16 @@ def parity(first: Sequence[ServedAnswer], second: Sequence[ServedAnswer]) -> Par
             f"{min(strangers)!r}). Ask both the same questions."
         )
     pairs = [(one, other[one.id]) for one in first]
-    shown = next((a for a, b in pairs if None not in (a.image, b.image) and a.image != b.image), None)
+    shown = next((a for a, b in pairs if None not in (a.image_id, b.image_id) and a.image_id != b.image_id), None)
     if shown is not None:
         raise VlmLitError(
-            f"The two were not asked the same: {shown.id!r} is about {shown.image!r} in one file and about "
-            f"{other[shown.id].image!r} in the other. Ask both about the same pictures, or correct image_id."
+            f"The two were not asked the same: {shown.id!r} is about {shown.image_id!r} in one file and about "
+            f"{other[shown.id].image_id!r} in the other. Ask both about the same pictures, or correct image_id."
         )
-    pairs = [(replace(a, image=b.image) if a.image is None else a, b) for a, b in pairs]
     known = all(one.token_ids is not None for pair in pairs for one in pair)
     texts = [float(a.prediction == b.prediction) for a, b in pairs]
     tokens = [float(a.token_ids == b.token_ids) for a, b in pairs] if known else None
-    clusters = [a.cluster for a, _ in pairs]
+    clusters = [_cluster(a, b) for a, b in pairs]
     several = len(set(clusters)) > 1
     return Parity(
         questions=len(pairs),
@@ -165,6 +170,12 @@ def parity(first: Sequence[ServedAnswer], second: Sequence[ServedAnswer]) -> Par
             if a.prediction != b.prediction or (known and a.token_ids != b.token_ids)
         ),
     )
+
+
+def _cluster(a: ServedAnswer, b: ServedAnswer) -> Hashable:
+    """What a question's interval is clustered by: its picture as either server names it, else the question itself."""
+    named = ("image_id", "path")
+    return next(((name, v) for name in named for one in (a, b) if (v := getattr(one, name)) is not None), ("id", a.id))
 
 
 def _first(a: Sequence[object], b: Sequence[object]) -> int | None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from vlm_lit.studies.comparing.alignment import align
-from vlm_lit.studies.comparing.comparison import Comparison, Method, SystemPair, compare
+from vlm_lit.studies.comparing.comparison import Comparison, Group, Method, SystemPair, compare
 from vlm_lit.studies.estimates.statistics import at_level, cut
 from vlm_lit.studies.page_parts.wording import FEWEST_IMAGES, bounds, percent, points
 from vlm_lit.studies.run_files.systems import open_systems
@@ -56,8 +56,16 @@ class BenchmarkRetention:
         if self.pair.difference is None:
             return None
         found = at_level(self.pair.difference, 1 - _ERROR / self.benchmarks)
-        ends = sorted((self._sign * found.low, self._sign * found.high))
-        return cut((ends[0], ends[1]), -1.0, 1.0)
+        return cut(self._turned((found.low, found.high)), -1.0, 1.0)
+
+    def of_group(self, group: Group) -> tuple[float, tuple[float, float] | None]:
+        """The change in a group of questions and its interval; above zero is better."""
+        interval = group.pairs[0].interval
+        return self._sign * group.pairs[0].gap, None if interval is None else self._turned(interval)
+
+    def _turned(self, ends: tuple[float, float]) -> tuple[float, float]:
+        low, high = sorted(self._sign * end for end in ends)
+        return low, high
 
     @property
     def gained(self) -> int:
@@ -199,9 +207,9 @@ def as_json(retention: Retention) -> dict[str, object]:
                 "lost": one.lost,
                 "kept": one.kept,
                 "groups": [
-                    {"name": g.name, "value": g.value, "questions": g.n, "change": g.pairs[0].gap,
-                     "interval": g.pairs[0].interval}
+                    {"name": g.name, "value": g.value, "questions": g.n, "change": change, "interval": interval}
                     for g in one.comparison.groups
+                    for change, interval in [one.of_group(g)]
                 ],
             }
             for one in retention.benchmarks

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -14,6 +15,8 @@ from vlm_lit.files.strict_json import read_json
 from vlm_lit.files.strict_yaml import read_strict
 from vlm_lit.studies.run_files.weights import WEIGHTS, weights_of
 
+NEVER_NULL: Final = ("answer score", "judged turns", "pad to square", "max length", "over length")
+"""Settings without which a run's own classes do not know them: there is nothing to compare."""
 # In a config, from its root; a run's own classes may lack some of them.
 _SETTINGS: Final = {
     "revision": "model.init_args.revision",
@@ -21,9 +24,19 @@ _SETTINGS: Final = {
     "seed": "seed_everything",
     "max new tokens": "model.init_args.max_new_tokens",
     "answer schema": "model.init_args.answer_schema",
+    "answer from": "model.init_args.answer_from",
+    "answer score": "model.init_args.answer_score",
+    "sampling": "model.init_args.sampling",
+    "judged turns": "data.init_args.judged_turns",
+    "image processor": "data.init_args.image_processor",
+    "pad to square": "data.init_args.pad_to_square",
+    "max length": "data.init_args.max_length",
+    "over length": "data.init_args.over_length",
     "prompt": "data.init_args.prompt",
     "system prompt": "data.init_args.system",
 }
+_LONGEST: Final = 160
+"""Letters of a list or mapping that a report shows."""
 AS_THEY_ARE: Final = "as they are"
 _IMAGES: Final = {None: AS_THEY_ARE, "blank": "blank", "shuffle": "shuffled", "drop": "dropped"}
 
@@ -121,7 +134,13 @@ def _folders(settings: object) -> Iterator[Path]:
 
 
 def _text(value: object) -> str:
-    return "" if value is None or isinstance(value, dict | list) else str(value)
+    """A setting in words. Of a long list or mapping the beginning, with a digest by which two are told apart."""
+    if value is None or isinstance(value, str):
+        return value or ""
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    if len(text) <= _LONGEST:
+        return text
+    return f"{text[:_LONGEST]}... (SHA-256 {hashlib.sha256(text.encode()).hexdigest()[:8]})"
 
 
 def _images(config: Mapping[str, Any]) -> str:

@@ -20,8 +20,8 @@ _PATCH = 3 * 32 * 32  # numbers in a patch of ViLT's
 class Throughput(Callback):
     """Logs, under `train/`: samples (conversations, questions or pairs) and tokens a second over all ranks, the share
     of time spent waiting for data, the largest memory taken so far in GiB (the GPU's where there is one, else the
-    process's), and how many samples the over-length policy has left out or changed so far. Where there are several
-    ranks, `rank_spread` is how far the one with most to do is above the mean, by tokens and padding: 0.1 is 10 %."""
+    process's), and how many samples the over-length policy has left out or changed so far, over all ranks and since
+    the run's first step. Where there are several ranks, `rank_spread` is how far the one with most to do is above the mean, by tokens and padding: 0.1 is 10 %."""
 
     def __init__(self) -> None:
         self._step_ended: float | None = None
@@ -46,14 +46,14 @@ class Throughput(Callback):
         began = self._step_ended if self._step_ended is not None else self._step_began
         seconds = now - began
         tokens = sum(int(b.inputs["attention_mask"].sum()) for b in batch.micro_batches)
-        mine = batch.samples, tokens, sum(_row_tokens(b) for b in batch.micro_batches)
-        every = ranks_of(trainer).each(mine)
-        rows = [of_rows for _, _, of_rows in every]
-        self._dropped += len(batch.dropped)
-        self._changed += len(batch.changed)
+        of_rows = sum(_row_tokens(b) for b in batch.micro_batches)
+        mine = batch.samples, tokens, of_rows, len(batch.dropped), len(batch.changed)
+        samples, all_tokens, rows, dropped, changed = zip(*ranks_of(trainer).each(mine), strict=True)
+        self._dropped += sum(dropped)
+        self._changed += sum(changed)
         values = {
-            "samples_per_second": sum(n for n, _, _ in every) / seconds,
-            "tokens_per_second": sum(n for _, n, _ in every) / seconds,
+            "samples_per_second": sum(samples) / seconds,
+            "tokens_per_second": sum(all_tokens) / seconds,
             "data_wait_share": (self._step_began - began) / seconds,
             "peak_memory_gib": peak_memory() / _GIB,
             "over_length_dropped": float(self._dropped),
@@ -63,6 +63,14 @@ class Throughput(Callback):
             values["rank_spread"] = max(rows) * len(rows) / sum(rows) - 1
         pl_module.log_dict({f"train/{name}": value for name, value in values.items()}, batch_size=1)
         self._step_ended = now
+
+    def state_dict(self) -> dict[str, int]:
+        """The counts of a resumed run go on from those of its checkpoint."""
+        return {"dropped": self._dropped, "changed": self._changed}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Go on from a checkpoint's counts."""
+        self._dropped, self._changed = state_dict["dropped"], state_dict["changed"]
 
     def on_validation_end(self, trainer: LightningTrainer, pl_module: LightningModule) -> None:
         """Time spent validating is not time spent waiting for data."""
