@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -102,3 +103,14 @@ def test_the_confidence_is_the_softmax_of_what_the_choice_was_made_by(tiny_llava
 def test_lists_that_leave_no_choice_are_refused(listed: list[str], problem: str) -> None:
     with pytest.raises(ConfigError, match=problem):
         ClosedSet(listed)
+
+
+def test_the_ends_of_generation_settings_end_answers_too(tiny_llava: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(tiny_llava, tmp_path / "llava"))
+    tokens = cases.encoder(folder).tokenizer
+    image, word = tokens.convert_tokens_to_ids(["<image>", "red"])
+    for listed, ends in (([1, image, word], {1, image}), (image, {1, image}), (word, {1}), (None, {1})):
+        (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": listed}))
+        encoder = cases.encoder(folder)
+        stop = Answering(cases.adapted(folder), FAMILIES["llava"], encoder).stop
+        assert set(stop.end_of_turn) == ends == {*encoder.end_of_turn, *ends}

@@ -78,11 +78,19 @@ class Answering:
 
     @cached_property
     def stop(self) -> StopTokens:
-        """What ends, pads and may not stand in an answer."""
+        """What ends, pads and may not stand in an answer.
+
+        Ends are the template's, the tokenizer's, and those that the checkpoint's generation settings list: Llama 3.2
+        has three. Of a config's default numbers, which may be words of this tokenizer, control tokens count alone.
+        """
         names = ("image_token_id", "video_token_id")
         placeholders = [getattr(self.encoder.processor, name, None) for name in names]
+        settings = without_adapter_shell(self.model).generation_config
+        theirs = settings.eos_token_id if settings is not None else None
+        listed = {theirs} if isinstance(theirs, int) else {*(theirs or ())}
+        controls = listed & self.encoder.tokenizer.added_tokens_decoder.keys()
         return StopTokens(
-            end_of_turn=self.encoder.end_of_turn,
+            end_of_turn=tuple(sorted({*self.encoder.end_of_turn, *controls})),
             pad=int(self.encoder.tokenizer.pad_token_id),
             forbidden=tuple(int(token) for token in placeholders if token is not None),
         )
