@@ -21,7 +21,8 @@ class Throughput(Callback):
     """Logs, under `train/`: samples (conversations, questions or pairs) and tokens a second over all ranks, the share
     of time spent waiting for data, the largest memory taken so far in GiB (the GPU's where there is one, else the
     process's), and how many samples the over-length policy has left out or changed so far, over all ranks and since
-    the run's first step. Where there are several ranks, `rank_spread` is how far the one with most to do is above the mean, by tokens and padding: 0.1 is 10 %."""
+    the run's first step. Where there are several ranks, `rank_spread` is how far the one with most to do is above the
+    mean, by tokens and padding: 0.1 is 10 %."""
 
     def __init__(self) -> None:
         self._step_ended: float | None = None
