@@ -109,6 +109,8 @@ def test_rows_keep_their_own_words(curated: Path) -> None:
     written = {row["id"]: row for split in SPLITS for row in rows(curated / f"{split}.jsonl")}
     assert written["a picture that has copies"]["answer"] == "Yes"
     assert written["two annotators"]["answers"] == ["red", "blue"]
+    labelled = {name: written[name]["answer"] for name in ("a number", "a rating", "a date", "a number alone")}
+    assert labelled == {"a number": "3", "a rating": "4", "a date": "2024-05-01", "a number alone": "2.5"}
     assert written["UTF-16"]["answer"] == "grün"
     assert written["line break in a cell"]["question"] == "Was ist\ndas hier?"
     assert len(written["ten answers"]["answers"]) == 10

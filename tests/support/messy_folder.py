@@ -378,9 +378,16 @@ def _labelling_tools(messy: Messy) -> None:
         return {"id": name, "data": {"image": path, "question": f"{name}?"}, "annotations": annotations, **more}
 
     def said(*texts: str, kind: str = "text", **more: Any) -> dict[str, Any]:
-        result = {"from_name": "box", "to_name": "image", "type": "textarea", "value": {kind: list(texts)}}
-        return {"result": [result], "was_cancelled": False, **more}
+        return {"result": [result("box", "textarea", {kind: list(texts)})], "was_cancelled": False, **more}
 
+    def result(name: str, kind: str, value: dict[str, Any]) -> dict[str, Any]:
+        return {"from_name": name, "to_name": "image", "type": kind, "value": value}
+
+    def beside_a_comment(name: str, kind: str, value: dict[str, Any]) -> dict[str, Any]:
+        results = [result("answer", kind, value), result("comment", "textarea", {"text": ["blurred"]})]
+        return task(name, image, [{"result": results}])
+
+    box = {"x": 1, "y": 1, "width": 5, "height": 5, "rectanglelabels": ["car"]}
     guess = {"predictions": [{"result": said("a guess")["result"]}]}
     tasks = [
         ("two annotators", KEPT, task("two annotators", f"/data/local-files/?d={image}", [said("red"), said("blue")])),
@@ -393,6 +400,17 @@ def _labelling_tools(messy: Messy) -> None:
         ("predicted only", "label_studio.unlabelled", task("predicted only", image, [], **guess)),
         ("two choices at once", "label_studio.several_choices", task("x", image, [said("a", "b", kind="choices")])),
         ("one choice", KEPT, task("one choice", image, [said("yes", kind="choices")])),
+        ("a number", KEPT, beside_a_comment("a number", "number", {"number": 3})),
+        ("a rating", KEPT, beside_a_comment("a rating", "rating", {"rating": 4})),
+        ("a date", KEPT, beside_a_comment("a date", "datetime", {"datetime": "2024-05-01"})),
+        ("a number alone", KEPT, task("a number alone", image, [{"result": [result("n", "number", {"number": 2.5})]}])),
+        ("a region", "label_studio.type", beside_a_comment("a region", "rectanglelabels", box)),
+        ("a relation", "label_studio.type", task("x", image, [{"result": [{"type": "relation", "from_id": "a"}]}])),
+        (
+            "a marked word",
+            "label_studio.type",
+            beside_a_comment("x", "labels", {"start": 0, "end": 3, "text": "car", "labels": ["noun"]}),
+        ),
     ]
     (messy.folder / "labels.json").write_text(json.dumps([row for *_, row in tasks], indent=1))
     messy.expect("labels.json", [(kind, outcome) for kind, outcome, _ in tasks])

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Final
 
 from vlm_lit.data.conversations.record_forms import ANSWER_KEYS
-from vlm_lit.errors import RecordError
+from vlm_lit.errors import RecordError, listed
 
+_LISTS: Final = ("text", "choices")
+_READ: Final = (*_LISTS, "number", "rating", "datetime")
 _ABOUT: Final = ("annotator", "annotation_id", "created_at", "updated_at", "lead_time")
 
 
@@ -35,11 +37,12 @@ def _choices(value: object) -> object:
 def task_row(row: Mapping[str, object], path: Path, place: str) -> dict[str, object]:
     """A task's data and its annotators' words, each under the name of what it was written into (`from_name`).
 
-    Where they wrote into one thing only, that is the answer, whatever its name. Predictions are no answers, and
-    cancelled annotations are left out.
+    Words are texts, choices, numbers, ratings and dates. Where they wrote into one thing only, that is the answer,
+    whatever its name. Predictions are no answers, and cancelled annotations are left out.
 
     Raises:
-        RecordError: nobody has annotated it, or an annotator chose several things at once.
+        RecordError: nobody has annotated it, an annotator chose several things at once, or a result is no words, such
+            as a box: left out, it would let a comment beside it pass for the answer.
     """
     data = row["data"]
     assert isinstance(data, Mapping)
@@ -66,16 +69,28 @@ def _results(annotation: Mapping[str, object], path: Path, place: str) -> dict[s
     found: dict[str, list[str]] = {}
     results = annotation.get("result")
     for result in results if isinstance(results, list) else []:
-        value = result.get("value") if isinstance(result, Mapping) else None
-        if not isinstance(value, Mapping):
-            continue
-        texts = value.get("text", value.get("choices"))
-        texts = [texts] if isinstance(texts, str) else texts
-        if not isinstance(texts, list):
-            continue
-        if "choices" in value and len(texts) > 1:
-            problem = f"one annotator chose {len(texts)} of {result.get('from_name')}"
+        name, kind, value = (
+            result.get(key) if isinstance(result, Mapping) else None for key in ("from_name", "type", "value")
+        )
+        texts = _texts(value)
+        if texts is None:
+            problem = f"the result under {name} is of the type {kind}, which is not read as words"
+            remedy = f"Read are {listed(_READ)}: take results of other types out of the export."
+            raise RecordError(problem, remedy=remedy, file=path, record=place, code="label_studio.type")
+        if isinstance(value, Mapping) and "choices" in value and len(texts) > 1:
+            problem = f"one annotator chose {len(texts)} of {name}"
             remedy = "Let one be chosen (choice: single), or take the task out."
             raise RecordError(problem, remedy=remedy, file=path, record=place, code="label_studio.several_choices")
-        found.setdefault(str(result.get("from_name")), []).extend(map(str, texts))
+        found.setdefault(str(name), []).extend(texts)
     return found
+
+
+def _texts(value: object) -> list[str] | None:
+    """The words of a result's value; None where it holds anything else, such as the place of a region."""
+    if not isinstance(value, Mapping) or len(value) != 1:
+        return None
+    key, held = next(iter(value.items()))
+    entries = held if isinstance(held, list) and key in _LISTS else [held]
+    if key not in _READ or not all(isinstance(entry, str | int | float) for entry in entries):
+        return None
+    return None if any(isinstance(entry, bool) for entry in entries) else list(map(str, entries))
