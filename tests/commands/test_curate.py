@@ -124,6 +124,50 @@ def test_splits_that_sources_say(photos: Path, tmp_path: Path, capsys: Capture) 
     assert "The sources have 1 pictures on several of their own splits" in capsys.readouterr().out
 
 
+WORDS = {
+    **dict.fromkeys(("train2014", "Training", "train_2017"), "train"),
+    **dict.fromkeys(("val2014", "validation", "dev", "minival", "minival2014"), "val"),
+    **dict.fromkeys(("test2015", "testdev", "test-dev2015", "test_std", "test-std2015"), "test"),
+}
+
+
+@pytest.mark.parametrize("in_rows", [False, True])
+def test_words_for_splits(in_rows: bool, tmp_path: Path, capsys: Capture) -> None:
+    photos = pictures(tmp_path, len(WORDS))
+    rows = {word: row(k, id=word, **({"split": word} if in_rows else {})) for k, word in enumerate(WORDS)}
+    if in_rows:
+        files = [source(tmp_path / "a.jsonl", list(rows.values()))]
+    else:
+        files = [source(tmp_path / f"v2_{word}_questions.jsonl", [one]) for word, one in rows.items()]
+    curated(tmp_path / "out", *files, "--images", photos, "--splits_from", "sources")
+    assert kept(tmp_path / "out") == WORDS
+    assert "by their pictures" not in capsys.readouterr().out
+
+
+def test_a_split_that_is_not_understood(photos: Path, tmp_path: Path, capsys: Capture) -> None:
+    words = {"row0": "holdout", "row1": 3, "row2": "", "row3": "testA", "row4": None, "row5": "test"}
+    a = source(tmp_path / "rest.jsonl", [row(k, split=word) for k, word in enumerate(words.values())])
+    given = [a, "--images", photos, "--val", 0, "--test", 0]
+    counts = curated(tmp_path / "sources", *given, "--splits_from", "sources")
+    assert kept(tmp_path / "sources") == {"row2": "train", "row4": "train", "row5": "test"}
+    assert counts["rejected"] == {"conversation.split": 3}
+    assert "its split is 'holdout', which means neither" in written(tmp_path / "sources", "rejects")[0]["problem"]
+    assert "2 rows came to a split by their pictures" in capsys.readouterr().out
+    counts = curated(tmp_path / "left_out", *given, "--splits_from", "sources", "--ignore_keys", "split")
+    assert set(kept(tmp_path / "left_out").values()) == {"train"}
+    capsys.readouterr()
+    curated(tmp_path / "pictures", *given)
+    rows = {row["id"]: row.get("split", "none") for row in written(tmp_path / "pictures", "train")}
+    assert rows == {**words, "row2": "none", "row4": "none", "row5": "none"}
+    assert "Rows say splits in their field split (test 1), and were split anew" in capsys.readouterr().out
+
+
+def test_a_field_that_columns_name_says_the_split(photos: Path, tmp_path: Path) -> None:
+    a = source(tmp_path / "a.jsonl", [row(k, part="val" if k else "test2015") for k in range(4)])
+    curated(tmp_path / "out", a, "--images", photos, "--columns", "split=part", "--splits_from", "sources")
+    assert kept(tmp_path / "out") == {"row0": "test", "row1": "val", "row2": "val", "row3": "val"}
+
+
 def test_contradictions_rejected(photos: Path, tmp_path: Path) -> None:
     rows = [
         row(0),

@@ -7,7 +7,7 @@ import json
 import math
 import unicodedata
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -15,10 +15,11 @@ from vlm_lit.curation.columns import Columns
 from vlm_lit.curation.image_finder import FoundFile, ImageFinder
 from vlm_lit.curation.row_pictures import with_pictures
 from vlm_lit.curation.settings import CuratedSource
+from vlm_lit.curation.source_files import said_split
 from vlm_lit.curation.source_rows import SourceRow
 from vlm_lit.data.conversations.choices import with_lettered_choices
 from vlm_lit.data.conversations.conversations import to_conversation
-from vlm_lit.data.conversations.refusals import refusal
+from vlm_lit.data.conversations.refusals import empty, refusal, shown
 from vlm_lit.data.images.image_paths import ImageProblem
 from vlm_lit.data.images.images import to_image_ref
 from vlm_lit.data.records.annotations import Annotations
@@ -66,15 +67,18 @@ class CandidateMaker:
         finder: finds picture files.
         staging: folder that is written; pictures that rows hold are put there.
         ignore_keys: keys that are left out of rows.
+        by_source: whether a row stays on the split that its source says, so that it has to be understood.
     """
 
-    def __init__(self, finder: ImageFinder, staging: Path, ignore_keys: Sequence[str]) -> None:
-        self.finder, self.staging, self.ignore_keys = finder, staging, ignore_keys
+    def __init__(self, finder: ImageFinder, staging: Path, ignore_keys: Sequence[str], *, by_source: bool) -> None:
+        self.finder, self.staging, self.ignore_keys, self.by_source = finder, staging, ignore_keys, by_source
         self.pictures: list[PictureFile] = []
         self.folders: dict[Path, str] = {}
         """The folders that pictures were found in, and their names in the written folder."""
         self.changes: dict[str, int] = {}
         """How many paths had to be changed, by what was changed."""
+        self.splits: dict[str, int] = {}
+        """How many rows say a split of their own, by their word for it."""
         self._places: dict[str, int] = {}
 
     def candidate(self, row: SourceRow, source: PreparedSource, shown: list[int]) -> Candidate:
@@ -93,11 +97,12 @@ class CandidateMaker:
         made = Record(file=row.source, index=row.index, fields=fields, image_root=self.staging)
         talk = to_conversation(made, requires_answer=True, ignore_keys=self.ignore_keys)
         self._check_pictures(made, talk)
-        for key in (*self.ignore_keys, "split"):
+        for key in self.ignore_keys:
             fields.pop(key, None)
+        split = self._own_split(made, fields)
         asked = _asked(talk)
         return Candidate(
-            row=row,
+            row=replace(row, split=split or row.split),
             line=_line(fields),
             id=_own_id(fields),
             pictures=tuple(dict.fromkeys(shown)),
@@ -107,6 +112,21 @@ class CandidateMaker:
             said=talk.turns[-1].text,
             references=tuple(sorted(map(counted_answer, talk.references))),
         )
+
+    def _own_split(self, record: Record, fields: dict[str, object]) -> str | None:
+        """The split that the row itself says. The field is taken out of it, unless it means something else."""
+        word = fields.get("split")
+        split = said_split(word)
+        if split is None and not empty(word):
+            if self.by_source:
+                problem = f"its split is {shown(word)}, which means neither train nor val nor test"
+                remedy = "Write one of these. --ignore_keys split leaves it out: the name of its file says the split."
+                raise refusal(record, problem, remedy=remedy, code="split")
+            return None
+        fields.pop("split", None)
+        if split is not None:
+            self.splits[str(word)] = self.splits.get(str(word), 0) + 1
+        return split
 
     def _placed(self, record: Record, row: SourceRow, value: object, shown: list[int]) -> str:
         try:

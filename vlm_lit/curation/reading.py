@@ -10,7 +10,7 @@ from vlm_lit.curation.cvat import cvat_rows
 from vlm_lit.curation.json_rows import json_rows
 from vlm_lit.curation.label_studio import flat_row, is_flat_task, is_task, task_row
 from vlm_lit.curation.settings import CuratedSource
-from vlm_lit.curation.source_files import CVAT, SourceFile, said_split, source_files
+from vlm_lit.curation.source_files import CVAT, SourceFile, source_files
 from vlm_lit.curation.source_rows import FileRow, SourceRow
 from vlm_lit.curation.table_rows import table_rows
 from vlm_lit.data.records.locate import TEXT
@@ -31,8 +31,7 @@ def source_rows(source: CuratedSource) -> Iterator[SourceRow]:
     _check_encoding(source)
     for file in source_files(source.path, source.split):
         for row in _file_rows(file, source):
-            said = said_split(row.fields.get("split")) if row.fields is not None else None
-            yield replace(row, split=said or file.split)
+            yield replace(row, split=file.split)
 
 
 def _check_encoding(source: CuratedSource) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +22,7 @@ from vlm_lit.curation.previous import EarlierPicture
 from vlm_lit.curation.reading import source_rows
 from vlm_lit.curation.settings import CurationSettings
 from vlm_lit.curation.source_rows import SourceRow
-from vlm_lit.errors import ConfigError, RecordError
+from vlm_lit.errors import ConfigError, RecordError, listed
 
 _CHAINED: Final = 0.2
 """Share of the pictures in one set of near duplicates above which the splits cannot have the sizes asked for."""
@@ -72,7 +72,8 @@ def curate(
     _check(settings)
     folders = [Path(folder).expanduser() for folder in settings.images]
     finder = ImageFinder(folders, settings.prefixes or {}, output.resolve())
-    maker = CandidateMaker(finder, staging, settings.ignore_keys or ())
+    by_source = settings.splits_from == "sources"
+    maker = CandidateMaker(finder, staging, settings.ignore_keys or (), by_source=by_source)
     findings = CurationFindings(changes=maker.changes)
     with bar("reading rows", None) as shown:
         rows, read = _rows(settings, maker, findings, shown)
@@ -87,7 +88,6 @@ def curate(
     likeness = _likeness(seen, earlier, settings.near_distance)
     placing = Placing(likeness, val=settings.val, test=settings.test, seed=settings.seed)
     placing.hold({one.digest: one.split for one in earlier})
-    by_source = settings.splits_from == "sources"
     outcomes = decided(rows, seen, placing, by_source=by_source)
     findings.contradictions = contradictions(outcomes, seen)
     if settings.contradictions == "reject":
@@ -98,6 +98,7 @@ def curate(
     findings.across_splits = across_written(outcomes, seen, likeness)
     findings.across_sources = _across_sources(rows, seen, likeness)
     _warn(settings, findings, seen, outcomes)
+    _warn_of_said_splits(findings, outcomes, maker.splits, by_source)
     if findings.across_splits != (0, 0) and not earlier:
         raise RuntimeError(
             f"{sum(findings.across_splits):,} pictures stand on two sides. This is a mistake of the program; please "
@@ -206,4 +207,20 @@ def _warn(
         findings.warnings.append(
             f"The sources have {exact:,} pictures on several of their own splits, and {near:,} that are like one on "
             "another: scores on them would have been too good. Here they stand on one side."
+        )
+
+
+def _warn_of_said_splits(
+    findings: CurationFindings, outcomes: Sequence[object], said: Mapping[str, int], by_source: bool
+) -> None:
+    silent = sum(isinstance(outcome, KeptRow) and outcome.candidate.row.split is None for outcome in outcomes)
+    if by_source and silent:
+        findings.warnings.append(
+            f"{silent:,} rows came to a split by their pictures: neither their file nor their field split says one."
+        )
+    if said and not by_source:
+        counts = listed([f"{word} {count:,}" for word, count in said.items()])
+        findings.warnings.append(
+            f"Rows say splits in their field split ({counts}), and were split anew by their pictures. Say "
+            "--splits_from sources to keep what they say."
         )

@@ -47,7 +47,8 @@ class CurationSettings:
         test: share of the picture groups that becomes test.jsonl.
         seed: what the splits follow from.
         splits_from: `pictures` splits anew, by group of pictures; `sources` keeps what a source's file, folder or field
-            `split` says, and rejects what would stand on two sides.
+            `split` says (train, val2014, test-dev2015, ...), and rejects what would stand on two sides and a field of
+            another word.
         previous: folder of an earlier curation whose pictures keep their split.
         near_distance: bits of 64 in which the perceptual hashes of near duplicates may differ, in each colour channel;
             null looks for exact duplicates only.

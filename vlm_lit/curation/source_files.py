@@ -10,6 +10,7 @@ from typing import Final
 
 from vlm_lit.curation.previous import SUMMARY
 from vlm_lit.data.records.locate import FORMATS_HINT, TEXT, locate
+from vlm_lit.data.records.splits import read_split
 from vlm_lit.errors import RecordError
 from vlm_lit.files.open_text import format_of
 
@@ -18,11 +19,11 @@ _TABLES: Final = (".parquet", ".arrow", ".tar")
 _ENDINGS: Final = (*TEXT, CVAT, *_TABLES)
 _NO_ROWS: Final = ("dataset_info.json", "dataset_infos.json", "config.json", "curation.json")
 _SAVED: Final = ("state.json", "dataset_dict.json")
-_SPLITS: Final = {
-    **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("validation", "val", "valid", "dev"), "val"),
-    **dict.fromkeys(("test", "testing"), "test"),
-}
+_SPLIT: Final = re.compile(
+    r"(?:(?P<train>train(?:ing)?)|(?P<val>mini[-_ ]?val|val(?:id(?:ation)?)?|dev)"
+    r"|(?P<test>test(?:ing|[-_ ]?(?:dev|std))?))(?:[-_ ]?(?:19|20)\d\d)?"
+)
+"""The words that data sets name their splits by, also with a year, as COCO does: `val2014`, `test-dev2015`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,12 +55,12 @@ def source_files(source: str, split: str) -> list[SourceFile]:
         if files := [file for file in found if file.is_file()]:
             return [_file(file) for file in files]
     found_there = locate(source, split)  # a hub id, or the error that says what is wrong
-    return [SourceFile(name=found_there.name, path=None, folder=None, split=said_split(split))]
+    return [SourceFile(name=found_there.name, path=None, folder=None, split=_said_by_setting(split))]
 
 
 def _in_folder(folder: Path, split: str) -> list[SourceFile]:
     if any((folder / marker).is_file() for marker in _SAVED):
-        return [SourceFile(name=str(folder), path=None, folder=folder, split=said_split(split))]
+        return [SourceFile(name=str(folder), path=None, folder=folder, split=_said_by_setting(split))]
     files = _data_files(folder, "*") or _data_files(folder, "**/*")
     if not files:
         raise RecordError("no data file in the folder", remedy=FORMATS_HINT, file=folder, code="records.format")
@@ -91,4 +92,10 @@ def _file(path: Path) -> SourceFile:
 
 def said_split(word: object) -> str | None:
     """`train`, `val` or `test` for a word that means it; None for any other."""
-    return _SPLITS.get(word.strip().lower()) if isinstance(word, str) else None
+    found = _SPLIT.fullmatch(word.strip().lower()) if isinstance(word, str) else None
+    return found.lastgroup if found is not None else None
+
+
+def _said_by_setting(split: str) -> str | None:
+    cut = read_split(split)
+    return said_split(split if cut is None else cut.name)
