@@ -20,6 +20,7 @@ from tests.support import tiny_models
 from tests.support.html_page import Page
 from tests.support.refusals import edited, refusal, refused
 from vlm_lit.cli import main
+from vlm_lit.curation.candidates import counted_answer
 
 Capture = pytest.CaptureFixture[str]
 Config = Callable[..., Path]
@@ -181,6 +182,61 @@ def test_contradictions_rejected(photos: Path, tmp_path: Path) -> None:
     assert set(kept(tmp_path / "out")) == {"row1"}
     assert counts["rejected"] == {"contradiction": 3}
     assert counts["contradictions"] == 1
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("-5", "5"),
+        ("C++", "C"),
+        ("A+", "A-"),
+        ("<5", ">5"),
+        ("1-0", "1 0"),
+        ("10-12", "1012"),
+        ("1/2", "1 2"),
+        ("x=2", "x 2"),
+        ("a != b", "a = b"),
+        ("1,5", "15"),
+        ("int[]", "int"),
+        ("f(x)", "f x"),
+        ("snow_man", "snow man"),
+        ("(-5)", "(5)"),
+    ],
+)
+def test_answers_of_other_signs_are_other_answers(one: str, other: str) -> None:
+    assert counted_answer(one) != counted_answer(other)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("Yes.", "yes"),
+        ("Yes!?", "yes"),
+        ('"(Red)."', "red"),
+        ("t-shirt", "t shirt"),
+        ("yes - it is", "yes it is"),
+        ("a cat", "cat"),
+        ("two", "2"),
+        ("1,000", "1000"),
+        ("red, blue", "red blue"),
+        ("red (dark)", "red dark"),
+        ("x = two", "X=2"),
+        ("- 5", "-5"),
+        ("a cat / a dog", "cat/dog"),
+        ("C++.", "c++"),
+    ],
+)
+def test_spellings_of_one_answer(one: str, other: str) -> None:
+    assert counted_answer(one) == counted_answer(other)
+
+
+def test_answers_of_other_signs_contradict_each_other(photos: Path, tmp_path: Path) -> None:
+    said = ["-5", "5", "5.", "C", "C++", "c++"]
+    rows = [row(0, id=f"row{k}", question=f"q{k // 3}", answer=answer) for k, answer in enumerate(said)]
+    counts = curated(tmp_path / "out", source(tmp_path / "a.jsonl", rows), "--images", photos)
+    assert (counts["kept"], counts["merged"], counts["contradictions"]) == (4, 2, 2)
+    found = [one["answers"] for one in written(tmp_path / "out", "contradictions")]
+    assert found == [{"-5": 1, "5": 2}, {"c": 1, "c++": 2}]
 
 
 def test_annotations_apart_and_numbered_pictures(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -25,10 +26,17 @@ from vlm_lit.data.images.images import to_image_ref
 from vlm_lit.data.records.annotations import Annotations
 from vlm_lit.data.records.image_names import image_name_fields, with_named_image
 from vlm_lit.schema import Conversation, Record
-from vlm_lit.vqa.normalize import vqa_normalise
+from vlm_lit.vqa.normalize import vqa_normalise, without_punctuation
 
 PICTURES: Final = "images"
 HELD: Final = f"{PICTURES}/held"
+_HYPHEN: Final = re.compile(r"(?<=[^\W\d_]) ?-+ ?(?=[^\W\d_])")
+_SIGN: Final = re.compile(
+    r"([-/=+\\_<>@]"
+    r"|(?<=[0-9]),(?=[0-9])(?![0-9]{3}(?![0-9]))"
+    r"|(?<=[^\s\"'`(\[{])[(\[{]|[?!)\]}](?![.,;?!)\]}\"'`]*(?:\s|$)))"
+)
+"""What `counted_answer` says of signs, once no hyphen is left between two letters."""
 _ENDS_OF: Final = {b"\xff\xd8": ".jpg", b"\x89P": ".png", b"GI": ".gif", b"BM": ".bmp", b"RI": ".webp"}
 
 
@@ -46,7 +54,7 @@ class Candidate:
 
     `line` is its JSON, `id` its own name, None where it has none. `pictures` are positions among all picture files.
     `asked` is what stands before its last answer, `answer` the last answer and `references` all that are accepted,
-    for comparing only: normalized.
+    for comparing only: by `counted_answer`.
     """
 
     row: SourceRow
@@ -247,9 +255,22 @@ def _key(text: str) -> str:
 
 
 def counted_answer(text: str) -> str:
-    """An answer as it is counted: as the VQA evaluation compares it; what this leaves nothing of, in small letters."""
+    """An answer as it is counted: two answers are one where this is the same.
+
+    It is what the VQA evaluation compares, with the signs that the evaluation deletes: `-5` is not `5`, nor `C++` `C`,
+    nor `1-0` `1 0`. Signs are `/ = + \\ _ < > @`, a hyphen that does not stand between two letters, a comma within a
+    number that does not set thousands apart, and a bracket, `?` or `!` within a word. What stands around words or
+    ends them is none: `Yes.` is `yes`, `(red)` is `red`, `t-shirt` is `t shirt`, `1,000` is `1000`. Blanks beside
+    signs do not count. What the evaluation leaves nothing of is counted in small letters.
+    """
     flat = " ".join(unicodedata.normalize("NFKC", text).split())
-    return vqa_normalise(flat) or flat.lower()
+    parts = _SIGN.split(_HYPHEN.sub(" ", flat))
+    return "".join(part if k % 2 else _normal(part) for k, part in enumerate(parts)) or flat.lower()
+
+
+def _normal(words: str) -> str:
+    """What stands between signs, normalised; a letter is no article where nothing but it stands there, as in `A+`."""
+    return vqa_normalise(words) or " ".join(without_punctuation(words).lower().split())
 
 
 def _line(fields: Mapping[str, object]) -> bytes:

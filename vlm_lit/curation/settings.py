@@ -53,6 +53,7 @@ class CurationSettings:
         near_distance: bits of 64 in which the perceptual hashes of near duplicates may differ, in each colour channel;
             null looks for exact duplicates only.
         contradictions: `keep` rows that answer one question about one picture differently, or `reject` all of them.
+            Answers are compared as the VQA evaluation does and by their signs: `Yes.` is `yes`, and `-5` is not `5`.
         copy_images: copy the pictures into the folder, where otherwise a link leads to each folder of them.
         overwrite: replace a folder that an earlier curation wrote.
         workers: processes that read pictures; null for as many as there are cores.
