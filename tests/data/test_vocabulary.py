@@ -96,6 +96,8 @@ def test_lists_configs_and_lines_of_text_are_read(tmp_path: Path) -> None:
     lines, listed, config = tmp_path / "a.txt", tmp_path / "a.json", tmp_path / "config.json"
     lines.write_bytes("\ufeffyes\r\n2 \r\n".encode())
     assert AnswerVocabulary.read(lines) == AnswerVocabulary(("yes", "2"), normalized=True)
+    assert AnswerVocabulary.read(lines.rename(tmp_path / "words")) == AnswerVocabulary(("yes", "2"), normalized=True)
+    lines = tmp_path / "words"
     listed.write_text('["Yes", "2"]', encoding="utf-8")
     assert AnswerVocabulary.read(listed) == AnswerVocabulary(("Yes", "2"), normalized=False)
     # The labels' own numbers count, not their places in the file.
@@ -119,6 +121,14 @@ def test_lists_configs_and_lines_of_text_are_read(tmp_path: Path) -> None:
         ("config.json", '{"id2label": {"0": "yes", "2": "no"}}', "id2label has 2 answers and none under 1"),
         ("config.json", '{"id2label": {"0": "LABEL_0", "1": "LABEL_1"}}', "names no answers"),
         ("a.txt", "yes\n\nno\n", "line 2 is empty"),
+        ("a.csv", "answer,count\nyes,3\nno,2\n", r"end in \.csv are not read as an answer vocabulary\. Give a run's"),
+        ("a.tsv", "yes\t3\nno\t2\n", r"end in \.tsv are not read"),
+        (
+            "a.jsonl",
+            '{"answer": "yes"}\n{"answer": "no"}\n',
+            r"end in \.jsonl are not read.*an answer a line \(\.txt\)",
+        ),
+        ("a.yaml", "- yes\n- no\n", r"end in \.yaml are not read"),
     ],
 )
 def test_a_file_that_holds_no_vocabulary_is_refused_by_name(tmp_path: Path, name: str, content: str, said: str) -> None:

@@ -17,7 +17,7 @@ from vlm_lit.vqa.normalize import one_line, vqa_normalise
 
 _FORMS: Final = (
     "Give a run's answers.json, a JSON list of texts, a checkpoint's config.json with id2label, or a text file with an "
-    "answer a line."
+    "answer a line (.txt)."
 )
 
 
@@ -81,15 +81,19 @@ class AnswerVocabulary:
 
     @classmethod
     def read(cls, path: Path) -> AnswerVocabulary:
-        """A vocabulary from what `write` wrote, a JSON list, a checkpoint's config.json, or lines of text.
+        """A vocabulary from what `write` wrote, a JSON list, a checkpoint's config.json, or lines of text (`.txt`, or a
+        name without an ending).
 
         What does not say whether its answers are normalised is taken for normalised where each of them is.
 
         Raises:
             RecordError: it cannot be read, or holds no vocabulary.
         """
-        if path.suffix.lower() != ".json":
+        ending = path.suffix.lower()
+        if ending in ("", ".txt"):
             return _made(_lines(path), path)
+        if ending != ".json":
+            raise _unreadable(f"files that end in {path.suffix} are not read as an answer vocabulary", _FORMS, path)
         content = read_json(path)
         if isinstance(content, dict) and isinstance(content.get("id2label"), dict):
             return cls.of_labels(content["id2label"], path)

@@ -29,7 +29,7 @@ class VocabularySettings:
 
     Args:
         file: a file to take them from, in its order: a run's answers.json, a JSON list, a checkpoint's config.json, or
-            a text file with an answer a line. null builds them from the records.
+            a text file (.txt) with an answer a line. null builds them from the records.
         least_count: how many records must have an answer, counted by their most common answer.
         most: how many answers, the most frequent ones; of equals the one that occurs first.
         source: the parts whose records are counted. `train_and_val` is what published ViLT numbers were made with: it
