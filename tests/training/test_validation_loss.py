@@ -157,6 +157,24 @@ def test_records_without_an_answer_are_left_out_and_counted(config: Config, smal
     assert results(path)["n"] == 6  # all were asked
 
 
+def test_what_the_loss_is_not_of_is_said_once_and_not_of_the_sanity_check(
+    config: Config, small: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = json.loads((small / "val.json").read_text())
+    for row in rows[1:]:
+        row["conversations"].pop()
+    (small / "unanswered.json").write_text(json.dumps(rows))
+    checks = ["--trainer.num_sanity_val_steps=1", "--trainer.max_steps=2", "--trainer.val_check_interval=1"]
+    with caplog.at_level("INFO"):
+        fit(
+            config(), f"--data.init_args.val.path={small / 'unanswered.json'}", "--data.init_args.eval_batch=2", *checks
+        )
+    said = [record.getMessage() for record in caplog.records if "val/loss is of" in record.getMessage()]
+    assert said == [
+        f"val/loss is of 1 records: {len(rows) - 1} have no answer to compare with, 0 are longer than max_length."
+    ]
+
+
 def test_a_conversation_that_is_too_long_is_named(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert verb("validate", path, "--data.init_args.max_length=20", "--data.init_args.validate_by=loss") == 2
     assert re.search(r"train\.json: \d of \d records cannot be used. .*record 0 ", capsys.readouterr().err)

@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import Any
 
 import torch
+from lightning.pytorch.utilities import rank_zero_info
 
 from vlm_lit.metrics.catalogue import MetricSettings
 from vlm_lit.metrics.rules import Rule
@@ -42,6 +43,7 @@ class EvaluatedModule(CheckpointedModule):
         super().__init__(model_id, **settings)
         self.metrics = _metrics(metrics)
         self._asked_together: dict[str, int] = {}
+        self._said: set[str] = set()
         chosen_rules(self.metrics)  # refuses what cannot be, before anything is loaded or written
 
     def judged_by(self, *, one_reference: bool = False) -> list[Rule]:
@@ -124,7 +126,7 @@ class EvaluatedModule(CheckpointedModule):
 
     def on_validation_epoch_end(self) -> None:
         """Log every metric under `val/`, and `val/loss`."""
-        self._finish("val", self.validation_loss.finish(self.ranks))
+        self._finish("val", self._finished_loss("val"))
 
     def on_test_epoch_start(self) -> None:
         """Begin with no answers and no loss."""
@@ -138,7 +140,7 @@ class EvaluatedModule(CheckpointedModule):
 
     def on_test_epoch_end(self) -> None:
         """Log every metric under `test/`, and `test/loss` where it was measured."""
-        self._finish("test", self.validation_loss.finish(self.ranks, "test"))
+        self._finish("test", self._finished_loss("test"))
 
     def on_predict_start(self) -> None:
         """Begin with no answers; nothing judges them."""
@@ -157,6 +159,15 @@ class EvaluatedModule(CheckpointedModule):
     def _places(self, split: str) -> list[int]:
         """Where the items that this rank was asked stand in the file, in the order it was asked them."""
         return [place for batch in self.data.evaluation_positions(split) for place in batch]
+
+    def _finished_loss(self, split: str) -> dict[str, float]:
+        """The loss of a split. What it is not of is said once, and not of the few batches of a sanity check."""
+        found = self.validation_loss.finish(self.ranks)
+        words = self.validation_loss.said_of(split)
+        if words is not None and words not in self._said and not self.trainer.sanity_checking:
+            self._said.add(words)
+            rank_zero_info(words)
+        return found
 
     def _finish(self, split: str, more: Mapping[str, float] = MappingProxyType({})) -> None:
         self.last_predictions, values = self.evaluation.finish(self.ranks, self._places(split))

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
 from vlm_lit.errors import VlmLitError, listed
@@ -54,7 +53,7 @@ class ValidationLoss:
             )
         return loss
 
-    def finish(self, ranks: Ranks, split: str = "val") -> dict[str, float]:
+    def finish(self, ranks: Ranks) -> dict[str, float]:
         """The loss as `loss`, with `loss/left_out` where records are; nothing where no record has an answer.
 
         Every rank has to ask, and gets the same.
@@ -64,10 +63,14 @@ class ValidationLoss:
             int(ranks.sum(n)) for n in (self.tokens, self.records, self.unanswered, self.dropped)
         )
         left_out = self.unanswered + self.dropped
-        if left_out:
-            rank_zero_info(
-                f"{split}/loss is of {self.records} records: {self.unanswered} have no answer to compare with, "
-                f"{self.dropped} {self.dropped_because}."
-            )
         found = {"loss": self.sums[0] / self.tokens} if self.tokens else {}
         return found | ({"loss/left_out": float(left_out)} if left_out else {})
+
+    def said_of(self, split: str) -> str | None:
+        """What is to be said of the records that the loss is not of, once it is finished; None where it is of all."""
+        if not self.unanswered + self.dropped:
+            return None
+        return (
+            f"{split}/loss is of {self.records} records: {self.unanswered} have no answer to compare with, "
+            f"{self.dropped} {self.dropped_because}."
+        )
