@@ -151,6 +151,10 @@ QUESTIONS: Final[dict[str, tuple[Fields, str]]] = {
     "answers of blanks": ({**QUESTION, "answers": [" "]}, "conversation.blank_answer"),
     "answers are numbers": ({**QUESTION, "answers": [[3]]}, "conversation.value"),
     "answers are a mapping": ({**QUESTION, "answers": {"a": 1}}, "conversation.value"),
+    "answers with soft scores": (
+        {"image": "a.png", "question": "What?", "label": {"ids": ["net", "mesh"], "weights": [1.0, 0.3]}},
+        "conversation.soft_scores",
+    ),
     "no image": ({"question": "What?", "answers": ["red"]}, "question.images"),
     "two images": ({**QUESTION, "image": ["a.png", "a.png"]}, "question.images"),
     "a system message": (

@@ -158,12 +158,28 @@ def _answers(record: Record, form: Formed) -> tuple[str, ...]:
     for key in keys:
         value = record.fields.get(key)
         if value is not None:
+            _refuse_soft_scores(record, key, value)
             entries = value if isinstance(value, list | tuple) else [value]
             if not entries:
                 raise refusal(record, f"{key} is an empty list", remedy="Give one answer at least.", code="no_answer")
             return tuple(digits_or_words(record, _answer(entry), f"an answer in {key!r}") for entry in entries)
     letter = None if form.turns is not None else right_letter(record)
     return () if letter is None else (letter,)
+
+
+def _refuse_soft_scores(record: Record, key: str, value: object) -> None:
+    """Refuse answers that come with scores in place of what each person said: no metric could judge by them."""
+    if isinstance(value, Mapping) and {"ids", "weights"} <= value.keys():
+        problem = (
+            f"{key} holds ids and weights, ViLT's answers with their soft scores, as Graphcore/vqa has them; what each "
+            "of ten people answered cannot be told from these"
+        )
+        remedy = (
+            "Take VQA v2's own files with the ten answers: path names the questions "
+            "(v2_OpenEnded_mscoco_train2014_questions.json), annotations the answers "
+            "(v2_mscoco_train2014_annotations.json). ClassifierDataModule makes the scores (targets: vilt)."
+        )
+        raise refusal(record, problem, remedy=remedy, code="soft_scores")
 
 
 def _answer(entry: object) -> object:
