@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -12,10 +13,11 @@ from typing import Any
 
 import pytest
 
+import vlm_lit.metrics
 from tests.support.refusals import refusal
 from tests.support.vqa_files import write_vqa
 from vlm_lit.cli import main
-from vlm_lit.metrics.catalogue import RULES
+from vlm_lit.metrics.catalogue import RULES, said_options
 from vlm_lit.schema import Prediction
 
 Capture = pytest.CaptureFixture[str]
@@ -81,6 +83,40 @@ def test_options_change_the_metric_and_are_written(
     assert found["metric"] == "vqa_accuracy[normalize=always]"
     assert found["options"]["normalize"] == "always"
     assert found["per_item"]["7"] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("metric", "option", "text", "value"),
+    [
+        ("number", "relative", "0.05", 0.05),
+        ("number", "absolute", "1", 1),
+        ("number", "absolute", "1e-3", 0.001),
+        ("number", "several", "last", "last"),
+        ("json_fields", "tolerance", ".1", 0.1),
+        ("json_fields", "rules", "2024=text", "2024=text"),
+        ("exact_match", "ignore_case", "True", True),
+        ("multiple_choice", "seed", "3", 3),
+        ("chair", "objects", "5", "5"),  # a file's name, which is text
+    ],
+)
+def test_an_option_has_the_type_that_its_metric_declares(metric: str, option: str, text: str, value: object) -> None:
+    found = said_options(metric, {option: text})[option]
+    assert (found, type(found)) == (value, type(value))
+
+
+def test_the_command_that_the_metrics_readme_shows_runs(
+    scored: Callable[..., dict[str, Any]], tmp_path: Path, capsys: Capture
+) -> None:
+    readme = (Path(vlm_lit.metrics.__file__).parent / "README.md").read_text(encoding="utf-8")
+    shown = re.search(r"`score --metric (number .*?)`", readme)
+    assert shown is not None
+    rows = [{"id": i, "prediction": said, "references": ["100"]} for i, said in enumerate(("96", "94"))]
+    records = ["--records", str(write_lines(tmp_path / "r.jsonl", rows))]
+    assert scored(*shown[1].split(), *records)["per_item"] == {"0": 1.0, "1": 0.0}
+    arguments = ["--metric", "number", "--output", str(tmp_path / "o.json"), *records]
+    for text in ("wide", "0x5", "1_0", "nan"):
+        error = refusal(capsys, "score", *arguments, "--options.relative", text)
+        assert f"number: relative is {text!r}; it must be a number." in error
 
 
 def test_the_table_is_printed(scored: Callable[..., dict[str, Any]], vqa: list[str], capsys: Capture) -> None:

@@ -14,6 +14,7 @@ from vlm_lit.commands.lightning_verb import ended
 from vlm_lit.commands.options import OptionParser, whole_number
 from vlm_lit.commands.score import metric_options
 from vlm_lit.errors import ConfigError, VlmLitError, nearest
+from vlm_lit.metrics.catalogue import said_options
 
 if TYPE_CHECKING:
     from vlm_lit.commands.sampled_run import SampledRun
@@ -85,7 +86,7 @@ def _answers_path(output: Path) -> Path:
     return output.with_suffix(".answers.jsonl")
 
 
-def _made(asked: argparse.Namespace, options: Mapping[str, object], of_predict: Sequence[str]) -> list[str]:
+def _made(asked: argparse.Namespace, options: Mapping[str, str], of_predict: Sequence[str]) -> list[str]:
     """Make and write the pairs; the report, empty in a process that is not the first."""
     from vlm_lit.commands.process_rules import refusing
     from vlm_lit.commands.sampled_run import SampledRun
@@ -99,7 +100,7 @@ def _made(asked: argparse.Namespace, options: Mapping[str, object], of_predict: 
     sampling = SamplingSettings(temperature=asked.temperature, top_p=asked.top_p, seed=asked.seed)
     with refusing():
         run = SampledRun(of_predict, asked.split)
-        judge = judging_rule(asked.metric, options, _questions(run))
+        judge = judging_rule(asked.metric, said_options(asked.metric, options), _questions(run))
         kept = AnswersFile(_answers_path(asked.output), run.sampled_with(sampling))
         answers = _sampled(run, sampling, kept, asked.samples)
     if not run.trainer.is_global_zero:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Final
@@ -22,18 +21,17 @@ from vlm_lit.commands.score_report import report_of
 from vlm_lit.commands.server_answers import write_server_file
 from vlm_lit.errors import ConfigError
 from vlm_lit.metrics.amber import AMBER
-from vlm_lit.metrics.catalogue import RULES, rule
+from vlm_lit.metrics.catalogue import RULES, rule, said_options
 from vlm_lit.metrics.chair import CHAIR
 from vlm_lit.metrics.rules import Rule
 from vlm_lit.studies.run_files.server_files import FILLED, FORMATS
 
 _OPTION: Final = "--options."
-_WORDS: Final = {"true": True, "false": False}
 
 
 def run(verb: str, arguments: Sequence[str]) -> int:
     """Read, judge, write and print; the exit status."""
-    rest, options = metric_options(arguments)
+    rest, said = metric_options(arguments)
     parser = _parser(verb)
     asked = parser.parse_args(rest)
     needed = ("output", "records") if asked.server is not None else ("metric", "output")
@@ -42,7 +40,8 @@ def run(verb: str, arguments: Sequence[str]) -> int:
             parser.error(f"--{name} must be given")
     _refuse_overwriting(parser, asked)
     if asked.server is not None:
-        return _hand_in(parser, asked, options)
+        return _hand_in(parser, asked, said)
+    options = said_options(asked.metric, said)
     chosen = rule(asked.metric, options)
     filed = _read(parser, asked, chosen)
     led, note = by_references(asked.metric, options, filed) or (chosen, "")
@@ -52,7 +51,7 @@ def run(verb: str, arguments: Sequence[str]) -> int:
     return 0
 
 
-def _hand_in(parser: OptionParser, asked: argparse.Namespace, options: Mapping[str, object]) -> int:
+def _hand_in(parser: OptionParser, asked: argparse.Namespace, options: Collection[str]) -> int:
     filled = asked.server in FILLED
     names = ["metric", "predictions", "questions", "columns", *([] if filled else ["annotations"])]
     given = [f"--{name}" for name in names if getattr(asked, name) is not None]
@@ -122,10 +121,10 @@ def _described(kind: type[Rule]) -> list[str]:
     return [f"{option.name}={str(option.default).lower()}" for option in fields(kind)]
 
 
-def metric_options(arguments: Sequence[str]) -> tuple[list[str], dict[str, object]]:
-    """What argparse knows, and the metric's own options."""
+def metric_options(arguments: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+    """What argparse knows, and the metric's own options as they are written; `said_options` gives them their types."""
     rest: list[str] = []
-    options: dict[str, object] = {}
+    options: dict[str, str] = {}
     words = iter(arguments)
     for word in words:
         if not word.startswith(_OPTION):
@@ -137,12 +136,8 @@ def metric_options(arguments: Sequence[str]) -> tuple[list[str], dict[str, objec
             raise ConfigError(f"{_OPTION}{name} has no value. Write {_OPTION}{name} VALUE.")
         if name in options:
             raise ConfigError(f"{_OPTION}{name} is given twice. Keep one.")
-        options[name] = _value(value)
+        options[name] = value
     return rest, options
-
-
-def _value(text: str) -> object:
-    return int(text) if re.fullmatch(r"-?[0-9]{1,18}", text) else _WORDS.get(text.lower(), text)
 
 
 def _refuse_overwriting(parser: OptionParser, asked: argparse.Namespace) -> None:

@@ -23,7 +23,7 @@ from vlm_lit.metrics.number import NumberAccuracy
 from vlm_lit.metrics.own_rules import own_rule
 from vlm_lit.metrics.pope import POPE
 from vlm_lit.metrics.rouge import RougeL
-from vlm_lit.metrics.rules import Rule
+from vlm_lit.metrics.rules import Rule, said_option
 from vlm_lit.metrics.string_match import ExactMatch
 from vlm_lit.metrics.textvqa import TextVQAAccuracy
 from vlm_lit.metrics.vilt_score import ViltScore
@@ -87,18 +87,34 @@ def rule(name: str, options: Mapping[str, object] = _NO_OPTIONS) -> Rule:
     Raises:
         ConfigError: there is no such metric, option or value; names what there is, and what was probably meant.
     """
-    if "." not in name and name not in RULES:
-        raise ConfigError(
-            f"There is no metric {name!r}.{_meant(name, RULES)} Metrics are: {', '.join(RULES)}, or the class path of "
-            "your own."
-        )
-    kind = own_rule(name) if "." in name else RULES[name]
+    kind = _kind(name)
     known = [option.name for option in fields(kind)]
     for option in options:
         if option not in known:
             there = f"It has: {', '.join(known)}." if known else "It has none."
             raise ConfigError(f"The metric {name} has no option {option!r}.{_meant(option, known)} {there}")
     return kind(**options)
+
+
+def said_options(name: str, options: Mapping[str, str]) -> dict[str, object]:
+    """Returns a metric's options as a command line writes them, each in the type that the metric declares.
+
+    Raises:
+        ConfigError: there is no such metric.
+    """
+    kind = _kind(name)
+    return {option: said_option(kind, option, text) for option, text in options.items()}
+
+
+def _kind(name: str) -> type[Rule]:
+    if "." in name:
+        return own_rule(name)
+    if name not in RULES:
+        raise ConfigError(
+            f"There is no metric {name!r}.{_meant(name, RULES)} Metrics are: {', '.join(RULES)}, or the class path of "
+            "your own."
+        )
+    return RULES[name]
 
 
 def less_is_better(reported: str | None) -> bool:

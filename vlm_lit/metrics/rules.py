@@ -8,6 +8,7 @@ batches, order or ranks.
 from __future__ import annotations
 
 import math
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -25,6 +26,10 @@ OPTION_KINDS: Final[Mapping[object, str]] = {
     bool: "true or false", int: "a whole number", float: "a number", str: "text",
 }  # fmt: skip
 """What an option's value may be, besides one of a `Literal`'s, in words."""
+
+_SAID_BOOLS: Final = {"true": True, "false": False}
+_WHOLE: Final = re.compile(r"[-+]?[0-9]{1,18}")
+_DECIMAL: Final = re.compile(r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]{1,3})?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +183,21 @@ def need_references(metric: str, references: Sequence[str]) -> None:
     """
     if not references:
         raise VlmLitError(f"{metric} needs at least one reference answer, got none. Give the record its answers.")
+
+
+def said_option(kind: type[Rule], option: str, text: str) -> object:
+    """An option's value as a command line writes it, in the type that the metric declares.
+
+    A text that writes no such value stays as it is, and the metric refuses it.
+    """
+    declared = _kinds(kind).get(option)
+    if get_origin(declared) is Literal:
+        return next((value for value in get_args(declared) if str(value) == text), text)
+    if declared is bool:
+        return _SAID_BOOLS.get(text.lower(), text)
+    if declared in (int, float) and _WHOLE.fullmatch(text):
+        return int(text)
+    return float(text) if declared is float and _DECIMAL.fullmatch(text) else text
 
 
 def check_choice(metric: str, option: str, value: object, kind: object) -> None:
