@@ -22,8 +22,8 @@ def read(prompt: str = PROMPT, **fields: Any) -> Conversation:
     return to_conversation(record, prompt=prompt, requires_answer=False)
 
 
-@pytest.mark.parametrize("index", [1, "1"])
-def test_options_have_letters_and_the_answer_is_one(index: int | str) -> None:
+@pytest.mark.parametrize("index", [1, "1", 1.0, "1.0"])  # the last two: a table with empty cells writes so
+def test_options_have_letters_and_the_answer_is_one(index: float | str) -> None:
     conversation = read(answer_index=index)
     assert [turn.text for turn in conversation.turns] == ["Which?\nA. red\nB. blue", "B"]
     assert conversation.references == ("B",)
@@ -36,7 +36,9 @@ def test_options_have_letters_and_the_answer_is_one(index: int | str) -> None:
         {"answer_index": -1},
         {"answer_index": "B"},
         {"answer_index": True},
-        {"answer_index": 1.0},
+        {"answer_index": 1.5},
+        {"answer_index": "1.5"},
+        {"answer_index": float("nan")},
         {"answer_index": 0, "choices": None},
         {"answer_index": 0, "choices": "red"},
         {"answer_index": 26, "choices": ["red"] * 27},
@@ -69,10 +71,60 @@ def test_other_lists_stand_in_a_prompt_with_commas() -> None:
     assert read("{question} {words|none}", words=[]).turns[0].text == "Which? none"
 
 
-@pytest.mark.parametrize("field", ["choices", "words"])
-def test_lists_of_anything_but_text_are_refused(field: str) -> None:
-    with pytest.raises(RecordError, match=f"entry 1 of the field '{field}'"):
-        read(f"{{question}} {{{field}}}", **{field: ["red", 2]})
+def test_lists_of_anything_but_text_are_refused() -> None:
+    with pytest.raises(RecordError, match="entry 1 of the field 'words'"):
+        read("{question} {words}", words=["red", 2])
+
+
+@pytest.mark.parametrize(
+    ("choices", "texts"),
+    [
+        ([10, 2.5, "x"], ("10", "2.5", "x")),
+        ({"A": "red", "B": 2, "C": None}, ("red", "2")),
+        ({"text": ["red", "blue"], "label": ["A", "B"]}, ("red", "blue")),
+        ({"label": ["A", "B"], "text": [1, 2]}, ("1", "2")),
+    ],
+    ids=str,
+)
+def test_options_in_other_forms_are_shown_and_guarded(choices: object, texts: tuple[str, ...]) -> None:
+    found = read(choices=choices, answer_index=1)
+    lines = "\n".join(f"{letter}. {text}" for letter, text in zip("ABC", texts, strict=False))
+    assert (found.turns[0].text, found.turns[1].text, found.choices) == (f"Which?\n{lines}", "B", texts)
+    with pytest.raises(RecordError, match=f"does not show the {len(texts)} options that 'choices' holds"):
+        read("{question}", choices=choices, answer_index=1)
+
+
+@pytest.mark.parametrize("answer", ["B", "red"])
+@pytest.mark.parametrize(
+    "choices",
+    [
+        ["red", None, "blue"],
+        [True, False],
+        [{"text": "red"}, {"text": "blue"}],
+        {"text": ["red", "blue"], "label": ["1", "2"]},
+        {"text": ["red", "blue"], "label": ["A"]},
+        {"B": "red", "A": "blue"},
+        {"A": "red", "B": None, "C": "blue"},
+        {"A": True, "B": False},
+        4,
+    ],
+    ids=str,
+)
+def test_options_of_a_kind_that_is_not_read_are_refused(choices: object, answer: str) -> None:
+    with pytest.raises(RecordError, match=r"'choices' is .*, and options are texts or numbers") as caught:
+        read("{question}", choices=choices, answer=answer)
+    assert caught.value.code == "conversation.choices"
+    assert str(caught.value).startswith("data.json, record 3")
+    record = Record(file="a.json", index=0, fields={"question": "?", "choices": choices, "answer": answer})
+    assert to_conversation(record, requires_answer=True, ignore_keys=["choices"]).choices == ()
+
+
+def test_lettered_columns_of_numbers_are_options(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"question": "How many?", "A": 1, "B": 2.5, "C": null, "answer": "B"}\n')
+    source = SourceSettings(path=str(tmp_path / "a.jsonl"))
+    asked = open_source(source, prompt=PROMPT, system=None, requires_answer=True, check_images=True)
+    assert isinstance(asked, ConversationDataset)
+    assert (asked[0].turns[0].text, asked[0].choices) == ("How many?\nA. 1\nB. 2.5", ("1", "2.5"))
 
 
 def test_a_conversation_carries_the_options() -> None:
@@ -80,7 +132,7 @@ def test_a_conversation_carries_the_options() -> None:
     assert read(prompt="{question} Red or blue?", answer="B").choices == ("red", "blue")
     assert read(prompt="{question}", answer="blue").choices == ("red", "blue")
     assert read(prompt="{question}", choices=None).choices == ()
-    assert read(prompt="{question}", choices=[1, 2]).choices == ()
+    assert read(prompt="{question}", choices=[1, 2]).choices == ("1", "2")
     assert read(prompt="{question}", choices="red").choices == ()
 
 
@@ -94,6 +146,8 @@ def test_a_conversation_carries_the_options() -> None:
         {"answer": "B", "choices": None, "options": ["red", "blue"]},
         {"answer": "B", "choices": None, "options": {"A": "red", "B": "blue"}},
         {"answer": "B", "choices": None, "options": "['red', 'blue']"},
+        {"answer": "B", "choices": None, "options": [10, 20]},
+        {"answer": "B", "choices": None, "options": {"1": "red", "2": "blue"}},
         {"answer": "B", "question": "Which is not red?"},
     ],
     ids=str,

@@ -73,6 +73,7 @@ def to_conversation(
     refuse_carried(given, form.used)
     _check_turns(record, turns, requires_answer)
     _check_image_count(record, turns, found.images)
+    choices = choices_of(record)
     references = answers or ((turns[-1].text,) if turns[-1].role == "assistant" else ())
     refuse_hidden_options(record, prompt if form.turns is None else None, turns, references)
     if system and turns[0].role != "system":
@@ -84,7 +85,7 @@ def to_conversation(
         references=references,
         image_id=_image_id(record, found.images),
         groups=_groups(record, group_fields),
-        choices=choices_of(record),
+        choices=choices,
         file=record.file,
         record=record.name,
         notes=(*found.notes, *_notes(given, form, {*group_fields, *known_keys})),

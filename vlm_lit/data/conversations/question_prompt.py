@@ -10,7 +10,7 @@ import string
 from collections.abc import Sequence
 from typing import Final, TypeAlias
 
-from vlm_lit.data.conversations.choices import CHOICES, MOST_CHOICES, as_lines
+from vlm_lit.data.conversations.choices import CHOICES, MOST_CHOICES, as_lines, choices_of
 from vlm_lit.data.conversations.refusals import refusal, words
 from vlm_lit.schema import Record
 
@@ -63,7 +63,7 @@ def _filled(record: Record, name: str | None, spec: str | None, conversion: str 
     if key not in record.fields:
         remedy = f"Its fields are {', '.join(map(repr, record.fields))}."
         raise refusal(record, f"the prompt names an unknown field {key!r}", remedy=remedy, code="prompt_field")
-    value = record.fields[key]
+    value = (choices_of(record) if key == CHOICES else ()) or record.fields[key]
     if isinstance(value, int | float) and not isinstance(value, bool):
         return str(value)
     if isinstance(value, list | tuple) and key != "answers":  # a list of these would give the answer away

@@ -8,7 +8,7 @@ import string
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
-from vlm_lit.data.conversations.choices import CHOICES
+from vlm_lit.data.conversations.choices import CHOICES, option_texts
 from vlm_lit.data.conversations.question_prompt import fields_of
 from vlm_lit.data.conversations.refusals import refusal
 from vlm_lit.schema import Record, Turn
@@ -59,11 +59,13 @@ def refuse_hidden_options(record: Record, prompt: str | None, turns: Sequence[Tu
 
 
 def _options(record: Record) -> Iterator[tuple[str, list[str]]]:
-    """Each field that holds two options or more, as texts: a list, one that is written as text, or one by letters."""
+    """Each field that holds two options or more, as texts: a list, one that is written as text, or an object."""
     for key in OPTION_KEYS:
-        value = record.fields.get(key)
-        texts = list(value.values()) if isinstance(value, Mapping) else _written(value)
-        if isinstance(texts, list | tuple) and len(texts) > 1 and all(isinstance(text, str) for text in texts):
+        value = _written(record.fields.get(key))
+        texts = option_texts(value)
+        if texts is None and isinstance(value, Mapping):  # by other names than letters
+            texts = option_texts(list(value.values()))
+        if texts is not None and len(texts) > 1:
             yield key, list(texts)
 
 
