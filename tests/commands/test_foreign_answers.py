@@ -96,8 +96,30 @@ def test_a_cell_that_writes_a_list_holds_several_references(scored: Scored, tmp_
     rows: list[dict[str, object]] = [
         {"index": 1, "question": "?", "answer": "['two', '2']", "prediction": "2"},
         {"index": 2, "question": "?", "answer": "[0, 1)", "prediction": "[0, 1)"},
+        {"index": 3, "question": "?", "answer": "[10, 20, 30, 40]", "prediction": "[10, 20, 30, 40]"},
+        {"index": 4, "question": "?", "answer": "[10, 20, 30, 40]", "prediction": "10"},
     ]
-    assert scored("exact_match", "--records", table(tmp_path / "t.tsv", rows))["per_item"] == {"1": 1.0, "2": 1.0}
+    found = scored("exact_match", "--records", table(tmp_path / "t.tsv", rows))
+    assert found["per_item"] == {"1": 1.0, "2": 1.0, "3": 1.0, "4": 0.0}
+
+
+def test_lmms_evals_target_may_be_a_list_as_python_spells_it(scored: Scored, tmp_path: Path) -> None:
+    targets = ["['net', 'mesh']", '["it\'s a net", "net"]', "net", "[1, 2]", ["net"]]
+    rows = [{"doc_id": i, "target": target, "filtered_resps": ["net"]} for i, target in enumerate(targets)]
+    found = scored("exact_match", "--records", lines(tmp_path / "s.jsonl", rows))
+    assert list(found["per_item"].values()) == [1.0, 1.0, 1.0, 0.0, 1.0]
+    assert found["references"] == {"min": 1, "mean": 7 / 5, "max": 2}
+    rows = [{"id": 0, "prediction": "['net', 'mesh']", "target": "['net', 'mesh']"}]  # another program's text is a text
+    assert scored("exact_match", "--records", lines(tmp_path / "r.jsonl", rows))["overall"] == 100.0
+
+
+@pytest.mark.parametrize("text", ["['net', 2]", "['net'", "['net', None]", "['n'] * 2"])
+def test_a_text_that_only_begins_as_a_list_is_refused(text: str, tmp_path: Path, capsys: Capture) -> None:
+    path = lines(tmp_path / "s.jsonl", [{"doc_id": 3, "target": text, "filtered_resps": ["net"]}])
+    sheet = table(tmp_path / "t.csv", [{"id": 3, "prediction": "net", "answer": text}])
+    for file, record in ((path, "record 0 (doc_id 3): target"), (sheet, "record 0 (id 3): answer")):
+        error = refusal(capsys, "score", "--metric", "anls", "--output", str(tmp_path / "o"), "--records", file)
+        assert f"{file}, {record} begins as a list and is not one of texts" in error
 
 
 def test_a_sheet_is_refused_where_nothing_reads_it(
@@ -235,6 +257,35 @@ def test_records_without_an_id_are_named_by_their_number(scored: Scored, tmp_pat
     assert found["per_item"] == {"0": 1.0, "1": 0.0}
     path = lines(tmp_path / "b.jsonl", [{"prediction": "red", "answer": "red"}])
     assert scored("exact_match", "--records", path)["per_item"] == {"0": 1.0}
+
+
+def test_an_index_is_the_id_where_no_other_is_there(scored: Scored, tmp_path: Path, capsys: Capture) -> None:
+    rows: list[dict[str, Any]] = [{"index": i, "prediction": "red", "references": ["red"]} for i in (5, 4)]
+    assert scored("exact_match", "--records", lines(tmp_path / "a.jsonl", rows))["per_item"] == {"5": 1.0, "4": 1.0}
+    named = [{**row, "id": f"q{row['index']}"} for row in rows]
+    assert list(scored("exact_match", "--records", lines(tmp_path / "b.jsonl", named))["per_item"]) == ["q5", "q4"]
+    empty = [{**row, "index": None} for row in rows]
+    assert list(scored("exact_match", "--records", lines(tmp_path / "c.jsonl", empty))["per_item"]) == ["0", "1"]
+    path = lines(tmp_path / "d.jsonl", [rows[0], rows[0]])
+    error = refusal(capsys, "score", "--metric", "anls", "--output", str(tmp_path / "o"), "--records", path)
+    assert "the id 5 stands there twice" in error
+
+
+@pytest.mark.parametrize("key", ["id", "question_id", "index"])
+def test_an_id_in_a_file_that_began_without_is_refused(key: str, tmp_path: Path, capsys: Capture) -> None:
+    row = {"prediction": "red", "references": ["red"]}
+    path = lines(tmp_path / "a.jsonl", [row, {key: None, **row}, {key: 7, **row}, {key: 7, **row}])
+    error = refusal(capsys, "score", "--metric", "anls", "--output", str(tmp_path / "o"), "--records", path)
+    assert f"{path}, record 2: it has {key}, and record 0 has none of its own. Give every record its id" in error
+
+
+def test_a_null_is_passed_by_where_another_key_holds_the_references(scored: Scored, tmp_path: Path) -> None:
+    rows: list[dict[str, Any]] = [
+        {"id": "1", "prediction": "red", "references": ["red"]},
+        {"id": "2", "prediction": "blue", "references": None, "answers": ["blue"]},
+        {"id": "3", "prediction": "blue", "answers": None, "answer": "blue"},
+    ]
+    assert scored("exact_match", "--records", lines(tmp_path / "a.jsonl", rows))["overall"] == 100.0
 
 
 @pytest.mark.parametrize(

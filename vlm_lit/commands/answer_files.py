@@ -7,9 +7,8 @@ VLMEvalKit's tables and LLaVA's answers; the last have no references and are rea
 
 from __future__ import annotations
 
-import ast
 import string
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
@@ -18,9 +17,10 @@ from typing import Final
 from vlm_lit.commands.answer_columns import AnswerColumns
 from vlm_lit.commands.filed_rows import FiledAnswer, FiledRow, again, is_table, rows, shown, with_unique_ids
 from vlm_lit.errors import RecordError
+from vlm_lit.files.list_text import begins_as_list, written_list
 from vlm_lit.metrics.rules import Answer
 
-_LONGEST_LIST: Final = 100_000
+_INDEX: Final = "index"
 _NO_COLUMNS: Final = AnswerColumns()
 
 
@@ -28,8 +28,9 @@ _NO_COLUMNS: Final = AnswerColumns()
 class AnswerForm:
     """How a program writes its answers: the keys it is told by, and what it calls ours.
 
-    `references` are the keys that may hold them, the first that a file has; a file of answers alone has none. A record
-    without the key `id` is named by its number.
+    `references` are the keys that may hold them, the first that a record has; a file of answers alone has none.
+    `written_list` is the key that holds a list as Python spells it. A record without the key `id` is named by its
+    number.
     """
 
     name: str
@@ -37,21 +38,20 @@ class AnswerForm:
     id: str = "id"
     prediction: str = "prediction"
     references: tuple[str, ...] = ("references",)
+    written_list: str | None = None
 
 
-OURS: Final = AnswerForm(
-    name="records",
-    told_by=frozenset({"prediction"}),
-    references=("references", "answers", "answer", "label", "labels", "target"),
-)
+_REFERENCES: Final = ("references", "answers", "answer", "label", "labels", "target")
+OURS: Final = AnswerForm(name="records", told_by=frozenset({"prediction"}), references=_REFERENCES)
 FORMS: Final = (
-    AnswerForm(name="a run's predictions", told_by=frozenset({"prediction", "references"})),
+    AnswerForm(name="a run's predictions", told_by=frozenset({"prediction", "references"}), references=_REFERENCES),
     AnswerForm(
         name="lmms-eval's samples",
         told_by=frozenset({"doc_id"}),
         id="doc_id",
         prediction="filtered_resps",
         references=("target",),
+        written_list="target",
     ),
     AnswerForm(
         name="VLMEvalKit's table",
@@ -124,8 +124,10 @@ def form_of(first: Mapping[str, object]) -> AnswerForm:
 
 
 def _id_key(form: AnswerForm, fields: Mapping[str, object]) -> str | None:
+    """The key that names a record; `index` where no other is there and it holds something."""
     keys = (form.id, "question_id") if form.id == "id" else (form.id,)
-    return next((key for key in keys if key in fields), None)
+    given = next((key for key in (*keys, _INDEX) if fields.get(key) is not None), None)
+    return given or next((key for key in keys if key in fields), None)
 
 
 def _without_references(path: Path, form: AnswerForm) -> RecordError:
@@ -150,12 +152,24 @@ class _AnswerReading:
 
     def __call__(self, index: int, fields: dict[str, object]) -> FiledAnswer:
         fields = self.columns.with_inner(fields)
-        id_key = None if self.numbered else self.columns.id or _id_key(self.form, fields) or self.form.id
-        row = FiledRow(self.path, index, fields, id_key=id_key)
+        row = self._row(index, fields)
         prediction = self._prediction(row)
         references = self._references(row)
         answer = Answer(prediction, references, row.id, self._choices(row), self._groups(row))
         return row.filed(answer, self.columns.image_id)
+
+    def _row(self, index: int, fields: Mapping[str, object]) -> FiledRow:
+        """A record by its id, or by its number in a file without ids."""
+        key = _id_key(self.form, fields)
+        if not self.numbered:
+            return FiledRow(self.path, index, fields, id_key=self.columns.id or key or self.form.id)
+        row = FiledRow(self.path, index, fields, id_key=None)
+        if key is not None and fields[key] is not None:
+            row.refuse(
+                f"it has {key}, and record 0 has none of its own",
+                "Give every record its id, or none; or say which key names them: --columns id=NAME.",
+            )
+        return row
 
     def _prediction(self, row: FiledRow) -> str:
         key = self.columns.prediction or self.form.prediction
@@ -165,17 +179,26 @@ class _AnswerReading:
 
     def _references(self, row: FiledRow) -> tuple[str, ...]:
         keys = (self.columns.references,) if self.columns.references else self.form.references
-        key = next((key for key in keys if key in row.fields), keys[0])
+        key = row.first_given(keys)
+        written = is_table(self.path) or key == self.form.written_list
+        return self._listed(row, key) if written else row.texts(key, column="references")
+
+    def _listed(self, row: FiledRow, key: str) -> tuple[str, ...]:
+        """The texts of a field that may hold a list as Python spells it; any other text is one."""
         value = row.fields.get(key)
-        if is_table(self.path) and isinstance(value, str):
-            return _written_list(value) or (value,)
-        return row.texts(key, column="references")
+        found = written_list(value)
+        if found is None and begins_as_list(value):
+            row.refuse(
+                f"{key} begins as a list and is not one of texts: {shown(value)}",
+                "Write it as ['red', 'blue']; a text that is no list stands in JSON lines, under references.",
+            )
+        return tuple(found) if found else row.texts(key, column="references")
 
     def _choices(self, row: FiledRow) -> tuple[str, ...]:
         key = self.columns.choices or "choices"
         value = row.fields.get(key)
         if is_table(self.path) and isinstance(value, str):
-            return _written_list(value) or (value,)
+            return self._listed(row, key)
         if value is not None or self.form.id != "index":
             return row.texts(key, optional=not self.columns.choices)
         options = takewhile(lambda text: text is not None, map(row.fields.get, string.ascii_uppercase))
@@ -199,20 +222,3 @@ def _one_reply(row: FiledRow) -> str:
     if not isinstance(reply, str):
         row.refuse(f"{key} is {shown(row.fields.get(key))}", "It must hold one reply.")
     return reply
-
-
-def _written_list(text: str) -> tuple[str, ...]:
-    """The texts of a cell that writes a list, such as `['red', 'dark red']`; none of any other."""
-    if not text.lstrip().startswith("[") or len(text) > _LONGEST_LIST:
-        return ()
-    try:
-        found = ast.literal_eval(text.strip())
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
-        return ()
-    return tuple(map(str, _texts_only(found)))
-
-
-def _texts_only(found: object) -> Iterator[object]:
-    """The entries of a list that holds texts and numbers and nothing else."""
-    if isinstance(found, list) and all(isinstance(t, str | int | float) and not isinstance(t, bool) for t in found):
-        yield from found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NoReturn, cast
@@ -63,6 +63,11 @@ class FiledRow:
         value = self._checked(name, _is_texts, "a list of texts", column)
         entries = [_answer(entry) for entry in value] if isinstance(value, list) else [value]
         return tuple(sys.intern(str(text)) for text in entries)  # answers repeat: one copy of `yes` serves a data set
+
+    def first_given(self, names: Sequence[str]) -> str:
+        """The first of these keys that holds something; else the first that is there, or the first of all."""
+        there = [name for name in names if name in self.fields]
+        return next((name for name in there if self.fields[name] is not None), (there or names)[0])
 
     def groups(self) -> Mapping[str, str]:
         """The breakdowns, if there are any."""

@@ -33,11 +33,12 @@ def choices_of(record: Record) -> tuple[str, ...]:
     Raises:
         RecordError: they are of a kind that is not read.
     """
-    texts = option_texts(record.fields.get(CHOICES))
+    value = record.fields.get(CHOICES)
+    texts = option_texts(value)
     if texts is None:
         raise refusal(
             record,
-            f"{CHOICES!r} is {repr(record.fields[CHOICES])[:60]}, and options are texts or numbers, listed or by letters",
+            f"{CHOICES!r} is {repr(value)[:60]}, and options are texts or numbers, listed or by letters",
             remedy=f'Write them as ["red", "blue"] or {{"A": "red", "B": "blue"}}; or name the field in ignore_keys to '
             f"read the record without it (ignore_keys: [{CHOICES}]).",
             code="choices",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import re
 import string
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,16 +10,13 @@ from typing import Final
 from vlm_lit.data.conversations.choices import CHOICES, option_texts
 from vlm_lit.data.conversations.question_prompt import fields_of
 from vlm_lit.data.conversations.refusals import refusal
+from vlm_lit.files.list_text import written_list
 from vlm_lit.schema import Record, Turn
 
 OPTION_KEYS: Final = (
     CHOICES, "options", "option", "choice", "candidates", "answer_choices", "multiple_choices", "mc_options",
 )  # fmt: skip
 """What data sets call the options of a question."""
-
-_WRITTEN: Final = re.compile(r"\s*\[\s*['\"]")
-_LONGEST: Final = 100_000
-"""Letters: Python's own parser reads these texts."""
 
 _LETTER: Final = re.compile(r"\(?([A-Z])[).:]?")
 _MARKUP: Final = re.compile(r"<[^<>]*>")  # `<image 1>`: an option that is a picture
@@ -61,22 +57,13 @@ def refuse_hidden_options(record: Record, prompt: str | None, turns: Sequence[Tu
 def _options(record: Record) -> Iterator[tuple[str, list[str]]]:
     """Each field that holds two options or more, as texts: a list, one that is written as text, or an object."""
     for key in OPTION_KEYS:
-        value = _written(record.fields.get(key))
+        value = record.fields.get(key)
+        value = written_list(value) or value
         texts = option_texts(value)
         if texts is None and isinstance(value, Mapping):  # by other names than letters
             texts = option_texts(list(value.values()))
         if texts is not None and len(texts) > 1:
             yield key, list(texts)
-
-
-def _written(value: object) -> object:
-    """The list that a text writes, as MMMU's `['red', 'blue']`; any other value as it is."""
-    if not isinstance(value, str) or not _WRITTEN.match(value) or len(value) > _LONGEST:
-        return value
-    try:
-        return ast.literal_eval(value.strip())
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
-        return value
 
 
 def _words(text: str) -> str:

@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-import ast
-import re
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Final
 
 from vlm_lit.errors import RecordError
+from vlm_lit.files.list_text import begins_as_list, written_list
 from vlm_lit.schema import Record
-
-_BEGINNING: Final = re.compile(r"\s*\[\s*['\"\]]")
-"""A bracket alone may begin an interval, `[0, 1)`, which is an answer too."""
-
-_LONGEST: Final = 100_000
-"""Letters. Python's own parser reads these texts, and a hostile one could cost it the process' memory."""
 
 
 def with_lists(record: Record, fields: Sequence[str]) -> Record:
@@ -33,16 +25,11 @@ def _read(record: Record, name: str) -> object:
         there = ", ".join(map(repr, record.fields))
         raise _refusal(record, f"no field {name!r}; there are {there}", "Correct the setting `lists`.")
     value = record.fields[name]
-    if not isinstance(value, str) or not _BEGINNING.match(value):
-        return value
-    try:
-        found = ast.literal_eval(value.strip()) if len(value) <= _LONGEST else None
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
-        found = None
-    if not isinstance(found, list) or not all(isinstance(text, str) for text in found):
-        problem = f"{name!r} begins as a list and is not one of texts: {value[:60]!r}"
+    found = written_list(value)
+    if found is None and begins_as_list(value):
+        problem = f"{name!r} begins as a list and is not one of texts: {str(value)[:60]!r}"
         raise _refusal(record, problem, f"Write it as ['red', 'blue'], or take {name} out of the setting `lists`.")
-    return found
+    return value if found is None else found
 
 
 def _refusal(record: Record, problem: str, remedy: str) -> RecordError:
