@@ -180,6 +180,35 @@ def test_annotations_may_be_ones_own_records(key: str, scored: Scored, tmp_path:
     assert (found["per_item"], found["image_ids"]) == ({"7": 0.0}, {"7": "a.png"})
 
 
+@pytest.mark.parametrize(
+    ("said", "ids"),
+    [
+        ({"id": ["r1", "r2"], "prediction": ["yes", "no"]}, ["r1", "r2"]),  # a run, which takes `id`
+        ({"question_id": [5, 6], "text": ["yes", "no"]}, ["5", "6"]),
+        ({"question_id": [5, 6], "answer": ["yes", "no"]}, ["5", "6"]),
+        ({"id": ["r1", "r2"], "question_id": [5, 6], "answer": ["yes", "no"]}, ["r1", "r2"]),
+    ],
+    ids=["run", "llava", "server", "both"],
+)
+def test_ones_own_records_with_two_ids_go_by_that_of_the_answers(
+    said: dict[str, list[object]], ids: list[str], scored: Scored, tmp_path: Path
+) -> None:
+    known: list[dict[str, Any]] = [
+        {"id": "r1", "question_id": 5, "question": "?", "answers": None, "answer": "yes"},
+        {"id": "r2", "question_id": 6, "question": "?", "references": None, "answers": ["no"]},
+    ]
+    answers = [dict(zip(said, values, strict=True)) for values in zip(*said.values(), strict=True)]
+    files = ["--predictions", lines(tmp_path / "a.jsonl", answers), "--annotations", lines(tmp_path / "k.jsonl", known)]
+    assert scored("exact_match", *files)["per_item"] == dict.fromkeys(ids, 1.0)
+
+
+def test_ones_own_records_go_by_the_id_that_is_not_null(scored: Scored, tmp_path: Path) -> None:
+    known = [{"id": None, "question_id": 5, "question": "?", "answer": "yes"}]
+    run = lines(tmp_path / "a.jsonl", [{"id": "5", "prediction": "yes"}])
+    files = ["--predictions", run, "--annotations", lines(tmp_path / "k.jsonl", known)]
+    assert scored("exact_match", *files)["per_item"] == {"5": 1.0}
+
+
 def test_okvqas_annotations_are_read_as_published(scored: Scored, tmp_path: Path) -> None:
     people = ["race", "race", "race", "race", "motocross", "ride", "ride", "ride", "ride", "race"]
     answers = [

@@ -24,8 +24,12 @@ _GQA_GROUPS: Final = ("structural", "semantic", "detailed")
 _OF_AOKVQA: Final = ("direct_answers", "correct_choice_idx", DIFFICULT)
 _AOKVQA_SETTINGS: Final = {"aokvqa": "direct_answer", "exact_match": "multiple_choice"}
 _OWN_ANSWERS: Final = ("references", "answers", "answer", "label")
-_OTHER_RESULTS: Final = (("question_id", "text"), ("id", "prediction"), ("question_id", "prediction"))
-"""What LLaVA and a run of ours name a question and its answer by, where a server's names are not there."""
+_OWN_IDS: Final = ("id", "question_id")
+"""What names one's own record, in the order in which `fit` looks for it."""
+_OTHER_RESULTS: Final = (
+    ("question_id", "answer"), ("question_id", "text"), ("id", "prediction"), ("question_id", "prediction"),
+)  # fmt: skip
+"""What VQA's servers, LLaVA and a run of ours name a question and its answer by, where a form's names are not there."""
 
 _REMEDY: Final = "Give one of these as it was published, or answers and references in one file by --records."
 
@@ -73,8 +77,13 @@ def read_official(
     if questions is not None and form is not _VQA:
         raise ConfigError(f"--questions is for VQA; {annotations} holds {form.name}'s questions itself. Leave it out.")
     direct = form is _AOKVQA and predictions.suffix == ".json"  # both settings by question; else one answer a line
-    found = _chosen_or_direct(predictions, metric) if direct else _results(predictions, form, columns)
-    numbered = (FiledRow(annotations, index, member, id_key=form.id_key) for index, member in enumerate(members))
+    answered_by, found = (
+        (form.result_key, _chosen_or_direct(predictions, metric)) if direct else _results(predictions, form, columns)
+    )
+    numbered = (
+        FiledRow(annotations, index, member, id_key=_named_by(form, member, answered_by))
+        for index, member in enumerate(members)
+    )
     # One that is missing is named with all the others, once they are known.
     filed = list(with_unique_ids(row.filed(form.asked(row, found.get(row.id, ""), metric)) for row in numbered))
     asked = {item.answer.id for item in filed}
@@ -124,7 +133,16 @@ def _has(members: Sequence[object], *keys: str) -> bool:
     return any(isinstance(member, dict) and member.keys() >= set(keys) for member in members[:2])
 
 
-def _results(path: Path, form: _Form, columns: AnswerColumns) -> Mapping[str, str]:
+def _named_by(form: _Form, member: Mapping[str, object], answered_by: str) -> str:
+    """The key that names a question: of one's own, that which the answers go by too, else as `fit` takes it."""
+    if form.asked is not _own:
+        return form.id_key
+    keys = (answered_by, *_OWN_IDS) if answered_by in _OWN_IDS else _OWN_IDS
+    return next((key for key in keys if member.get(key) is not None), form.id_key)
+
+
+def _results(path: Path, form: _Form, columns: AnswerColumns) -> tuple[str, Mapping[str, str]]:
+    """The key that the answers name their questions by, and the answers."""
     found: dict[str, str] = {}
     entries = rows(path)
     first = next(entries)
@@ -136,7 +154,7 @@ def _results(path: Path, form: _Form, columns: AnswerColumns) -> Mapping[str, st
         if row.id in found:
             row.refuse(f"the {id_key} {row.id} stands there twice", "Keep one answer a question.")
         found[row.id] = row.text(answer_key, column="prediction")
-    return found
+    return id_key, found
 
 
 def _chosen_or_direct(path: Path, metric: str) -> Mapping[str, str]:
@@ -205,7 +223,7 @@ def _aokvqa(row: FiledRow, prediction: str, metric: str) -> Answer:
 
 def _own(row: FiledRow, prediction: str, _: str) -> Answer:
     """A record of one's own, as `fit` reads it: with an id and its accepted answers."""
-    key = next((key for key in _OWN_ANSWERS if key in row.fields), _OWN_ANSWERS[0])
+    key = row.first_given(_OWN_ANSWERS)
     groups = {name: row.text(name) for name in _VQA_GROUPS if name in row.fields}
     return Answer(prediction, row.texts(key), row.id, row.texts("choices", optional=True), {**groups, **row.groups()})
 
@@ -216,6 +234,4 @@ _DOCVQA: Final = _Form(name="DocVQA", id_key="questionId", result_key="questionI
 _VIZWIZ: Final = _Form(name="VizWiz", id_key="image", result_key="image", asked=_people)
 _GQA: Final = _Form(name="GQA", id_key="id", result_key="questionId", answer_key="prediction", asked=_gqa)
 _AOKVQA: Final = _Form(name="A-OKVQA", id_key="question_id", result_key="question_id", asked=_aokvqa)
-_OWN: Final = {
-    key: _Form(name="your own records", id_key=key, result_key=key, asked=_own) for key in ("question_id", "id")
-}
+_OWN: Final = {key: _Form(name="your own records", id_key=key, result_key=key, asked=_own) for key in _OWN_IDS}
