@@ -258,6 +258,29 @@ def test_an_entry_with_an_answer_is_its_answer(entry: object, scored: Scored, tm
     assert scored("vqa_v2", *files)["per_item"] == {"1": 1.0}
 
 
+@pytest.mark.parametrize("more", [{}, {"answer_confidence": "yes"}], ids=["bare", "vqa"])
+def test_a_counted_answer_is_that_many_answers(more: dict[str, object], scored: Scored, tmp_path: Path) -> None:
+    counted = [{"answer": "net", "count": 9, **more}, {"answer": "mesh", "count": 1, **more}]
+    written = [{"answer": word, **more} for word in ["net"] * 9 + ["mesh"]]
+    found = {}
+    for name, answers in (("counted", counted), ("written", written)):
+        path = lines(tmp_path / f"{name}.jsonl", [{"id": "1", "prediction": "mesh", "references": answers}])
+        annotations = {"annotations": [{"question_id": 1, "image_id": 2, "answers": answers}]}
+        (tmp_path / f"{name}.json").write_text(json.dumps(annotations))
+        (tmp_path / "results.json").write_text(json.dumps([{"question_id": 1, "answer": "mesh"}]))
+        files = ["--predictions", str(tmp_path / "results.json"), "--annotations", str(tmp_path / f"{name}.json")]
+        found[name] = [scored("vqa_v2", "--records", path)["per_item"], scored("vqa_v2", *files)["per_item"]]
+    assert found["counted"] == found["written"] == [{"1": pytest.approx(0.3)}] * 2
+
+
+def test_answers_that_weigh_differently_are_refused(tmp_path: Path, capsys: Capture) -> None:
+    answers = [{"answer": "net", "score": 0.9}, {"answer": "mesh", "score": 0.1}]
+    path = lines(tmp_path / "a.jsonl", [{"id": "1", "prediction": "mesh", "references": answers}])
+    error = refusal(capsys, "score", "--metric", "vqa_v2", "--output", str(tmp_path / "o"), "--records", path)
+    assert f"{path}, record 0 (id 1): references: answers differ in 'score', which is not read." in error
+    assert "Write each answer as often as it was given." in error
+
+
 # Columns --------------------------------------------------------------------------------------------------------------
 
 ANY = [

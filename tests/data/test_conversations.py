@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -175,6 +176,10 @@ def test_a_question_becomes_two_turns() -> None:
             "y",
             ("x", "y", "y"),
         ),
+        ({"answers": [{"answer": "x", "count": 1}, {"answer": "y", "count": 2.0}]}, "y", ("x", "y", "y")),
+        ({"answers": [{"answer": "x"}, {"answer": "y", "votes": 2}]}, "y", ("x", "y", "y")),
+        ({"answers": [{"answer": "x", "count": None}, {"answer": "y", "n": 1}]}, "x", ("x", "y")),
+        ({"answers": [{"answer": w, "weight": 0.5, "score": 1, "annotator": w} for w in "xyy"]}, "y", ("x", "y", "y")),
         ({"answer": "N/A"}, "N/A", ("N/A",)),
         ({"answer": "..."}, "...", ("...",)),
         ({"answer": "My TODO list"}, "My TODO list", ("My TODO list",)),
@@ -185,6 +190,30 @@ def test_answers_give_target_and_references(fields: Fields, target: str, referen
     conversation = _read({"question": "Q", **fields})
     assert conversation.turns[-1] == Turn(role="assistant", content=(target,))
     assert conversation.references == references
+
+
+@pytest.mark.parametrize(
+    ("counts", "problem"),
+    [
+        ([{"weight": 0.3}, {"weight": 1.0}], "answers differ in 'weight', which is not read"),
+        ([{"score": 0.1}, {}], "answers differ in 'score', which is not read"),
+        ([{"count": 0}, {"count": 9}], "'count' of an answer is 0, no whole number from 1"),
+        ([{"count": 0.5}, {"count": 9}], "'count' of an answer is 0.5, no whole number"),
+        ([{"frequency": "9"}, {}], "'frequency' of an answer is '9', no whole number"),
+        ([{"votes": True}, {}], "'votes' of an answer is True, no whole number"),
+        ([{"count": 2, "votes": 3}, {}], "'count' and 'votes' count an answer differently"),
+        ([{"n": 1}, {"n": 1000}], "1,001 answers are counted, and 1,000 at most are read"),
+    ],
+    ids=str,
+)
+def test_counts_that_no_number_of_answers_follows_from_are_refused(counts: list[Fields], problem: str) -> None:
+    answers = [{"answer": word, **count} for word, count in zip(("mesh", "net"), counts, strict=True)]
+    with pytest.raises(RecordError, match=re.escape(problem)) as caught:
+        _read(_question(answers))
+    assert caught.value.code == "conversation.value"
+    assert "Write each answer as often as it was given." in caught.value.remedy
+    ignored = {key for count in counts for key in count}
+    assert _read(_question(answers), ignore_keys=ignored).references == ("mesh", "net")
 
 
 def test_references_of_turns_are_the_answers_else_the_last_words() -> None:

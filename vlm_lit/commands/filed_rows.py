@@ -16,6 +16,7 @@ from vlm_lit.files.json_text import OfObject
 from vlm_lit.files.open_text import begins_with, format_of, open_bytes
 from vlm_lit.files.strict_json import iter_json_lines, iter_json_list, read_json
 from vlm_lit.metrics.rules import Answer
+from vlm_lit.vqa.given_answers import ONCE_EACH, UncountableAnswerError, answer_of, given_answers, is_counted
 
 _LINES: Final = (".jsonl", ".ndjson")
 _TABLES: Final = (".csv", ".tsv")
@@ -57,11 +58,17 @@ class FiledRow:
         return value if isinstance(value, str) else str(value)
 
     def texts(self, name: str, *, optional: bool = False, column: str | None = None) -> tuple[str, ...]:
-        """A field that has to be a list of texts; one text is a list of one, an object with an `answer` that answer."""
+        """A field that has to be a list of texts; one text is a list of one.
+
+        An object with an `answer` is that answer, as often as it says.
+        """
         if optional and self.fields.get(name) is None:
             return ()
         value = self._checked(name, _is_texts, "a list of texts", column)
-        entries = [_answer(entry) for entry in value] if isinstance(value, list) else [value]
+        try:
+            entries = given_answers(value) if isinstance(value, list) else [value]
+        except UncountableAnswerError as error:
+            self.refuse(f"{name}: {error}", ONCE_EACH)
         return tuple(sys.intern(str(text)) for text in entries)  # answers repeat: one copy of `yes` serves a data set
 
     def first_given(self, names: Sequence[str]) -> str:
@@ -134,12 +141,7 @@ def _is_text(value: object) -> bool:
 
 
 def _is_texts(value: object) -> bool:
-    return _is_text(value) or (isinstance(value, list) and all(_is_text(_answer(entry)) for entry in value))
-
-
-def _answer(entry: object) -> object:
-    """The answer of `{"answer", "answer_id", "answer_confidence", ...}`: whose it is changes nothing."""
-    return entry.get("answer") if isinstance(entry, dict) else entry
+    return _is_text(value) or (isinstance(value, list) and all(_is_text(answer_of(entry)) for entry in value))
 
 
 def _is_text_by_text(value: object) -> bool:
@@ -222,7 +224,8 @@ def loaded(path: Path, of_object: OfObject | None = None) -> object:
 
 def _small(fields: dict[str, object]) -> object:
     """An object, or the text alone of one of a question's ten answers: there are two million of them."""
-    if "answer" in fields and (fields.keys() <= _OF_AN_ANSWER or "answer_confidence" in fields):
+    known = "answer" in fields and fields.keys() <= _OF_AN_ANSWER
+    if known or ("answer" in fields and "answer_confidence" in fields and not is_counted(fields)):
         answer = fields["answer"]
         return sys.intern(answer) if isinstance(answer, str) else answer
     return fields

@@ -22,6 +22,7 @@ from vlm_lit.data.conversations.turns import draft
 from vlm_lit.data.images.image_paths import resolved_folder
 from vlm_lit.errors import RecordError
 from vlm_lit.schema import IMAGE, Conversation, DataItem, ImageRef, ImageSlot, Note, Record, Turn
+from vlm_lit.vqa.given_answers import ONCE_EACH, UncountableAnswerError, answer_of, given_answers
 
 _GROUP_KEYS: Final = ("answer_type", "question_type")
 
@@ -101,7 +102,7 @@ def _answer_keys(record: Record) -> set[str]:
     """The answer keys of a question that are read, and those that say no more than these."""
     there = {key: value for key in ANSWER_KEYS if (value := record.fields.get(key)) is not None}
     first = next(iter(there.values()), None)
-    said = [first, *map(_answer, first)] if isinstance(first, list | tuple) else [first]
+    said = [first, *map(answer_of, first)] if isinstance(first, list | tuple) else [first]
     return {key for key, value in there.items() if key == "multiple_choice_answer" or value in said}
 
 
@@ -163,7 +164,7 @@ def _answers(record: Record, form: Formed) -> tuple[str, ...]:
             entries = value if isinstance(value, list | tuple) else [value]
             if not entries:
                 raise refusal(record, f"{key} is an empty list", remedy="Give one answer at least.", code="no_answer")
-            return tuple(digits_or_words(record, _answer(entry), f"an answer in {key!r}") for entry in entries)
+            return tuple(digits_or_words(record, one, f"an answer in {key!r}") for one in _given(record, entries))
     letter = None if form.turns is not None else right_letter(record)
     return () if letter is None else (letter,)
 
@@ -183,9 +184,13 @@ def _refuse_soft_scores(record: Record, key: str, value: object) -> None:
         raise refusal(record, problem, remedy=remedy, code="soft_scores")
 
 
-def _answer(entry: object) -> object:
-    """VQA v2 writes each of ten answers as `{answer, answer_confidence, answer_id}`."""
-    return entry.get("answer") if isinstance(entry, Mapping) else entry
+def _given(record: Record, entries: Sequence[object]) -> list[object]:
+    """The answers of a list, each as often as it was given."""
+    try:
+        return given_answers(entries)
+    except UncountableAnswerError as error:
+        remedy = f"{ONCE_EACH} Or name the key in ignore_keys, to count each entry once."
+        raise refusal(record, str(error), remedy=remedy, code="value") from None
 
 
 def _without_blank_answer(
