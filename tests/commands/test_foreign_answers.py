@@ -146,6 +146,42 @@ def test_vlmevalkits_sheets_are_read_like_its_tables(scored: Scored, tmp_path: P
     assert f"{tmp_path / 'cut.xlsx'}: no sheet" in error
 
 
+@pytest.mark.skipif(importlib.util.find_spec("openpyxl") is None, reason="openpyxl reads sheets, and is optional")
+def test_percentages_of_a_sheet_are_read_as_they_are_shown(scored: Scored, tmp_path: Path, capsys: Capture) -> None:
+    openpyxl = importlib.import_module("openpyxl")
+    book = openpyxl.Workbook()
+    book.active.append(["id", "prediction", "references"])
+    shares = [
+        (0.57, "0%", "57%"),
+        (0.575, "0%", "58%"),
+        (0.5, "0.00%", "50.00%"),
+        (1, "0%", "100%"),
+        (-0.2, "0.0%", "-20.0%"),
+    ]
+    for i, (share, number_format, shown) in enumerate(shares):
+        book.active.append([i, shown, share])
+        book.active.cell(row=i + 2, column=3).number_format = number_format
+    book.save(tmp_path / "a.xlsx")
+    assert scored("exact_match", "--records", str(tmp_path / "a.xlsx"))["overall"] == 100.0
+    book.active["C4"].number_format = "#,##0%"
+    book.save(tmp_path / "b.xlsx")
+    arguments = ("--metric", "anls", "--output", str(tmp_path / "o"), "--records", str(tmp_path / "b.xlsx"))
+    assert "record 2: a cell is 0.5 in the format #,##0%, which is not read. Format" in refusal(
+        capsys, "score", *arguments
+    )
+
+
+@pytest.mark.skipif(importlib.util.find_spec("openpyxl") is None, reason="openpyxl reads sheets, and is optional")
+def test_two_columns_of_one_name_are_refused_in_a_sheet_too(tmp_path: Path, capsys: Capture) -> None:
+    openpyxl = importlib.import_module("openpyxl")
+    book = openpyxl.Workbook()
+    book.active.append(["id", "prediction", None, "references", None, "references"])
+    book.active.append([1, "red", None, "red", None, "blue"])
+    book.save(tmp_path / "a.xlsx")
+    arguments = ("--metric", "anls", "--output", str(tmp_path / "o"), "--records", str(tmp_path / "a.xlsx"))
+    assert f"{tmp_path / 'a.xlsx'}: two columns are named 'references'." in refusal(capsys, "score", *arguments)
+
+
 # Answers beside annotations -------------------------------------------------------------------------------------------
 
 LLAVA = [

@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import importlib
+import re
 from collections.abc import Iterator
+from decimal import ROUND_HALF_UP, Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 from zipfile import BadZipFile, ZipFile
 
+from vlm_lit.data.records.text_tables import table_header
 from vlm_lit.errors import ConfigError, RecordError
 from vlm_lit.files.open_text import most_unpacked, unpacks_too_far
 
+_AS_TEXT: Final = "Format the column as text, and write what was meant."
+_PERCENT: Final = re.compile(r"0(?:\.(0+))?%")
+
 
 def iter_sheet(path: Path) -> Iterator[dict[str, object]]:
-    """Yield the rows below the header, in order. A whole number is its digits, an empty cell is nothing.
+    """Yield the rows below the header, in order.
+
+    A whole number is its digits, a percentage is as the sheet shows it, an empty cell is nothing.
 
     Raises:
         ConfigError: openpyxl is not installed.
-        RecordError: the file is no sheet, is empty, or a cell is neither text nor a number.
+        RecordError: the file is no sheet, is empty, names a column twice, or a cell is neither text nor a number.
     """
     try:
         openpyxl = importlib.import_module("openpyxl")
@@ -34,12 +42,13 @@ def iter_sheet(path: Path) -> Iterator[dict[str, object]]:
     except (BadZipFile, KeyError, ValueError, OSError, openpyxl.utils.exceptions.InvalidFileException) as error:
         raise _error(path, None, f"no sheet: {error}", "Save it as .xlsx again, or as .tsv.") from error
     try:
-        sheet = iter(book.worksheets[0].iter_rows(values_only=True))
-        header = [_cell(path, "header", value) for value in next(sheet, ())]
+        sheet = iter(book.worksheets[0].iter_rows())
+        header = [_cell(path, "header", cell) for cell in next(sheet, ())]
         if not any(header):
             raise _error(path, None, "the first sheet is empty", "Write a header and a row at least.")
         while header[-1] is None:  # a sheet may say that it is 16,384 columns wide
             header.pop()
+        table_header(path, [name for name in header if name])
         for index, cells in enumerate(sheet):
             row = {name: _cell(path, str(index), cell) for name, cell in zip(header, cells, strict=False) if name}
             if any(value is not None for value in row.values()):
@@ -56,15 +65,28 @@ def _check_size(path: Path) -> None:
             raise unpacks_too_far(path, most)
 
 
-def _cell(path: Path, record: str, value: Any) -> str | None:  # noqa: ANN401 - whatever a cell holds
+def _cell(path: Path, record: str, cell: Any) -> str | None:  # noqa: ANN401 - openpyxl's, which need not be installed
+    """A cell's text; a share in percent as the sheet shows it."""
+    value = cell.value
     if value is None or isinstance(value, str):
         return value or None
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    if isinstance(value, bool | int | float):
+    if isinstance(value, bool):
         return str(value)
+    if isinstance(value, int | float):
+        if "%" in cell.number_format:
+            return _percent(path, record, value, cell.number_format)
+        return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
     problem = f"a cell is a {type(value).__name__}, {value}"
-    raise _error(path, record, problem, "Format the column as text, and write what was meant.")
+    raise _error(path, record, problem, _AS_TEXT)
+
+
+def _percent(path: Path, record: str, value: float, number_format: str) -> str:
+    """`57%` of 0.57: the sheet holds the share, and whoever reads it sees the other."""
+    told = _PERCENT.fullmatch(number_format)
+    if told is None:
+        raise _error(path, record, f"a cell is {value} in the format {number_format}, which is not read", _AS_TEXT)
+    places = Decimal(1).scaleb(-len(told[1] or ""))
+    return f"{(Decimal(str(value)) * 100).quantize(places, ROUND_HALF_UP)}%"
 
 
 def _error(path: Path, record: str | None, problem: str, remedy: str) -> RecordError:
