@@ -21,6 +21,13 @@ from vlm_lit.metrics.numerals import Quantity, quantities
         ("1.234,5", 1234.5), ("12.000.000", 12e6), ("1.234", 1.234), ("12\u202f000", 12000), ("minus five", -5),
         ("negative 3", -3), ("-$5", -5), ("\N{EN DASH}5", -5), ("10\N{SUPERSCRIPT THREE}", 1000),
         ("2 \N{MULTIPLICATION SIGN} 10^3", 2000), ("3.2M", 3.2e6), ("5k people", 5000), ("1.4bn", 1.4e9),
+        ("-\N{VULGAR FRACTION ONE HALF}", -0.5), ("\N{MINUS SIGN}\N{VULGAR FRACTION ONE HALF}", -0.5),
+        ("-2\N{VULGAR FRACTION ONE HALF}", -2.5), ("-$\N{VULGAR FRACTION ONE HALF}", -0.5),
+        ("It is.\N{VULGAR FRACTION ONE HALF}", 0.5), ("two thirds", 2 / 3), ("Three-quarters of it", 0.75),
+        ("one third", 1 / 3), ("one-fifth", 0.2), ("minus three eighths", -0.375), ("twenty-one hundredths", 0.21),
+        ("three and a quarter", 3.25), ("one and a third", 4 / 3), ("one second", 1), ("two third graders", 2),
+        ("$5 bn", 5e9), ("5 Bn", 5e9), ("10 k people", 10000), ("$10 K", 10000), ("\u20ac 3.2 M", 3.2e6),
+        ("-$5 B", -5e9), ("10 K", 10), ("5 M", 5), ("5 B", 5), ("10 k-means clusters", 10),
         ("the red one reads 3", 3), ("none", 0), ("There are no hammers", 0), ("no, 3", 3), ("\uff15", 5),
     ],
 )  # fmt: skip
@@ -35,7 +42,9 @@ def test_one_number(text: str, expected: float) -> None:
         ("3 of four", [3, 4]), ("B3", []), ("LMP-7", []), ("v2x", []), ("a hammer and a saw", []), ("", []),
         ("2/0", []), ("nobody", []), ("10\N{EN DASH}12", [10, 12]), ("12.05.2024", []), ("1.5.2", []), ("2x2", []),
         ("1e999", []), ("nan", []), ("9" * 400, []), ("1/" + "9" * 5000, []), ("hundred " * 300, []),
-        ("5\N{SUPERSCRIPT TWO}", [5, 2]),
+        ("5\N{SUPERSCRIPT TWO}", [5, 2]), ("two and two thirds", [2, 2 / 3]),
+        ("one hundred and two thirds", [100, 2 / 3]),
+        ("a third", []), ("the third one and a half", [1.5]), ("10-\N{VULGAR FRACTION ONE HALF}", [10, 0.5]),
     ],
 )  # fmt: skip
 def test_several_numbers_or_none(text: str, expected: list[float]) -> None:

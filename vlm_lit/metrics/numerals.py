@@ -1,8 +1,8 @@
 """Numbers read from answers: digits, written numbers, fractions, and the unit behind them.
 
 Read are `3`, `-2.5`, `1,234,567`, `1,5` (a comma before other than three digits is a decimal one), `1e-3`, `1/2`,
-`2 1/2`, `½`, `57 %`, `$5`, `3.2M`, `twenty-one`, `two hundred and five`, `a dozen`, `half`. Digits within a word
-(`B3`, `LMP-7`) are no number. README.md has worked examples.
+`2 1/2`, `-½`, `57 %`, `$5`, `3.2M`, `twenty-one`, `two hundred and five`, `a dozen`, `half`, `two thirds`, `three and a
+quarter`. Digits within a word (`B3`, `LMP-7`) are no number. README.md has worked examples.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
 from typing import Final
 
 from vlm_lit.metrics.units import converted, unit_behind
@@ -25,11 +26,23 @@ _VALUES: Final = {
     "seventeen": 17, "eighteen": 18, "nineteen": 19, **_TENS,
 }  # fmt: skip
 _SCALES: Final = {"hundred": 100, "thousand": 1000, "million": 10**6, "billion": 10**9}
+_PARTS: Final = {"half": 1 / 2, "third": 1 / 3, "quarter": 1 / 4}
+"""What may stand behind a written number and "and a"."""
+_DENOMINATORS: Final = {
+    "third": 3, "quarter": 4, "fourth": 4, "fifth": 5, "sixth": 6, "seventh": 7, "eighth": 8, "ninth": 9, "tenth": 10,
+    "twelfth": 12, "sixteenth": 16, "twentieth": 20, "hundredth": 100, "thousandth": 1000,
+}  # fmt: skip
+"""`second` is not among them: one second is a time."""
 _NOTHING: Final = frozenset({"no", "none", "nothing"})
 """Words that count as 0 where an answer holds no other number."""
 
-_GLUED: Final = re.compile(r"(?:(?P<thousand>[kK])|(?P<million>M)|(?P<billion>B|bn))(?!\w)")
+_SHORT_SCALES: Final = {"k": 1000, "m": 10**6, "b": 10**9, "bn": 10**9}
+_GLUED: Final = re.compile(r"([kKMB]|bn)(?!\w)")
 """Scales that a chart's axis writes right behind the digits: `5k`, `3.2M`, `1.4B`."""
+_APART: Final = re.compile(r"\s(?:(?i:(hundred|thousand|million|billion)\b|(bn)(?![\w-]))|(k)(?![\w-]))")
+_APART_OF_MONEY: Final = re.compile(r"\s([KMB])(?![\w-])")
+"""Scales behind a blank. `10 K` may be kelvins and `5 M` a size: these are read behind a currency's sign alone."""
+_CURRENCIES: Final = frozenset("$\u20ac\u00a3\u00a5")
 _LARGEST: Final = 1e100
 _MOST_LETTERS: Final = 100
 """How large a number may be, and how long: digits without end are a model that repeats itself, and no number."""
@@ -53,7 +66,11 @@ _NUMBER: Final = re.compile(
     rf"|(?<![\w.])(?<![A-Za-z]-)(?P<minus>(?<![\w)])[-+](?=[\d.]))?(?P<digits>{_DIGITS})(?!\.\d)(?P<power>[eE][-+]?\d{{1,3}})?"
     r"(?=$|[^\w]|(?P<unit>[a-zA-Z\u03bc]{1,7}|[cmk]?m[23])(?![\w]))"
 )
-_SCALE_BEHIND: Final = re.compile(r"\s(hundred|thousand|million|billion)\b", re.IGNORECASE)
+_SAID_FRACTION: Final = re.compile(
+    rf"\b(?:({'|'.join(_TENS)})[ -])?({'|'.join(_VALUES)})[ -]({'|'.join(_DENOMINATORS)})(s?)\b", re.IGNORECASE
+)
+_BEFORE_FRACTION: Final = frozenset("-+\u2212\u2013") | _CURRENCIES
+"""Signs, which no blank may part from their number."""
 _WORD: Final = re.compile(r"[a-z]+(?:-[a-z]+)*")
 
 
@@ -85,22 +102,42 @@ def quantities(text: str) -> list[Quantity]:
 
 
 def _plain(text: str) -> str:
-    """Signs, powers and vulgar fractions as ASCII writes them: `½` is ` 1/2`, `10³` is `1e3`, a dash a hyphen."""
+    """Signs, powers and fractions as ASCII writes them: `2½` is `2 1/2`, `10³` is `1e3`, a dash a hyphen."""
     text = _GROUPED.sub("", text)
-    apart = "".join(f" {c}" if unicodedata.decomposition(c).startswith("<fraction>") else c for c in text)
+    parted = (f" {c}" if _is_vulgar(c) and before not in _BEFORE_FRACTION else c for before, c in pairwise(f" {text}"))
+    apart = "".join(parted)
     raised = unicodedata.normalize("NFKC", _RAISED.sub(r"^\g<0>", apart))
     text = re.sub("[\N{MINUS SIGN}\N{EN DASH}]", "-", raised).replace("\N{FRACTION SLASH}", "/")
+    text = _SAID_FRACTION.sub(_fraction, text)
     text = _MINUS.sub("-", _MINUS_BEFORE_SIGN.sub(r"\1-", text))
     return _POWER.sub(lambda match: f"{match['times'] or 1}e{match['power']}", text)
+
+
+def _is_vulgar(character: str) -> bool:
+    return unicodedata.decomposition(character).startswith("<fraction>")
+
+
+def _fraction(said: re.Match[str]) -> str:
+    """`2/3` of "two thirds"; "two third graders" stay as they are."""
+    top = _TENS.get((said[1] or "").lower(), 0) + _VALUES[said[2].lower()]
+    return f"{top}/{_DENOMINATORS[said[3].lower()]}" if bool(said[4]) == (top != 1) else said[0]
+
+
+def _scale_behind(text: str, match: re.Match[str]) -> re.Match[str] | None:
+    """The scale behind a number in digits."""
+    end = match.end()
+    is_money = text[: match.start()].rstrip()[-1:] in _CURRENCIES
+    of_money = _APART_OF_MONEY.match(text, end) if is_money else None
+    return _APART.match(text, end) or _GLUED.match(text, end) or of_money
 
 
 def _in_digits(text: str) -> Iterator[tuple[int, Quantity, bool]]:
     for match in _NUMBER.finditer(text):
         value = _value(match)
         if value is not None:
-            scale = _SCALE_BEHIND.match(text, match.end()) or _GLUED.match(text, match.end())
+            scale = _scale_behind(text, match)
             if scale:
-                value *= _SCALES[(scale.lastgroup or scale[1]).lower()]
+                value *= {**_SCALES, **_SHORT_SCALES}[scale[0].strip().lower()]
             yield match.start(), Quantity(value, unit_behind(text, scale.end() if scale else match.end())), False
 
 
@@ -181,14 +218,14 @@ class _Written:
         after_thousands = last in _SCALES and last != "hundred"
         link = between.replace(",", " ") if after_thousands else between  # one thousand, one hundred
         linked = link.strip(" -") in ("", "and", "a", "and a")
+        if linked and word in _PARTS:
+            return last not in _PARTS and between.split() == ["and", "a"]
         if not linked or not _is_number(word):
             return False
-        if word == "half":
-            return between.split() == ["and", "a"]
         if word == "dozen":
             return len(self.words) == 1 and self.current < 20
         if word in _SCALES:
-            return last != "half" and last != "dozen"
+            return last not in _PARTS and last != "dozen"
         if last in _SCALES:
             return "a" not in between.split() and (last == "hundred" or _VALUES[word] > 0)
         return between.strip(" -") == "" and last in _TENS and 0 < _VALUES[word] < 10
@@ -202,6 +239,6 @@ class _Written:
         elif word == "dozen":
             self.current = (self.current or 1.0) * 12
         else:
-            self.current += 0.5 if word == "half" else _VALUES[word]
+            self.current += _PARTS[word] if word in _PARTS else _VALUES[word]
         self.words.append(word)
         self.end = end
