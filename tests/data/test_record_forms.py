@@ -30,6 +30,7 @@ def said(conversation: Conversation) -> list[tuple[object, ...]]:
 
 ASKED = [("user", IMAGE, "What?"), ("assistant", "a box")]
 USER, BOX = {"role": "user", "content": "What?"}, {"role": "assistant", "content": "a box"}
+ASSISTANTS = ["assistant", "GPT", "Assistant", "model", "bot", "ChatBot", "chatgpt", "AI"]
 HUMAN, GPT = {"from": "human", "value": "<image>\nWhat?"}, {"from": "gpt", "value": "a box"}
 
 SAME: dict[str, Fields] = {
@@ -89,7 +90,7 @@ def test_forms_of_one_question(fields: Fields) -> None:
     assert found.notes == ()
 
 
-@pytest.mark.parametrize("name", ["assistant", "GPT", "Assistant", "model", "bot", "ChatBot", "chatgpt", "AI"])
+@pytest.mark.parametrize("name", ASSISTANTS)
 def test_the_assistant_has_many_names(name: str) -> None:
     assert said(read({"messages": [{"role": "Human", "content": "What?"}, {"role": name, "content": "a box"}]})) == [
         ("user", "What?"),
@@ -107,10 +108,27 @@ def test_texts_are_turns_one_after_the_other() -> None:
     ]
 
 
-def test_of_a_prompt_of_messages_only_the_completion_is_learned() -> None:
-    turns = [USER, BOX, {"role": "user", "content": "Sure?"}]
+@pytest.mark.parametrize(
+    "earlier",
+    [
+        *({"role": name, "content": "a box"} for name in (*ASSISTANTS, "assistant ")),
+        {"from": "gpt", "value": "a box"},
+        {"role": None, "from": "gpt", "content": "a box"},
+        {**BOX, "train": None},
+        {**BOX, "weight": 0, "train": None},
+        {**BOX, "train": False},
+    ],
+    ids=str,
+)
+def test_of_a_prompt_of_messages_only_the_completion_is_learned(earlier: Fields) -> None:
+    turns = [USER, earlier, {"role": "user", "content": "Sure?", "train": None}]
     found = read({"prompt": turns, "completion": [{"role": "assistant", "content": "yes"}]})
     assert [turn.supervised for turn in found.turns if turn.role == "assistant"] == [False, True]
+
+
+def test_an_earlier_answer_whose_own_flag_says_so_is_learned() -> None:
+    turns = [USER, {**BOX, "train": True}, {"role": "user", "content": "Sure?"}]
+    assert all(turn.supervised for turn in read({"prompt": turns, "completion": "yes"}).turns)
 
 
 def test_an_instruction_and_its_input_are_joined() -> None:

@@ -15,7 +15,7 @@ from typing import Final
 from vlm_lit.data.conversations.rated_answers import COMPLETIONS, rated_pair
 from vlm_lit.data.conversations.record_forms import ANSWER_KEYS, TURN_KEYS
 from vlm_lit.data.conversations.refusals import empty, refusal, shown, words
-from vlm_lit.data.conversations.turn_entries import ROLES
+from vlm_lit.data.conversations.turn_entries import is_answer
 from vlm_lit.schema import Note, Record
 
 CHOSEN: Final = "chosen"
@@ -129,7 +129,7 @@ def _response(record: Record) -> SideRecords:
         return SideRecords(chosen=rest, rejected=_with(rest, response=text), names=("response", _RESPONSE))
     _refuse_missing(record, "messages")
     entries = record.fields["messages"]
-    if not isinstance(entries, list | tuple) or not _is_assistants(entries[-1]):
+    if not isinstance(entries, list | tuple) or not is_answer(entries[-1]):
         remedy = "Write them as a list that ends with the chosen answer."
         raise refusal(record, "messages do not end with an answer", remedy=remedy, code="preference.missing")
     other = [*entries[:-1], {"role": "assistant", "content": text}]
@@ -139,7 +139,7 @@ def _response(record: Record) -> SideRecords:
 def _beside(record: Record, chosen: object, rejected: object) -> SideRecords:
     """The two answers behind what the rest of the record asks, or as conversations of their own."""
     sides = {CHOSEN: _turns_of(record, chosen, CHOSEN), REJECTED: _turns_of(record, rejected, REJECTED)}
-    whole = [isinstance(side, list) and not _is_assistants(side[0]) for side in sides.values()]
+    whole = [isinstance(side, list) and not is_answer(side[0]) for side in sides.values()]
     if all(whole):
         return _conversations(record, chosen, rejected)
     if any(whole):
@@ -158,11 +158,6 @@ def _turns_of(record: Record, side: object, key: str) -> str | list[object]:
         return words(record, side, key) if isinstance(side, str) else list(side)
     remedy = "Write the answer as a string, or as a list of turns {role, content}."
     raise refusal(record, f"{key} is {shown(side)}", remedy=remedy, code="preference.type")
-
-
-def _is_assistants(entry: object) -> bool:
-    role = entry.get("role", entry.get("from")) if isinstance(entry, Mapping) else None
-    return isinstance(role, str) and ROLES.get(role.strip().lower()) == "assistant"
 
 
 def _conversations(record: Record, chosen: object, rejected: object) -> SideRecords:
@@ -189,7 +184,7 @@ def _answered(record: Record, side: str | list[object]) -> Record:
     for key in TURN_KEYS:
         entries = record.fields.get(key)
         if isinstance(entries, list | tuple) and entries:
-            if _is_assistants(entries[-1]):
+            if is_answer(entries[-1]):
                 remedy = f"Let {key} end with the user's turn that both answer."
                 problem = f"{key} end with an answer of their own, beside {CHOSEN} and {REJECTED}"
                 raise refusal(record, problem, remedy=remedy, code="preference.ambiguous")

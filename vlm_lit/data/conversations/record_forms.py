@@ -14,6 +14,7 @@ from typing import Final
 from vlm_lit.data.conversations.question_prompt import fields_of
 from vlm_lit.data.conversations.record_images import image_key_of
 from vlm_lit.data.conversations.refusals import empty, refusal, shown
+from vlm_lit.data.conversations.turn_entries import is_answer
 from vlm_lit.files.json_text import NotStrict, only_value
 from vlm_lit.schema import Record
 
@@ -146,12 +147,14 @@ def _with_completion(record: Record, entries: object) -> object:
         found = shown(completion if isinstance(entries, list | tuple) else entries)
         remedy = "Write both as lists of messages, or both as text."
         raise refusal(record, f"prompt or completion is {found}", remedy=remedy, code="turns_type")
-    asked = [{"train": False, **e} if _is_answer(e) else e for e in entries]
-    return [*asked, *(completion or ())]
+    return [*map(_unlearned, entries), *(completion or ())]
 
 
-def _is_answer(entry: object) -> bool:
-    return isinstance(entry, Mapping) and str(entry.get("role", entry.get("from"))).lower() in ("assistant", "model")
+def _unlearned(entry: object) -> object:
+    """An entry of a prompt, an answer in it not learned from unless its own `train` says so; null says nothing."""
+    if not isinstance(entry, Mapping) or not is_answer(entry) or entry.get("train") is not None:
+        return entry
+    return {**entry, "train": False}
 
 
 def _question(record: Record, prompt: str | None) -> Formed:

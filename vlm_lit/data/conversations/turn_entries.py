@@ -152,8 +152,18 @@ def _checked(record: Record, entries: object, key: str) -> Sequence[Mapping[str,
     return entries
 
 
+def is_answer(entry: object) -> bool:
+    """Whether an entry of a list of turns is the assistant's."""
+    names = [entry.get(key) for key in _ROLE_KEYS] if isinstance(entry, Mapping) else []
+    return "assistant" in map(_known_role, names)
+
+
+def _known_role(name: object) -> Role | None:
+    return ROLES.get(name.strip().lower()) if isinstance(name, str) else None
+
+
 def _role(record: Record, name: object, what: str) -> Role:
-    role = ROLES.get(name.strip().lower()) if isinstance(name, str) else None
+    role = _known_role(name)
     if role is None:
         problem = f"{what} has the unknown role {shown(name)}"
         raise refusal(record, problem, remedy=f"Use one of {', '.join(ROLES)}.", code="role")
