@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from vlm_lit.data.conversations.conversations import to_conversation
 from vlm_lit.data.conversations.record_keys import HARMLESS
+from vlm_lit.data.conversations.turn_flags import FLAGS
 from vlm_lit.data.records.conversation_dataset import ConversationDataset, open_source
 from vlm_lit.data.records.findings import Findings, numbered_repeats
 from vlm_lit.data.records.sources import SourceSettings
@@ -78,6 +79,9 @@ def test_a_turns_keys_are_read_or_named_or_refused() -> None:
     assert notes(read({"messages": [TALK["messages"][0], {**turn, "mood": "calm", "name": "x"}]})) == [
         ("unused", "mood of a turn")
     ]
+    assert notes(read({"messages": [TALK["messages"][0], {**turn, "prefix": False, "no_grad": False}]})) == [
+        ("unused", "no_grad of a turn")
+    ]
     for key, value in (("tool_calls", [{"id": 1}]), ("reasoning_content", "first ..."), ("images", ["a.png"])):
         with pytest.raises(RecordError) as caught:
             read({"messages": [TALK["messages"][0], {**turn, key: value}]})
@@ -127,7 +131,7 @@ def test_no_key_is_read_past(key: str, value: Any, base: Fields, place: str) -> 
             raise AssertionError(f"refused without naming {key}") from refused
         return
     named = any(note.about.split(" ")[0] == key for note in found.notes)
-    blank = value in (False,) or not str(value).strip("[]{}'\" ")
+    blank = not str(value).strip("[]{}'\" ")
     used = (found.turns, found.id, found.image_id, found.groups, found.references, found.images, found.choices) != (
         plain.turns,
         plain.id,
@@ -137,7 +141,7 @@ def test_no_key_is_read_past(key: str, value: Any, base: Fields, place: str) -> 
         plain.images,
         plain.choices,
     )
-    known = key in ("id", "name", "lang", "turn", "index", "model", "source", "weight", "loss", "train", "training")
+    known = key in ("id", "name", "lang", "turn", "index", "model", "source", *FLAGS)
     assert named or used or blank or known
 
 

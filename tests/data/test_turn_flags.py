@@ -41,6 +41,10 @@ def learned(conversation: Conversation) -> list[bool]:
         ({"train": False}, {}),
         ({"train": "false"}, {"train": "true"}),
         ({"training": False}, {"training": True}),
+        ({"train_on_turn": False}, {"train_on_turn": True}),
+        ({"trainable": False}, {}),
+        ({"supervised": 0}, {"supervised": 1}),
+        ({"learn": False}, {"learn": None}),
     ],
     ids=str,
 )
@@ -61,6 +65,7 @@ def test_a_mask_has_an_entry_a_turn_or_an_answer(mask: list[object]) -> None:
         talk({"weight": 0.5}),
         talk({"loss": "maybe"}),
         talk({"weight": 0, "train": True}),
+        talk({"train_on_turn": False, "train": True}),
         talk({"training_detail": [{"begin_offset": 0}]}),
         talk({"weight": 0}, {"weight": 0}),
         talk(loss_mask=[0, 1, 1]),

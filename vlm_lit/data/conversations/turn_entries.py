@@ -81,9 +81,11 @@ def _keys(record: Record, entry: Mapping[str, object], what: str) -> tuple[Mappi
 
 def _unused(record: Record, left: Mapping[str, object], what: str) -> Iterator[Note]:
     for key, value in left.items():
-        if empty(value) or value is False or key in _HARMLESS:
+        if empty(value) or key in _HARMLESS:
             continue
         if key in _CARRIES:
+            if value is False:  # Mistral's `prefix`
+                continue
             remedy = f"Put what it says into the turn's words or the record's images, or name {key} in ignore_keys."
             raise refusal(record, f"{what} has {key}, which is not read", remedy=remedy, code="turn_key")
         yield Note(kind="unused", about=f"{key} of a turn")

@@ -1,7 +1,8 @@
 """Flags of turns and of records that say which answers are learned from.
 
-OpenAI writes `weight` (0 or 1), ms-swift `loss`, axolotl `train` or `training`; some files have a list `loss_mask`, an
-entry a turn. An answer that is not learned from stays in the prompt of the next, its end of turn unsupervised as well.
+OpenAI writes `weight` (0 or 1), ms-swift `loss`, axolotl `train` or `training`, others `train_on_turn`, `trainable`,
+`supervised` or `learn`; some files have a list `loss_mask`, an entry a turn. An answer that is not learned from stays
+in the prompt of the next, its end of turn unsupervised as well.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from vlm_lit.data.conversations.refusals import refusal, shown
 from vlm_lit.data.conversations.slots import WrittenTurn
 from vlm_lit.schema import Record, Role
 
-FLAGS: Final = ("weight", "loss", "train", "training")
+FLAGS: Final = ("weight", "loss", "train", "training", "train_on_turn", "trainable", "supervised", "learn")
 MASKS: Final = ("loss_mask",)
 UNSUPPORTED: Final = ("training_detail", "train_detail", "loss_scale", "loss_weight", "masks")
 
