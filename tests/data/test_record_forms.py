@@ -21,7 +21,7 @@ Fields = dict[str, Any]
 
 def read(fields: Fields, **options: Any) -> Conversation:
     record = Record(file="a.json", index=3, fields=fields, image_root=ROOT)
-    return to_conversation(record, requires_answer=True, **options)
+    return to_conversation(record, **{"requires_answer": True, **options})
 
 
 def said(conversation: Conversation) -> list[tuple[object, ...]]:
@@ -124,6 +124,28 @@ def test_of_a_prompt_of_messages_only_the_completion_is_learned(earlier: Fields)
     turns = [USER, earlier, {"role": "user", "content": "Sure?", "train": None}]
     found = read({"prompt": turns, "completion": [{"role": "assistant", "content": "yes"}]})
     assert [turn.supervised for turn in found.turns if turn.role == "assistant"] == [False, True]
+
+
+def test_a_system_message_of_a_later_text_is_not_read_past() -> None:
+    first, second = {"user": "A?", "assistant": "a"}, {"user": "B?", "assistant": "b"}
+    for texts in (
+        [first, {**second, "system": "Be brief."}],
+        [{**first, "system": "Be long."}, {**second, "system": "Be brief."}],
+    ):
+        with pytest.raises(RecordError) as caught:
+            read({"texts": texts})
+        assert caught.value.code == "conversation.system_position"
+    same = [{**pair, "system": "Be brief."} for pair in (first, second)]
+    assert [turn.role for turn in read({"texts": same}).turns] == ["system", *["user", "assistant"] * 2]
+
+
+def test_keys_of_a_text_without_an_answer_are_not_read_past() -> None:
+    def asked(**more: object) -> Conversation:
+        return read({"texts": [{"user": "A?", "assistant": "a"}, {"user": "B?", **more}]}, requires_answer=False)
+
+    assert [note.about for note in asked(mood="calm", weight=1).notes] == ["mood of a turn"]
+    with pytest.raises(RecordError, match="turn 2 has tool_calls"):
+        asked(tool_calls=[{"id": 1}])
 
 
 def test_an_earlier_answer_whose_own_flag_says_so_is_learned() -> None:

@@ -15,6 +15,7 @@ from vlm_lit.data.conversations.question_prompt import fields_of
 from vlm_lit.data.conversations.record_images import image_key_of
 from vlm_lit.data.conversations.refusals import empty, refusal, shown
 from vlm_lit.data.conversations.turn_entries import is_answer
+from vlm_lit.data.conversations.turn_flags import FLAGS
 from vlm_lit.files.json_text import NotStrict, only_value
 from vlm_lit.schema import Record
 
@@ -130,11 +131,13 @@ def _from_pairs(record: Record, key: str, entries: object) -> object:
             problem = f"{key} {position} has no {' and no '.join(missing)}; its keys are {', '.join(map(repr, entry))}"
             raise refusal(record, problem, remedy="Give each 'user' and 'assistant'.", code="turn_keys")
         more = {name: value for name, value in entry.items() if name not in ("user", "assistant", "system")}
-        if position == 0 and not empty(entry.get("system")):
-            turns.append({"role": "system", "content": entry["system"]})
-        turns.append({"role": "user", "content": entry["user"]})
+        if not empty(system := entry.get("system")) and {"role": "system", "content": system} not in turns[:1]:
+            turns.append({"role": "system", "content": system})  # refused where it is not the first turn
+        asked = {"role": "user", "content": entry["user"]}
         if entry.get("assistant") is not None:
-            turns.append({"role": "assistant", "content": entry["assistant"], **more})
+            turns += [asked, {"role": "assistant", "content": entry["assistant"], **more}]
+        else:  # its flags are about an answer that is not there
+            turns.append({**asked, **{name: value for name, value in more.items() if name not in FLAGS}})
     return turns
 
 
