@@ -243,6 +243,20 @@ def test_two_forms_at_once_are_refused_by_name(fields: Fields, named: str) -> No
     assert named in caught.value.problem
 
 
+@pytest.mark.parametrize("nothing", [[], [{"role": None, "content": None}], "", [{}]], ids=repr)
+def test_an_empty_list_of_turns_is_no_second_form(nothing: object) -> None:
+    forms: list[Fields] = [
+        {"messages": nothing, "conversations": [USER, BOX]},
+        {"texts": nothing, "prompt": [USER], "completion": [BOX]},
+        {"messages": nothing, "question": "What?", "answer": "a box"},
+    ]
+    for fields in forms:
+        found = read(fields)
+        assert said(found) == [("user", "What?"), ("assistant", "a box")]
+        assert found.notes == ()
+    assert said(read({"conversations": nothing, "image": "a.png", "caption": "a box"}))[1] == ("assistant", "a box")
+
+
 def test_turns_that_another_form_repeats_are_one_form() -> None:
     assert said(read({"messages": [USER, BOX], "question": "What?", "answer": "a box"})) == [
         ("user", "What?"),

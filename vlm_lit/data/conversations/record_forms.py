@@ -55,9 +55,7 @@ def formed(record: Record, prompt: str | None) -> Formed:
     Raises:
         RecordError: two forms at once, or turns that are written as text and cannot be read.
     """
-    lists = [key for key in TURN_KEYS if record.fields.get(key) is not None]
-    if isinstance(record.fields.get("prompt"), list | tuple):
-        lists.append("prompt")
+    lists = _lists(record)
     if len(lists) > 1:
         remedy = "Keep one of the two keys."
         raise refusal(record, f"both {lists[0]} and {lists[1]}", remedy=remedy, code="ambiguous")
@@ -68,6 +66,16 @@ def formed(record: Record, prompt: str | None) -> Formed:
         raise refusal(record, f"a prompt for a record with {lists[0]}", remedy=remedy, code="prompt_unused")
     _refuse_second_form(record, lists[0])
     return _turns(record, lists[0])
+
+
+def _lists(record: Record) -> list[str]:
+    """The keys that hold turns; one that holds an empty list counts where no other key asks anything."""
+    there = [key for key in TURN_KEYS if record.fields.get(key) is not None]
+    if isinstance(record.fields.get("prompt"), list | tuple):
+        there.append("prompt")
+    full = [key for key in there if not empty(record.fields[key])]
+    asks = any(not empty(record.fields.get(key)) for key in (*QUESTION_KEYS, *CAPTION_KEYS))
+    return full if full or asks else there[:1]
 
 
 def _refuse_second_form(record: Record, key: str) -> None:
