@@ -91,6 +91,42 @@ def test_a_turns_keys_are_read_or_named_or_refused() -> None:
         read({"messages": [TALK["messages"][0], {**turn, key: None}]})
 
 
+CALLED = [TALK["messages"][0], {**TALK["messages"][1], "tool_calls": [{"id": 1}], "weight": 0}]
+ASKED_BEFORE = {"query": "Sure?", "response": "yes"}
+ANSWERED = {"prompt": TALK["messages"][:1], "completion": CALLED[1:]}
+
+
+@pytest.mark.parametrize(
+    ("key", "rest", "written"),
+    [
+        *((key, {}, json.dumps) for key in ("messages", "conversations", "conversation")),
+        ("history", ASKED_BEFORE, json.dumps),
+        ("completion", ANSWERED, json.dumps),
+        ("messages", {}, tuple),
+    ],
+    ids=["messages", "conversations", "conversation", "history", "completion", "a tuple"],
+)
+def test_keys_of_turns_are_ignored_however_the_turns_are_written(key: str, rest: Fields, written: Any) -> None:
+    fields = {**rest, key: written(CALLED[1:] if key == "completion" else CALLED)}
+    with pytest.raises(RecordError, match="tool_calls"):
+        read(fields)
+    found = read(fields, ignore_keys=["tool_calls", "weight"])
+    assert [turn.supervised for turn in found.turns if turn.text == "a box"] == [True]
+    assert notes(found) == []
+
+
+def test_a_json_answer_is_no_list_of_turns() -> None:
+    answer = '[{"name": "box", "id": 1}]'
+    assert read({"prompt": "What?", "completion": answer}, ignore_keys=["id"]).references == (answer,)
+
+
+def test_turns_as_text_that_cannot_be_read_are_refused_with_keys_ignored_too() -> None:
+    for fields in ({"messages": "[{"}, {**ASKED_BEFORE, "history": "[{"}):
+        with pytest.raises(RecordError) as caught:
+            read(fields, ignore_keys=["id"])
+        assert caught.value.code == "conversation.turns_type"
+
+
 def test_of_two_answer_keys_the_one_that_is_not_read_is_named() -> None:
     asked = {key: value for key, value in ASKED.items() if key not in ("answer", "answers")}
     assert notes(read({**asked, "answer": "a box", "label": "a lid"})) == [("unused", "label")]

@@ -92,7 +92,7 @@ def _refuse_second_form(record: Record, key: str) -> None:
 
 
 def _turns(record: Record, key: str) -> Formed:
-    entries = _listed(record, key, record.fields[key])
+    entries = listed(record, key)
     used = {key}
     if key == "texts" or (key != "prompt" and _are_pairs(entries)):
         entries = _from_pairs(record, key, entries)
@@ -109,8 +109,13 @@ def _each(entries: object) -> Sequence[object]:
     return entries if isinstance(entries, list | tuple) else ()
 
 
-def _listed(record: Record, key: str, value: object) -> object:
-    """A list that may be written as JSON text."""
+def listed(record: Record, key: str) -> object:
+    """What a key holds, a list that is written as JSON text as the list.
+
+    Raises:
+        RecordError: it is text that begins as a list and is none.
+    """
+    value = record.fields.get(key)
     if not isinstance(value, str) or not value.lstrip().startswith("["):
         return value
     try:
@@ -151,7 +156,7 @@ def _from_pairs(record: Record, key: str, entries: object) -> object:
 
 def _with_completion(record: Record, entries: object) -> object:
     """A prompt's messages and the completion's; of these two only the completion is learned from, as in TRL."""
-    completion = _listed(record, "completion", record.fields.get("completion"))
+    completion = listed(record, "completion")
     if isinstance(completion, str):
         completion = [{"role": "assistant", "content": completion}]
     if not isinstance(entries, list | tuple) or not isinstance(completion, list | tuple | None):

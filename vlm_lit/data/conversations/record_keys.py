@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import Final
 
 from vlm_lit.data.conversations.choices import CHOICES
 from vlm_lit.data.conversations.placeholders import any_placeholders
+from vlm_lit.data.conversations.record_forms import TURN_KEYS, listed
 from vlm_lit.data.conversations.record_images import IMAGE_KEYS, NAME_KEYS, image_key_of
 from vlm_lit.data.conversations.refusals import empty, refusal
 from vlm_lit.data.conversations.turn_flags import FLAGS, MASKS, UNSUPPORTED
 from vlm_lit.data.conversations.turns import HISTORY_KEY, SYSTEM_KEYS
+from vlm_lit.errors import RecordError
 from vlm_lit.schema import Note, Record
 
 READ: Final = frozenset(
@@ -57,15 +60,24 @@ _ASKED: Final = ("query", "instruction", "prompt", "prefix", "input", "context",
 
 
 def without_ignored(record: Record, ignored: Collection[str]) -> Record:
-    """The record without the keys that are to be ignored, at its top and in its turns."""
+    """The record without the keys that are to be ignored, at its top and in its turns, written as JSON text or not."""
     if not ignored:
         return record
-    fields = {key: _kept(value, ignored) for key, value in record.fields.items() if key not in ignored}
+    fields = {key: _kept(_entries(record, key), ignored) for key in record.fields if key not in ignored}
     return replace(record, fields=fields)
 
 
+def _entries(record: Record, key: str) -> object:
+    """What a key holds, turns as a list; the text of a completion is an answer where the prompt is no list."""
+    lists = isinstance(record.fields.get("prompt"), list | tuple)
+    if key in (*TURN_KEYS, HISTORY_KEY) or (key == "completion" and lists):
+        with suppress(RecordError):  # it is refused where it is read
+            return listed(record, key)
+    return record.fields[key]
+
+
 def _kept(value: object, ignored: Collection[str]) -> object:
-    if not isinstance(value, list) or not all(isinstance(entry, Mapping) for entry in value):
+    if not isinstance(value, list | tuple) or not all(isinstance(entry, Mapping) for entry in value):
         return value
     return [{key: item for key, item in entry.items() if key not in ignored} for entry in value]
 

@@ -6,16 +6,14 @@ sense together is judged afterwards, in `conversations.py`.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from typing import Final
 
 from vlm_lit.data.conversations.numbered_images import numbered_images, shown_images, split_at_markers
 from vlm_lit.data.conversations.placeholders import IMAGE_PLACEHOLDER
 from vlm_lit.data.conversations.question_prompt import DEFAULT_PROMPT, fields_of, filled, pieces_of
-from vlm_lit.data.conversations.record_forms import ACCEPTED_FORMS, Formed
+from vlm_lit.data.conversations.record_forms import ACCEPTED_FORMS, Formed, listed
 from vlm_lit.data.conversations.record_images import record_images
 from vlm_lit.data.conversations.refusals import empty, refusal, refuse_unfilled, shown, words
 from vlm_lit.data.conversations.slots import Draft, Placeholders, Typed, WrittenTurn, image_ref, with_places
@@ -100,12 +98,9 @@ def _history(record: Record, notes: list[Note]) -> list[WrittenTurn]:
 
 
 def _as_list(record: Record, key: str) -> Sequence[object]:
-    value = record.fields.get(key)
+    value = listed(record, key)
     if empty(value):
         return ()
-    if isinstance(value, str):
-        with suppress(ValueError, RecursionError):
-            value = json.loads(value)
     if not isinstance(value, list | tuple):
         raise refusal(record, f"{key} is {shown(value)}", remedy="Write a list.", code="turns_type")
     return value
