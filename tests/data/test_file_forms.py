@@ -236,6 +236,55 @@ def test_a_folder_of_split_files(folder: Path) -> None:
     assert said(opened(str(folder), split="val")[0]) == ("a?", "val")
 
 
+def test_texts_further_down_are_a_folders_records_and_root_their_images(folder: Path) -> None:
+    for split in ("train", "test"):
+        write(folder / "data" / split / "a.jsonl", lines([{**ROWS[0], "answer": split}]))
+        tiny_models.picture(0).save(folder / "data" / split / "0.png")
+    write(folder / ".cache" / "train" / "b.jsonl", "no data")
+    for split in ("train", "test"):
+        (found,) = every(opened(str(folder), split=split))
+        assert said(found) == ("a?", split)
+        assert found.images[0].path == folder / "data" / split / "0.png"
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("a.parquet", "extra.jsonl"),
+        ("a.parquet", "sub/extra.csv"),
+        ("images.tar", "data.jsonl"),
+        ("a.parquet", "b.arrow"),
+        ("metadata.csv", "metadata.jsonl"),
+        ("a.jsonl", "sub/b.jsonl"),
+        ("train.jsonl", "train/more.jsonl"),
+        ("sub/a.json", "sub/b.jsonl"),
+    ],
+    ids=str,
+)
+def test_no_file_of_a_folder_is_read_past(folder: Path, names: tuple[str, ...]) -> None:
+    for name in names:
+        write(folder / name, lines())
+    for read in (read_records, lambda path: next(stream_records(path))):
+        with pytest.raises(RecordError, match="name one, or a list of them") as caught:
+            read(folder)
+        assert caught.value.code == "records.format"
+        assert all(name in caught.value.problem for name in names)
+
+
+def test_what_is_known_to_be_no_data_may_stand_beside_it(folder: Path) -> None:
+    write(folder / "data" / "a.jsonl", lines())
+    for name in ("dataset_info.json", "config.json", "curation.json", "README.md", "images.tar.gz", ".hidden.csv"):
+        write(folder / name, "{}")
+    assert [said(c) for c in every(opened(str(folder), image_root=str(folder)))] == [("a?", "b"), ("c?", "d")]
+
+
+def test_the_split_chooses_between_kinds_too(folder: Path) -> None:
+    write(folder / "train.jsonl", lines())
+    write(folder / "test.csv", table(",", ROWS[:1]))
+    assert len(every(opened(str(folder)))) == 2
+    assert len(every(opened(str(folder), split="test"))) == 1
+
+
 def test_the_pair_of_vqa_files(folder: Path) -> None:
     (folder / "train2014").mkdir()
     tiny_models.picture(0).save(folder / "train2014" / "COCO_train2014_000000000042.jpg")

@@ -29,7 +29,8 @@ _SUFFIXES: Final[Mapping[str, Kind]] = {
     ".tar": "tar",
 }
 _METADATA: Final = ("metadata.jsonl", "metadata.csv", "metadata.parquet")
-_NO_RECORDS: Final = ("dataset_info.json", "dataset_infos.json", "config.json")
+_SAVED: Final = ("state.json", "dataset_dict.json")
+_NO_RECORDS: Final = (*_SAVED, "dataset_info.json", "dataset_infos.json", "config.json", "curation.json")
 _HUB_ID: Final = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _FILE_ENDINGS: Final = (*TEXT, ".parquet", ".arrow", ".tar", ".txt", ".zip", ".gz", ".tgz", ".xlsx", ".yaml", ".pkl")
 
@@ -92,31 +93,58 @@ def _find_local(source: str | Path, path: Path, text: str) -> Source:
 
 
 def _find_in_folder(folder: Path, split: Split) -> Source:
-    if any((folder / marker).is_file() for marker in ("state.json", "dataset_dict.json")):
+    if any((folder / marker).is_file() for marker in _SAVED):
         return Source(kind="saved", name=str(folder), split=split, folder=folder)
     if (metadata := _metadata(folder, split.name)) is not None:
         kind = _kind_of([metadata], str(folder))
         return Source(kind=kind, name=str(folder), split=split, files=(metadata,), folder=metadata.parent)
-    for kind in ("parquet", "arrow", "tar"):
-        if files := sorted(folder.rglob(f"*.{kind}")):
-            return _of_files(files_of_split(files, folder, split.name), str(folder), folder, split)
-    if texts := sorted(file for file in folder.iterdir() if format_of(file) in TEXT and file.name not in _NO_RECORDS):
-        chosen = files_of_split(texts, folder, split.name)
-        if len({format_of(file) for file in chosen}) > 1:
-            named = ", ".join(file.name for file in chosen)[:200]
-            raise _unknown_format(str(folder), f"files of several kinds, {named}: name one, or a list of them")
-        return _of_files(chosen, str(folder), folder, split)
-    raise _unknown_format(str(folder), "no data file in the folder")
+    files = _data_files(folder)
+    if not files:
+        raise _unknown_format(str(folder), "no data file in the folder")
+    chosen = files_of_split(files, folder, split.name)
+    _refuse_several_kinds(chosen, folder)
+    kind = _kind_of(chosen, str(folder))
+    if kind == "text":
+        _refuse_two_levels(files, chosen, folder)
+    root = chosen[0].parent if kind == "text" and len(chosen) == 1 else folder
+    return Source(kind=kind, name=str(folder), split=split, files=tuple(chosen), folder=root)
 
 
-def _of_files(files: Sequence[Path], name: str, folder: Path, split: Split) -> Source:
-    return Source(kind=_kind_of(files, name), name=name, split=split, files=tuple(files), folder=folder)
+def _data_files(folder: Path) -> list[Path]:
+    """Every file of a known kind in a folder and those within it, hidden ones aside."""
+    return sorted(
+        file
+        for file in folder.rglob("*")
+        if (kind := _SUFFIXES.get(format_of(file))) is not None
+        and (kind == "text" or file.suffix.lower() != ".gz")
+        and file.name not in _NO_RECORDS
+        and not any(part.startswith(".") for part in file.relative_to(folder).parts)
+        and file.is_file()
+    )
+
+
+def _refuse_several_kinds(files: Sequence[Path], folder: Path) -> None:
+    if len({format_of(file) for file in files}) > 1:
+        named = ", ".join(str(file.relative_to(folder)) for file in files)[:200]
+        raise _unknown_format(str(folder), f"files of several kinds, {named}: name one, or a list of them")
+
+
+def _refuse_two_levels(files: Sequence[Path], chosen: Sequence[Path], folder: Path) -> None:
+    """Refuse texts of the folder itself beside texts further down: these may be data, or come with its pictures."""
+    top = next((file for file in files if file.parent == folder and format_of(file) in TEXT), None)
+    deep = next((file for file in chosen if file.parent != folder), None)
+    if top is not None and deep is not None:
+        problem = f"{top.name} is in the folder itself, and {deep.relative_to(folder)} further down"
+        raise _unknown_format(str(folder), f"{problem}: name one, or a list of them")
 
 
 def _metadata(folder: Path, split: str) -> Path | None:
     """The table of an image folder, or of its part for the split."""
-    places = [folder / split, folder]
-    return next((place / name for place in places for name in _METADATA if (place / name).is_file()), None)
+    for place in (folder / split, folder):
+        if found := [place / name for name in _METADATA if (place / name).is_file()]:
+            _refuse_several_kinds(found, folder)
+            return found[0]
+    return None
 
 
 def _find_by_pattern(pattern: Path, split: Split) -> Source:

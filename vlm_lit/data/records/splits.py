@@ -14,7 +14,13 @@ from typing import Final
 
 from vlm_lit.errors import RecordError
 
-_SPLITS: Final = ("train", "validation", "val", "valid", "dev", "test")
+_MEANS: Final = re.compile(
+    r"(?:(?P<train>train)|(?P<val>val|valid|validation|dev)|(?P<test>test)|(?P<eval>eval|evaluation))"
+    r"(?:ing|sets?|split|data|files?)?"
+)
+_BEGINS: Final = re.compile("train|test|valid|eval")  # `val` and `dev` begin values and devices
+_WORD: Final = re.compile(r"[^\W\d_]+")
+_HUMP: Final = re.compile(r"(?<=[a-z])(?=[A-Z])")
 _BOUND: Final = r"(-?\d+%?)?"
 _SPLIT: Final = re.compile(rf"([\w.-]+)(?:\[{_BOUND}:{_BOUND}\])?")
 
@@ -62,18 +68,58 @@ def _row(bound: str, n: int) -> int:
     return min(count, n) if count >= 0 else max(count + n, 0)
 
 
+def split_of_word(word: str) -> str | None:
+    """`train`, `val`, `test` or `eval` for a word that means it, such as `Training` or `valset`; None for any other."""
+    found = _MEANS.fullmatch(word.strip().casefold())
+    return found.lastgroup if found is not None else None
+
+
+def words_of_name(name: str) -> list[str]:
+    """The words of a file's name or path, in small letters: `my`, `train` and `json` of `my train2014.json`."""
+    return [word.casefold() for word in _WORD.findall(_HUMP.sub(" ", name))]
+
+
 def files_of_split(files: Sequence[Path], folder: Path, split: str) -> Sequence[Path]:
     """The files whose name or folder says `split`; all of them where no file says any split.
 
+    A name that has `split` between marks (`train-a`) says it, else one that has it between digits and blanks too
+    (`train2014`), else one with a word that means the same (`training`, `trainset`). `train_set/test.json` is a test.
+
     Raises:
-        RecordError: files say splits, and none says this one.
+        RecordError: files say splits, and none says this one; or names of some files begin as a split's does.
     """
-    words = {file: set(re.split(r"[-_./]", str(file.relative_to(folder)))) for file in files}
-    chosen = [file for file in files if split in words[file]]
-    there = {word for found in words.values() for word in found if word in _SPLITS}
-    if not chosen and there:
-        raise no_such_split(str(folder), split, sorted(there))
-    return chosen or files
+    asked, meant = split.casefold(), split_of_word(split)
+    names = [str(file.relative_to(folder)) for file in files]
+    saying = [name if meant is None else _saying(Path(name)) for name in names]
+    marked = [re.split(r"[-_./]", name.casefold()) for name in saying]
+    words = [words_of_name(name) for name in saying]
+    same = [[word for word in found if meant is not None and split_of_word(word) == meant] for found in words]
+    for says in ([asked in found for found in marked], [asked in found for found in words], _if_alike(same)):
+        if any(says):
+            return [file for file, said in zip(files, says, strict=True) if said]
+    if there := sorted({word for found in words for word in found if split_of_word(word) is not None}):
+        raise no_such_split(str(folder), split, there)
+    _refuse_unclear(names, words, folder, split)
+    return files
+
+
+def _saying(path: Path) -> str:
+    """The part of a path that says its split, the file's name before its folders; the whole path where none does."""
+    return next((part for part in reversed(path.parts) if any(map(split_of_word, words_of_name(part)))), str(path))
+
+
+def _if_alike(said: Sequence[Sequence[str]]) -> list[bool]:
+    """Which files say a word; none where they say different ones: `dev` and `valid` may be two splits."""
+    return [bool(words) and len({tuple(found) for found in said if found}) == 1 for words in said]
+
+
+def _refuse_unclear(names: Sequence[str], words: Sequence[Sequence[str]], folder: Path, split: str) -> None:
+    """Refuse names of which some begin with a split's word and go on otherwise: `testqa` beside `trainqa`."""
+    begins = [next((found[0] for word in words_ if (found := _BEGINS.match(word))), None) for words_ in words]
+    if len(set(begins)) > 1:
+        unclear = ", ".join(name for name, begin in zip(names, begins, strict=True) if begin is not None)[:200]
+        remedy = "Name the file itself, or a list of the files that are meant."
+        raise wrong_split(str(folder), f"it is not clear which files are the split {split!r}, by {unclear}", remedy)
 
 
 def no_such_split(source: str, split: str, there: Iterable[str]) -> RecordError:
