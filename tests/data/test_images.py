@@ -282,7 +282,12 @@ BAD_PATHS = {
     "drive, slashes": ("d:/images/a.png", "path.drive"),
     "http": ("http://example.org/a.png", "path.url"),
     "https": ("https://example.org/a.png", "path.url"),
-    "file URL": ("file:///etc/passwd", "path.url"),
+    "file URL": ("file:///etc/passwd", "path.outside_root"),
+    "file URL with an escaped parent": ("file:///%2e%2e/etc/passwd", "path.outside_root"),
+    "file URL with a zero character": ("file:///a%00.png", "path.zero_character"),
+    "file URL of a drive": ("file:///C:/images/a.png", "path.drive"),
+    "file URL of a server": ("file://server/images/a.png", "path.url"),
+    "file URL without a root": ("file:a.png", "path.url"),
     "data URI without an encoding": ("data:image/png,AAAA", "image.data_uri"),
     "data URI of a text": ("data:text/html;base64,AAAA", "image.data_uri"),
     "data URI of nothing": ("data:image/png;base64,", "image.data_uri"),
@@ -311,6 +316,11 @@ def test_a_bad_path_is_refused(root: Path, text: str, code: str) -> None:
     with pytest.raises(ImageProblem) as caught:
         to_image_ref(text, root)
     assert caught.value.code == code
+
+
+@pytest.mark.parametrize("scheme", ["file://", "FILE://localhost", "file:"])
+def test_a_file_url_below_the_root_is_its_path(root: Path, scheme: str) -> None:
+    assert resolve_image_path(f"{scheme}{root}/a/my%20b.png", root) == root / "a" / "my b.png"
 
 
 def test_a_data_uri_is_its_picture() -> None:

@@ -32,7 +32,7 @@ PATHS: Final[dict[str, tuple[object, str]]] = {
     "with backslashes": ("..\\..\\etc\\passwd", "path.outside_root"),
     "of Windows": ("C:\\pictures\\a.png", "path.drive"),
     "of a server": ("https://example.org/a.png", "path.url"),
-    "of a file URL": ("file:///etc/passwd", "path.url"),
+    "of a file URL": ("file:///etc/passwd", "path.outside_root"),
     "of a bucket": ("s3://bucket/a.png", "path.url"),
     "too long": ("a" * 5000 + ".png", "path.unusable"),
     "of a device": ("/dev/zero", "path.outside_root"),

@@ -11,8 +11,10 @@ import re
 from functools import lru_cache
 from pathlib import Path
 from typing import Final
+from urllib.parse import unquote
 
 _URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://|data:|file:", re.IGNORECASE)
+_FILE_URL: Final = re.compile(r"file:(?://(?:localhost)?(?=/)|(?=/[^/]))", re.IGNORECASE)  # of this machine
 _DRIVE: Final = re.compile(r"[A-Za-z]:[\\/]")
 
 
@@ -27,9 +29,12 @@ class ImageProblem(ValueError):  # noqa: N818 - a finding about an image; `Recor
 def resolve_image_path(text: str, root: Path | None) -> Path:
     """Find the file that a record's path names, if it names one inside `root`; backslashes are taken for slashes.
 
+    An address `file:///...` is the path that it holds.
+
     Raises:
         ImageProblem: with a `path.*` code. Whether the file exists is `check_image`'s question.
     """
+    text = _without_scheme(text)
     _check_path_text(text)
     if root is None:
         remedy = "Set image_root to the folder that holds the images."
@@ -74,6 +79,15 @@ def _followed(path: Path) -> Path:
         return path.resolve()
     near = resolved_folder(path.parent) / path.name
     return near.resolve() if near.is_symlink() else near
+
+
+def _without_scheme(text: str) -> str:
+    """The path that a `file:` address of this machine holds; any other text as it is."""
+    scheme = _FILE_URL.match(text)
+    if scheme is None:
+        return text
+    path = unquote(text[scheme.end() :])
+    return path[1:] if _DRIVE.match(path, 1) else path
 
 
 def _check_path_text(text: str) -> None:
