@@ -345,6 +345,28 @@ def test_webdataset_shards(folder: Path) -> None:
         assert [c.notes for c in found] == [(), ()]
 
 
+@pytest.mark.parametrize(
+    "order",
+    [
+        ["topleft.png", "left.png"],
+        ["10.png", "0.png"],
+        ["b.left.png", "left.png"],
+        ["s1.b.PNG", "s1.a.PNG"],
+        ["pictures/s1.left.png", "pictures/s1.png"],
+        ["pictures\\old.left.png", "pictures\\old.a.png"],
+    ],
+    ids=str,
+)
+def test_a_sample_of_a_shard_shows_its_pictures_in_the_order_that_it_lists(folder: Path, order: list[str]) -> None:
+    names = [name.replace("pictures/", "").replace("pictures\\old.", "") for name in order]
+    files = {name if name.startswith("s1.") else f"s1.{name}": name.encode() for name in reversed(names)}
+    held = {"images": order, "question": "Which?", "answer": "one"}
+    path = shard(folder / "a.tar", files | {"s1.json": json.dumps(held).encode()})
+    for records in (read_records(path), list(stream_records(path))):
+        found = to_conversation(records[0], requires_answer=True)
+        assert [image.data for image in found.images] == [name.encode() for name in names]
+
+
 def test_webdataset_captions(folder: Path) -> None:
     shard(folder / "a.tar", {"x.png": (folder / "0.png").read_bytes(), "x.txt": b"a box"})
     (record,) = read_records(folder / "a.tar")

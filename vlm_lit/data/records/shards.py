@@ -21,13 +21,14 @@ def shard_fields(row: Mapping[str, object]) -> Mapping[str, object]:
     fields: dict[str, object] = dict(held) if isinstance(held, Mapping) else {}
     given = {key: value for key, value in row.items() if key != "json" and value is not None}
     pictures = [key for key in given if key.lower().rpartition(".")[2] in _PICTURES]
-    order: list[object] = []
+    order: list[str] = []
     texts = [key for key in given if key.lower() in _WORDS]
     if pictures:
         for key in ("image", "images", *NAME_KEYS):  # these name the files that the shard holds
             named = fields.pop(key, None)
-            order = named if isinstance(named, list) else order
-        images = [given.pop(key) for key in sorted(pictures, key=lambda key: _place(key, order))]
+            order = [_file_name(name) for name in named] if isinstance(named, list) else order
+        sample = _file_name(row.get(_KEY))
+        images = [given.pop(key) for key in sorted(pictures, key=lambda key: _place(key, sample, order))]
         fields["images" if len(images) > 1 else "image"] = images if len(images) > 1 else images[0]
     for key in texts[:1]:
         text = given.pop(key)
@@ -37,8 +38,19 @@ def shard_fields(row: Mapping[str, object]) -> Mapping[str, object]:
     return {**given, **fields}
 
 
-def _place(key: str, order: list[object]) -> tuple[int, tuple[int, str]]:
-    """Where the record's own list names the file `key`, else by the number before its ending."""
-    listed = next((k for k, name in enumerate(order) if str(name).endswith(key)), len(order))
+def _file_name(name: object) -> str:
+    """The last part of a path, in small letters."""
+    return str(name).replace("\\", "/").rpartition("/")[2].lower()
+
+
+def _place(key: str, sample: str, order: list[str]) -> tuple[int, tuple[int, str]]:
+    """Where the record's own list names the file `key` of a sample, else by the number before its ending.
+
+    A list may name the file whole (`s1.left.png`), without the sample's name (`left.png`), or as another shard had it.
+    """
+    file = key.lower()
+    named = [k for k, name in enumerate(order) if name in (file, f"{sample}.{file}")]
+    named += [k for k, name in enumerate(order) if name.endswith(f".{file}")]
+    listed = named[0] if named else len(order)
     stem = key.rpartition(".")[0]
     return listed, (int(stem) if stem.isdecimal() else 0, key)
