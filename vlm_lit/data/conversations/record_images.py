@@ -53,12 +53,28 @@ def record_images(record: Record) -> list[ImageRef]:
     key = image_key_of(record)
     if key is None:
         return []
+    return [image_ref(record, one, key) for one in image_values(record, key)]
+
+
+def image_values(record: Record, key: str) -> list[object]:
+    """What the record has of each image under a key.
+
+    Raises:
+        RecordError: it is a list that is written as text, and cannot be read.
+    """
     value = record.fields[key]
     if isinstance(value, str) and _LIST_AS_TEXT.match(value):
         value = _from_text(record, key, value)
     if isinstance(value, Mapping) and value and all(_PLACEHOLDER_KEY.fullmatch(str(name)) for name in value):
-        value = list(value.values())  # MiniCPM-V: {"<image_00>": path, ...}
-    return [image_ref(record, one, key) for one in (value if isinstance(value, list | tuple) else [value])]
+        return _in_order(value)
+    return list(value) if isinstance(value, list | tuple) else [value]
+
+
+def _in_order(images: Mapping[object, object]) -> list[object]:
+    """The images of `{"<image_00>": path, ...}` (MiniCPM-V) by number; as they stand where one has no number."""
+    numbers = {name: re.search(r"[0-9]+", str(name)) for name in images}
+    order = {name: int(found[0]) for name, found in numbers.items() if found is not None}
+    return [images[name] for name in (sorted(images, key=order.__getitem__) if len(order) == len(images) else images)]
 
 
 def _from_text(record: Record, key: str, text: str) -> object:
