@@ -141,6 +141,44 @@ def test_numbers_that_do_not_name_each_image_once_are_refused(text: str) -> None
         read(chat(text, images=["a.png", "b.png"]))
 
 
+@pytest.mark.parametrize(
+    ("images", "words", "order"),
+    [
+        ({"<image_01>": "b.png", "<image_00>": "a.png"}, "<image_00> <image_01>", ["a.png", "b.png"]),
+        ({"<image_01>": "b.png", "<image_00>": "a.png"}, "<image_01> <image_00>", ["b.png", "a.png"]),
+        ({"<image_10>": "k.png", "<image_9>": "j.png"}, "Which?", ["j.png", "k.png"]),
+        ({"<first>": "b.png", "<second>": "a.png"}, "Which?", ["b.png", "a.png"]),
+    ],
+    ids=str,
+)
+def test_images_under_placeholders_go_by_their_numbers(images: dict[str, str], words: str, order: list[str]) -> None:
+    assert names(read(chat(words, image=images))) == order
+
+
+PART = {"type": "image"}
+WORDS = {"type": "text", "text": "Which?", "index": None}
+
+
+def test_an_image_part_may_say_by_an_index_which_image_it_is() -> None:
+    pair = ["a.png", "b.png"]
+    for first, second in ((1, 0), (2, 1), (1.0, 0.0)):
+        parts = [{**PART, "index": first}, {**PART, "index": second}, WORDS]
+        assert names(read(chat(parts, images=pair))) == ["b.png", "a.png"]
+    assert names(read(chat([{**PART, "index": 1}, WORDS], [{**PART, "index": 0}, WORDS], images=pair))) == pair[::-1]
+    assert names(read(chat([PART, {**WORDS, "index": 1}, {**PART, "index": 2}], images=pair))) == pair  # of all parts
+    assert names(read(chat([{**PART, "index": 7, "image": "c.png"}, PART, WORDS], image="a.png"))) == ["c.png", "a.png"]
+    found = read(chat([{**PART, "index": "first"}, WORDS], image="a.png"))
+    assert [note.about for note in found.notes] == ["index of a part"]
+
+
+@pytest.mark.parametrize("indices", [(0, 0), (0, 2), (0, None)], ids=str)
+def test_indices_that_do_not_name_each_image_once_are_refused(indices: tuple[int | None, ...]) -> None:
+    parts = [{**PART, "index": index} for index in indices]
+    with pytest.raises(RecordError, match="image part of index 0") as caught:
+        read(chat([*parts, WORDS], images=["a.png", "b.png"]))
+    assert caught.value.code == "conversation.image_placeholder"
+
+
 def test_a_path_between_tags_is_an_image() -> None:
     found = read(chat("Picture 1: <img>a.png</img>\nWhat?", "And <img>b/c.png</img>?"))
     assert contents(found) == [("Picture 1: ", IMAGE, "What?"), ("And ", IMAGE, "?")]

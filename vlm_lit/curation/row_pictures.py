@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Mapping
 from typing import Final, TypeAlias
 
+from vlm_lit.data.conversations.numbered_images import numbered_columns
 from vlm_lit.data.conversations.record_forms import TURN_KEYS
-from vlm_lit.data.conversations.record_images import image_key_of
-from vlm_lit.data.conversations.refusals import empty, refusal
+from vlm_lit.data.conversations.record_images import image_key_of, image_values
+from vlm_lit.data.conversations.refusals import empty
 from vlm_lit.schema import Record
 
 Placed: TypeAlias = Callable[[object], str]
 """Takes a picture as a row has it, and gives the path that the written row has for it."""
 
 _FILE_NAMES: Final = re.compile(r".+_file_names?")
-_NUMBERED: Final = re.compile(r"image_[1-9][0-9]?")
-_LIST: Final = re.compile(r"\s*\[\s*[\"'\]]")
-_SLOT: Final = re.compile(r"<[\w| -]+>")
 _PART_TYPES: Final = ("image", "image_url", "input_image")
 _SOURCES: Final = ("image", "image_url", "path", "url", "value", "source", "base64", "data")
 _INNER: Final = ("url", "data", "path", "bytes")
@@ -33,12 +30,13 @@ def with_pictures(record: Record, placed: Placed) -> dict[str, object]:
     fields = dict(record.fields)
     key = image_key_of(record) or _named_file(fields)
     if key is not None:
-        values = _values(record, key, fields.pop(key))
-        paths = [placed(value) for value in values]
+        paths = [placed(value) for value in image_values(record, key)]
+        del fields[key]
         fields["images" if len(paths) > 1 else "image"] = paths if len(paths) > 1 else paths[0]
         return fields
+    columns = numbered_columns(record).values()
     for name, value in record.fields.items():
-        if _NUMBERED.fullmatch(name) and not empty(value):
+        if name in columns:
             fields[name] = placed(value)
         elif (name in TURN_KEYS or name == "prompt") and isinstance(value, list):
             fields[name] = [_entry(entry, placed) for entry in value]
@@ -48,20 +46,6 @@ def with_pictures(record: Record, placed: Placed) -> dict[str, object]:
 def _named_file(fields: Mapping[str, object]) -> str | None:
     """`photo_file_name` or `page_file_names`, as metadata files of image folders have them."""
     return next((key for key, value in fields.items() if _FILE_NAMES.fullmatch(key) and not empty(value)), None)
-
-
-def _values(record: Record, key: str, value: object) -> list[object]:
-    if isinstance(value, str) and _LIST.match(value):
-        text = value
-        try:
-            value = json.loads(text.replace("'", '"') if '"' not in text else text)
-        except (ValueError, RecursionError):
-            remedy = 'Write it as a list of paths: ["a.png", "b.png"].'
-            problem = f"{key} begins as a list and is none: {text[:60]!r}"
-            raise refusal(record, problem, remedy=remedy, code="value") from None
-    if isinstance(value, Mapping) and value and all(_SLOT.fullmatch(str(name)) for name in value):
-        return list(value.values())
-    return list(value) if isinstance(value, list | tuple) else [value]
 
 
 def _entry(entry: object, placed: Placed) -> object:

@@ -60,6 +60,7 @@ _LOOKS_LIKE_ONE: Final = re.compile(
     r"|\[/?(?:image|img|picture|photo|video|audio)(?:[ _-]?\w*)?\]|\{\{? ?(?:image|img|picture|photo)s? ?\}?\}",
     re.IGNORECASE,
 )
+_IN_ORDER: Final = f"Write {IMAGE_PLACEHOLDER} where each image goes, in the order of the images."
 _BREAK_BEHIND: Final = re.compile(r"\r?\n")
 _BREAK_BEFORE: Final = re.compile(r"\r?\n\Z")
 
@@ -76,18 +77,20 @@ class Marker:
 Piece: TypeAlias = str | Marker
 
 
-def split_at_placeholders(text: str) -> tuple[Piece, ...]:
+def split_at_placeholders(text: str, *, numbered_as_written: bool = False) -> tuple[Piece, ...]:
     """`text` cut at its placeholders; empty pieces are left out.
 
-    Templates put their own line break beside an image, so the one the file writes there goes, as in LLaVA.
+    Templates put their own line break beside an image, so the one the file writes there goes, as in LLaVA; with
+    `numbered_as_written` the one beside a number stays, for MMMU's options are lines that may end with an image.
     """
     pieces: list[Piece] = []
     done = 0
     for match in _MARKER.finditer(text):
-        behind = _BREAK_BEHIND.match(text, match.end())
+        marker, before = _marker(match), text[done : match.start()]
+        kept = numbered_as_written and marker.number is not None
+        behind = None if kept else _BREAK_BEHIND.match(text, match.end())
         end = behind.end() if behind is not None else match.end()
-        before = text[done : match.start()]
-        pieces += [_BREAK_BEFORE.sub("", before) if end == len(text) else before, _marker(match)]
+        pieces += [_BREAK_BEFORE.sub("", before) if end == len(text) and not kept else before, marker]
         done = end
     return tuple(piece for piece in (*pieces, text[done:]) if piece != "")
 
@@ -130,16 +133,29 @@ def places(record: Record, markers: Sequence[Marker]) -> list[int] | None:
     Raises:
         RecordError: some markers have numbers and others none, one number stands twice, or one is left out.
     """
-    numbers = [marker.number for marker in markers if marker.number is not None]
+    numbers = numbers_of(record, markers)
     if not numbers:
         return None
-    named = ", ".join(dict.fromkeys(marker.spelling for marker in markers))
-    remedy = f"Write {IMAGE_PLACEHOLDER} where each image goes, in the order of the images."
-    if len(numbers) < len(markers):
-        raise refusal(record, f"two ways to write an image's place: {named}", remedy=remedy, code="image_placeholder")
     first = 0 if 0 in numbers else 1
     found = [number - first for number in numbers]
     if sorted(found) != list(range(len(found))):
-        problem = f"{named} do not name every image once"
-        raise refusal(record, problem, remedy=remedy, code="image_placeholder")
+        problem = f"{_spelled(markers)} do not name every image once"
+        raise refusal(record, problem, remedy=_IN_ORDER, code="image_placeholder")
     return found
+
+
+def numbers_of(record: Record, markers: Sequence[Marker]) -> list[int]:
+    """The numbers of the markers; none where no marker has one.
+
+    Raises:
+        RecordError: some markers have numbers and others none.
+    """
+    numbers = [marker.number for marker in markers if marker.number is not None]
+    if numbers and len(numbers) < len(markers):
+        problem = f"two ways to write an image's place: {_spelled(markers)}"
+        raise refusal(record, problem, remedy=_IN_ORDER, code="image_placeholder")
+    return numbers
+
+
+def _spelled(markers: Sequence[Marker]) -> str:
+    return ", ".join(dict.fromkeys(marker.spelling for marker in markers))

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Final
 
 from vlm_lit.data.conversations.choices import CHOICES
+from vlm_lit.data.conversations.numbered_images import numbered_columns
 from vlm_lit.data.conversations.placeholders import any_placeholders
 from vlm_lit.data.conversations.record_forms import TURN_KEYS, listed
 from vlm_lit.data.conversations.record_images import IMAGE_KEYS, NAME_KEYS, image_key_of
@@ -104,14 +105,14 @@ def refuse_carried(record: Record, used: Collection[str]) -> None:
 
 def unused_keys(record: Record, used: Collection[str]) -> Iterator[Note]:
     """A note for each key that holds something and that nothing was made of."""
-    holder = image_key_of(record)
+    holder, columns = image_key_of(record), numbered_columns(record).values()
     for key, value in record.fields.items():
         if key in used or key in READ or key in HARMLESS or empty(value) or key in CARRIES:
             continue
         if key in NAME_KEYS:
             if holder in IMAGE_KEYS or key == holder:
                 continue
-        elif key.startswith("image_") and key[6:].isdecimal() and holder is None:
+        elif key in columns:
             continue
         elif len(key) == 1 and key.isupper() and CHOICES in record.fields:
             if CHOICES in used:

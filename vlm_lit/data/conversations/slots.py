@@ -6,7 +6,7 @@ are places follows from the whole record: `<image>` is one wherever the record h
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias
 
@@ -16,6 +16,7 @@ from vlm_lit.data.conversations.placeholders import (
     Piece,
     any_placeholders,
     like_placeholders,
+    numbers_of,
     places,
     refuse_other_input,
     split_at_placeholders,
@@ -39,9 +40,13 @@ class Typed:
 
 @dataclass(frozen=True)
 class Own:
-    """An image part: its own image as the record has it, or None where the record's images hold it."""
+    """An image part: its own image as the record has it, or None where the record's images hold it.
+
+    `index` says which of the record's images it is, where the part says so.
+    """
 
     source: object = None
+    index: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +88,7 @@ def image_ref(record: Record, value: object, key: str = "") -> ImageRef:
 def with_places(
     record: Record,
     written: Sequence[WrittenTurn],
-    images: Sequence[ImageRef],
+    images: Sequence[ImageRef] | Mapping[int, ImageRef],
     *,
     always: bool,
     placeholders: Placeholders,
@@ -93,7 +98,8 @@ def with_places(
     Args:
         record: whose turns they are.
         written: the turns.
-        images: what the record's own image keys hold.
+        images: what the record's own image keys hold; by number where they are columns `image_1`, `image_2`, ...: a
+            numbered placeholder then names a column, and columns that none of them names are not shown.
         always: whether `<image>` is a place even where the record has no image (which is then refused later).
         placeholders: `text` reads every placeholder as words.
 
@@ -104,11 +110,11 @@ def with_places(
     cut: dict[str, tuple[Piece, ...]] = {text: (text,) if text else () for text in typed}
     if placeholders == "slots":
         refuse_other_input(record, typed, "a user's turn")
-        cut = {text: split_at_placeholders(text) for text in typed}
+        as_written = isinstance(images, Mapping)
+        cut = {text: split_at_placeholders(text, numbered_as_written=as_written) for text in typed}
         if not images and not always and not _foreign(cut.values()):
             cut = {text: (text,) if text else () for text in typed}
-    markers = [piece for text in typed for piece in cut[text] if isinstance(piece, Marker)]
-    given = iter(_in_order(record, images, markers))
+    given = iter(_given(record, written, images, cut))
     content: list[tuple[Part, ...]] = []
     shown: list[ImageRef] = []
     for turn in written:
@@ -138,17 +144,57 @@ def _foreign(cut: Iterable[Sequence[Piece]]) -> bool:
     return any(isinstance(piece, Marker) and piece.spelling != IMAGE_PLACEHOLDER for pieces in cut for piece in pieces)
 
 
-def _in_order(record: Record, images: Sequence[ImageRef], markers: Sequence[Marker]) -> Sequence[ImageRef]:
+def _given(
+    record: Record,
+    written: Sequence[WrittenTurn],
+    images: Sequence[ImageRef] | Mapping[int, ImageRef],
+    cut: Mapping[str, Sequence[Piece]],
+) -> Sequence[ImageRef]:
+    """The record's images in the order in which its turns show them."""
+    parts = [part for turn in written for part in turn.parts]
+    pieces = [piece for part in parts for piece in (cut[part.text] if isinstance(part, Typed) else (part,))]
+    if not any(isinstance(piece, Own) and piece.index is not None for piece in pieces):
+        return _in_order(record, images, [piece for piece in pieces if isinstance(piece, Marker)])
+    markers = [_marker(piece) if isinstance(piece, Own) else piece for piece in pieces if not isinstance(piece, str)]
+    return _in_order(record, [*images.values()] if isinstance(images, Mapping) else images, [m for m in markers if m])
+
+
+def _marker(part: Own) -> Marker | None:
+    """An image part as a placeholder of its number; None for one that brings its own image."""
+    if part.source is not None:
+        return None
+    said = "an image part" if part.index is None else f"an image part of index {part.index}"
+    return Marker(spelling=said, number=part.index)
+
+
+def _in_order(
+    record: Record, images: Sequence[ImageRef] | Mapping[int, ImageRef], markers: Sequence[Marker]
+) -> Sequence[ImageRef]:
     """The record's images in the order in which the markers show them."""
     paths = [marker for marker in markers if marker.path is not None]
     if paths and (images or len(paths) < len(markers)):
         problem = f"{paths[0].spelling} names an image, and the record names others another way"
         raise refusal(record, problem, remedy=f"{_REMEDY}, and its path under images.", code="image_placeholder")
+    if isinstance(images, Mapping):
+        return _of_columns(record, images, markers)
     order = places(record, markers)
     if order is None or len(order) != len(images):
         _check_count(record, images, markers)
         return images
     return [images[place] for place in order]
+
+
+def _of_columns(record: Record, images: Mapping[int, ImageRef], markers: Sequence[Marker]) -> Sequence[ImageRef]:
+    """The images of the columns that the markers name; all of them where no marker has a number."""
+    if not numbers_of(record, markers):
+        _check_count(record, [*images.values()], markers)
+        return [*images.values()]
+    for marker in markers:
+        if marker.number not in images:
+            problem = f"its text names {marker.spelling}, and there is no image_{marker.number}"
+            remedy = "Give the record that image, or take the words out."
+            raise refusal(record, problem, remedy=remedy, code="numbered_image")
+    return [images[marker.number] for marker in markers if marker.number is not None]
 
 
 def _check_count(record: Record, images: Sequence[ImageRef], markers: Sequence[Marker]) -> None:

@@ -96,6 +96,8 @@ def _parts(record: Record, content: object, role: Role, what: str, notes: list[N
         text = digits_or_words(record, content, what) if role == "assistant" else words(record, content, what)
         return [Typed(text) if role == "user" else text]
     parts = [_part(record, part, f"part {k} of {what}", notes) for k, part in enumerate(content)]
+    if any(isinstance(read, str) and not empty(part.get("index")) for part, read in zip(content, parts, strict=True)):
+        parts = [Own(part.source) if isinstance(part, Own) else part for part in parts]  # these number every part
     if not any(isinstance(part, Own) for part in parts):
         return [Typed(part) if role == "user" and isinstance(part, str) else part for part in parts]
     if role != "user":
@@ -117,8 +119,11 @@ def _part(record: Record, part: object, where: str, notes: list[Note]) -> str | 
             return words(record, part.get(key), where)
         if kind in _IMAGE_PARTS:
             key, source = _part_source(part)
+            index = _index(part.get("index")) if source is None else None
             notes += _unused_of_part(part, (key,))
-            return Own(source)
+            if source is None and index is None and not empty(part.get("index")):
+                notes.append(Note(kind="unused", about="index of a part"))
+            return Own(source, index)
     remedy = "Write {type: text, text}, {type: image, image} or {type: image_url, image_url}."
     if kind in _OTHER_PARTS:
         remedy = "Only images and words are read: take it out."
@@ -129,6 +134,13 @@ def _unused_of_part(part: Mapping[str, object], used: tuple[str, ...]) -> Iterat
     for key, value in part.items():
         if key not in (*used, "type", "detail", "index", "id") and not empty(value):
             yield Note(kind="unused", about=f"{key} of a part")
+
+
+def _index(value: object) -> int | None:
+    """Which image, where a part says so by a whole number; tables write whole numbers beside empty ones as floats."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return None
+    return int(value) if value >= 0 and value == value // 1 else None
 
 
 def _part_source(part: Mapping[str, object]) -> tuple[str, object]:

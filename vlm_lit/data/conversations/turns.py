@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
-from vlm_lit.data.conversations.numbered_images import numbered_images, shown_images, split_at_markers
+from vlm_lit.data.conversations.numbered_images import numbered_columns
 from vlm_lit.data.conversations.placeholders import IMAGE_PLACEHOLDER
 from vlm_lit.data.conversations.question_prompt import DEFAULT_PROMPT, fields_of, filled, pieces_of
 from vlm_lit.data.conversations.record_forms import ACCEPTED_FORMS, Formed, listed
@@ -19,7 +19,7 @@ from vlm_lit.data.conversations.refusals import empty, refusal, refuse_unfilled,
 from vlm_lit.data.conversations.slots import Draft, Placeholders, Typed, WrittenTurn, image_ref, with_places
 from vlm_lit.data.conversations.turn_entries import written_turns
 from vlm_lit.data.conversations.turn_flags import with_record_flags
-from vlm_lit.schema import IMAGE, Note, Record, Turn
+from vlm_lit.schema import ImageRef, Note, Record
 
 SYSTEM_KEYS: Final = ("system", "system_prompt", "system_message")
 HISTORY_KEY: Final = "history"
@@ -34,8 +34,8 @@ def draft(formed: Formed, prompt: str | None, placeholders: Placeholders = "slot
             needs no question.
         placeholders: whether placeholders in users' words are places of images, or words like any other.
 
-    Of a record with `image_1`, `image_2`, ... and no other images, `<image 2>` is the place of the second; one that is
-    not named is not shown, and all stand at the start where none is.
+    Of a record with `image_1`, `image_2`, ... and no other images, `<image 2>` is the place of `image_2`; one that is not
+    named is not shown. Where none is named by its number, `<image>` and image parts show them in their order.
 
     Raises:
         RecordError: no accepted form, or a part of it has the wrong shape.
@@ -51,15 +51,20 @@ def draft(formed: Formed, prompt: str | None, placeholders: Placeholders = "slot
     else:
         template = DEFAULT_PROMPT if prompt is None else prompt
         text = "" if formed.caption else _question(record, template)
-        if numbered_images(record):
-            return _numbered(record, text)
         record = _without(record, fields_of(template))
         written = [*_history(record, notes), WrittenTurn(role="user", parts=[Typed(text)])]
         always = text.strip().startswith(IMAGE_PLACEHOLDER) or text.strip().endswith(IMAGE_PLACEHOLDER)
     written = with_record_flags(record, _with_system(record, written))
-    images = record_images(formed.record)
-    found = with_places(record, written, images, always=always, placeholders=placeholders)
+    found = with_places(record, written, _images(formed.record), always=always, placeholders=placeholders)
     return Draft(turns=found.turns, images=found.images, notes=(*found.notes, *notes))
+
+
+def _images(record: Record) -> Sequence[ImageRef] | Mapping[int, ImageRef]:
+    """The record's own images, by number where they are columns."""
+    columns = numbered_columns(record)
+    if not columns:
+        return record_images(record)
+    return {number: image_ref(record, record.fields[key], key) for number, key in columns.items()}
 
 
 def _without(record: Record, fields: frozenset[str]) -> Record:
@@ -116,19 +121,6 @@ def _question(record: Record, prompt: str) -> str:
         remedy = "Put {question} into it, or rename the field by the setting `columns` if it is not to be asked."
         raise refusal(record, "the prompt leaves out the question", remedy=remedy, code="prompt_question")
     return text
-
-
-def _numbered(record: Record, text: str) -> Draft:
-    pieces = split_at_markers(text)
-    images = [image_ref(record, value) for value in shown_images(record, pieces)]
-    content = tuple(piece if isinstance(piece, str) else IMAGE for piece in pieces)
-    content = content if IMAGE in content else (*(IMAGE for _ in images), *content)
-    earlier = with_record_flags(record, _with_system(record, []))
-    system = [Turn(role="system", content=tuple(p for p in t.parts if isinstance(p, str))) for t in earlier]
-    if not empty(record.fields.get(HISTORY_KEY)):
-        remedy = "Write the images as a list under images, and <image> at their places."
-        raise refusal(record, "history beside image_1", remedy=remedy, code="ambiguous")
-    return Draft(turns=[*system, Turn(role="user", content=content)], images=images)
 
 
 def _check_question(record: Record) -> None:
