@@ -385,7 +385,7 @@ BAD: dict[str, tuple[Fields, str]] = {
     ),
     "id is a list": (_question(id=["a"]), "conversation.value"),
     "id is blank": (_question(id=" "), "conversation.value"),
-    "image_id is a float": (_question(image_id=1.5), "conversation.value"),
+    "image_id is a float": (_question(image="a.png", image_id=1.5), "conversation.value"),
 }
 
 

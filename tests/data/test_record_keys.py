@@ -74,6 +74,88 @@ def test_a_key_that_looks_like_input_is_lost(value: object) -> None:
     assert notes(read({**ASKED, "scan": value})) == [("lost", "scan")]
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "remedy"),
+    [
+        ("image_id", 458752, "image_name: {image_id}.jpg"),
+        ("image_id", "0054c91397f2fe05", "image_name: {image_id}.jpg"),
+        ("imageId", "2354786", "image_name: {imageId}.jpg"),
+        ("imageId", "a.png", "columns: {image: imageId}"),
+        ("image_ids", ["a", "b"], "columns: {images: image_ids}"),
+    ],
+    ids=str,
+)
+def test_an_image_that_is_named_is_shown_or_the_record_is_refused(key: str, value: object, remedy: str) -> None:
+    own = [{"role": "user", "content": [{"type": "image", "image": "a.png"}]}, TALK["messages"][1]]
+    for fields in (TALK, ASKED):
+        with pytest.raises(RecordError, match=f"its {key} names an image") as caught:
+            read({**fields, key: value})
+        assert caught.value.code == "conversation.image_name"
+        assert remedy in caught.value.remedy
+        assert read({**fields, key: None}).images == read({**fields, key: value}, ignore_keys=[key]).images == ()
+        for shown in ({"image": "a.png"}, {"image_1": b"one"}, {"file_name": "a.png"}):
+            assert notes(read({**fields, **shown, key: value})) == []
+    assert notes(read({"messages": own, key: value})) == []
+
+
+def test_an_image_name_is_shown_where_nothing_else_is() -> None:
+    own = [{"role": "user", "content": [{"type": "image", "image": "a.png"}]}, TALK["messages"][1]]
+    tagged = [{"role": "user", "content": "<img>a.png</img>What?"}, TALK["messages"][1]]
+    name = {"image_name": "a.png"}
+    captioned = {"caption": "a box"}
+    others: list[Fields] = [
+        {**ASKED, "image": "set/a.png"},
+        {**ASKED, "image_path": "a.png"},
+        {**ASKED, "image_1": "a.png"},
+    ]
+    for fields in (TALK, ASKED, captioned, {"messages": own}, {"messages": tagged}, *others):
+        found = read({**fields, **name})
+        assert ([ref.path.name for ref in found.images if ref.path], notes(found)) == (["a.png"], [])
+    assert [ref.path for ref in read({**ASKED, "image_name": ["a.png", "b.png"]}).images] == [
+        Path("/set/a.png"),
+        Path("/set/b.png"),
+    ]
+    asked = read({"image_name": "Sunset", "answer": "dusk"}, prompt="When is {image_name}?")
+    assert (asked.images, notes(asked)) == ((), [])
+    assert notes(read({**ASKED, "image": "a.png", "image_name": "Sunset"})) == [("unused", "image_name")]
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("img", "b.png", True),
+        ("image_paths", ["b.png", "c.png"], True),
+        ("image_paths", "['a.png', 'b.png']", True),
+        ("image_name", "b.png", True),
+        ("img", {"bytes": b"other"}, True),
+        ("image_paths", "[broken", True),
+        ("img", "/other/disk/a.png", False),
+        ("image_path", "a", False),
+        ("image_files", ["pictures\\a.png"], False),
+        ("file_name", "b.png", False),
+    ],
+    ids=str,
+)
+def test_a_second_key_of_images_only_names_the_first_ones_or_is_named(key: str, value: object, said: bool) -> None:
+    found = read({**ASKED, "image": "set/a.png", key: value})
+    assert [ref.path for ref in found.images] == [Path("/set/set/a.png")]
+    assert notes(found) == ([("lost", key)] if said else [])
+
+
+def test_bytes_may_be_of_any_file_that_is_named_beside_them() -> None:
+    for value, said in (("a.png", []), (["a.png"], []), (["a.png", "b.png"], [("lost", "image_paths")])):
+        assert notes(read({**ASKED, "image": b"bytes", "image_paths": value})) == said
+
+
+@pytest.mark.parametrize("key", ["key", "url", "source", "metadata", "extra"])
+def test_a_harmless_key_with_input_in_it_is_lost(key: str) -> None:
+    for value in ("https://x.org/a.png", {"image": "a.png"}, [{"bytes": b"x"}]):
+        assert notes(read({**ASKED, key: value})) == [("lost", key)]
+        assert notes(read({**ASKED, key: value, "image": "b.png"})) == []
+    for value in ([TALK["messages"][0]], {"said": TALK["messages"]}):
+        assert notes(read({**ASKED, key: value, "image": "b.png"})) == [("lost", key)]
+
+
 def test_a_turns_keys_are_read_or_named_or_refused() -> None:
     turn = {"role": "assistant", "content": "a box"}
     assert notes(read({"messages": [TALK["messages"][0], {**turn, "mood": "calm", "name": "x"}]})) == [

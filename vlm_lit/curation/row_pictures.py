@@ -8,7 +8,7 @@ from typing import Final, TypeAlias
 
 from vlm_lit.data.conversations.numbered_images import numbered_columns
 from vlm_lit.data.conversations.record_forms import TURN_KEYS
-from vlm_lit.data.conversations.record_images import image_key_of, image_values
+from vlm_lit.data.conversations.record_images import IMAGE_NAME, image_key_of, image_values
 from vlm_lit.data.conversations.refusals import empty
 from vlm_lit.schema import Record
 
@@ -29,12 +29,20 @@ def with_pictures(record: Record, placed: Placed) -> dict[str, object]:
     """
     fields = dict(record.fields)
     key = image_key_of(record) or _named_file(fields)
-    if key is not None:
-        paths = [placed(value) for value in image_values(record, key)]
-        del fields[key]
-        fields["images" if len(paths) > 1 else "image"] = paths if len(paths) > 1 else paths[0]
+    if key is None:
+        fields = _with_shown(record, placed)
+        key = IMAGE_NAME if fields == record.fields else None
+    if key is None or empty(fields.get(key)):
         return fields
-    columns = numbered_columns(record).values()
+    paths = [placed(value) for value in image_values(record, key)]
+    del fields[key]
+    fields["images" if len(paths) > 1 else "image"] = paths if len(paths) > 1 else paths[0]
+    return fields
+
+
+def _with_shown(record: Record, placed: Placed) -> dict[str, object]:
+    """The fields of a record whose pictures stand in columns of numbers or in its turns."""
+    fields, columns = dict(record.fields), numbered_columns(record).values()
     for name, value in record.fields.items():
         if name in columns:
             fields[name] = placed(value)

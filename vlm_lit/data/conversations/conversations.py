@@ -14,7 +14,12 @@ from typing import Final
 
 from vlm_lit.data.conversations.choices import choices_of, right_letter
 from vlm_lit.data.conversations.record_forms import ANSWER_KEYS, Formed, formed
-from vlm_lit.data.conversations.record_keys import refuse_carried, unused_keys, without_ignored
+from vlm_lit.data.conversations.record_keys import (
+    refuse_carried,
+    refuse_unshown_image,
+    unused_keys,
+    without_ignored,
+)
 from vlm_lit.data.conversations.refusals import digits_or_words, refusal, refuse_unfilled, words
 from vlm_lit.data.conversations.shown_options import refuse_hidden_options
 from vlm_lit.data.conversations.slots import Draft, Placeholders
@@ -67,6 +72,8 @@ def to_conversation(
     form = formed(given, prompt)
     record = form.record
     found = _with_slots(draft(form, prompt, placeholders))
+    if not found.images:
+        refuse_unshown_image(given, form.used)
     answers = _answers(record, form)
     turns = _with_answer(record, form, found.turns, answers)
     if not requires_answer:
@@ -89,13 +96,13 @@ def to_conversation(
         choices=choices,
         file=record.file,
         record=record.name,
-        notes=(*found.notes, *_notes(given, form, {*group_fields, *known_keys})),
+        notes=(*found.notes, *_notes(given, form, {*group_fields, *known_keys}, found.images)),
     )
 
 
-def _notes(record: Record, form: Formed, known: Collection[str]) -> Iterator[Note]:
+def _notes(record: Record, form: Formed, known: Collection[str], images: Sequence[ImageRef]) -> Iterator[Note]:
     answers = {"answers"} if form.turns is not None else _answer_keys(record)
-    return unused_keys(record, {*form.used, *known, *answers})
+    return unused_keys(record, {*form.used, *known, *answers}, images)
 
 
 def _answer_keys(record: Record) -> set[str]:

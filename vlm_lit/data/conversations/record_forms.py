@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from vlm_lit.data.conversations.question_prompt import fields_of
-from vlm_lit.data.conversations.record_images import image_key_of
+from vlm_lit.data.conversations.record_images import IMAGE_NAME, image_key_of
 from vlm_lit.data.conversations.refusals import empty, refusal, shown
 from vlm_lit.data.conversations.turn_entries import is_answer
 from vlm_lit.data.conversations.turn_flags import FLAGS
@@ -236,4 +236,4 @@ def _captioned(record: Record, asks: str | None, prompt: str | None) -> bool:
     """Whether a picture's caption is all that the record says, or what answers the template."""
     if asks is not None or (prompt is not None and "question" in fields_of(prompt)):
         return False
-    return image_key_of(record) is not None
+    return image_key_of(record) is not None or not empty(record.fields.get(IMAGE_NAME))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from vlm_lit.data.conversations.refusals import empty, refusal
 from vlm_lit.data.conversations.slots import image_ref
+from vlm_lit.errors import RecordError
 from vlm_lit.files.json_text import NotStrict, only_value
 from vlm_lit.schema import ImageRef, Record
 
@@ -23,6 +24,9 @@ NAME_KEYS: Final = (
     "imgs",
 )
 """Keys that hold the images of a record without `image` and `images`; beside these they only say a file's name."""
+
+IMAGE_NAME: Final = "image_name"
+"""The key of an image's file (VQA-RAD) where nothing else of a record holds or shows one."""
 
 _LIST_AS_TEXT: Final = re.compile(r"\s*\[\s*[\"'\]]")
 _PLACEHOLDER_KEY: Final = re.compile(r"<[\w| -]+>")
@@ -53,7 +57,35 @@ def record_images(record: Record) -> list[ImageRef]:
     key = image_key_of(record)
     if key is None:
         return []
+    return images_under(record, key)
+
+
+def images_under(record: Record, key: str) -> list[ImageRef]:
+    """The images under one key; none where it is empty.
+
+    Raises:
+        RecordError: one of them cannot be used.
+    """
+    if empty(record.fields.get(key)):
+        return []
     return [image_ref(record, one, key) for one in image_values(record, key)]
+
+
+def are_names_of(record: Record, key: str, images: Sequence[ImageRef]) -> bool:
+    """Whether a key says no more than the names of the files that these images are from.
+
+    Images that the record holds itself have no name: each may be from any file.
+    """
+    try:
+        names = [name for name in image_values(record, key) if not empty(name)]
+    except RecordError:
+        return False
+    if len(names) > len(images) or not all(isinstance(name, str) for name in names):
+        return False
+    paths = [ref.path for ref in images if ref.path is not None]
+    shown = {name for path in paths for name in (path.name, path.stem)}
+    others = [name for name in names if str(name).replace("\\", "/").rpartition("/")[2] not in shown]
+    return len(others) <= len(images) - len(paths)
 
 
 def image_values(record: Record, key: str) -> list[object]:

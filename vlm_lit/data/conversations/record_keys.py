@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Final
@@ -12,15 +12,15 @@ from vlm_lit.data.conversations.choices import CHOICES
 from vlm_lit.data.conversations.numbered_images import numbered_columns
 from vlm_lit.data.conversations.placeholders import any_placeholders
 from vlm_lit.data.conversations.record_forms import TURN_KEYS, listed
-from vlm_lit.data.conversations.record_images import IMAGE_KEYS, NAME_KEYS, image_key_of
+from vlm_lit.data.conversations.record_images import IMAGE_KEYS, IMAGE_NAME, NAME_KEYS, are_names_of, image_key_of
 from vlm_lit.data.conversations.refusals import empty, refusal
 from vlm_lit.data.conversations.turn_flags import FLAGS, MASKS, UNSUPPORTED
 from vlm_lit.data.conversations.turns import HISTORY_KEY, SYSTEM_KEYS
 from vlm_lit.errors import RecordError
-from vlm_lit.schema import Note, Record
+from vlm_lit.schema import ImageRef, Note, Record
 
 READ: Final = frozenset(
-    {"id", "question_id", "image_id", "answer_type", "question_type", "choices", "answer_index", HISTORY_KEY}
+    {"id", "question_id", "answer_type", "question_type", "choices", "answer_index", HISTORY_KEY}
     | {*SYSTEM_KEYS, *FLAGS, *MASKS, *IMAGE_KEYS}
 )
 """Keys that are read wherever they stand."""
@@ -30,15 +30,21 @@ HARMLESS: Final = frozenset(
     source dataset dataset_name data_source data_type datasource origin split subset config task tasks task_type type
     category subcategory topic domain difficulty level language lang locale license url page_url coco_url flickr_url
     date_captured created created_at changed timestamp author annotator worker_id model model_name version width height
-    image_width image_height image_size resolution sha256 md5 index idx uid uuid key questionId imageId image_name
-    image_ids answer_id data_id sample_id conversation_id conv_id doc_id docId ucsf_document_id ucsf_document_page_no
-    prompt_id unique_id pid qid isBalanced confidence answer_confidence quality score rating metadata meta info extra
-    extra_info tags labels_source relevance_ratings relevance_min visual_dependency_ratings visual_dependency_min
-    image_correspondence_ratings image_correspondence_min formatting_ratings formatting_min __key__ __url__
-    __index_level_0__ data_source_id question_types answer_types num_turns n_turns score_chosen score_rejected
+    image_width image_height image_size resolution sha256 md5 index idx uid uuid key questionId answer_id data_id
+    sample_id conversation_id conv_id doc_id docId ucsf_document_id ucsf_document_page_no prompt_id unique_id pid qid
+    isBalanced confidence answer_confidence quality score rating metadata meta info extra extra_info tags labels_source
+    relevance_ratings relevance_min visual_dependency_ratings visual_dependency_min image_correspondence_ratings
+    image_correspondence_min formatting_ratings formatting_min __key__ __url__ __index_level_0__ data_source_id
+    question_types answer_types num_turns n_turns score_chosen score_rejected
     """.split()  # noqa: SIM905 - a name a line would be a page
 )
-"""Keys that say where a record is from, or what it is about, and nothing that a model would be shown or taught."""
+"""Keys that say where a record is from, or what it is about, and nothing that a model would be shown or taught.
+
+One that holds turns is named all the same, and so is one that holds a picture where the record shows none.
+"""
+
+IMAGE_IDS: Final = ("image_id", "imageId", "image_ids")
+"""Keys that say which picture is meant, and not where it is."""
 
 _PREFERENCES: Final = "preferences"
 
@@ -103,31 +109,71 @@ def refuse_carried(record: Record, used: Collection[str]) -> None:
         raise refusal(record, f"label is {label}, and preferences are not supported", remedy=remedy, code="key")
 
 
-def unused_keys(record: Record, used: Collection[str]) -> Iterator[Note]:
-    """A note for each key that holds something and that nothing was made of."""
+def refuse_unshown_image(record: Record, used: Collection[str]) -> None:
+    """Refuse a record without an image that says which one is meant: nobody is to be asked about it without it.
+
+    Raises:
+        RecordError: it says so.
+    """
+    for key in (*IMAGE_IDS, IMAGE_NAME):
+        value = record.fields.get(key)
+        if key in used or empty(value):
+            continue
+        remedy = f"Set image_name, for example image_name: {{{key}}}.jpg or COCO_train2014_{{{key}:012d}}.jpg"
+        if isinstance(value, list | tuple) or _is_input(value):
+            remedy = f"If it holds files, set columns: {{{'image' if isinstance(value, str) else 'images'}: {key}}}"
+        problem = f"its {key} names an image, and nothing says its file"
+        remedy += f"; or images_from where a table holds the images; or name {key} in ignore_keys if none is meant."
+        raise refusal(record, problem, remedy=remedy, code="image_name")
+
+
+def unused_keys(record: Record, used: Collection[str], images: Sequence[ImageRef]) -> Iterator[Note]:
+    """A note for each key that holds something and that nothing was made of.
+
+    Args:
+        record: the record.
+        used: keys that are read, or known.
+        images: what is shown of it.
+    """
     holder, columns = image_key_of(record), numbered_columns(record).values()
+    read = {*used, *READ, *IMAGE_IDS, *CARRIES, *columns, *(() if columns else (holder,))}
     for key, value in record.fields.items():
-        if key in used or key in READ or key in HARMLESS or empty(value) or key in CARRIES:
+        if key in read or empty(value):
             continue
-        if key in NAME_KEYS:
-            if holder in IMAGE_KEYS or key == holder:
+        if key in HARMLESS and not _has_turns(value) and (images or not _is_input(value)):
+            continue
+        if key in (*NAME_KEYS, IMAGE_NAME):
+            only_named = key == "file_name" and isinstance(value, str) and holder in IMAGE_KEYS
+            if only_named or are_names_of(record, key, images):
                 continue
-        elif key in columns:
-            continue
         elif len(key) == 1 and key.isupper() and CHOICES in record.fields:
             if CHOICES in used:
                 continue
             yield Note(kind="lost", about=key)
             continue
-        yield Note(kind="lost" if key in _ASKED or _is_input(value) else "unused", about=key)
+        yield Note(kind="lost" if key in (*_ASKED, *NAME_KEYS) or _is_input(value) else "unused", about=key)
 
 
 def _is_input(value: object) -> bool:
-    """Whether a value looks like an image, a file of one, turns, or words with an image's place in them."""
-    if isinstance(value, bytes):
-        return True
+    """Whether a value is or holds an image, a file of one, turns, or words with an image's place in them."""
+    return _has_turns(value) or any(_is_image(held) for held in _held(value))
+
+
+def _has_turns(value: object) -> bool:
+    keys = (held.keys() for held in _held(value) if isinstance(held, Mapping))
+    return any({"role", "from"} & found and {"content", "value"} & found for found in keys)
+
+
+def _is_image(value: object) -> bool:
     if isinstance(value, str):
         return _MEDIA_FILE.fullmatch(value) is not None or bool(any_placeholders([value]))
-    if isinstance(value, Mapping):
-        return "bytes" in value or bool({"role", "from"} & value.keys() and {"content", "value"} & value.keys())
-    return isinstance(value, list | tuple) and any(_is_input(item) for item in value[:8])
+    return isinstance(value, bytes) or (isinstance(value, Mapping) and "bytes" in value)
+
+
+def _held(value: object, depth: int = 4) -> Iterator[object]:
+    """The value, and the first entries of the lists and objects in it."""
+    yield value
+    entries = list(value.values()) if isinstance(value, Mapping) else value
+    if depth and isinstance(entries, list | tuple):
+        for entry in entries[:8]:
+            yield from _held(entry, depth - 1)

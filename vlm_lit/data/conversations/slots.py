@@ -139,6 +139,15 @@ def with_places(
     return Draft(turns=turns, images=draft.images, notes=_notes(record, draft, words, written, placeholders))
 
 
+def brings_images(written: Sequence[WrittenTurn]) -> bool:
+    """Whether turns bring images of their own, as parts or as `<img>path</img>`."""
+    parts = [part for turn in written for part in turn.parts]
+    pieces = [piece for part in parts if isinstance(part, Typed) for piece in split_at_placeholders(part.text)]
+    if any(isinstance(piece, Marker) and piece.path is not None for piece in pieces):
+        return True
+    return any(isinstance(part, Own) and part.source is not None for part in parts)
+
+
 def _foreign(cut: Iterable[Sequence[Piece]]) -> bool:
     """Whether a placeholder other than `<image>` stands there."""
     return any(isinstance(piece, Marker) and piece.spelling != IMAGE_PLACEHOLDER for pieces in cut for piece in pieces)

@@ -14,9 +14,17 @@ from vlm_lit.data.conversations.numbered_images import numbered_columns
 from vlm_lit.data.conversations.placeholders import IMAGE_PLACEHOLDER
 from vlm_lit.data.conversations.question_prompt import DEFAULT_PROMPT, fields_of, filled, pieces_of
 from vlm_lit.data.conversations.record_forms import ACCEPTED_FORMS, Formed, listed
-from vlm_lit.data.conversations.record_images import record_images
+from vlm_lit.data.conversations.record_images import IMAGE_NAME, images_under, record_images
 from vlm_lit.data.conversations.refusals import empty, refusal, refuse_unfilled, shown, words
-from vlm_lit.data.conversations.slots import Draft, Placeholders, Typed, WrittenTurn, image_ref, with_places
+from vlm_lit.data.conversations.slots import (
+    Draft,
+    Placeholders,
+    Typed,
+    WrittenTurn,
+    brings_images,
+    image_ref,
+    with_places,
+)
 from vlm_lit.data.conversations.turn_entries import written_turns
 from vlm_lit.data.conversations.turn_flags import with_record_flags
 from vlm_lit.schema import ImageRef, Note, Record
@@ -34,8 +42,8 @@ def draft(formed: Formed, prompt: str | None, placeholders: Placeholders = "slot
             needs no question.
         placeholders: whether placeholders in users' words are places of images, or words like any other.
 
-    Of a record with `image_1`, `image_2`, ... and no other images, `<image 2>` is the place of `image_2`; one that is not
-    named is not shown. Where none is named by its number, `<image>` and image parts show them in their order.
+    Of a record with `image_1`, `image_2`, ... and no other images, `<image 2>` is the place of `image_2`; one that is
+    not named is not shown. Where none is named by its number, `<image>` and image parts show them in their order.
 
     Raises:
         RecordError: no accepted form, or a part of it has the wrong shape.
@@ -55,16 +63,20 @@ def draft(formed: Formed, prompt: str | None, placeholders: Placeholders = "slot
         written = [*_history(record, notes), WrittenTurn(role="user", parts=[Typed(text)])]
         always = text.strip().startswith(IMAGE_PLACEHOLDER) or text.strip().endswith(IMAGE_PLACEHOLDER)
     written = with_record_flags(record, _with_system(record, written))
-    found = with_places(record, written, _images(formed.record), always=always, placeholders=placeholders)
+    images = _images(formed, written)
+    found = with_places(record, written, images, always=always, placeholders=placeholders)
     return Draft(turns=found.turns, images=found.images, notes=(*found.notes, *notes))
 
 
-def _images(record: Record) -> Sequence[ImageRef] | Mapping[int, ImageRef]:
+def _images(formed: Formed, written: Sequence[WrittenTurn]) -> Sequence[ImageRef] | Mapping[int, ImageRef]:
     """The record's own images, by number where they are columns."""
-    columns = numbered_columns(record)
-    if not columns:
-        return record_images(record)
-    return {number: image_ref(record, record.fields[key], key) for number, key in columns.items()}
+    record = formed.record
+    if columns := numbered_columns(record):
+        return {number: image_ref(record, record.fields[key], key) for number, key in columns.items()}
+    images = record_images(record)
+    if images or IMAGE_NAME in formed.used or brings_images(written):
+        return images
+    return images_under(record, IMAGE_NAME)
 
 
 def _without(record: Record, fields: frozenset[str]) -> Record:

@@ -9,8 +9,6 @@ from typing import Any
 
 from vlm_lit.data.conversations.choices import choices_of, with_lettered_choices
 from vlm_lit.data.conversations.conversations import to_conversation
-from vlm_lit.data.conversations.record_images import image_key_of
-from vlm_lit.data.conversations.refusals import refusal
 from vlm_lit.data.records.annotations import Annotations
 from vlm_lit.data.records.image_names import image_name_fields, with_named_image
 from vlm_lit.data.records.image_tables import ImageTable
@@ -48,7 +46,6 @@ class ConversationReading:
         """
         if self.answers is not None:
             record = self.answers.with_answers(record)
-            _check_image_is_named(record, self)
         if self.image_name is not None:
             record = with_named_image(record, self.image_name)
         record = with_lettered_choices(with_lists(record, self.source.lists or ()))
@@ -106,13 +103,3 @@ def _joined(source: SourceSettings) -> tuple[Annotations | None, str | None]:
     first = Path(name_of(source)).parent
     root = Path(source.image_root) if source.image_root is not None else first
     return answers, source.image_name or answers.image_name(root)
-
-
-def _check_image_is_named(record: Record, reading: ConversationReading) -> None:
-    """A question whose image is known by its number alone is not to be asked without it."""
-    known = reading.image_name is not None or reading.images is not None or image_key_of(record) is not None
-    if not known and record.fields.get("image_id") is not None:
-        remedy = "Set image_name, for example image_name: COCO_train2014_{image_id:012d}.jpg."
-        raise refusal(
-            record, "its image_id names an image, and nothing says its file", remedy=remedy, code="image_name"
-        )
