@@ -50,6 +50,7 @@ SAME: dict[str, Fields] = {
     "LLaVA's turns as JSON text": {"conversations": json.dumps([HUMAN, GPT]), "image": "a.png"},
     "images as JSON text": {"messages": [USER, BOX], "images": '["a.png"]'},
     "images as Python's text": {"messages": [USER, BOX], "images": "['a.png']"},
+    "POPE's file": {"question_id": 1, "image": "a.png", "text": "What?", "label": "a box"},
     "file_name": {"file_name": "a.png", "question": "What?", "answer": "a box"},
     "image_path": {"image_path": "a.png", "messages": [USER, BOX]},
     "the name beside the image": {"image": "a.png", "file_name": "b.png", "messages": [USER, BOX]},
@@ -185,6 +186,18 @@ def test_a_caption_answers_the_picture_alone() -> None:
     assert said(found) == [("user", IMAGE), ("assistant", "a box")]
     asked = read({"image": "a.png", "caption": "a box"}, prompt="Describe it.")
     assert said(asked) == [("user", IMAGE, "Describe it."), ("assistant", "a box")]
+
+
+def test_a_text_with_a_questions_id_is_the_question() -> None:
+    fields = {"question_id": 0, "image": "a.png", "text": "What?", "category": "conv"}
+    with pytest.raises(RecordError) as caught:
+        read(fields)
+    assert caught.value.code == "conversation.no_answer"
+    record = Record(file="a.json", index=0, fields=fields, image_root=ROOT)
+    found = to_conversation(record, prompt="{question}\nBriefly.", requires_answer=False)
+    assert (found.turns[0].content, found.notes) == ((IMAGE, "What?\nBriefly."), ())
+    assert said(read(fields, prompt="Describe it."))[1] == ("assistant", "What?")  # the template asks: the text answers
+    assert said(read({**fields, "caption": "a box"})) == [("user", IMAGE), ("assistant", "a box")]
 
 
 @pytest.mark.parametrize("value", ["", None, [], [""], {"bytes": None, "path": None}], ids=repr)

@@ -21,9 +21,10 @@ from vlm_lit.schema import Record
 
 ACCEPTED_FORMS: Final = (
     "Accepted are turns under conversations, conversation or messages ({from, value} or {role, content}), texts "
-    "({user, assistant}), prompt and completion, question and answer or answers or label, query and response (and "
-    "history), instruction and output (and input), prefix and suffix, or an image with a caption or text; the setting "
-    "`columns` renames keys, and the setting `prompt` makes a question of other fields."
+    "({user, assistant}), prompt and completion, question and answer or answers or label, question_id and text (a "
+    "question), query and response (and history), instruction and output (and input), prefix and suffix, or an image "
+    "with a caption or text; the setting `columns` renames keys, and the setting `prompt` makes a question of other "
+    "fields."
 )
 
 TURN_KEYS: Final = ("conversations", "messages", "conversation", "texts")
@@ -207,7 +208,15 @@ def _one_question(record: Record, named: frozenset[str]) -> str | None:
     if len(two) > 1:
         remedy = "Keep one of the two, or name the other's keys in ignore_keys."
         raise refusal(record, f"both {two[0]} and {two[1]}", remedy=remedy, code="ambiguous")
+    if not two and _is_question_file(record):
+        return "text"
     return two[0] if two else None
+
+
+def _is_question_file(record: Record) -> bool:
+    """Whether `text` is a question, as in LLaVA's and POPE's files of questions: it has a `question_id`."""
+    text, caption = record.fields.get("text"), record.fields.get("caption")
+    return not empty(record.fields.get("question_id")) and not empty(text) and empty(caption)
 
 
 def _joined(record: Record) -> object:
