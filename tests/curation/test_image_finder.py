@@ -9,8 +9,10 @@ import pytest
 
 from vlm_lit.curation.image_finder import ImageFinder
 from vlm_lit.curation.path_words import plain_path
+from vlm_lit.curation.row_pictures import with_pictures
 from vlm_lit.data.images.image_paths import ImageProblem
 from vlm_lit.errors import ConfigError
+from vlm_lit.schema import Record
 
 
 def folder(where: Path, *names: str) -> Path:
@@ -109,3 +111,20 @@ def test_a_name_that_is_no_text_does_no_harm(tmp_path: Path) -> None:
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="there is no such folder"):
         ImageFinder([tmp_path / "gone"], {})
+
+
+@pytest.mark.parametrize(
+    ("fields", "placed"),
+    [
+        ({"image": {"<image_1>": "b", "<image_0>": "a"}}, {"images": ["put a", "put b"]}),
+        ({"image_0": "a", "image_10": "b"}, {"image_0": "put a", "image_10": "put b"}),
+        ({"image_name": "a"}, {"image": "put a"}),
+        ({"image_name": "a", "image_1": "b"}, {"image_name": "a", "image_1": "put b"}),
+    ],
+    ids=str,
+)
+def test_the_pictures_of_a_row_are_those_that_training_reads(
+    fields: dict[str, object], placed: dict[str, object]
+) -> None:
+    record = Record(file="a.json", index=0, fields={**fields, "question": "?"})
+    assert with_pictures(record, lambda value: f"put {value}") == {**placed, "question": "?"}
