@@ -102,13 +102,17 @@ def test_an_image_name_is_shown_where_nothing_else_is() -> None:
     own = [{"role": "user", "content": [{"type": "image", "image": "a.png"}]}, TALK["messages"][1]]
     tagged = [{"role": "user", "content": "<img>a.png</img>What?"}, TALK["messages"][1]]
     name = {"image_name": "a.png"}
-    captioned = {"caption": "a box"}
     others: list[Fields] = [
+        TALK,
+        ASKED,
+        {"caption": "a box"},
+        {"messages": own},
+        {"messages": tagged},
         {**ASKED, "image": "set/a.png"},
         {**ASKED, "image_path": "a.png"},
         {**ASKED, "image_1": "a.png"},
     ]
-    for fields in (TALK, ASKED, captioned, {"messages": own}, {"messages": tagged}, *others):
+    for fields in others:
         found = read({**fields, **name})
         assert ([ref.path.name for ref in found.images if ref.path], notes(found)) == (["a.png"], [])
     assert [ref.path for ref in read({**ASKED, "image_name": ["a.png", "b.png"]}).images] == [
@@ -149,10 +153,12 @@ def test_bytes_may_be_of_any_file_that_is_named_beside_them() -> None:
 
 @pytest.mark.parametrize("key", ["key", "url", "source", "metadata", "extra"])
 def test_a_harmless_key_with_input_in_it_is_lost(key: str) -> None:
-    for value in ("https://x.org/a.png", {"image": "a.png"}, [{"bytes": b"x"}]):
+    pictures: list[object] = ["https://x.org/a.png", {"image": "a.png"}, [{"bytes": b"x"}]]
+    for value in pictures:
         assert notes(read({**ASKED, key: value})) == [("lost", key)]
         assert notes(read({**ASKED, key: value, "image": "b.png"})) == []
-    for value in ([TALK["messages"][0]], {"said": TALK["messages"]}):
+    turns: list[object] = [[TALK["messages"][0]], {"said": TALK["messages"]}]
+    for value in turns:
         assert notes(read({**ASKED, key: value, "image": "b.png"})) == [("lost", key)]
 
 

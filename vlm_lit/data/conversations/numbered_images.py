@@ -18,7 +18,5 @@ def numbered_columns(record: Record) -> dict[int, str]:
     """The keys `image_0`, `image_1`, ... by number, those that hold something; none beside an `image` or `images`."""
     if not all(empty(record.fields.get(key)) for key in ("image", "images")):
         return {}
-    found = {
-        key: match for key, value in record.fields.items() if not empty(value) and (match := _COLUMN.fullmatch(key))
-    }
-    return dict(sorted((int(match[1]), key) for key, match in found.items()))
+    found = [(int(match[1]), key) for key in record.fields if (match := _COLUMN.fullmatch(key))]
+    return {number: key for number, key in sorted(found) if not empty(record.fields[key])}

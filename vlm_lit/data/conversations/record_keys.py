@@ -138,9 +138,9 @@ def unused_keys(record: Record, used: Collection[str], images: Sequence[ImageRef
     holder, columns = image_key_of(record), numbered_columns(record).values()
     read = {*used, *READ, *IMAGE_IDS, *CARRIES, *columns, *(() if columns else (holder,))}
     for key, value in record.fields.items():
-        if key in read or empty(value):
+        if key in read or (key in HARMLESS and not _has_turns(value) and (images or not _is_input(value))):
             continue
-        if key in HARMLESS and not _has_turns(value) and (images or not _is_input(value)):
+        if empty(value):
             continue
         if key in (*NAME_KEYS, IMAGE_NAME):
             only_named = key == "file_name" and isinstance(value, str) and holder in IMAGE_KEYS
@@ -166,7 +166,8 @@ def _has_turns(value: object) -> bool:
 
 def _is_image(value: object) -> bool:
     if isinstance(value, str):
-        return _MEDIA_FILE.fullmatch(value) is not None or bool(any_placeholders([value]))
+        marked = any(bracket in value for bracket in "<[{") and any_placeholders([value])
+        return bool(marked) or _MEDIA_FILE.fullmatch(value) is not None
     return isinstance(value, bytes) or (isinstance(value, Mapping) and "bytes" in value)
 
 
