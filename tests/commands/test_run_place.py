@@ -12,6 +12,8 @@ import yaml
 
 from tests.support.refusals import refusal, run_dir, to_stderr
 from vlm_lit.cli import main
+from vlm_lit.commands.run_place import check_free
+from vlm_lit.errors import ConfigError
 from vlm_lit.models.adapter_state import file_sha256
 
 Config = Callable[..., Path]
@@ -96,6 +98,31 @@ def test_another_runs_checkpoint_does_not_open_a_run_that_is_there(
     shutil.copytree(run_dir(finished), other)
     kept = other / "checkpoints" / "step-000003.ckpt"
     assert "holds a run already" in refusal(capsys, "fit", "--config", str(finished), "--ckpt_path", str(kept))
+
+
+@pytest.mark.parametrize("written", ["one.ckpt", "../checkpoints/one.ckpt", "kept/../one.ckpt"])
+@pytest.mark.parametrize("by", ["run", "link", "run/../run"])
+def test_a_checkpoint_is_of_its_run_however_the_paths_are_written(
+    by: str, written: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "run" / "checkpoints" / "kept").mkdir(parents=True)
+    (tmp_path / "run" / "checkpoints" / "step-000001.ckpt").touch()
+    (tmp_path / "link").symlink_to(tmp_path / "run")
+    monkeypatch.chdir(tmp_path)
+    for named in (Path("run"), tmp_path / "run", tmp_path / "link"):
+        check_free(named, Path(by) / "checkpoints" / written)
+        check_free(named, tmp_path / by / "checkpoints" / written)
+        with pytest.raises(ConfigError, match="holds a run already"):
+            check_free(named, tmp_path / "other" / "checkpoints" / written)
+
+
+def test_checkpoints_may_lie_on_another_disk(tmp_path: Path) -> None:
+    run, disk = tmp_path / "run", tmp_path / "disk" / "of_run"
+    disk.mkdir(parents=True)
+    (disk / "step-000001.ckpt").touch()
+    run.mkdir()
+    (run / "checkpoints").symlink_to(disk)
+    check_free(run, run / "checkpoints" / "step-000001.ckpt")
 
 
 @pytest.mark.slow

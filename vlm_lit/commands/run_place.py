@@ -161,7 +161,7 @@ def check_free(run: Path, ckpt_path: Path | None) -> None:
             "rather than from anything else. Move it out of the folder; checkpoints/ has the run's own."
         )
     there = run_in(run)
-    if not there or (ckpt_path is not None and ckpt_path.absolute().parent.parent == run.absolute()):
+    if not there or (ckpt_path is not None and _is_of(ckpt_path, run)):
         return
     kept = checkpoints(run / FOLDER)
     go_on = f"--ckpt_path last (from {kept[-1].name}) to go on with it, " if kept else ""
@@ -169,6 +169,13 @@ def check_free(run: Path, ckpt_path: Path | None) -> None:
         f"{run} holds a run already ({', '.join(there[:4])}). Add {go_on}--overwrite to delete it and start anew, or "
         "--run_dir with another folder (runs/{time} is always a new one)."
     )
+
+
+def _is_of(ckpt_path: Path, run: Path) -> bool:
+    """Whether a checkpoint lies in a folder of the run, however the two paths are written."""
+    # `checkpoints/` may itself be a link to another disk, and then only its name leads to the run.
+    as_named, as_it_lies = ckpt_path.absolute().parent.parent.resolve(), ckpt_path.parent.resolve().parent
+    return run.resolve() in (as_named, as_it_lies)
 
 
 def resume_command(arguments: Sequence[str], run: Path, *, timed: bool) -> str:
