@@ -2,10 +2,11 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from peft import PeftModel
+from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoModelForImageTextToText
@@ -107,6 +108,149 @@ def test_a_folder_without_weights_is_refused(tiny_llava: Path, tmp_path: Path) -
     fresh, _ = adapted(tiny_llava)
     with pytest.raises(ConfigError, match=r"holds no adapter_model\.safetensors"):
         load_adapter(fresh, tmp_path)
+
+
+# The scale of an update, which stands in the settings alone -------------------------------------------------
+
+
+USUAL = {"rank": 4, "alpha": 64.0}
+ATTENTION = r".*language_model\.layers\.\d+\.self_attn\.(q_proj|k_proj|v_proj|o_proj)"
+LORA_ALONE = settings(language_model=PartSettings(precision="fp32", training="lora"), projector=FP32)
+
+
+def kept(base: Path, folder: Path, **lora: Any) -> Path:
+    model, _ = adapted(base, LORA_ALONE, **{**USUAL, **lora})
+    disturb(model)
+    save_adapter(model, folder, {})
+    return folder
+
+
+def of_peft(base: Path, folder: Path, **config: Any) -> Tensor:
+    """Save an adapter that plain PEFT made; the logits of its model."""
+    torch.manual_seed(0)
+    usual = {"r": 4, "lora_alpha": 64, "target_modules": ATTENTION}
+    loaded = AutoModelForImageTextToText.from_pretrained(base, dtype=torch.float32)
+    model = get_peft_model(loaded, LoraConfig(**{**usual, **config}))
+    disturb(model)
+    model.save_pretrained(folder)
+    return logits(model)
+
+
+OTHERS: dict[str, tuple[dict[str, Any], str]] = {
+    "alpha": (
+        {"alpha": 4.0},
+        r"has rank 4 and scale 1 \(and \d+ more layers\).*Set lora\.alpha to 64\.0 \(is 4\.0\)\.$",
+    ),
+    "rank": (
+        {"rank": 8},
+        r"with rank 4 and scale 16, and here it has rank 8 and scale 8.*Set lora\.rank to 4 \(is 8\)",
+    ),
+    "scaling": (
+        {"scaling": "rank_stabilised"},
+        r"Set lora\.scaling to alpha_over_rank \(is rank_stabilised\)\.$",
+    ),
+    "alphas": ({"alphas": {"q_proj": 1.0}}, r"q_proj was trained with .* scale 16.*Set lora\.alphas to null \(is \{"),
+    "dora": ({"dora": True}, r"use_dora is false, and this run's lora\.dora is true\. Set lora\.dora to false"),
+    "start": ({"start": "pissa"}, r"Set lora\.start to random \(is pissa\)\.$"),
+}
+
+
+@pytest.mark.parametrize("other", OTHERS)
+def test_an_adapter_of_another_scale_is_refused(other: str, tiny_llava: Path, tmp_path: Path) -> None:
+    folder = kept(tiny_llava, tmp_path / "adapter")
+    lora, words = OTHERS[other]
+    fresh, _ = adapted(tiny_llava, LORA_ALONE, **{**USUAL, **lora})
+    with pytest.raises(ConfigError, match=words) as refused:
+        load_adapter(fresh, folder)
+    assert str(folder / "adapter_config.json") in str(refused.value)
+
+
+ALIKE: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "another dropout": ({}, {"dropout": 0.3}),
+    "the same scale in other words": ({}, {"alpha": 32.0, "scaling": "rank_stabilised"}),
+    "patterns in other words": (
+        {"ranks": {"q_proj": 8}, "alphas": {"k_proj": 4.0, "layers[.]1[.].*": 9.0}},
+        {"ranks": {".*q_proj": 8}, "alphas": {"k_proj": 4.0, "layers.1.self_attn.[qvo]_proj": 9.0}},
+    ),
+    "a frozen start that trains on": (
+        {"start": "pissa", "scaling": "rank_stabilised", "ranks": {"q_proj": 2}, "alphas": {"v_proj": 3.5}},
+        {"rank": 8, "alpha": 64 * 2**0.5, "scaling": "rank_stabilised", "ranks": {"q_proj": 4},
+         "alphas": {"v_proj": 3.5 * 2**0.5}},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", ALIKE)
+def test_settings_that_give_the_same_update_are_the_same(case: str, tiny_llava: Path, tmp_path: Path) -> None:
+    was, now = ALIKE[case]
+    folder = kept(tiny_llava, tmp_path / "adapter", **was)
+    for lora in (was, now):
+        fresh, _ = adapted(tiny_llava, LORA_ALONE, **{**USUAL, **lora})
+        load_adapter(fresh, folder)
+        base = AutoModelForImageTextToText.from_pretrained(tiny_llava, dtype=torch.float32)
+        expected = logits(PeftModel.from_pretrained(base, str(folder)))
+        torch.testing.assert_close(logits(fresh), expected, rtol=1e-5, atol=1e-5)
+
+
+BY_PEFT: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "plain": ({}, {}),
+    "rank-stabilised": ({"use_rslora": True}, {"scaling": "rank_stabilised"}),
+    "patterns": (
+        {"alpha_pattern": {"q_proj": 1}, "rank_pattern": {"k_proj": 2}},
+        {"alphas": {"q_proj": 1.0}, "ranks": {"k_proj": 2}},
+    ),
+    "dora": ({"use_dora": True}, {"dora": True}),
+    "biases that no layer has": ({"bias": "lora_only"}, {}),
+    "an orthogonal start": ({"init_lora_weights": "orthogonal"}, {}),
+}
+
+
+@pytest.mark.parametrize("kind", BY_PEFT)
+def test_an_adapter_of_plain_peft_is_what_peft_makes_of_it(kind: str, tiny_llava: Path, tmp_path: Path) -> None:
+    config, lora = BY_PEFT[kind]
+    expected = of_peft(tiny_llava, tmp_path, **config)
+    fresh, _ = adapted(tiny_llava, LORA_ALONE, **{**USUAL, **lora})
+    load_adapter(fresh, tmp_path)
+    torch.testing.assert_close(logits(fresh), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("start", ["pissa", "olora"])
+def test_an_adapter_of_a_changed_base_is_refused(start: str, tiny_llava: Path, tmp_path: Path) -> None:
+    of_peft(tiny_llava, tmp_path, init_lora_weights=start)
+    fresh, _ = adapted(tiny_llava, LORA_ALONE, **USUAL)
+    with pytest.raises(ConfigError, match=f"init_lora_weights is {start}.*path_initial_model_for_weight_conversion"):
+        load_adapter(fresh, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (
+            {"alora_invocation_tokens": [1, 2], "task_type": "CAUSAL_LM"},
+            r"alora_invocation_tokens is \[1, 2\], and .* have null",
+        ),
+        ({"alpha_pattern": {"model.layers.0.self_attn.q_proj": 1}}, r"alpha_pattern has .*is the name of no layer"),
+        ({"lora_alpha": "x"}, r"lora_alpha is 'x'; it must be a finite number"),
+        ({"rank_pattern": {"(": 3}}, r"the keys of rank_pattern cannot be matched"),
+    ],
+    ids=["aLoRA", "no layer", "alpha", "pattern"],
+)
+def test_settings_that_do_not_fit_are_refused(
+    change: dict[str, Any], words: str, tiny_llava: Path, tmp_path: Path
+) -> None:
+    folder = kept(tiny_llava, tmp_path / "adapter")
+    file = folder / "adapter_config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **change}))
+    fresh, _ = adapted(tiny_llava, LORA_ALONE, **USUAL)
+    with pytest.raises(ConfigError, match=words):
+        load_adapter(fresh, folder)
+
+
+def test_an_adapter_without_its_settings_is_taken_by_its_weights(tiny_llava: Path, tmp_path: Path) -> None:
+    folder = kept(tiny_llava, tmp_path / "adapter")
+    (folder / "adapter_config.json").unlink()
+    fresh, _ = adapted(tiny_llava, LORA_ALONE, **USUAL)
+    load_adapter(fresh, folder)
 
 
 def test_the_fingerprint_lists_the_keys(trained: tuple[Path, Tensor, Tensor]) -> None:

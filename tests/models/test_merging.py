@@ -163,5 +163,5 @@ def test_only_lora_is_merged(llava: tuple[Path, Path], tmp_path: Path) -> None:
     base, adapter = llava
     shutil.copytree(adapter, tmp_path / "adapter")
     (tmp_path / "adapter" / "adapter_config.json").write_text('{"peft_type": "IA3"}')
-    with pytest.raises(ConfigError, match="only LoRA adapters are merged"):
+    with pytest.raises(ConfigError, match="only LoRA adapters can be used"):
         load_tuned(base, tmp_path / "adapter")

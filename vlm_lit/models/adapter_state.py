@@ -20,11 +20,11 @@ from torch import Tensor, nn
 
 from vlm_lit.errors import ConfigError
 from vlm_lit.files.whole import write_folder_whole
+from vlm_lit.models.adapter_settings import CONFIG, adapter_config, check_biases, check_kind, check_scale
 from vlm_lit.models.finite import check_weights
 from vlm_lit.models.frozen_start import TRAINED, join_saved, joined_shape, take_start
 
 WEIGHTS = "adapter_model.safetensors"
-CONFIG = "adapter_config.json"
 FINGERPRINT = "fingerprint.json"
 
 
@@ -85,7 +85,8 @@ def load_adapter(model: PeftModel, directory: Path) -> None:
     missing keys.
 
     Raises:
-        ConfigError: the folder is no adapter, or its keys or shapes do not fit.
+        ConfigError: the folder is no adapter, its updates are computed otherwise than the model's, or its keys or
+            shapes do not fit.
     """
     path = directory / WEIGHTS
     if not path.is_file():
@@ -94,8 +95,15 @@ def load_adapter(model: PeftModel, directory: Path) -> None:
         state = load_file(path)
     except (OSError, SafetensorError) as error:
         raise ConfigError(f"{path} cannot be read ({error}). Copy the adapter again.") from error
+    settings = directory / CONFIG
+    saved = adapter_config(directory) if settings.is_file() else None
     own = get_peft_model_state_dict(model, save_embedding_layers=False)
+    if saved is not None:
+        check_kind(model, saved, settings)
+        check_biases(saved, state.keys() - own.keys(), settings)
     _same_keys(set(own), set(state), f"adapter in {directory}")
+    if saved is not None:
+        check_scale(model, saved, settings)
     for name, tensor in state.items():
         asked = joined_shape(model, name, own[name].shape)
         if asked != tensor.shape:

@@ -80,12 +80,16 @@ def join_saved(model: nn.Module, weights: Path, settings: Path) -> None:
         saved[name] = torch.cat([saved[name], matrix.cpu()], dim=_rank_dimension(name))
     save_file(saved, weights, metadata={"format": "pt"})
     config = json.loads(settings.read_text(encoding="utf-8"))
-    # scale = alpha / rank, or alpha / sqrt(rank), is to stay.
-    growth = math.sqrt(2) if config["use_rslora"] else 2
+    growth = growth_of_alpha(config["use_rslora"])
     config |= {"r": 2 * config["r"], "lora_alpha": growth * config["lora_alpha"]}
     config["rank_pattern"] = {name: 2 * rank for name, rank in config["rank_pattern"].items()}
     config["alpha_pattern"] = {name: growth * alpha for name, alpha in config["alpha_pattern"].items()}
     settings.write_text(json.dumps(config, indent=2, sort_keys=True), encoding="utf-8")
+
+
+def growth_of_alpha(rank_stabilised: bool) -> float:
+    """What alpha is multiplied by where two pairs are saved as one, so that alpha / rank, or / sqrt(rank), stays."""
+    return math.sqrt(2) if rank_stabilised else 2
 
 
 def joined_shape(model: nn.Module, name: str, shape: torch.Size) -> torch.Size:

@@ -17,14 +17,14 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
-from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
+from peft import PeftModel, get_peft_model
 from peft.tuners.tuners_utils import BaseTunerLayer
 from safetensors import safe_open
 from torch import nn
 from transformers import GenerationConfig, PreTrainedModel
 
 from vlm_lit.errors import ConfigError
-from vlm_lit.files.checkpoint_settings import check_settings_file
+from vlm_lit.models.adapter_settings import CONFIG, adapter_config
 from vlm_lit.models.adapter_state import FINGERPRINT, load_adapter
 from vlm_lit.models.answer_head import fit_head
 from vlm_lit.models.bounded_patterns import check_patterns
@@ -44,7 +44,6 @@ _BESIDE_WEIGHTS: Final = (
     "NOTICE*",
 )  # fmt: skip
 _INDEX: Final = "model.safetensors.index.json"
-_LARGEST_RANK: Final = 65_536
 _DTYPE_KEYS: Final = ("dtype", "torch_dtype")
 
 
@@ -92,33 +91,6 @@ def image_token(model: nn.Module) -> int | None:
     return None if found is None else int(found)
 
 
-def adapter_config(adapter: Path) -> LoraConfig:
-    """How the adapter goes on.
-
-    Raises:
-        ConfigError: it is no LoRA adapter, or cannot be read.
-    """
-    path = adapter / "adapter_config.json"
-    check_settings_file(path)
-    try:
-        config = PeftConfig.from_pretrained(str(adapter))
-    except Exception as error:  # whatever the settings of a stranger run into
-        raise ConfigError(f"{path} cannot be read: {error}. Use a folder that fit wrote.") from error
-    if not isinstance(config, LoraConfig):
-        raise ConfigError(f"{path} is of type {config.peft_type}; only LoRA adapters are merged.")
-    if not isinstance(config.r, int) or not 1 <= config.r <= _LARGEST_RANK:
-        raise ConfigError(f"{path}: r is {config.r!r:.20}; it must lie in 1..{_LARGEST_RANK:,}.")
-    ranks = config.rank_pattern if isinstance(config.rank_pattern, dict) else {}
-    for pattern, rank in ranks.items():
-        if not isinstance(rank, int) or not 1 <= rank <= _LARGEST_RANK:
-            raise ConfigError(
-                f"{path}: rank_pattern has {pattern!r:.60}: {rank!r:.20}; it must lie in 1..{_LARGEST_RANK:,}."
-            )
-    config.inference_mode = False  # what was trained is what is loaded; PEFT freezes it otherwise
-    config.base_model_name_or_path = None  # it warns of a folder that moved; digests have settled whose base this is
-    return config
-
-
 def load_tuned(
     folder: Path, adapter: Path, dtype: torch.dtype | None = None, answers: Sequence[str] | None = None
 ) -> PeftModel:
@@ -128,7 +100,7 @@ def load_tuned(
         ConfigError: base or adapter cannot be read, or do not fit each other.
     """
     base, config = load_model(folder, dtype, answers), adapter_config(adapter)
-    check_patterns(config, [name for name, _ in base.named_modules()], str(adapter / "adapter_config.json"))
+    check_patterns(config, [name for name, _ in base.named_modules()], str(adapter / CONFIG))
     try:
         model = get_peft_model(base, config)
     except (MemoryError, torch.OutOfMemoryError):
