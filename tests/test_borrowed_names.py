@@ -170,6 +170,11 @@ BORROWED: Final = (
         "MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES",
         ("vlm_lit/models/families.py",),
     ),
+    Borrowed("transformers.conversion_mapping", "get_model_conversion_mapping", ("vlm_lit/models/adapter_state.py",)),
+    *(
+        Borrowed("transformers.core_model_loading", name, ("vlm_lit/models/adapter_state.py",))
+        for name in ("WeightRenaming", "rename_source_key")
+    ),
     # PEFT, hub, TensorBoard, TRL ---------------------------------------------------------------------------------
     Borrowed("peft.utils.constants", "DUMMY_TARGET_MODULES", ("vlm_lit/models/adapters.py",)),
     Borrowed("peft.tuners.tuners_utils", "BaseTunerLayer", ("vlm_lit/models/merge/merging.py",)),

@@ -253,6 +253,45 @@ def test_an_adapter_without_its_settings_is_taken_by_its_weights(tiny_llava: Pat
     load_adapter(fresh, folder)
 
 
+OLD_NAMES = {
+    "base_model.model.model.language_model.layers": "base_model.model.language_model.model.layers",
+    "base_model.model.model.multi_modal_projector": "base_model.model.multi_modal_projector",
+    "base_model.model.lm_head": "base_model.model.language_model.lm_head",
+}
+"""What transformers called LLaVA's modules before 4.52."""
+
+
+def named_as_before(folder: Path) -> dict[str, Tensor]:
+    state = {}
+    for name, tensor in load_file(folder / WEIGHTS).items():
+        now, before = next(pair for pair in OLD_NAMES.items() if name.startswith(pair[0]))
+        state[name.replace(now, before)] = tensor
+    return state
+
+
+def test_an_adapter_with_the_names_of_an_older_transformers_is_read(tiny_llava: Path, tmp_path: Path) -> None:
+    parts = settings(head=PartSettings(precision="fp32", training="full"))
+    model, _ = adapted(tiny_llava, parts)
+    disturb(model)
+    save_adapter(model, tmp_path / "adapter", {})
+    state = named_as_before(tmp_path / "adapter")
+    assert {name for name in OLD_NAMES.values() if any(key.startswith(name) for key in state)} == {*OLD_NAMES.values()}
+    save_file(state, tmp_path / "adapter" / WEIGHTS)
+    fresh, _ = adapted(tiny_llava, parts)
+    load_adapter(fresh, tmp_path / "adapter")
+    assert torch.equal(logits(fresh), logits(model))
+
+
+def test_a_weight_under_its_old_and_its_new_name_is_refused(tiny_llava: Path, tmp_path: Path) -> None:
+    folder = kept(tiny_llava, tmp_path / "adapter")
+    before, now = named_as_before(folder), load_file(folder / WEIGHTS)
+    first = next(iter(before))
+    save_file({**now, first: before[first]}, folder / WEIGHTS)
+    fresh, _ = adapted(tiny_llava, LORA_ALONE, **USUAL)
+    with pytest.raises(ConfigError, match=r"0 parameters missing .* 1 left over"):
+        load_adapter(fresh, folder)
+
+
 def test_the_fingerprint_lists_the_keys(trained: tuple[Path, Tensor, Tensor]) -> None:
     fingerprint = json.loads((trained[0] / "fingerprint.json").read_text())
     assert fingerprint["base"] == "tiny"

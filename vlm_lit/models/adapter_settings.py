@@ -21,9 +21,10 @@ from vlm_lit.models.bounded_patterns import by_layer, fault, first_that_fits
 from vlm_lit.models.frozen_start import START, TRAINED, growth_of_alpha, lora_layers
 
 CONFIG: Final = "adapter_config.json"
+OF_BASE: Final = "base_model.model."
+"""What PEFT puts before the names of the base."""
 _LARGEST_RANK: Final = 65_536
 _LONGEST: Final = 200  # characters of a setting that a refusal writes out
-_OF_BASE: Final = "base_model.model."
 _SCALING: Final = {False: "alpha_over_rank", True: "rank_stabilised"}
 
 _ON_THE_BASE: Final = (True, False, None, "gaussian", "eva", "orthogonal", "mica")
@@ -142,7 +143,7 @@ def check_scale(model: PeftModel, saved: LoraConfig, path: Path) -> None:
     Raises:
         ConfigError: naming the settings of `lora` with both values.
     """
-    layers = {name.removeprefix(_OF_BASE): layer for name, layer in lora_layers(model)}
+    layers = {name.removeprefix(OF_BASE): layer for name, layer in lora_layers(model)}
     _check_patterns(saved, list(layers), path)
     pairs = 2 if START in model.peft_config else 1
     different = []

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import torch
@@ -17,10 +17,12 @@ from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from transformers.conversion_mapping import get_model_conversion_mapping
+from transformers.core_model_loading import WeightRenaming, rename_source_key
 
 from vlm_lit.errors import ConfigError
 from vlm_lit.files.whole import write_folder_whole
-from vlm_lit.models.adapter_settings import CONFIG, adapter_config, check_biases, check_kind, check_scale
+from vlm_lit.models.adapter_settings import CONFIG, OF_BASE, adapter_config, check_biases, check_kind, check_scale
 from vlm_lit.models.finite import check_weights
 from vlm_lit.models.frozen_start import TRAINED, join_saved, joined_shape, take_start
 
@@ -98,6 +100,7 @@ def load_adapter(model: PeftModel, directory: Path) -> None:
     settings = directory / CONFIG
     saved = adapter_config(directory) if settings.is_file() else None
     own = get_peft_model_state_dict(model, save_embedding_layers=False)
+    state = _named_as_now(model, state, own.keys())
     if saved is not None:
         check_kind(model, saved, settings)
         check_biases(saved, state.keys() - own.keys(), settings)
@@ -112,6 +115,26 @@ def load_adapter(model: PeftModel, directory: Path) -> None:
                 "Use the lora.rank, the lora.start and the base the adapter was trained with."
             )
     set_peft_model_state_dict(model, take_start(model, state))
+
+
+def _named_as_now(model: PeftModel, state: Mapping[str, Tensor], own: Collection[str]) -> dict[str, Tensor]:
+    """An adapter's weights by the names that this version of transformers has for them.
+
+    Older ones called LLaVA's layers `language_model.model.layers`. transformers knows them for a base's weights, and
+    PEFT goes by that for LoRA matrices alone. A name that the model has stays.
+    """
+    if state.keys() <= set(own):
+        return dict(state)
+    base = model.get_base_model()
+    transforms = get_model_conversion_mapping(base)
+    renamings = [one for one in transforms if isinstance(one, WeightRenaming)]
+    found = {}
+    for name, tensor in state.items():
+        inner, _ = rename_source_key(name.removeprefix(OF_BASE), renamings, [])
+        renamed = f"{OF_BASE}{inner}"
+        taken = name in own or renamed not in own or renamed in state or renamed in found
+        found[name if taken else renamed] = tensor
+    return found
 
 
 def file_sha256(path: Path) -> str:
