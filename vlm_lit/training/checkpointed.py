@@ -5,16 +5,18 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.utilities import rank_zero_info
 
 from vlm_lit.data.checkpoint.processors import processor_identity
-from vlm_lit.models.adapter_state import load_trainable_state
+from vlm_lit.models.adapter_state import file_sha256, load_trainable_state
 from vlm_lit.models.finite import check_weights
 from vlm_lit.models.frozen_start import load_start, start_state
+from vlm_lit.training.adapter_start import check_origin
 from vlm_lit.training.hyperparameters import plain
-from vlm_lit.training.identity import course_of, identity_of, library_versions, other_ranks
+from vlm_lit.training.identity import base_named, course_of, identity_of, library_versions, other_ranks
 from vlm_lit.training.module import VisionLanguageModule
 from vlm_lit.training.optimizer_choice import stored
 from vlm_lit.training.restoring import Fitting, base_config, check_fits, class_of
@@ -25,17 +27,35 @@ class CheckpointedModule(VisionLanguageModule):
     """A module whose checkpoints hold what it trains, and what they belong to."""
 
     @cached_property
+    def base_name(self) -> dict[str, Any]:
+        """What names the base. Digests of a 7B model's files take seconds: made once."""
+        return base_named(self.base.config, self.model_id, self.revision)
+
+    @cached_property
     def identity(self) -> dict[str, Any]:
-        """What must be the same for trained weights to fit. Digests of a 7B model's files take seconds: made once."""
+        """What must be the same for trained weights to fit."""
         return identity_of(
             self.base,
-            self.model_id,
-            self.revision,
+            self.base_name,
             parts=self.parts,
             lora=self.lora,
             quantization=self.quantization,
             seed=self.seed,
         )
+
+    def take_adapter(self, adapter: Path) -> None:
+        """Put the saved adapter in a folder on the model, once it is known to belong to this base.
+
+        Raises:
+            ConfigError: it belongs to another base, or does not fit the model.
+        """
+        processor = None if self._trainer is None else processor_identity(self.data.processor)
+        check_origin(adapter, self.model_id, self.revision, processor, self._digest)
+        super().take_adapter(adapter)
+
+    def _digest(self, file: Path) -> str:
+        digests: dict[str, str] = self.base_name["weights_sha256"]
+        return digests.get(file.name) or file_sha256(file)  # of a hub's base they are not in its name
 
     def fingerprint(self) -> dict[str, Any]:
         """What is written beside an adapter, so that whoever loads it can see what it belongs to."""

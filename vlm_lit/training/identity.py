@@ -45,19 +45,18 @@ def library_versions() -> dict[str, str]:
 
 def identity_of(
     base: nn.Module,
-    model_id: str,
-    revision: str | None,
+    named: Mapping[str, Any],
     *,
     parts: PartsSettings,
     lora: LoraSettings,
     quantization: QuantizationSettings,
     seed: int,
 ) -> dict[str, Any]:
-    """What trained weights belong to: the base, and what was put on it."""
+    """What trained weights belong to: the base, named as by `base_named`, and what was put on it."""
     config = getattr(base, "config", None)
     assert isinstance(config, PretrainedConfig)
     return {
-        "base": base_named(config, model_id, revision),
+        "base": dict(named),
         "parts": parts.stated(family_of(config.model_type)),
         "lora": lora.stated(),
         "quantization": dict(vars(quantization)),

@@ -16,7 +16,6 @@ from peft import PeftModel
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from vlm_lit.data.checkpoint.processors import processor_identity
 from vlm_lit.data.record_datamodule import RecordDataModule
 from vlm_lit.data.run_length import length_of
 from vlm_lit.errors import ConfigError, check_seed
@@ -48,7 +47,6 @@ from vlm_lit.training.optimization import (
     parameter_groups,
 )
 from vlm_lit.training.optimizer_choice import as_optimizer, check_options, check_rate, made_optimizer
-from vlm_lit.training.processor_change import check_adapter
 from vlm_lit.training.ranks import Ranks, ranks_of
 from vlm_lit.training.restoring import check_optimizer
 from vlm_lit.training.row_sharing import check_sharing
@@ -152,10 +150,8 @@ class VisionLanguageModule(LightningModule):
         self.model = self.adopt(*self.read_base(device))
         if self.adapter is None and not self.start_is_kept:
             self.start_adapters()
-        if self.adapter is not None:
-            load_adapter(self.model, Path(self.adapter))
-            if self._trainer is not None:
-                check_adapter(Path(self.adapter), processor_identity(self.data.processor))
+        if self.adapter is not None and self.needs_adapter:
+            self.take_adapter(Path(self.adapter))
 
     def read_base(self, device: torch.device) -> tuple[PreTrainedModel, Family]:
         """The checkpoint, each part in its precision, and its facts; nothing is put on it yet."""
@@ -167,6 +163,11 @@ class VisionLanguageModule(LightningModule):
             attention=self.attention,
             device=device,
         )
+
+    def take_adapter(self, adapter: Path) -> None:
+        """Put the saved adapter in a folder on the model."""
+        assert self.model is not None
+        load_adapter(self.model, adapter)
 
     def start_adapters(self) -> None:
         """Set the start of the low-rank updates that is computed; a saved adapter and a checkpoint bring their own.
@@ -223,6 +224,11 @@ class VisionLanguageModule(LightningModule):
     def needs_originals(self) -> bool:
         """Whether something asks for fully trained modules as they were before training."""
         return False
+
+    @property
+    def needs_adapter(self) -> bool:
+        """Whether the saved adapter to start from is read; a checkpoint to be loaded holds every weight of it."""
+        return not self.start_is_kept
 
     @property
     def recomputed(self) -> list[LayeredPart]:

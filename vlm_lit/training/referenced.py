@@ -72,6 +72,11 @@ class ReferencedModule(AnsweredModule):
         return self.adapter is None
 
     @property
+    def needs_adapter(self) -> bool:
+        """Always: it is the reference, whatever the policy goes on from."""
+        return True
+
+    @property
     def reference(self) -> Reference:
         """The start of the run."""
         if self._reference is None:

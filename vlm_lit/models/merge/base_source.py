@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -93,9 +93,37 @@ def find_base(fingerprint: Mapping[str, Any], elsewhere: str | None = None) -> B
     model_id = elsewhere or str(base["model_id"])
     folder = _folder(model_id, base, moved=elsewhere is not None)
     _refuse_quantized(folder)
-    commit = folder.name if folder.parent.name == "snapshots" and _COMMIT.fullmatch(folder.name) else None
-    verified = _check_digests(folder, base.get("weights_sha256") or {}) or _check_commit(folder, commit, base)
-    return BaseSource(folder=folder, model_id=model_id, commit=commit, verified=verified)
+    verified = is_base(folder, base, elsewhere="Name an unchanged copy by --base")
+    return BaseSource(folder=folder, model_id=model_id, commit=_commit(folder), verified=verified)
+
+
+def is_base(
+    folder: Path, base: Mapping[str, Any], *, elsewhere: str, digest: Callable[[Path], str] = file_sha256
+) -> bool:
+    """Whether a digest or a commit shows that the files in a folder are those the adapter was trained on.
+
+    Args:
+        folder: the files.
+        base: what the adapter's fingerprint says of its base.
+        elsewhere: how a user names another folder, for the error.
+        digest: gives a weight file's SHA-256.
+
+    Raises:
+        ConfigError: they are others.
+    """
+    kept, commit = base.get("weights_sha256") or {}, _commit(folder)
+    other = _other_files(folder, kept, digest) if kept else _other_commit(commit, base.get("commit"))
+    if other is not None:
+        raise ConfigError(
+            f"The base in {folder} is not the one the adapter was trained on: {other}. {elsewhere}, or train the "
+            "adapter again on this base."
+        )
+    return bool(kept or (commit and base.get("commit")))
+
+
+def _commit(folder: Path) -> str | None:
+    """The commit that a folder of the hub's cache holds."""
+    return folder.name if folder.parent.name == "snapshots" and _COMMIT.fullmatch(folder.name) else None
 
 
 def _folder(model_id: str, base: Mapping[str, Any], *, moved: bool) -> Path:
@@ -140,29 +168,19 @@ def _refuse_quantized(folder: Path) -> None:
         )
 
 
-def _check_digests(folder: Path, kept: Mapping[str, str]) -> bool:
-    """Whether every weight file was compared with the digest it had in training; False where none were kept."""
+def _other_files(folder: Path, kept: Mapping[str, str], digest: Callable[[Path], str]) -> str | None:
+    """What is another weight file than in training; None where each has the digest it had."""
     found = {path.name for path in folder.glob("*.safetensors")}
     missing, extra = sorted(kept.keys() - found), sorted(found - kept.keys())
-    if kept and (missing or extra):
-        _refuse(folder, f"it lacks {', '.join(missing)}" if missing else f"{', '.join(extra)} is new in it")
-    for name, digest in kept.items():
-        now = file_sha256(folder / name)
-        if now != digest:
-            _refuse(folder, f"the SHA-256 of {name} is {now[:12]}..., was {digest[:12]}...")
-    return bool(kept)
+    if missing or extra:
+        return f"it lacks {', '.join(missing)}" if missing else f"{', '.join(extra)} is new in it"
+    for name, was in kept.items():
+        now = digest(folder / name)
+        if now != was:
+            return f"the SHA-256 of {name} is {now[:12]}..., was {was[:12]}..."
+    return None
 
 
-def _check_commit(folder: Path, commit: str | None, base: Mapping[str, Any]) -> bool:
-    """Whether the folder is the commit that was trained on; False where one of the two is not known."""
-    kept = base.get("commit")
-    if kept and commit and kept != commit:
-        _refuse(folder, f"it is commit {commit}, was {kept}")
-    return bool(kept and commit)
-
-
-def _refuse(folder: Path, what: str) -> None:
-    raise ConfigError(
-        f"The base in {folder} is not the one the adapter was trained on: {what}. Name an unchanged copy by --base, or "
-        "train the adapter again on this base."
-    )
+def _other_commit(commit: str | None, kept: str | None) -> str | None:
+    """What is another commit than in training; None where it is the same, or one of the two is not known."""
+    return f"it is commit {commit}, was {kept}" if kept and commit and kept != commit else None

@@ -1,0 +1,100 @@
+"""Tests of the start from a saved adapter: it belongs to the run's base, and is read only where it is needed."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors.torch import load_file, save_file
+
+from tests.support import small_config
+from tests.support.loaded import FP32, settings
+from tests.support.runs import fit, predictions, verb
+from vlm_lit import PreferenceModule, SupervisedModule
+from vlm_lit.cli import main
+from vlm_lit.errors import ConfigError
+from vlm_lit.models.adapter_state import base_identity, save_adapter
+from vlm_lit.models.lora_settings import LoraSettings
+from vlm_lit.models.parts import PartSettings
+
+PARTS = settings(projector=FP32, language_model=PartSettings(precision="fp32", training="lora"))
+COMMIT, OTHER = "a" * 40, "b" * 40
+
+
+def module(base: Path, adapter: Path | None, kind: type[SupervisedModule | PreferenceModule] = SupervisedModule) -> Any:
+    return kind(str(base), parts=PARTS, lora=LoraSettings(), adapter=None if adapter is None else str(adapter))
+
+
+def kept(base: Path, folder: Path, **named: object) -> Path:
+    """A saved adapter whose fingerprint names this base."""
+    made = module(base, None)
+    made.configure_model()
+    save_adapter(made.model, folder, {"base": {**base_identity(str(base), None, None), **named}})
+    return folder
+
+
+@pytest.mark.parametrize("kind", [SupervisedModule, PreferenceModule])
+def test_an_adapter_of_another_base_is_refused(
+    kind: type[SupervisedModule | PreferenceModule], tiny_llava: Path, tmp_path: Path
+) -> None:
+    adapter = kept(tiny_llava, tmp_path / "adapter")
+    same, other = (Path(shutil.copytree(tiny_llava, tmp_path / name)) for name in ("same", "other"))
+    module(same, adapter, kind).configure_model()
+    state = load_file(tiny_llava / "model.safetensors")
+    first = next(iter(state))
+    save_file({**state, first: state[first] + 1e-3}, other / "model.safetensors", metadata={"format": "pt"})
+    words = (
+        r"not the one the adapter was trained on: the SHA-256 of model\.safetensors .* Set model\.init_args\.model_id"
+    )
+    with pytest.raises(ConfigError, match=words):
+        module(other, adapter, kind).configure_model()
+
+
+def test_the_commit_is_compared_where_it_is_all_that_is_known(tiny_llava: Path, tmp_path: Path) -> None:
+    adapter = kept(tiny_llava, tmp_path / "adapter", commit=COMMIT, weights_sha256={})
+    same, other = (Path(shutil.copytree(tiny_llava, tmp_path / "snapshots" / name)) for name in (COMMIT, OTHER))
+    module(same, adapter).configure_model()
+    with pytest.raises(ConfigError, match=f"it is commit {OTHER}, was {COMMIT}"):
+        module(other, adapter).configure_model()
+    with pytest.warns(UserWarning, match="Nothing shows whether .* is the base that the adapter in"):
+        module(tiny_llava, adapter).configure_model()
+
+
+@pytest.fixture(scope="module")
+def begun(tiny_llava: Path, small: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The config of a finished run that began from an adapter in `start`, beside it."""
+    folder = tmp_path_factory.mktemp("begun")
+    (folder / "first").mkdir()
+    fit(small_config.write(folder / "first", tiny_llava, small))
+    shutil.copytree(folder / "first" / "run" / "adapter", folder / "start")
+    path = small_config.write(folder, tiny_llava, small, model={"adapter": str(folder / "start")})
+    fit(path)
+    return path
+
+
+def test_the_start_is_not_read_where_a_checkpoint_is_to_be_loaded(tiny_llava: Path, tmp_path: Path) -> None:
+    goes_on = module(tiny_llava, tmp_path / "gone")
+    goes_on.start_is_kept = True
+    goes_on.configure_model()
+    with pytest.raises(ConfigError, match="holds no adapter_model"):
+        module(tiny_llava, tmp_path / "gone").configure_model()
+
+
+@pytest.mark.slow
+def test_a_run_needs_its_start_no_more_once_it_has_a_checkpoint(begun: Path, tmp_path: Path) -> None:
+    run = begun.parent / "run"
+    assert main(["test", "--from", str(run), "--run_dir", str(tmp_path / "before")]) == 0
+    shutil.move(begun.parent / "start", begun.parent / "elsewhere")
+    assert main(["test", "--from", str(run), "--run_dir", str(tmp_path / "after")]) == 0
+    assert predictions(tmp_path / "after") == predictions(tmp_path / "before")
+    assert verb("fit", begun, "--ckpt_path", "last", "--trainer.max_epochs", "2") == 0
+    assert (run / "checkpoints" / "step-000006.ckpt").is_file()
+
+
+def test_a_reference_is_read_wherever_the_policy_goes_on_from(tiny_llava: Path, tmp_path: Path) -> None:
+    policy = module(tiny_llava, tmp_path / "gone", PreferenceModule)
+    policy.start_is_kept = True
+    with pytest.raises(ConfigError, match="holds no adapter_model"):
+        policy.configure_model()
