@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -201,7 +202,7 @@ def test_other_settings_are_said(tmp_path: Path) -> None:
         ({"answer_score": "mean"}, None),  # the other run's class does not know it
     ],
 )
-def test_other_ways_of_answering_are_said(settings: dict[str, object], shown: str | None, tmp_path: Path) -> None:
+def test_other_ways_of_answering_are_said(settings: dict[str, Any], shown: str | None, tmp_path: Path) -> None:
     a, b = write_run(tmp_path / "a", rows(BASE)), write_run(tmp_path / "b", rows(TUNED), **settings)
     text = said(compared([a, b]))
     assert "Not run alike" not in text if shown is None else f"Not run alike: {shown}." in text

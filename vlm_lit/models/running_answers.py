@@ -128,8 +128,8 @@ class RunningAnswers:
         self._bad[self._left] |= senseless(logits)
         if any(self._asked[q].group.sampler is not None for q in self._left):  # it could draw nothing from them
             self._refuse()
-        said = [token for token in self.stop.forbidden if token < logits.shape[-1]]  # Mllama's head has no image token
-        logits[:, said] = -torch.inf
+        never = [token for token in self.stop.forbidden if token < logits.shape[-1]]  # Mllama's head has no image token
+        logits[:, never] = -torch.inf
         for question, token in zip(self._left, self._tokens(logits), strict=True):
             self._asked[question].said.append(token)
         ended = [q for q in self._left if self._has_ended(self._asked[q].said)]
