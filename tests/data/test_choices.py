@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -174,6 +175,14 @@ def test_a_letter_whose_options_the_prompt_does_not_show_is_refused(
         {"answer": "B", "choices": ["A", "B", "C"]},  # the letter is what is asked for
         {"answer": "C"},  # no letter of two options
         {"answer": "b"},
+        {"answer": 3},  # no number of two options
+        {"answer": "-1"},
+        {"answer": 1, "choices": None},
+        {"answer": 1, "question": "Which? (0) red (1) blue"},
+        {"answer": "2", "choices": ["1", "2", "3"]},  # the number is what is asked for
+        {"answer": 2, "choices": ["2 boxes", "3 boxes", "4 boxes"]},
+        {"answer": 1, "choices": ["1.0", "2.0"]},
+        {"answers": ["2", "2", "two"], "choices": ["1", "4"]},
         {"answers": ["B", "blue"]},
         {"answers": ["B", "teal"]},
         {"answer": "B", "choices": None, "ocr": ["STOP", "B"]},
@@ -184,6 +193,42 @@ def test_a_letter_whose_options_the_prompt_does_not_show_is_refused(
 )
 def test_a_letter_that_is_no_hidden_option_is_an_answer(fields: dict[str, Any]) -> None:
     assert read("{question}", **fields).references
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ({"answer": 1}, "{answer_index: answer}"),  # ScienceQA
+        ({"answer": "1", "choices": None, "options": ["red", "blue"]}, "{choices: options, answer_index: answer}"),
+        ({"answer": 0}, "{answer_index: answer}"),
+        ({"question": None, "query": "Which?", "response": "1"}, "{answer_index: response}"),
+        ({"answer": 1, "choices": ["30 m", "45 m"]}, "{answer_index: answer}"),
+        ({"answer": 2}, None),  # counted from 1
+        ({"answer": "(1)"}, None),
+        ({"answers": ["1", "1"]}, None),
+    ],
+    ids=str,
+)
+def test_a_number_whose_options_the_prompt_does_not_show_is_refused(fields: dict[str, Any], told: str | None) -> None:
+    whole = {"question": "Which?", "choices": ["red", "blue"], **fields}
+    record = Record(file=Path("data.json"), index=3, fields=whole, image_root=None)
+    with pytest.raises(RecordError, match=r"is the number [012], .* does not show the 2 options") as caught:
+        to_conversation(record, requires_answer=True)
+    assert caught.value.code == "conversation.hidden_options"
+    assert (f"columns: {told}." in caught.value.remedy) == (told is not None)
+    assert "counts from 0" in caught.value.remedy
+    key = "options" if "options" in fields else "choices"
+    assert to_conversation(record, requires_answer=True, ignore_keys=[key]).references
+
+
+@pytest.mark.parametrize("answer", [1, "1"])
+def test_the_remedy_for_a_number_gives_its_letter(tmp_path: Path, answer: int | str) -> None:
+    row = {"question": "Which?", "options": ["red", "blue"], "answer": answer}
+    (tmp_path / "a.json").write_text(json.dumps([row]))
+    source = SourceSettings(path=str(tmp_path / "a.json"), columns={"choices": "options", "answer_index": "answer"})
+    asked = open_source(source, prompt=PROMPT, system=None, requires_answer=True, check_images=True)
+    assert isinstance(asked, ConversationDataset)
+    assert [turn.text for turn in asked[0].turns] == ["Which?\nA. red\nB. blue", "B"]
 
 
 def test_options_are_shown_by_a_template_or_in_a_records_own_turns() -> None:
