@@ -179,6 +179,14 @@ def test_a_turns_keys_are_read_or_named_or_refused() -> None:
         read({"messages": [TALK["messages"][0], {**turn, key: None}]})
 
 
+@pytest.mark.parametrize("role", ["user", "assistant"])
+def test_parts_that_are_written_as_text_are_named(role: str) -> None:
+    text = '[{"type": "text", "text": "hello"}]'
+    talk = [{**turn, "content": text} if turn["role"] == role else turn for turn in TALK["messages"]]
+    assert notes(read({"messages": talk})) == [("text", f"a {role}'s words that begin as a list of parts stay text")]
+    assert text in [turn.text for turn in read({"messages": talk}).turns]
+
+
 CALLED = [TALK["messages"][0], {**TALK["messages"][1], "tool_calls": [{"id": 1}], "weight": 0}]
 ASKED_BEFORE = {"query": "Sure?", "response": "yes"}
 ANSWERED = {"prompt": TALK["messages"][:1], "completion": CALLED[1:]}

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from vlm_lit.data.records.conversation_dataset import ConversationDataset, open_source
+from vlm_lit.data.records.sources import SourceSettings
 from vlm_lit.data.records.written_lists import with_lists
 from vlm_lit.errors import RecordError
 from vlm_lit.schema import Record
@@ -61,3 +65,29 @@ def test_a_field_that_is_not_there_is_named() -> None:
     fields: dict[str, Any] = {"question": "?"}
     with pytest.raises(RecordError, match=r"no field 'options'; there are 'question'\. Correct the setting `lists`"):
         with_lists(Record(file="a.json", index=0, fields=fields), ["options"])
+
+
+@pytest.mark.parametrize(
+    ("answers", "settings", "noted"),
+    [
+        ("['utah', 'u']", {}, True),
+        ('["utah", "u"]', {}, True),
+        ("['utah', 'u']", {"lists": ["answers"]}, False),
+        ("['utah', 'u']", {"columns": {"answer": "answers"}}, False),
+        ("[0, 1)", {}, False),
+        ("utah", {}, False),
+        ("['utah'", {}, False),
+        (["utah", "u"], {}, False),
+    ],
+    ids=str,
+)
+def test_answers_that_are_a_list_as_text_are_named(
+    tmp_path: Path, answers: object, settings: dict[str, Any], noted: bool
+) -> None:
+    (tmp_path / "a.json").write_text(json.dumps([{"question": "Where?", "answers": answers}]))
+    source = SourceSettings(path=str(tmp_path / "a.json"), **settings)
+    data = open_source(source, prompt=None, system=None, requires_answer=True, check_images=True)
+    assert isinstance(data, ConversationDataset)
+    assert any("lists: [answers]" in line for line in data.findings.lines()) == noted
+    if settings.get("lists"):
+        assert data[0].references == ("utah", "u")

@@ -5,6 +5,7 @@ An entry has a role (`from` or `role`) and words (`value` or `content`), which a
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
@@ -17,6 +18,7 @@ _ROLE_KEYS: Final = ("from", "role")
 _CONTENT_KEYS: Final = ("value", "content")
 _TEXT_PARTS: Final = ("text", "input_text", "output_text")
 _IMAGE_PARTS: Final = ("image", "image_url", "input_image")
+_WRITTEN_PARTS: Final = re.compile(r"\s*\[\s*\{\s*['\"]type['\"]\s*:")
 _OTHER_PARTS: Final = ("video", "video_url", "audio", "audio_url", "input_audio", "input_video", "file", "input_file")
 
 ROLES: Final[Mapping[str, Role]] = {
@@ -94,6 +96,8 @@ def _unused(record: Record, left: Mapping[str, object], what: str) -> Iterator[N
 def _parts(record: Record, content: object, role: Role, what: str, notes: list[Note]) -> Sequence[str | Typed | Own]:
     if not isinstance(content, Sequence) or isinstance(content, str | bytes):
         text = digits_or_words(record, content, what) if role == "assistant" else words(record, content, what)
+        if _WRITTEN_PARTS.match(text):
+            notes.append(Note(kind="text", about=f"a {role}'s words that begin as a list of parts stay text"))
         return [Typed(text) if role == "user" else text]
     parts = [_part(record, part, f"part {k} of {what}", notes) for k, part in enumerate(content)]
     if any(isinstance(read, str) and not empty(part.get("index")) for part, read in zip(content, parts, strict=True)):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from vlm_lit.data.records.annotations import Annotations
 from vlm_lit.data.records.image_names import image_name_fields, with_named_image
 from vlm_lit.data.records.image_tables import ImageTable
 from vlm_lit.data.records.sources import SourceSettings, name_of
-from vlm_lit.data.records.written_lists import with_lists
+from vlm_lit.data.records.written_lists import unread_lists, with_lists
 from vlm_lit.schema import Conversation, Record
 
 
@@ -36,7 +36,9 @@ class ConversationReading:
             RecordError: the record cannot be used whole.
         """
         record = self.joined(record)
-        return to_conversation(record, requires_answer=self.requires_answer, **self.options(record))
+        found = to_conversation(record, requires_answer=self.requires_answer, **self.options(record))
+        unread = () if "answers" in (self.source.ignore_keys or ()) else unread_lists(record)
+        return replace(found, notes=(*found.notes, *unread))
 
     def joined(self, record: Record) -> Record:
         """The record with what stands elsewhere: its answers, its image, its options as a list.

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from vlm_lit.errors import RecordError
 from vlm_lit.files.list_text import begins_as_list, written_list
-from vlm_lit.schema import Record
+from vlm_lit.schema import Note, Record
 
 
 def with_lists(record: Record, fields: Sequence[str]) -> Record:
@@ -18,6 +18,12 @@ def with_lists(record: Record, fields: Sequence[str]) -> Record:
     """
     read = {name: _read(record, name) for name in fields}
     return replace(record, fields={**record.fields, **read}) if read else record
+
+
+def unread_lists(record: Record) -> Iterator[Note]:
+    """A note for `answers` that are a list written as text: they are one answer unless `lists` names them."""
+    if written_list(record.fields.get("answers")) is not None:
+        yield Note(kind="text", about="answers that are a list written as text stay text; lists: [answers] reads it")
 
 
 def _read(record: Record, name: str) -> object:
