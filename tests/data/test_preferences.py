@@ -122,6 +122,17 @@ def test_every_form_gives_the_same_pair(form: str) -> None:
 
 
 @pytest.mark.parametrize("form", FORMS)
+def test_a_table_s_json_text_gives_the_same_pair(form: str) -> None:
+    texts = {
+        key: json.dumps(value)
+        for key, value in FORMS[form].items()
+        if isinstance(value, list) or (key in ("chosen", "rejected") and isinstance(value, dict))
+    }
+    found, expected = (read({**FORMS[form], **more}) for more in (texts, {}))
+    assert (found.chosen, found.rejected) == (expected.chosen, expected.rejected)
+
+
+@pytest.mark.parametrize("form", FORMS)
 def test_no_column_is_read_past_without_a_note(form: str) -> None:
     found = read({**FORMS[form], "origin_split": "x", "ds_name": "y", "id": "k7", "scan": "b.png"})
     assert sorted(notes(found)) == [("lost", "scan"), ("unused", "ds_name"), ("unused", "origin_split")]
@@ -290,6 +301,11 @@ REFUSED: Final = [
         "messages: its last turn is not to be learned from",
     ),
     ("RLAIF-V", {"chosen": None, "rejected": None, "answer": "x"}, "preference.missing", "chosen is missing"),
+    ("RLAIF-V", {"chosen": str(said(GOOD))}, "conversation.turns_type", "chosen is text that begins as a list"),
+    ("ms-swift", {"messages": "[{'role': 'user'}"}, "conversation.turns_type", "messages is text that begins as"),
+    ("ms-swift", {"messages": "[]"}, "preference.missing", "messages is empty"),
+    ("ms-swift", {"rejected_response": json.dumps(said(BAD))}, "conversation.value", "rejected_response is a list"),
+    ("VLFeedback", {"completions": "[{'response'"}, "conversation.turns_type", "completions is text that begins as"),
     ("RLAIF-V", {"kto_tag": True}, "conversation.key", "it has kto_tag"),
 ]  # fmt: skip
 

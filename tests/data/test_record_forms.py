@@ -48,6 +48,17 @@ SAME: dict[str, Fields] = {
     "question and response": {"question": "What?", "response": "a box", "image": "a.png"},
     "turns as JSON text": {"messages": json.dumps([USER, BOX]), "image": "a.png"},
     "LLaVA's turns as JSON text": {"conversations": json.dumps([HUMAN, GPT]), "image": "a.png"},
+    "prompt and completion as JSON text": {
+        "prompt": json.dumps([USER]),
+        "completion": json.dumps([BOX]),
+        "image": "a.png",
+    },
+    "a prompt as JSON text, a completion of text": {
+        "prompt": json.dumps([USER]),
+        "completion": "a box",
+        "image": "a.png",
+    },
+    "a completion of one turn as JSON text": {"prompt": [USER], "completion": json.dumps(BOX), "image": "a.png"},
     "images as JSON text": {"messages": [USER, BOX], "images": '["a.png"]'},
     "images as Python's text": {"messages": [USER, BOX], "images": "['a.png']"},
     "POPE's file": {"question_id": 1, "image": "a.png", "text": "What?", "label": "a box"},
@@ -281,3 +292,40 @@ def test_turns_as_text_are_read_strictly() -> None:
     twice = '[{"role": "user", "content": "What?", "content": "Where?"}, {"role": "assistant", "content": "a box"}]'
     with pytest.raises(RecordError, match="the key 'content' stands twice in one object"):
         read({"messages": twice, "image": "a.png"})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '[{"label": "box", "bbox_2d": [1, 2, 3, 4]}]',
+        '[{"from": "Paris", "to": "London"}]',
+        '{"role": "director"}',
+        "[sic] a box",
+        "[{'from': 'Paris', 'to': 'London'}]",
+        "[]",
+    ],
+)
+def test_json_of_another_kind_stays_words(text: str) -> None:
+    asked = f"{text} What?"
+    assert said(read({"prompt": asked, "completion": text})) == [("user", asked), ("assistant", text)]
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        str([USER]),
+        "[{'content': 'What?', 'role': 'User'}]",
+        '[{"role": "user", "content": "Wh',
+        '[{"role": "user", "content": "What?", "content": "Where?"}]',
+    ],
+)
+def test_a_prompt_that_begins_as_turns_and_is_no_json_is_refused(prompt: str) -> None:
+    with pytest.raises(RecordError, match="prompt is text that begins as a list of turns") as caught:
+        read({"prompt": prompt, "completion": "a box"})
+    assert caught.value.code == "conversation.turns_type"
+
+
+def test_a_completion_of_turns_behind_a_prompt_of_text_is_refused_by_name() -> None:
+    for completion in ([BOX], json.dumps([BOX])):
+        with pytest.raises(RecordError, match=r"prompt or completion is 'What\?'.*Write both as lists of messages"):
+            read({"prompt": "What?", "completion": completion})

@@ -12,6 +12,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
+from vlm_lit.data.conversations.json_texts import listed, with_turns_read
 from vlm_lit.data.conversations.rated_answers import COMPLETIONS, rated_pair
 from vlm_lit.data.conversations.record_forms import ANSWER_KEYS, TURN_KEYS
 from vlm_lit.data.conversations.refusals import empty, refusal, shown, words
@@ -62,6 +63,7 @@ def side_records(record: Record) -> SideRecords:
     Raises:
         RecordError: it is no pair, lacks a side, or has one of a wrong type.
     """
+    record = _with_lists_read(record)
     _refuse_other_images(record)
     keys = (*_OTHER_REJECTED, _RESPONSE, REJECTED, COMPLETIONS)
     forms = [key for key in keys if not empty(record.fields.get(key))]
@@ -84,6 +86,12 @@ def side_records(record: Record) -> SideRecords:
     for key in (CHOSEN, REJECTED):
         _refuse_missing(record, key)
     return _beside(_without(record, (CHOSEN, REJECTED)), record.fields[CHOSEN], record.fields[REJECTED])
+
+
+def _with_lists_read(record: Record) -> Record:
+    record = with_turns_read(record)
+    keys = [key for key in (*TURN_KEYS, *_OTHER_REJECTED) if isinstance(record.fields.get(key), str)]
+    return _with(record, **{key: listed(record, key, record.fields[key]) for key in keys})
 
 
 def _refuse_missing(record: Record, key: str) -> None:

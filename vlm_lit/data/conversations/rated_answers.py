@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Final
 
+from vlm_lit.data.conversations.json_texts import listed
 from vlm_lit.data.conversations.record_keys import HARMLESS
 from vlm_lit.data.conversations.refusals import empty, refusal, shown, words
 from vlm_lit.errors import RecordError
@@ -66,7 +67,7 @@ def _no_pair(record: Record, why: str) -> RecordError:
 
 def _entries(record: Record) -> Iterator[Mapping[str, object]]:
     """The completions as objects; `datasets` stores a list of objects as an object of lists."""
-    value = record.fields[COMPLETIONS]
+    value = listed(record, COMPLETIONS, record.fields[COMPLETIONS])
     if isinstance(value, Mapping) and value and all(isinstance(column, list | tuple) for column in value.values()):
         columns: Mapping[str, Sequence[object]] = value
         if len({len(column) for column in columns.values()}) == 1:

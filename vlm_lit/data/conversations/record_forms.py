@@ -11,12 +11,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
+from vlm_lit.data.conversations.json_texts import listed, with_turns_read
 from vlm_lit.data.conversations.question_prompt import fields_of
 from vlm_lit.data.conversations.record_images import IMAGE_NAME, image_key_of
 from vlm_lit.data.conversations.refusals import empty, refusal, shown
-from vlm_lit.data.conversations.turn_entries import is_answer
+from vlm_lit.data.conversations.turn_entries import is_answer, is_turn
 from vlm_lit.data.conversations.turn_flags import FLAGS
-from vlm_lit.files.json_text import NotStrict, only_value
 from vlm_lit.schema import Record
 
 ACCEPTED_FORMS: Final = (
@@ -56,6 +56,7 @@ def formed(record: Record, prompt: str | None) -> Formed:
     Raises:
         RecordError: two forms at once, or turns that are written as text and cannot be read.
     """
+    record = with_turns_read(record)
     lists = _lists(record)
     if len(lists) > 1:
         remedy = "Keep one of the two keys."
@@ -72,11 +73,16 @@ def formed(record: Record, prompt: str | None) -> Formed:
 def _lists(record: Record) -> list[str]:
     """The keys that hold turns; one that holds an empty list counts where no other key asks anything."""
     there = [key for key in TURN_KEYS if record.fields.get(key) is not None]
-    if isinstance(record.fields.get("prompt"), list | tuple):
+    if isinstance(record.fields.get("prompt"), list | tuple) or (not there and _completed_by_turns(record)):
         there.append("prompt")
     full = [key for key in there if not empty(record.fields[key])]
     asks = any(not empty(record.fields.get(key)) for key in (*QUESTION_KEYS, *CAPTION_KEYS))
     return full if full or asks else there[:1]
+
+
+def _completed_by_turns(record: Record) -> bool:
+    completion = _each(record.fields.get("completion"))
+    return record.fields.get("prompt") is not None and bool(completion) and all(map(is_turn, completion))
 
 
 def _refuse_second_form(record: Record, key: str) -> None:
@@ -93,7 +99,7 @@ def _refuse_second_form(record: Record, key: str) -> None:
 
 
 def _turns(record: Record, key: str) -> Formed:
-    entries = listed(record, key)
+    entries = listed(record, key, record.fields[key])
     used = {key}
     if key == "texts" or (key != "prompt" and _are_pairs(entries)):
         entries = _from_pairs(record, key, entries)
@@ -108,22 +114,6 @@ def _turns(record: Record, key: str) -> Formed:
 
 def _each(entries: object) -> Sequence[object]:
     return entries if isinstance(entries, list | tuple) else ()
-
-
-def listed(record: Record, key: str) -> object:
-    """What a key holds, a list that is written as JSON text as the list.
-
-    Raises:
-        RecordError: it is text that begins as a list and is none.
-    """
-    value = record.fields.get(key)
-    if not isinstance(value, str) or not value.lstrip().startswith("["):
-        return value
-    try:
-        return only_value(value)
-    except NotStrict as error:
-        problem = f"{key} is text that begins as a JSON list and is none ({error})"
-        raise refusal(record, problem, remedy="Write the turns as a list.", code="turns_type") from None
 
 
 def _are_pairs(entries: object) -> bool:
@@ -157,7 +147,7 @@ def _from_pairs(record: Record, key: str, entries: object) -> object:
 
 def _with_completion(record: Record, entries: object) -> object:
     """A prompt's messages and the completion's; of these two only the completion is learned from, as in TRL."""
-    completion = listed(record, "completion")
+    completion = listed(record, "completion", record.fields.get("completion"))
     if isinstance(completion, str):
         completion = [{"role": "assistant", "content": completion}]
     if not isinstance(entries, list | tuple) or not isinstance(completion, list | tuple | None):

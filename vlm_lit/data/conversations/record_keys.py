@@ -9,9 +9,10 @@ from dataclasses import replace
 from typing import Final
 
 from vlm_lit.data.conversations.choices import CHOICES
+from vlm_lit.data.conversations.json_texts import listed, with_turns_read
 from vlm_lit.data.conversations.numbered_images import numbered_columns
 from vlm_lit.data.conversations.placeholders import any_placeholders
-from vlm_lit.data.conversations.record_forms import TURN_KEYS, listed
+from vlm_lit.data.conversations.record_forms import TURN_KEYS
 from vlm_lit.data.conversations.record_images import IMAGE_KEYS, IMAGE_NAME, NAME_KEYS, are_names_of, image_key_of
 from vlm_lit.data.conversations.refusals import empty, refusal
 from vlm_lit.data.conversations.turn_flags import FLAGS, MASKS, UNSUPPORTED
@@ -70,8 +71,9 @@ def without_ignored(record: Record, ignored: Collection[str]) -> Record:
     """The record without the keys that are to be ignored, at its top and in its turns, written as JSON text or not."""
     if not ignored:
         return record
-    fields = {key: _kept(_entries(record, key), ignored) for key in record.fields if key not in ignored}
-    return replace(record, fields=fields)
+    left = replace(record, fields={key: value for key, value in record.fields.items() if key not in ignored})
+    left = with_turns_read(left)
+    return replace(left, fields={key: _kept(_entries(left, key), ignored) for key in left.fields})
 
 
 def _entries(record: Record, key: str) -> object:
@@ -79,7 +81,7 @@ def _entries(record: Record, key: str) -> object:
     lists = isinstance(record.fields.get("prompt"), list | tuple)
     if key in (*TURN_KEYS, HISTORY_KEY) or (key == "completion" and lists):
         with suppress(RecordError):  # it is refused where it is read
-            return listed(record, key)
+            return listed(record, key, record.fields[key])
     return record.fields[key]
 
 

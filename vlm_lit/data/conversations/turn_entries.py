@@ -176,6 +176,14 @@ def is_answer(entry: object) -> bool:
     return "assistant" in map(_known_role, names)
 
 
+def is_turn(entry: object) -> bool:
+    """Whether an object has the keys of a turn: whose it is, by a name that is known or beside words."""
+    if not isinstance(entry, Mapping):
+        return False
+    names = [entry[key] for key in _ROLE_KEYS if key in entry]
+    return bool(names) and (any(map(_known_role, names)) or any(key in entry for key in _CONTENT_KEYS))
+
+
 def _known_role(name: object) -> Role | None:
     return ROLES.get(name.strip().lower()) if isinstance(name, str) else None
 

@@ -10,10 +10,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
+from vlm_lit.data.conversations.json_texts import listed
 from vlm_lit.data.conversations.numbered_images import numbered_columns
 from vlm_lit.data.conversations.placeholders import IMAGE_PLACEHOLDER
 from vlm_lit.data.conversations.question_prompt import DEFAULT_PROMPT, fields_of, filled, pieces_of
-from vlm_lit.data.conversations.record_forms import ACCEPTED_FORMS, Formed, listed
+from vlm_lit.data.conversations.record_forms import ACCEPTED_FORMS, Formed
 from vlm_lit.data.conversations.record_images import IMAGE_NAME, images_under, record_images
 from vlm_lit.data.conversations.refusals import empty, refusal, refuse_unfilled, shown, words
 from vlm_lit.data.conversations.slots import (
@@ -115,7 +116,7 @@ def _history(record: Record, notes: list[Note]) -> list[WrittenTurn]:
 
 
 def _as_list(record: Record, key: str) -> Sequence[object]:
-    value = listed(record, key)
+    value = listed(record, key, record.fields.get(key))
     if empty(value):
         return ()
     if not isinstance(value, list | tuple):
