@@ -158,6 +158,16 @@ def test_notes_name_what_of_the_ratings_is_not_used() -> None:
     assert notes(read({**FORMS["rlaif-v_formatted"], "rejected": [turn]})) == [("unused", "mood of a turn")]
 
 
+def test_a_turn_behind_a_prompt_of_text_is_read_as_any_turn() -> None:
+    parts = [{"type": "text", "text": "A red"}, {"type": "text", "text": " lamp.", "score": 3}]
+    chosen = {"role": "assistant", "content": parts, "mood": "calm"}
+    found = read(
+        {**FORMS["text and turns"], "chosen": chosen, "rejected": {"from": "gpt", "value": 7, "content": None}}
+    )
+    assert (found.chosen.turns[-1].text, found.rejected.turns[-1].text) == (GOOD, "7")
+    assert sorted(notes(found)) == [("unused", "mood of a turn"), ("unused", "score of a part")]
+
+
 def test_earlier_answers_are_not_learned_from() -> None:
     talk = [USER, {"role": "assistant", "content": "A thing."}, {"role": "user", "content": "Which?"}]
     for fields in (
@@ -278,6 +288,31 @@ REFUSED: Final = [
     ("RLAIF-V", {"chosen": 7}, "preference.type", "chosen is 7"),
     ("RLAIF-V", {"rejected": [GOOD]}, "preference.type", "rejected is a list"),
     ("RLAIF-V", {"rejected": [*said(BAD), *said(BAD)]}, "preference.type", "its answers are turns"),
+    (
+        "text and turns",
+        {"chosen": [{**said(GOOD)[0], "reasoning_content": "A lamp glows."}]},
+        "conversation.turn_key",
+        "chosen: turn 0 has reasoning_content",
+    ),
+    (
+        "text and turns",
+        {"rejected": {"role": "assistant", "content": BAD, "tool_calls": [{"id": 1}]}},
+        "conversation.turn_key",
+        "rejected: turn 0 has tool_calls",
+    ),
+    (
+        "text and turns",
+        {"rejected": [{**said(BAD)[0], "weight": 0}]},
+        "conversation.turn_flag",
+        "rejected: its turn is not to be learned from",
+    ),
+    (
+        "text and turns",
+        {"chosen": [{"role": "assistant", "content": [{"type": "image", "text": GOOD}]}]},
+        "conversation.image_role",
+        "by the assistant, holds an image",
+    ),
+    ("text and turns", {"chosen": {"content": GOOD}, "rejected": {"content": BAD}}, "conversation.turn_keys", "'from'"),
     ("ms-swift", {"rejected_response": ["x"]}, "conversation.value", "rejected_response is a list, not a string"),
     ("rlaif-v_formatted", {"rejected": [{"role": "cat", "content": BAD}]}, "preference.prompt", "in rejected alone"),
     ("rlaif-v_formatted", {"rejected": [{"role": "assistant", "content": 1.5}]}, "conversation.value", "rejected: "),

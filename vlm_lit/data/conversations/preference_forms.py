@@ -16,7 +16,8 @@ from vlm_lit.data.conversations.json_texts import listed, with_turns_read
 from vlm_lit.data.conversations.rated_answers import COMPLETIONS, rated_pair
 from vlm_lit.data.conversations.record_forms import ANSWER_KEYS, TURN_KEYS
 from vlm_lit.data.conversations.refusals import empty, refusal, shown, words
-from vlm_lit.data.conversations.turn_entries import is_answer
+from vlm_lit.data.conversations.turn_entries import is_answer, written_turns
+from vlm_lit.errors import RecordError
 from vlm_lit.schema import Note, Record
 
 CHOSEN: Final = "chosen"
@@ -78,7 +79,7 @@ def side_records(record: Record) -> SideRecords:
     if forms[0] == COMPLETIONS:
         pair = rated_pair(record)
         given = _without(record, (COMPLETIONS,))
-        return replace(_beside(given, pair.chosen, pair.rejected), notes=pair.notes)
+        return replace(_beside(given, pair.chosen, pair.rejected), notes=pair.notes)  # texts, which give no note
     if forms[0] in _OTHER_REJECTED:
         return _whole(record, _OTHER_REJECTED[forms[0]], forms[0])
     if forms[0] == _RESPONSE:
@@ -149,13 +150,14 @@ def _beside(record: Record, chosen: object, rejected: object) -> SideRecords:
     sides = {CHOSEN: _turns_of(record, chosen, CHOSEN), REJECTED: _turns_of(record, rejected, REJECTED)}
     whole = [isinstance(side, list) and not is_answer(side[0]) for side in sides.values()]
     if all(whole):
-        return _conversations(record, chosen, rejected)
+        return _conversations(record, *sides.values())
     if any(whole):
         remedy = "Write both as the answer alone, or both with the prompt before it."
         problem = f"the prompt stands in {CHOSEN if whole[0] else REJECTED} alone"
         raise refusal(record, problem, remedy=remedy, code="preference.prompt")
-    found = [_answered(record, side) for side in sides.values()]
-    return SideRecords(chosen=found[0], rejected=found[1])
+    notes: list[Note] = []
+    found = [_answered(record, side, key, notes) for key, side in sides.items()]
+    return SideRecords(chosen=found[0], rejected=found[1], notes=tuple(notes))
 
 
 def _turns_of(record: Record, side: object, key: str) -> str | list[object]:
@@ -184,8 +186,15 @@ def _conversations(record: Record, chosen: object, rejected: object) -> SideReco
     return SideRecords(chosen=_with(rest, messages=chosen), rejected=_with(rest, messages=rejected), asked=asked)
 
 
-def _answered(record: Record, side: str | list[object]) -> Record:
-    """The record with one answer, in whichever of the forms of conversations it has its prompt."""
+def _answered(record: Record, side: str | list[object], name: str, notes: list[Note]) -> Record:
+    """The record with one answer, in whichever of the forms of conversations it has its prompt.
+
+    Args:
+        record: the record without its answers.
+        side: the answer.
+        name: its key.
+        notes: takes what of it is not used.
+    """
     if isinstance(record.fields.get("prompt"), list | tuple):
         return _with(record, completion=side)
     turns = [{"role": "assistant", "content": side}] if isinstance(side, str) else side
@@ -197,18 +206,22 @@ def _answered(record: Record, side: str | list[object]) -> Record:
                 problem = f"{key} end with an answer of their own, beside {CHOSEN} and {REJECTED}"
                 raise refusal(record, problem, remedy=remedy, code="preference.ambiguous")
             return _with(record, **{key: [*entries, *turns]})
-    return _with_answer(record, side if isinstance(side, str) else _text_of(record, side))
+    return _with_answer(record, side if isinstance(side, str) else _text_of(record, side, name, notes))
 
 
-def _text_of(record: Record, turns: Sequence[object]) -> object:
+def _text_of(record: Record, turns: Sequence[object], key: str, notes: list[Note]) -> str:
     """The words of a single turn that answers a question written as text."""
-    content = turns[0].get("content", turns[0].get("value")) if isinstance(turns[0], Mapping) else None
-    if isinstance(content, list | tuple) and len(content) == 1 and isinstance(content[0], Mapping):
-        content = content[0].get("text")
-    if len(turns) > 1 or not isinstance(content, str):
+    if len(turns) > 1:
         remedy = "Write the prompt as a list of turns as well, or the answers as strings."
         raise refusal(record, "its answers are turns, and its prompt is none", remedy=remedy, code="preference.type")
-    return content
+    try:
+        (turn,) = written_turns(record, turns, key, notes)
+    except RecordError as error:
+        raise refusal(record, f"{key}: {error.problem}", remedy=error.remedy, code=error.code) from None
+    if not turn.supervised:
+        remedy = "Take the flag out, or name its key in ignore_keys."
+        raise refusal(record, f"{key}: its turn is not to be learned from", remedy=remedy, code="turn_flag")
+    return "".join(part for part in turn.parts if isinstance(part, str))
 
 
 def _with_answer(record: Record, answer: object) -> Record:
