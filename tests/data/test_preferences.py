@@ -141,6 +141,24 @@ def test_no_column_is_read_past_without_a_note(form: str) -> None:
     assert notes(ignored) == notes(read({**FORMS[form], "hint": "x"}, known_keys=["hint"])) == []
 
 
+@pytest.mark.parametrize(
+    ("form", "more"),
+    [
+        ("full conversations", {"messages": [USER, *said(GOOD)]}),
+        ("full conversations", {"messages": json.dumps([USER, *said(GOOD)])}),
+        ("full conversations", {"messages": [USER]}),
+        ("full conversations and prompt's text", {"messages": [USER, *said(GOOD)]}),
+        ("full conversations", {"messages": []}),
+        ("rlaif-v_formatted", {"completion": said(GOOD)}),
+        ("messages and texts", {"completion": GOOD}),
+        ("messages and texts", {"completion": ""}),
+    ],
+)
+def test_a_key_that_repeats_the_chosen_side_changes_nothing(form: str, more: Fields) -> None:
+    found, expected = read({**FORMS[form], **more}), read(FORMS[form])
+    assert (found.chosen, found.rejected) == (expected.chosen, expected.rejected)
+
+
 def test_notes_name_what_of_the_ratings_is_not_used() -> None:
     fields = copy.deepcopy(FORMS["VLFeedback"])
     fields["models"] = ["m", "n"]
@@ -317,6 +335,24 @@ REFUSED: Final = [
     ("rlaif-v_formatted", {"rejected": [{"role": "cat", "content": BAD}]}, "preference.prompt", "in rejected alone"),
     ("rlaif-v_formatted", {"rejected": [{"role": "assistant", "content": 1.5}]}, "conversation.value", "rejected: "),
     ("rlaif-v_formatted", {"rejected_response": BAD}, "preference.ambiguous", "both rejected_response and rejected"),
+    *(
+        (form, {"chosen": "A third."}, "preference.ambiguous", f"both {key} and chosen")
+        for form, key in (
+            ("ms-swift messages", "rejected_messages"),
+            ("ms-swift", "rejected_response"),
+            ("POVID", "rejected_conversations"),
+            ("VLFeedback", "completions"),
+        )
+    ),
+    *(
+        ("full conversations", {"messages": turns}, "preference.ambiguous", "messages says something else than chosen")
+        for turns in ([{**USER, "content": "<image>Who?"}], [USER, *said("A third.")], json.dumps([*said("A third.")]))
+    ),
+    *(
+        ("rlaif-v_formatted", {"completion": third}, "preference.ambiguous", "completion says something else than")
+        for third in ("A third.", said(BAD), json.dumps(said("A third.")))
+    ),
+    ("messages and texts", {"completion": "A third."}, "preference.ambiguous", "completion says something else than"),
     ("VLFeedback", {"completions": []}, "preference.tie", "0 of its completions"),
     ("VLFeedback", {"completions": None}, "preference.completions", "completions is None"),
     ("VLFeedback", {"completions": ["a", "b"]}, "preference.completions", "completions is a list"),

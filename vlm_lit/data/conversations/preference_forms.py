@@ -68,6 +68,8 @@ def side_records(record: Record) -> SideRecords:
     _refuse_other_images(record)
     keys = (*_OTHER_REJECTED, _RESPONSE, REJECTED, COMPLETIONS)
     forms = [key for key in keys if not empty(record.fields.get(key))]
+    if forms and REJECTED not in forms and not empty(record.fields.get(CHOSEN)):
+        forms.append(CHOSEN)
     forms = forms or [key for key in (*keys, CHOSEN) if key in record.fields][:1]
     if not forms:
         named = ", ".join(map(repr, record.fields)) or "none"
@@ -155,9 +157,21 @@ def _beside(record: Record, chosen: object, rejected: object) -> SideRecords:
         remedy = "Write both as the answer alone, or both with the prompt before it."
         problem = f"the prompt stands in {CHOSEN if whole[0] else REJECTED} alone"
         raise refusal(record, problem, remedy=remedy, code="preference.prompt")
+    if isinstance(record.fields.get("prompt"), list | tuple):
+        _refuse_other(record, "completion", (chosen, sides[CHOSEN]))
     notes: list[Note] = []
     found = [_answered(record, side, key, notes) for key, side in sides.items()]
     return SideRecords(chosen=found[0], rejected=found[1], notes=tuple(notes))
+
+
+def _refuse_other(record: Record, key: str, said: Sequence[object]) -> None:
+    """Refuse a key beside both answers that holds none of what is said already; it would be read past."""
+    value = record.fields.get(key)
+    value = list(value) if isinstance(value, tuple) else value
+    if not empty(value) and value not in said:
+        remedy = f"Keep one of the two, or name {key} in ignore_keys."
+        problem = f"{key} says something else than {CHOSEN}, beside {CHOSEN} and {REJECTED}"
+        raise refusal(record, problem, remedy=remedy, code="preference.ambiguous")
 
 
 def _turns_of(record: Record, side: object, key: str) -> str | list[object]:
@@ -170,8 +184,9 @@ def _turns_of(record: Record, side: object, key: str) -> str | list[object]:
     raise refusal(record, f"{key} is {shown(side)}", remedy=remedy, code="preference.type")
 
 
-def _conversations(record: Record, chosen: object, rejected: object) -> SideRecords:
-    """Sides with the prompt in them; a `prompt` besides must say the same."""
+def _conversations(record: Record, chosen: str | list[object], rejected: str | list[object]) -> SideRecords:
+    """Sides with the prompt in them; a `prompt` or `messages` besides must say the same."""
+    _refuse_other(record, "messages", (chosen, chosen[:-1]))
     prompt = record.fields.get("prompt")
     asked, rest = None, record
     if isinstance(prompt, list | tuple):
