@@ -12,6 +12,7 @@ import pytest
 
 import vlm_lit
 from vlm_lit.data.conversations.conversations import to_conversation
+from vlm_lit.data.conversations.preference_forms import is_pair
 from vlm_lit.data.conversations.preferences import to_preference
 from vlm_lit.errors import RecordError
 from vlm_lit.schema import IMAGE, Preference, Record
@@ -85,6 +86,27 @@ FORMS: Final[dict[str, Fields]] = {
         "messages": [USER, *said(GOOD)],
         "rejected_messages": [USER, *said(BAD)],
     },
+    "RLHF-V": {
+        "image": "a.png",
+        "image_path": "b.png",
+        "text": json.dumps({"question": "What is it?", "chosen": GOOD, "rejected": BAD}),
+    },
+    "OpenAI": {
+        "images": ["a.png"],
+        "input": {"messages": [USER], "tools": []},
+        "preferred_output": said(GOOD),
+        "non_preferred_output": said(BAD),
+    },
+    "rated by one number": {
+        "image": "a.png",
+        "prompt": "What is it?",
+        "completions": [{"response": BAD, "rating": "1"}, {"response": GOOD, "rating": 5}],
+    },
+    "scored": {
+        "image": "a.png",
+        "prompt": "What is it?",
+        "completions": [{"response": BAD, "score": -0.5}, {"response": GOOD, "score": 0.5}],
+    },
     "ms-swift query": {"images": ["a.png"], "query": "What is it?", "response": GOOD, "rejected_response": BAD},
 }
 
@@ -122,6 +144,11 @@ def test_every_form_gives_the_same_pair(form: str) -> None:
 
 
 @pytest.mark.parametrize("form", FORMS)
+def test_every_form_is_known_as_a_pair(form: str) -> None:
+    assert is_pair(Record(file="a.json", index=3, fields=FORMS[form], image_root=None))
+
+
+@pytest.mark.parametrize("form", FORMS)
 def test_a_table_s_json_text_gives_the_same_pair(form: str) -> None:
     texts = {
         key: json.dumps(value)
@@ -130,6 +157,27 @@ def test_a_table_s_json_text_gives_the_same_pair(form: str) -> None:
     }
     found, expected = (read({**FORMS[form], **more}) for more in (texts, {}))
     assert (found.chosen, found.rejected) == (expected.chosen, expected.rejected)
+
+
+@pytest.mark.parametrize("own", [{"image": "a.png"}, {"images": "a.png"}, {"images": '["a.png"]'}, {"img": "a.png"}])
+@pytest.mark.parametrize("other", ["a.png", ["a.png"], '["a.png"]', [{"path": "a.png"}]])
+def test_rejected_images_are_the_records_however_they_are_written(own: Fields, other: object) -> None:
+    fields = {key: value for key, value in FORMS["ms-swift"].items() if key != "images"}
+    assert [image.path for image in read({**fields, **own, "rejected_images": other}).images] == [Path("/set/a.png")]
+    holder = next(iter(own))
+    assert refused({**fields, **own, "rejected_images": ["b.png"]}).problem == (
+        f"rejected_images shows other images than {holder}"
+    )
+
+
+def test_whole_numbers_are_answers() -> None:
+    for form, more in (
+        ("RLAIF-V", {"chosen": 3, "rejected": 4}),
+        ("ms-swift", {"messages": [USER, {"role": "assistant", "content": 3}], "rejected_response": 4}),
+        ("scored", {"completions": [{"response": 3, "score": 2}, {"response": 4, "score": 1}]}),
+    ):
+        found = read({**FORMS[form], **more})
+        assert (found.chosen.turns[-1].text, found.rejected.turns[-1].text) == ("3", "4")
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -172,6 +220,11 @@ def test_notes_name_what_of_the_ratings_is_not_used() -> None:
     fields = copy.deepcopy(FORMS["VLFeedback"])
     fields["completions"][0]["annotations"]["Helpfulness"]["Rating"] = "good"
     assert notes(read(fields)) == [("unused", "a rating of Helpfulness that is no number")]
+    fields["completions"] = [{**one, "score": 3} for one in FORMS["VLFeedback"]["completions"]]
+    assert notes(read(fields)) == [("unused", "score of a completion")]
+    fields = copy.deepcopy(FORMS["scored"])
+    fields["completions"].append({"response": "A cat.", "score": "none"})
+    assert notes(read(fields)) == [("unused", "a score that is no number")]
     turn = {**said(BAD)[0], "mood": "calm"}
     assert notes(read({**FORMS["rlaif-v_formatted"], "rejected": [turn]})) == [("unused", "mood of a turn")]
 
@@ -234,6 +287,8 @@ def test_the_best_of_rated_answers_is_chosen_and_the_worst_rejected() -> None:
         ([rated(GOOD, "4", "4", "4"), rated(BAD, "5", "3", "4")], "its 2 completions are all rated 4"),
         ([rated(GOOD, "4", "4", "4")], "1 of its completions have a rating"),
         ([rated(GOOD, "N/A", "", "-"), rated(BAD, "4", "4", "4")], "1 of its completions have a rating"),
+        ([{"response": GOOD, "score": 3}, {"response": BAD, "score": "3.0"}], "its 2 completions are all rated 3"),
+        ([{"response": GOOD, "score": 3}, {"response": BAD, "score": "bad"}], "1 of its completions have a rating"),
         ([{"response": GOOD}, {"response": BAD, "annotations": {}}], "0 of its completions have a rating"),
     ],
 )
@@ -303,7 +358,8 @@ REFUSED: Final = [
     ),
     ("rlaif-v_formatted", {"images": ["a.png", "b.png"]}, "conversation.image_count", "1 places for images"),
     ("POVID", {"image": None}, "conversation.image_count", "1 places for images"),
-    ("RLAIF-V", {"chosen": 7}, "preference.type", "chosen is 7"),
+    ("RLAIF-V", {"chosen": 7.5}, "preference.type", "chosen is 7.5"),
+    ("RLAIF-V", {"chosen": True}, "preference.type", "chosen is True"),
     ("RLAIF-V", {"rejected": [GOOD]}, "preference.type", "rejected is a list"),
     ("RLAIF-V", {"rejected": [*said(BAD), *said(BAD)]}, "preference.type", "its answers are turns"),
     (
@@ -353,6 +409,20 @@ REFUSED: Final = [
         for third in ("A third.", said(BAD), json.dumps(said("A third.")))
     ),
     ("messages and texts", {"completion": "A third."}, "preference.ambiguous", "completion says something else than"),
+    ("RLHF-V", {"question": "Who?"}, "preference.ambiguous", "both question and another question in the JSON of text"),
+    ("OpenAI", {"input": "What is it?"}, "preference.form", "input is 'What is it?' without messages"),
+    ("OpenAI", {"messages": [USER]}, "preference.ambiguous", "both messages and messages in input"),
+    ("OpenAI", {"input": {"messages": [USER], "tools": [{"type": "x"}]}}, "conversation.key", "it has tools"),
+    ("OpenAI", {"preferred_output": None}, "preference.missing", "preferred_output is missing"),
+    ("OpenAI", {"preferred_output": 1.5}, "preference.type", "preferred_output is 1.5"),
+    ("OpenAI", {"non_preferred_output": said(GOOD)}, "preference.identical", "preferred_output and non_preferred"),
+    ("OpenAI", {"rejected": BAD}, "preference.ambiguous", "both rejected and non_preferred_output"),
+    (
+        "scored",
+        {"completions": [{"response": GOOD, "score": 1, "rating": 5}, {"response": BAD, "score": 2}]},
+        "preference.completions",
+        "its completions have both rating and score",
+    ),
     ("VLFeedback", {"completions": []}, "preference.tie", "0 of its completions"),
     ("VLFeedback", {"completions": None}, "preference.completions", "completions is None"),
     ("VLFeedback", {"completions": ["a", "b"]}, "preference.completions", "completions is a list"),
@@ -401,12 +471,18 @@ def test_supervised_fine_tuning_names_the_module_for_pairs() -> None:
         to_conversation(record, requires_answer=True)
 
 
+def test_supervised_fine_tuning_does_not_learn_a_pair_as_a_caption() -> None:
+    record = Record(file="a.json", index=3, fields=FORMS["RLHF-V"], image_root=Path("/set"))
+    with pytest.raises(RecordError, match=r"its text is JSON with chosen and rejected.*PreferenceModule"):
+        to_conversation(record, requires_answer=True)
+
+
 README = (Path(vlm_lit.__file__).parent / "data" / "README.md").read_text(encoding="utf-8")
 EXAMPLES = re.findall(r"^\| [^|]+ \| `(\{.*\})` \|", README.split("## Pairs of answers")[1], re.MULTILINE)
 
 
 def test_the_readme_shows_every_form() -> None:
-    assert len(EXAMPLES) == 8
+    assert len(EXAMPLES) == 11
 
 
 @pytest.mark.parametrize("example", EXAMPLES)

@@ -13,7 +13,15 @@ from vlm_lit.data.conversations.turn_entries import ROLES, is_turn
 from vlm_lit.files.json_text import NotStrict, only_value
 from vlm_lit.schema import Record
 
-_WORDS_OR_TURNS: Final = ("prompt", "completion", "chosen", "rejected", "rejected_response")
+_WORDS_OR_TURNS: Final = (
+    "prompt",
+    "completion",
+    "chosen",
+    "rejected",
+    "rejected_response",
+    "preferred_output",
+    "non_preferred_output",
+)
 """Keys that hold words in some forms of records and turns in others, so that a text under them may be either."""
 
 _BEGINS_AS_TURNS: Final = re.compile(r"\s*\[?\s*\{\s*['\"](?:role|from|content|value)['\"]\s*:")

@@ -2,8 +2,9 @@
 
 A form is told by its keys. `rejected_conversations`, `rejected_messages` and `rejected_response` stand beside a whole
 conversation whose last answer is the chosen one. `chosen` and `rejected` are texts, single turns, or lists of turns:
-the answer alone behind the record's own prompt or question, or a conversation with its prompt in it. `completions` are
-several rated answers, of which a pair is made.
+the answer alone behind the record's own prompt or question, or a conversation with its prompt in it; so are OpenAI's
+`preferred_output` and `non_preferred_output` behind `input`. `completions` are several rated answers, of which a pair
+is made. A `text` may hold question and answers as JSON, and every list of turns may be JSON text.
 """
 
 from __future__ import annotations
@@ -12,10 +13,11 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from vlm_lit.data.conversations.json_texts import listed, with_turns_read
+from vlm_lit.data.conversations.json_texts import listed, pair_in_text, with_turns_read
 from vlm_lit.data.conversations.rated_answers import COMPLETIONS, rated_pair
 from vlm_lit.data.conversations.record_forms import ANSWER_KEYS, TURN_KEYS
-from vlm_lit.data.conversations.refusals import empty, refusal, shown, words
+from vlm_lit.data.conversations.record_images import image_key_of, images_under
+from vlm_lit.data.conversations.refusals import digits_or_words, empty, refusal, shown
 from vlm_lit.data.conversations.turn_entries import is_answer, written_turns
 from vlm_lit.errors import RecordError
 from vlm_lit.schema import Note, Record
@@ -24,8 +26,9 @@ CHOSEN: Final = "chosen"
 REJECTED: Final = "rejected"
 PAIR_FORMS: Final = (
     "Accepted are chosen and rejected (texts, or lists of turns) beside a prompt, a question or turns that end with a "
-    "user's; rejected_conversations beside conversations; rejected_messages or rejected_response beside messages; or "
-    "completions with ratings. The setting `columns` renames keys."
+    "user's; rejected_conversations beside conversations; rejected_messages or rejected_response beside messages; "
+    "preferred_output and non_preferred_output beside input; completions with ratings; or a text that is JSON of "
+    "{question, chosen, rejected}. The setting `columns` renames keys."
 )
 
 _OTHER_REJECTED: Final[Mapping[str, str]] = {
@@ -33,6 +36,7 @@ _OTHER_REJECTED: Final[Mapping[str, str]] = {
     "rejected_messages": "messages",  # ms-swift
 }
 _RESPONSE: Final = "rejected_response"  # ms-swift
+_OUTPUTS: Final = ("preferred_output", "non_preferred_output")  # OpenAI
 _IMAGES: Final = "rejected_images"
 
 
@@ -53,9 +57,8 @@ class SideRecords:
 
 def is_pair(record: Record) -> bool:
     """Whether a record has a key of one of the forms of pairs."""
-    return any(
-        record.fields.get(key) is not None for key in (CHOSEN, REJECTED, *_OTHER_REJECTED, _RESPONSE, COMPLETIONS)
-    )
+    keys = (CHOSEN, REJECTED, *_OTHER_REJECTED, _RESPONSE, COMPLETIONS, *_OUTPUTS)
+    return any(record.fields.get(key) is not None for key in keys) or pair_in_text(record) is not None
 
 
 def side_records(record: Record) -> SideRecords:
@@ -64,9 +67,9 @@ def side_records(record: Record) -> SideRecords:
     Raises:
         RecordError: it is no pair, lacks a side, or has one of a wrong type.
     """
-    record = _with_lists_read(record)
+    record = _with_text_read(_with_lists_read(record))
     _refuse_other_images(record)
-    keys = (*_OTHER_REJECTED, _RESPONSE, REJECTED, COMPLETIONS)
+    keys = (*_OTHER_REJECTED, _RESPONSE, REJECTED, COMPLETIONS, _OUTPUTS[1])
     forms = [key for key in keys if not empty(record.fields.get(key))]
     if forms and REJECTED not in forms and not empty(record.fields.get(CHOSEN)):
         forms.append(CHOSEN)
@@ -78,6 +81,8 @@ def side_records(record: Record) -> SideRecords:
     if len(forms) > 1:
         remedy = "Keep one of the two, or name the other in ignore_keys."
         raise refusal(record, f"both {forms[0]} and {forms[1]}", remedy=remedy, code="preference.ambiguous")
+    if forms[0] == _OUTPUTS[1]:
+        return _outputs(record)
     if forms[0] == COMPLETIONS:
         pair = rated_pair(record)
         given = _without(record, (COMPLETIONS,))
@@ -97,6 +102,18 @@ def _with_lists_read(record: Record) -> Record:
     return _with(record, **{key: listed(record, key, record.fields[key]) for key in keys})
 
 
+def _with_text_read(record: Record) -> Record:
+    """The record with the question and answers that its `text` holds as JSON, as RLHF-V is published."""
+    pair = pair_in_text(record)
+    if pair is None:
+        return record
+    twice = [key for key in pair if not empty(record.fields.get(key)) and record.fields[key] != pair[key]]
+    if twice:
+        problem = f"both {twice[0]} and another {twice[0]} in the JSON of text"
+        raise refusal(record, problem, remedy="Keep one of the two.", code="preference.ambiguous")
+    return replace(record, fields={**_without(record, ("text",)).fields, **pair})
+
+
 def _refuse_missing(record: Record, key: str) -> None:
     if empty(record.fields.get(key)):
         problem = f"{key} is {'missing' if record.fields.get(key) is None else 'empty'}"
@@ -106,9 +123,12 @@ def _refuse_missing(record: Record, key: str) -> None:
 
 def _refuse_other_images(record: Record) -> None:
     """Refuse a rejected side that is about other pictures than the chosen one."""
-    other = record.fields.get(_IMAGES)
-    if not empty(other) and other != record.fields.get("images"):
-        problem = f"{_IMAGES} shows other images than images"
+    if empty(record.fields.get(_IMAGES)):
+        return
+    key = image_key_of(record)
+    own = [] if key is None else images_under(record, key)
+    if images_under(record, _IMAGES) != own:
+        problem = f"{_IMAGES} shows other images than {key}" if key else f"{_IMAGES} without images"
         remedy = f"Both answers are about the same images: take the record out, or name {_IMAGES} in ignore_keys."
         raise refusal(record, problem, remedy=remedy, code="preference.images")
 
@@ -134,7 +154,7 @@ def _whole(record: Record, chosen: str, rejected: str) -> SideRecords:
 def _response(record: Record) -> SideRecords:
     """A conversation, or a question with its response, and another text for its last answer."""
     _refuse_missing(record, _RESPONSE)
-    text = words(record, record.fields[_RESPONSE], _RESPONSE)
+    text = digits_or_words(record, record.fields[_RESPONSE], _RESPONSE)
     rest = _without(record, (_RESPONSE,))
     if not empty(rest.fields.get("response")):
         return SideRecords(chosen=rest, rejected=_with(rest, response=text), names=("response", _RESPONSE))
@@ -147,21 +167,40 @@ def _response(record: Record) -> SideRecords:
     return SideRecords(chosen=rest, rejected=_with(rest, messages=other), names=("messages", _RESPONSE))
 
 
-def _beside(record: Record, chosen: object, rejected: object) -> SideRecords:
+def _outputs(record: Record) -> SideRecords:
+    """Two outputs behind an `input` of messages, as OpenAI has them; the input may hold tools, which are refused."""
+    for key in _OUTPUTS:
+        _refuse_missing(record, key)
+    asked = record.fields.get("input")
+    if not isinstance(asked, Mapping) or empty(asked.get("messages")):
+        remedy = "Write {messages: [...]}, the turns that both outputs answer."
+        raise refusal(record, f"input is {shown(asked)} without messages", remedy=remedy, code="preference.form")
+    rest = _without(record, ("input", *_OUTPUTS))
+    if twice := [key for key in asked if not empty(rest.fields.get(key))]:
+        problem = f"both {twice[0]} and {twice[0]} in input"
+        raise refusal(record, problem, remedy="Keep one of the two.", code="preference.ambiguous")
+    given = _with_lists_read(replace(rest, fields={**rest.fields, **asked}))
+    chosen, rejected = (record.fields[key] for key in _OUTPUTS)
+    return _beside(given, chosen, rejected, _OUTPUTS)
+
+
+def _beside(
+    record: Record, chosen: object, rejected: object, names: tuple[str, str] = (CHOSEN, REJECTED)
+) -> SideRecords:
     """The two answers behind what the rest of the record asks, or as conversations of their own."""
-    sides = {CHOSEN: _turns_of(record, chosen, CHOSEN), REJECTED: _turns_of(record, rejected, REJECTED)}
+    sides = {name: _turns_of(record, side, name) for name, side in zip(names, (chosen, rejected), strict=True)}
     whole = [isinstance(side, list) and not is_answer(side[0]) for side in sides.values()]
     if all(whole):
-        return _conversations(record, *sides.values())
+        return replace(_conversations(record, *sides.values()), names=names)
     if any(whole):
         remedy = "Write both as the answer alone, or both with the prompt before it."
-        problem = f"the prompt stands in {CHOSEN if whole[0] else REJECTED} alone"
+        problem = f"the prompt stands in {names[0] if whole[0] else names[1]} alone"
         raise refusal(record, problem, remedy=remedy, code="preference.prompt")
     if isinstance(record.fields.get("prompt"), list | tuple):
-        _refuse_other(record, "completion", (chosen, sides[CHOSEN]))
+        _refuse_other(record, "completion", (chosen, sides[names[0]]))
     notes: list[Note] = []
     found = [_answered(record, side, key, notes) for key, side in sides.items()]
-    return SideRecords(chosen=found[0], rejected=found[1], notes=tuple(notes))
+    return SideRecords(chosen=found[0], rejected=found[1], names=names, notes=tuple(notes))
 
 
 def _refuse_other(record: Record, key: str, said: Sequence[object]) -> None:
@@ -178,8 +217,10 @@ def _turns_of(record: Record, side: object, key: str) -> str | list[object]:
     """A side as its text, or as a list of turns."""
     if isinstance(side, Mapping):
         return [side]
-    if isinstance(side, str) or (isinstance(side, list | tuple) and side and isinstance(side[0], Mapping)):
-        return words(record, side, key) if isinstance(side, str) else list(side)
+    if isinstance(side, list | tuple) and side and isinstance(side[0], Mapping):
+        return list(side)
+    if isinstance(side, str | int) and not isinstance(side, bool):
+        return digits_or_words(record, side, key)
     remedy = "Write the answer as a string, or as a list of turns {role, content}."
     raise refusal(record, f"{key} is {shown(side)}", remedy=remedy, code="preference.type")
 
@@ -218,7 +259,7 @@ def _answered(record: Record, side: str | list[object], name: str, notes: list[N
         if isinstance(entries, list | tuple) and entries:
             if is_answer(entries[-1]):
                 remedy = f"Let {key} end with the user's turn that both answer."
-                problem = f"{key} end with an answer of their own, beside {CHOSEN} and {REJECTED}"
+                problem = f"{key} end with an answer of their own, beside {name}"
                 raise refusal(record, problem, remedy=remedy, code="preference.ambiguous")
             return _with(record, **{key: [*entries, *turns]})
     return _with_answer(record, side if isinstance(side, str) else _text_of(record, side, name, notes))

@@ -1,7 +1,8 @@
 """Pairs made of several rated answers to one question, as VLFeedback has them.
 
 A record's `completions` are `{response, annotations: {aspect: {Rating}}}`, four of them in VLFeedback, each rated from
-1 to 5 in three aspects. The one with the best mean is chosen, the one with the worst rejected.
+1 to 5 in three aspects, or `{response, rating}` or `{response, score}`. The one with the best mean is chosen, the one
+with the worst rejected.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Final
 
 from vlm_lit.data.conversations.json_texts import listed
 from vlm_lit.data.conversations.record_keys import HARMLESS
-from vlm_lit.data.conversations.refusals import empty, refusal, shown, words
+from vlm_lit.data.conversations.refusals import digits_or_words, empty, refusal, shown
 from vlm_lit.errors import RecordError
 from vlm_lit.schema import Note, Record
 
@@ -23,6 +24,8 @@ TIE: Final = "preference.tie"
 """The code of a record of which no pair can be made; a data set goes without such records, and counts them."""
 
 _RATING: Final = "Rating"
+_ANNOTATIONS: Final = "annotations"
+_NUMBERS: Final = ("rating", "score")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,13 +46,15 @@ def rated_pair(record: Record) -> RatedPair:
         RecordError: they cannot be read; or, with the code `TIE`, fewer than two are rated, or all are rated alike.
     """
     rated, notes = list[tuple[float, str]](), dict[Note, None]()
-    for position, entry in enumerate(_entries(record)):
+    entries = list(_entries(record))
+    measure = _measure(record, entries)
+    for position, entry in enumerate(entries):
         what = f"completion {position}"
-        answer = words(record, entry.get("response"), f"the response of {what}")
-        ratings, unused = _ratings(record, entry.get("annotations"), what)
+        answer = digits_or_words(record, entry.get("response"), f"the response of {what}")
+        ratings, unused = _ratings(record, entry.get(measure), what, measure)
         rated += [(fmean(ratings), answer)] if ratings else []
-        keys = (key for key, value in entry.items() if not empty(value) and key not in HARMLESS)
-        unused += [f"{key} of a completion" for key in keys if key not in ("response", "annotations")]
+        keys = (key for key, value in entry.items() if not empty(value) and key not in HARMLESS - {*_NUMBERS})
+        unused += [f"{key} of a completion" for key in keys if key not in ("response", measure)]
         notes |= dict.fromkeys(Note(kind="unused", about=about) for about in unused)
     if len(rated) < 2:
         raise _no_pair(record, f"{len(rated)} of its completions have a rating")
@@ -58,6 +63,15 @@ def rated_pair(record: Record) -> RatedPair:
     if best[0] == worst[0]:
         raise _no_pair(record, f"its {len(rated)} completions are all rated {best[0]:g}")
     return RatedPair(chosen=best[1], rejected=worst[1], notes=tuple(notes))
+
+
+def _measure(record: Record, entries: Sequence[Mapping[str, object]]) -> str:
+    """The key of the completions' ratings, the same for all of them: two keys may have two scales."""
+    there = [key for key in (_ANNOTATIONS, *_NUMBERS) if not all(empty(entry.get(key)) for entry in entries)]
+    if there[:1] != [_ANNOTATIONS] and len(there) > 1:
+        problem = f"its completions have both {there[0]} and {there[1]}"
+        raise refusal(record, problem, remedy="Keep one of the two.", code="preference.completions")
+    return there[0] if there else _ANNOTATIONS
 
 
 def _no_pair(record: Record, why: str) -> RecordError:
@@ -73,15 +87,18 @@ def _entries(record: Record) -> Iterator[Mapping[str, object]]:
         if len({len(column) for column in columns.values()}) == 1:
             value = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
     if not isinstance(value, list | tuple) or not all(isinstance(entry, Mapping) for entry in value):
-        remedy = "Write a list of {response, annotations: {aspect: {Rating}}}."
+        remedy = "Write a list of {response, annotations: {aspect: {Rating}}}, or of {response, rating}."
         raise refusal(record, f"{COMPLETIONS} is {shown(value)}", remedy=remedy, code="preference.completions")
     yield from value
 
 
-def _ratings(record: Record, annotations: object, what: str) -> tuple[list[float], list[str]]:
+def _ratings(record: Record, annotations: object, what: str, measure: str) -> tuple[list[float], list[str]]:
     """The ratings that are numbers, and what else the annotations hold."""
     if empty(annotations):
         return [], []
+    if measure in _NUMBERS:
+        number = _number(annotations)
+        return ([], [f"a {measure} that is no number"]) if number is None else ([number], [])
     if not isinstance(annotations, Mapping):
         remedy = "Write {aspect: {Rating: 1 to 5}} for each aspect."
         problem = f"the annotations of {what} are {shown(annotations)}"

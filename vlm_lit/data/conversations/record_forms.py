@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from vlm_lit.data.conversations.json_texts import listed, with_turns_read
+from vlm_lit.data.conversations.json_texts import listed, pair_in_text, with_turns_read
 from vlm_lit.data.conversations.question_prompt import fields_of
 from vlm_lit.data.conversations.record_images import IMAGE_NAME, image_key_of
 from vlm_lit.data.conversations.refusals import empty, refusal, shown
@@ -184,8 +184,17 @@ def _question(record: Record, prompt: str | None) -> Formed:
         used.add(answers)
         fields |= {"answer": record.fields[answers]} if answers not in ANSWER_KEYS else {}
     if caption:
+        _refuse_pair(record)
         fields["question"] = ""
     return Formed(record=replace(record, fields=fields), turns=None, used=frozenset(used), caption=caption)
+
+
+def _refuse_pair(record: Record) -> None:
+    """Refuse a text that is a pair of answers; it would be learned as a caption."""
+    if pair_in_text(record) is not None:
+        remedy = "Pairs of answers are trained on by PreferenceModule with PreferenceDataModule."
+        problem = "its text is JSON with chosen and rejected, and preferences are not supported"
+        raise refusal(record, problem, remedy=remedy, code="key")
 
 
 def _one_question(record: Record, named: frozenset[str]) -> str | None:
