@@ -28,12 +28,13 @@ _BEGINS_AS_TURNS: Final = re.compile(r"\s*\[?\s*\{\s*['\"](?:role|from|content|v
 _NAMES_ROLE: Final = re.compile(rf"['\"](?:role|from)['\"]\s*:\s*['\"](?:{'|'.join(ROLES)})['\"]", re.IGNORECASE)
 
 
-def listed(record: Record, key: str, value: object) -> object:
-    """A value that must be a list, and may be written as JSON text.
+def listed(record: Record, key: str) -> object:
+    """What a key holds, a list that is written as JSON text as the list.
 
     Raises:
-        RecordError: it begins as a JSON list and cannot be read as one.
+        RecordError: it is text that begins as a JSON list and is none.
     """
+    value = record.fields.get(key)
     if not isinstance(value, str) or not value.lstrip().startswith("["):
         return value
     try:

@@ -99,7 +99,7 @@ def side_records(record: Record) -> SideRecords:
 def _with_lists_read(record: Record) -> Record:
     record = with_turns_read(record)
     keys = [key for key in (*TURN_KEYS, *_OTHER_REJECTED) if isinstance(record.fields.get(key), str)]
-    return _with(record, **{key: listed(record, key, record.fields[key]) for key in keys})
+    return _with(record, **{key: listed(record, key) for key in keys})
 
 
 def _with_text_read(record: Record) -> Record:

@@ -81,7 +81,7 @@ def _no_pair(record: Record, why: str) -> RecordError:
 
 def _entries(record: Record) -> Iterator[Mapping[str, object]]:
     """The completions as objects; `datasets` stores a list of objects as an object of lists."""
-    value = listed(record, COMPLETIONS, record.fields[COMPLETIONS])
+    value = listed(record, COMPLETIONS)
     if isinstance(value, Mapping) and value and all(isinstance(column, list | tuple) for column in value.values()):
         columns: Mapping[str, Sequence[object]] = value
         if len({len(column) for column in columns.values()}) == 1:

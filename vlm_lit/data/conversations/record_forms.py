@@ -99,7 +99,7 @@ def _refuse_second_form(record: Record, key: str) -> None:
 
 
 def _turns(record: Record, key: str) -> Formed:
-    entries = listed(record, key, record.fields[key])
+    entries = listed(record, key)
     used = {key}
     if key == "texts" or (key != "prompt" and _are_pairs(entries)):
         entries = _from_pairs(record, key, entries)
@@ -147,7 +147,7 @@ def _from_pairs(record: Record, key: str, entries: object) -> object:
 
 def _with_completion(record: Record, entries: object) -> object:
     """A prompt's messages and the completion's; of these two only the completion is learned from, as in TRL."""
-    completion = listed(record, "completion", record.fields.get("completion"))
+    completion = listed(record, "completion")
     if isinstance(completion, str):
         completion = [{"role": "assistant", "content": completion}]
     if not isinstance(entries, list | tuple) or not isinstance(completion, list | tuple | None):

@@ -81,7 +81,7 @@ def _entries(record: Record, key: str) -> object:
     lists = isinstance(record.fields.get("prompt"), list | tuple)
     if key in (*TURN_KEYS, HISTORY_KEY) or (key == "completion" and lists):
         with suppress(RecordError):  # it is refused where it is read
-            return listed(record, key, record.fields[key])
+            return listed(record, key)
     return record.fields[key]
 
 

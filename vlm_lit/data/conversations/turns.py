@@ -116,7 +116,7 @@ def _history(record: Record, notes: list[Note]) -> list[WrittenTurn]:
 
 
 def _as_list(record: Record, key: str) -> Sequence[object]:
-    value = listed(record, key, record.fields.get(key))
+    value = listed(record, key)
     if empty(value):
         return ()
     if not isinstance(value, list | tuple):
