@@ -266,6 +266,8 @@ def test_a_prompt_over_other_fields_needs_no_question() -> None:
         ({"description": "  "}, PRODUCT_PROMPT, "conversation.blank_answer"),
         ({"Category": None}, PRODUCT_PROMPT, "conversation.prompt_empty"),
         ({"Category": ""}, PRODUCT_PROMPT, "conversation.prompt_empty"),
+        ({"Category": float("nan")}, PRODUCT_PROMPT, "conversation.prompt_empty"),
+        ({"Category": float("-inf")}, PRODUCT_PROMPT, "conversation.prompt_empty"),
     ],
     ids=str,
 )
@@ -276,7 +278,17 @@ def test_a_record_that_a_prompt_cannot_ask_about_is_refused(changed: Fields, pro
 
 
 @pytest.mark.parametrize(
-    ("category", "said"), [(None, "none given"), ("", "none given"), ("Kitchen", "Kitchen"), (0, "0")], ids=repr
+    ("category", "said"),
+    [
+        (None, "none given"),
+        ("", "none given"),
+        (float("nan"), "none given"),
+        (float("inf"), "none given"),
+        ("Kitchen", "Kitchen"),
+        (0, "0"),
+        (0.5, "0.5"),
+    ],
+    ids=repr,
 )
 def test_a_prompt_may_say_what_stands_for_an_empty_field(category: object, said: str) -> None:
     conversation = to_conversation(_product(Category=category), prompt="{Category|none given}", requires_answer=True)

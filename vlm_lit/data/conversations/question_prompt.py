@@ -1,11 +1,12 @@
 """Prompt templates: the words of a question's user turn, made from a record's fields.
 
-Fields are written `{name}`, or `{name|words}` with the words to use where the field is empty. A list is written with
-commas, `{choices}` as lines `A. red`.
+Fields are written `{name}`, or `{name|words}` with the words to use where the field is empty, or a number that is NaN
+or infinite. A list is written with commas, `{choices}` as lines `A. red`.
 """
 
 from __future__ import annotations
 
+import math
 import string
 from collections.abc import Sequence
 from typing import Final, TypeAlias
@@ -64,14 +65,16 @@ def _filled(record: Record, name: str | None, spec: str | None, conversion: str 
         remedy = f"Its fields are {', '.join(map(repr, record.fields))}."
         raise refusal(record, f"the prompt names an unknown field {key!r}", remedy=remedy, code="prompt_field")
     value = (choices_of(record) if key == CHOICES else ()) or record.fields[key]
-    if isinstance(value, int | float) and not isinstance(value, bool):
+    unknown = isinstance(value, float) and not math.isfinite(value)  # so tables write a number that they do not have
+    if isinstance(value, int | float) and not isinstance(value, bool) and not unknown:
         return str(value)
     if isinstance(value, list | tuple) and key != "answers":  # a list of these would give the answer away
         value = _listed(record, key, value)
-    text = "" if value is None else words(record, value, f"the field {key!r} of the prompt")
+    text = "" if value is None or unknown else words(record, value, f"the field {key!r} of the prompt")
     if not text.strip() and not bar:
         remedy = f"Fill it in, take the record out, or say in the prompt what stands for it: {{{key}|unknown}}."
-        raise refusal(record, f"the field {key!r} of the prompt is empty", remedy=remedy, code="prompt_empty")
+        problem = f"the field {key!r} of the prompt is {value if unknown else 'empty'}"
+        raise refusal(record, problem, remedy=remedy, code="prompt_empty")
     return text if text.strip() else substitute
 
 
