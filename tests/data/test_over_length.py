@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 from PIL import Image
@@ -59,6 +60,30 @@ def test_trim_text_keeps_image_and_answer() -> None:
     assert int((row == ENCODER.processor.image_token_id).sum()) == 4
     labels = batch.labels[1]
     assert ENCODER.tokenizer.decode(labels[labels != IGNORE_INDEX]).strip() == "red blue</s>"
+
+
+def test_trim_text_keeps_the_letters_before_its_cut() -> None:
+    question = " now:\n\nA. red\n\tB.  blue\n    what colour is it of these ones?"
+    turns = (Turn(role="user", content=("Look at ", IMAGE, " and \n", IMAGE, question)), SHORT.turns[1])
+    whole = Conversation(id="a", turns=turns, images=())
+    pictures = [PICTURE, PICTURE]
+    most = ENCODER.encode([whole], [pictures], side="right").lengths[0] - 3
+    fitted = OverLengthPolicy(ENCODER, most, "trim_text").apply(whole, pictures)
+    assert fitted is not None
+    *kept, last = fitted[0].turns[0].content
+    assert kept == list(turns[0].content[:-1])
+    assert isinstance(last, str)
+    assert question.startswith(last)
+    assert "blue\n    what" in last
+    assert last == last.rstrip()
+    assert question[len(last)].isspace()
+
+
+def test_trim_text_leaves_no_words_behind_its_cut() -> None:
+    turns = (Turn(role="user", content=("what colour ", IMAGE, " is it of these? " * 9)), SHORT.turns[1])
+    fitted = OverLengthPolicy(ENCODER, 16, "trim_text").apply(replace(SHORT, turns=turns), [PICTURE])
+    assert fitted is not None
+    assert fitted[0].turns[0].content in (("what", IMAGE, ""), ("what colour", IMAGE, ""))
 
 
 def test_trimming_everything_is_not_enough() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -22,6 +23,7 @@ TOO_LONG = "conversation.too_long"
 """Reason of a record that has more than `max_length` tokens."""
 
 _DOT = (32, 32)
+_WORD = re.compile(r"\S+")
 
 
 class OverLengthPolicy:
@@ -135,7 +137,7 @@ class OverLengthPolicy:
             (k for k, turn in enumerate(conversation.turns) if turn.role == "user"),
             key=lambda k: len(conversation.turns[k].text),
         )
-        words = len(conversation.turns[longest].text.split())
+        words = sum(len(_WORD.findall(part)) for part in conversation.turns[longest].content if isinstance(part, str))
         low, high = 0, words - 1  # how many words may stay; found by bisection since each look costs a tokenization
         while low < high:
             middle = (low + high + 1) // 2
@@ -215,14 +217,14 @@ def _asked_as(fitted: Conversation, other: Conversation) -> Conversation:
 
 
 def _keep_words(conversation: Conversation, k: int, words: int) -> Conversation:
-    """The conversation with only the first `words` words of turn `k`'s text; its images stay."""
+    """The conversation with turn `k`'s text cut behind its first `words` words; its images stay, and what is kept."""
     turn, left = conversation.turns[k], words
     content: list[Part] = []
     for part in turn.content:
         if isinstance(part, str):
-            kept = part.split()[:left]
-            left -= len(kept)
-            content.append(" ".join(kept))
+            ends = [match.end() for match in _WORD.finditer(part)]
+            content.append(part if left > len(ends) else part[: ends[left - 1]] if left else "")
+            left = max(0, left - len(ends))
         else:
             content.append(part)
     turns = (*conversation.turns[:k], replace(turn, content=tuple(content)), *conversation.turns[k + 1 :])
