@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 import pytest
 from jinja2 import TemplateError
 from transformers.utils import chat_template_utils
@@ -11,6 +13,7 @@ from tests.support.talks import answer, user
 from tests.support.tiny_families.catalogue import TINY
 from vlm_lit.data.checkpoint import bounded_template
 from vlm_lit.data.checkpoint.bounded_template import bounded
+from vlm_lit.data.checkpoint.template_day import templates_on
 from vlm_lit.data.rows.masking import Transcript
 from vlm_lit.errors import ConfigError, RecordError
 from vlm_lit.schema import Conversation, Turn
@@ -123,6 +126,13 @@ def test_what_real_templates_write_stays_the_same(family: str, turns: int, words
                 texts.append(f"refused: {refusal}")
         assert texts[0] == texts[1]
         assert "stopped" not in texts[0]
+
+
+def test_the_day_is_another_within_templates_on_alone() -> None:
+    template = bounded("{{ strftime_now('%Y') }}")
+    with templates_on(datetime(1999, 1, 2)):
+        assert template.render() == "1999"
+    assert template.render() == chat_template_utils._cached_compile_jinja_template("{{ strftime_now('%Y') }}").render()
 
 
 def test_transformers_uses_it() -> None:

@@ -52,6 +52,20 @@ def test_llama_3_2_system_message_without_a_picture() -> None:
 
 
 @pytest.mark.parametrize(
+    ("date", "written"),
+    [
+        ("{{ strftime_now('%d %B %Y, %H:%M') }}", "26 July 2024, 00:00"),
+        ("{% set date_string = strftime_now('%d %b %Y') %}{{ date_string }}", "26 Jul 2024"),
+        ("{% if strftime_now is defined %}{{ strftime_now('%Y-%m-%d') }}{% endif %}", "2024-07-26"),
+        ("{{ date_string | default('never') }}", "26 Jul 2024"),
+    ],
+)
+def test_a_template_that_writes_the_date_writes_the_same_on_every_day(date: str, written: str) -> None:
+    text = rendered(transcript(f"Today: {date}</s>{TEMPLATE}"), user(IMAGE, "what?"), answer("cat"))
+    assert text.startswith(f"Today: {written}</s>user: ")
+
+
+@pytest.mark.parametrize(
     ("body", "said"),
     [
         ("{{ m['content'] }}", "writes Python's form of a message"),

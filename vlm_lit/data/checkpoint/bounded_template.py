@@ -3,7 +3,7 @@
 transformers compiles templates in Jinja's sandbox, which keeps them from other code but not from endless loops, from
 texts of a terabyte or from numbers that take years. Here each template is compiled with a count of its steps: an item
 of a loop, a call, a filter, an operator and each 400 characters that are put together are one. What it writes stays the
-same, to the letter.
+same, to the letter, but for the date within `templates_on`.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from jinja2.runtime import Context, Macro
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace
 from transformers.utils import chat_template_utils
+
+from vlm_lit.data.checkpoint.template_day import dated
 
 MAX_STEPS: Final = 1_000_000
 """Steps of one rendering. A conversation of 200 turns takes a few thousand, and so does a million characters."""
@@ -279,6 +281,7 @@ def bounded(source: str) -> Template:
     made.optimized = False  # nothing is computed while it is compiled
     made.filters = {name: _counted(name, one) for name, one in made.filters.items()} | {_PART: _part, _ITEMS: _items}
     made.globals = {name: value for name, value in made.globals.items() if name != "lipsum"}
+    made.globals["strftime_now"] = dated(made.globals["strftime_now"])
     template: Template = made.from_string(_count(made.parse(source)))
     rendering: Callable[[Context], Iterator[str]] = template.root_render_func
 

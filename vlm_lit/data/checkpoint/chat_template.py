@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any, Final, Literal
 
 from jinja2 import TemplateError
 from transformers import ProcessorMixin
 
 from vlm_lit.data.checkpoint.bounded_template import TooMuchWorkError, bound_templates
+from vlm_lit.data.checkpoint.template_day import templates_on
 from vlm_lit.schema import ImageSlot, Role, Turn
 
 bound_templates()
@@ -23,9 +25,10 @@ FORMS: Final[dict[Role, tuple[Form, ...]]] = {
     "assistant": ("list", "content", "string"),
 }
 
-# Llama 3's templates write today's date into the prompt unless they are given one: a model would be trained on one
-# prompt and asked another. This is their own fallback.
+# Llama 3's templates write today's date into the prompt unless they are given one, and others ask for the time: a model
+# would be trained on one prompt and asked another. This is Llama's own fallback.
 _DATE: Final = {"date_string": "26 Jul 2024"}
+_DAY: Final = datetime(2024, 7, 26)
 
 
 class TemplateRefusedError(Exception):
@@ -64,11 +67,12 @@ class ChatTemplate:
         messages = [{"role": turn.role, "content": _content(turn, self.forms[turn.role])} for turn in turns]
         date = _DATE if "date_string" in self.source else {}
         try:
-            return str(
-                self.processor.apply_chat_template(
-                    messages, tokenize=False, add_generation_prompt=for_generation, **date
+            with templates_on(_DAY):
+                return str(
+                    self.processor.apply_chat_template(
+                        messages, tokenize=False, add_generation_prompt=for_generation, **date
+                    )
                 )
-            )
         except TooMuchWorkError as error:
             raise TemplateStoppedError(str(error)) from error
         except TemplateError as error:
