@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Callable
 
 import pytest
@@ -25,7 +26,7 @@ CHATML = (
 WORDS = r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 
 
-def llama_3() -> Tokenizer:
+def llama_3(more: str = "") -> Tokenizer:
     """Joins line breaks, and a blank with the first byte of a private character; leaves blanks out of its offsets."""
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer = pre_tokenizers.Sequence(
@@ -36,7 +37,7 @@ def llama_3() -> Tokenizer:
     )
     bpe.decoder = decoders.ByteLevel()
     bpe.train_from_iterator(
-        ["\n\n \ue000 \ue001 a\n\nred"] * 9,
+        [f"\n\n \ue000 \ue001 a\n\nred{more}"] * 9,
         trainers.BpeTrainer(
             vocab_size=320, special_tokens=SPECIAL, initial_alphabet=pre_tokenizers.ByteLevel.alphabet()
         ),
@@ -99,6 +100,19 @@ def test_an_answer_that_begins_with_a_line_break_is_its_words() -> None:
         prompt = encode(made, [asked("q", said)], asked=True).inputs["input_ids"][0].tolist()
         assert made.tokenizer.decode(runs(row, 0)[0]) == f"{said}<|im_end|>"
         assert row.inputs["input_ids"][0, : len(prompt)].tolist() == prompt
+
+
+@pytest.mark.parametrize(
+    "said", ["cafe\u0301", "e\u0301te\u0301 x", "\u1112\u1161\u11ab", "e\u0301\u0323\nred", "e \u0301"]
+)
+def test_an_answer_keeps_its_accents_where_a_tokenizer_composes_letters(said: str) -> None:
+    words = llama_3(" café" * 9 + " é" * 9 + " 한" * 9)
+    words.normalizer = normalizers.NFC()
+    # A blank ends the prompt, which this vocabulary joins with the answer's letters.
+    assert words.encode(" e\u0301").offsets == [(0, 2)]
+    made = encoder(words, PLAIN.replace("FIRST", "").replace(":{%", ": {%"))
+    text = made.tokenizer.decode(runs(encode(made, [asked("q", said)]), 0)[0])
+    assert text == f"{unicodedata.normalize('NFC', said)}</s>"
 
 
 def test_typed_control_strings_keep_the_text_byte_for_byte() -> None:

@@ -141,6 +141,7 @@ class ExactTokens:
         while stop < len(tokens) and tokens.offsets[stop][0] < border:
             border = max(border, tokens.offsets[stop][1])
             stop += 1
+        border = _with_marks(tokens.offsets, stop, border, text)
         rest = literal_tokens(text[place:border], self.tokenizer)
         behind = [(i, (start + place, end + place)) for i, (start, end) in rest]
         return tokens.spliced(first + same, stop, [*asked[same:], *behind])
@@ -196,6 +197,19 @@ def _beginning_at(offsets: Sequence[Span], place: int) -> int | None:
         elif start < end <= place:
             break  # what stands before it
     return first
+
+
+def _with_marks(offsets: Sequence[Span], stop: int, end: int, text: str) -> int:
+    """The end of what the tokens before `stop` stand for, whose offsets end at `end`.
+
+    A normalizer that composes letters (NFC) leaves the accents that it joins to a letter out of its offsets.
+    """
+    while stop < len(offsets) and offsets[stop][0] == offsets[stop][1]:
+        stop += 1
+    following = offsets[stop][0] if stop < len(offsets) else len(text)
+    while end < following and not text[end].isspace():
+        end += 1
+    return end
 
 
 def _covering(offsets: Sequence[Span], at: int, stop: int) -> tuple[int, int]:
