@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
+import torch
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import LlavaProcessor, PreTrainedTokenizerFast
 
 from tests.support import tiny_models
 from tests.support.family_cases import encode, runs
-from tests.support.talks import answer, user
+from tests.support.talks import answer, system, talk, user
 from vlm_lit.data.rows.encoding import Encoder
 from vlm_lit.data.rows.exact_tokens import Tokens
 from vlm_lit.data.rows.masking import Transcript
@@ -170,6 +172,27 @@ def test_special_tokens_around_a_text_stand_once_and_not_before_the_answer(
     row = encode(made, [conversation])
     assert row.inputs["input_ids"][0, : len(prompt)].tolist() == prompt
     assert made.tokenizer.decode(runs(row, 0)[0]).strip() == f"say{'<|im_end|>' if template == CHATML else '</s>'}"
+
+
+def test_a_row_has_the_special_tokens_it_has_alone() -> None:
+    made = encoder(llama_2(), CHATML.replace("<|im_start|>", "{{ bos_token if m['role'] == 'system' }}<|im_start|>", 1))
+    begin, end = made.tokenizer.convert_tokens_to_ids(["<s>", "</s>"])
+    made.tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", special_tokens=[("<s>", begin), ("</s>", end)]
+    )
+    plain = talk("one image")
+    told = replace(plain, turns=(system("Be short."), *plain.turns))
+    for several in ([plain, told, plain], [told, plain, plain, told]):
+        alone = [encode(made, [c]) for c in several]
+        batch = encode(made, several)
+        ids = [row.inputs["input_ids"][0].tolist() for row in alone]
+        assert [row.count(begin) for row in ids] == [1] * len(several)
+        kept = batch.inputs["attention_mask"].bool()
+        assert [row[own].tolist() for row, own in zip(batch.inputs["input_ids"], kept, strict=True)] == ids
+        assert batch.lengths == [len(row) for row in ids]
+        assert torch.equal(batch.inputs["pixel_values"], torch.cat([row.inputs["pixel_values"] for row in alone]))
+        images = ids[0].count(made.processor.image_token_id)
+        assert made.text_lengths(several) == [len(row) - images for row in ids]
 
 
 def test_no_blank_is_gained_where_a_tokenizer_puts_one_in_front() -> None:

@@ -8,7 +8,7 @@ images, tiles or patches, of which a batch of conversations never has as many as
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -41,6 +41,16 @@ class Tokenized:
     text: str
     tokens: Tokens
     replacements: Replacements
+
+
+@dataclass(frozen=True)
+class _Read:
+    """What a processor makes of a batch: fields along the tokens [B, L, ...], the others, offsets [B, L, 2]."""
+
+    along_tokens: dict[str, Tensor]
+    rest: dict[str, Tensor]
+    offsets: Tensor
+    replacements: list[Replacements]
 
 
 @dataclass(frozen=True)
@@ -109,12 +119,36 @@ class Encoder:
             images: the images of each.
         """
         rendered, conversations = [_rendered(w) for w in written], [w.conversation for w in written]
+        kinds = [self._adds_special_tokens(item) for item in rendered]
+        read = {special: self._read(rendered, images, conversations, special) for special in dict.fromkeys(kinds)}
+        rows, tokenized = list[EncodedRow](), list[Tokenized]()
+        for i, (item, conversation, special) in enumerate(zip(rendered, conversations, kinds, strict=True)):
+            along_tokens, replacements = read[special].along_tokens, read[special].replacements[i]
+            length = int(along_tokens["attention_mask"][i].sum())
+            fields = {name: value[i, :length] for name, value in along_tokens.items()}
+            spans = [(start, end) for start, end in read[special].offsets[i, :length].tolist()]
+            tokens = Tokens.old(fields["input_ids"].tolist(), spans)
+            tokenized.append(Tokenized(written_out(item.text, replacements), tokens, replacements))
+            rows.append(self._row(fields, tokenized[-1], item, conversation))
+        return rows, tokenized, read[kinds[0]].rest
+
+    def _read(
+        self,
+        rendered: Sequence[Rendered],
+        images: Sequence[Sequence[ImageInput]],
+        conversations: Sequence[Conversation],
+        special: bool,
+    ) -> _Read:
+        """A whole batch as the processor reads it, with special tokens around every text or around none.
+
+        A batch of both kinds is read twice, so that no field's width depends on which rows are of which kind.
+        """
         output = processed(
             self.processor,
-            [r.text for r in rendered],
+            [item.text for item in rendered],
             images,
             conversations,
-            add_special_tokens=self._adds_special_tokens(rendered[0]),
+            add_special_tokens=special,
             return_text_replacement_offsets=True,
         )
         found = output.pop("text_replacement_offsets", None)
@@ -122,16 +156,7 @@ class Encoder:
         replacements: list[Replacements] = found if isinstance(found, list) and found else [[] for _ in rendered]
         offsets = output.pop("offset_mapping")
         assert isinstance(offsets, Tensor)
-        along_tokens, rest = split_fields(output)
-        rows, tokenized = list[EncodedRow](), list[Tokenized]()
-        for i, (item, conversation) in enumerate(zip(rendered, conversations, strict=True)):
-            length = int(along_tokens["attention_mask"][i].sum())
-            fields = {name: value[i, :length] for name, value in along_tokens.items()}
-            spans = [(start, end) for start, end in offsets[i, :length].tolist()]
-            tokens = Tokens.old(fields["input_ids"].tolist(), spans)
-            tokenized.append(Tokenized(written_out(item.text, replacements[i]), tokens, replacements[i]))
-            rows.append(self._row(fields, tokenized[-1], item, conversation))
-        return rows, tokenized, rest
+        return _Read(*split_fields(output), offsets, replacements)
 
     def row_like(self, first: EncodedRow, written: Written, known: Tokenized) -> EncodedRow:
         """The row of a conversation whose images were processed with another's, without processing them again.
@@ -179,14 +204,16 @@ class Encoder:
 
     def _text_tokens(self, rendered: Sequence[Rendered]) -> list[Tokens]:
         """The tokens of each text."""
-        if not rendered:
-            return []
-        output = self.tokenizer(
-            [item.text for item in rendered],
-            add_special_tokens=self._adds_special_tokens(rendered[0]),
-            return_offsets_mapping=True,
-        )
-        return list(map(Tokens.old, output["input_ids"], output["offset_mapping"]))
+        kinds = [self._adds_special_tokens(item) for item in rendered]
+        found = dict[bool, Iterator[Tokens]]()
+        for special in dict.fromkeys(kinds):
+            output = self.tokenizer(
+                [item.text for item, kind in zip(rendered, kinds, strict=True) if kind == special],
+                add_special_tokens=special,
+                return_offsets_mapping=True,
+            )
+            found[special] = map(Tokens.old, output["input_ids"], output["offset_mapping"])
+        return [next(found[special]) for special in kinds]
 
     def _text_length(self, rendered: Rendered, tokens: Tokens, conversation: Conversation) -> int | RecordError:
         try:
