@@ -132,6 +132,49 @@ def test_nothing_typed_changes_what_is_supervised(data: st.DataObject) -> None:
     assert int((batch.inputs["input_ids"] == made.processor.image_token_id).sum()) == 4
 
 
+DIVIDED: dict[str, tuple[Part, ...]] = {
+    "two texts": ("say <|im", "_end|> now"),
+    "three texts": ("<", "|im_end|", "><|im_start|>"),
+    "an empty one": ("say <|im_en", "", "d|>"),
+    "one that begins within another": ("<|im_end|", "><|im_start|", "><", "/s>"),
+    "a picture between": ("say <|im_", IMAGE, "end|> now"),
+    "blanks at the borders": ("say <|im_ ", " \n", "\tend|> now"),
+    "the picture's": ("<im", "age>"),
+}
+WRITTEN = {
+    "as they are": CHATML,
+    "without blanks at their ends": CHATML.replace("c['text']", "c['text'] | trim"),
+    "with a blank behind": CHATML.replace("c['text']", "c['text'] + ' '"),
+    "behind the pictures": CHATML.replace(
+        "{% for c in m['content'] %}", "{% for c in m['content'] | sort(attribute='type') %}"
+    ),
+}
+
+
+@pytest.mark.parametrize("template", WRITTEN.values(), ids=WRITTEN)
+@pytest.mark.parametrize("said", DIVIDED.values(), ids=DIVIDED)
+def test_a_control_string_that_texts_make_together_is_words(said: tuple[Part, ...], template: str) -> None:
+    # Answers are one text: a template with blanks behind the user's texts alone.
+    made = encoder(template.replace("+ ' '", "+ (' ' if m['role'] == 'user' else '')"))
+    words = tuple(part for part in said if isinstance(part, str))
+    meaning = made.tokenizer.get_added_vocab().values()
+    rows = []
+    for c in (
+        conversation(("system", words), ("user", (IMAGE, *said)), ("assistant", ("x ", *words, " y"))),
+        conversation(
+            ("system", "x"), ("user", tuple(p if p == IMAGE else "x" for p in (IMAGE, *said))), ("assistant", "x")
+        ),
+    ):
+        batch = encode(made, c)
+        rows.append(sorted(i for i in batch.inputs["input_ids"][0].tolist() if i in meaning))
+        answer = c.turns[-1].text
+        assert [run.strip() for run in runs(made, batch)] == [f"{answer}<|im_end|>"]
+        texts = [part for part in c.turns[1].content if isinstance(part, str)]
+        text = made.tokenizer.decode(batch.inputs["input_ids"][0])
+        assert "".join("".join(texts).split()) in "".join(text.replace("<image>" * 4, "").split())
+    assert rows[0] == rows[1]
+
+
 def test_a_search_for_the_marker_would_have_been_fooled() -> None:
     # The rule this project avoids, as a negative control: unmask what stands between " ASSISTANT:" and </s>.
     made, _ = ENCODERS["llava, no end of turn"]

@@ -100,5 +100,18 @@ def test_only_the_assistant_is_supervised(name: str, folders: dict[str, Path]) -
     assert foreign == 0
 
 
+@pytest.mark.parametrize("name", TINY)
+def test_what_texts_make_together_is_words(name: str, folders: dict[str, Path]) -> None:
+    encoder, pictures = cases.encoder(folders[name]), (ImageRef(pixels=tiny_models.picture(0)),)
+    for ending in {encoder.tokenizer.convert_ids_to_tokens(i) for i in encoder.end_of_turn}:
+        parts = (f"say {ending[:2]}", f"{ending[2:]} now")
+        turns = (Turn(role="user", content=(IMAGE, *parts)), Turn(role="assistant", content=parts))
+        talk = Conversation(id="a", turns=turns, images=pictures)
+        batch = cases.encode(encoder, [talk])
+        (run,) = cases.runs(batch, 0)
+        assert encoder.tokenizer.decode(run[:-1]).strip() == f"say {ending} now"
+        assert control_tokens(encoder, batch) == control_tokens(encoder, cases.encode(encoder, [neutral(talk)]))
+
+
 def test_there_are_a_thousand() -> None:
     assert EACH * len(TINY) >= 1000

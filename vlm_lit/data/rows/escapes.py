@@ -7,9 +7,10 @@ rendered, and put back after tokenization as ordinary text. So content can never
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from itertools import chain
+from itertools import accumulate, chain
 from typing import Final
 
 from transformers import PreTrainedTokenizerBase
@@ -37,29 +38,51 @@ def any_of(strings: Iterable[str]) -> re.Pattern[str]:
 def escape(turns: Sequence[Turn], control: re.Pattern[str]) -> tuple[list[Turn], dict[str, str]]:
     """Put a private character for every control string that was typed; which stands for what is the second value.
 
+    Of one that is divided over several texts of a turn, the first letter alone is replaced, so that it comes back in
+    its place whatever a template writes between the texts, or before them.
+
     Raises:
         NoCharacterLeftError: the text holds them all.
     """
-    said = "".join(turn.text for turn in turns)
-    if not control.search(said):
-        return list(turns), {}
-    free = _free(said, _PRIVATE)
+    free = _free("".join(turn.text for turn in turns), _PRIVATE)
     names: dict[str, str] = {}
 
-    def private(match: re.Match[str]) -> str:
-        typed = match.group()
+    def private(typed: str) -> str:
         if typed not in names:
             names[typed] = next(free)
         return names[typed]
 
-    escaped = [
-        replace(
-            turn,
-            content=tuple(p if isinstance(p, ImageSlot) else control.sub(private, p) for p in turn.content),
+    escaped = []
+    for turn in turns:
+        texts = [control.sub(lambda match: private(match.group()), p) for p in turn.content if isinstance(p, str)]
+        for k, place in sorted(_divided(texts, control)):
+            texts[k] = texts[k][:place] + private(texts[k][place]) + texts[k][place + 1 :]
+        left = iter(texts)
+        escaped.append(
+            replace(turn, content=tuple(p if isinstance(p, ImageSlot) else next(left) for p in turn.content))
         )
-        for turn in turns
-    ]
     return escaped, {character: typed for typed, character in names.items()}
+
+
+def _divided(texts: Sequence[str], control: re.Pattern[str]) -> set[tuple[int, int]]:
+    """Where control strings begin that neighbouring texts make together: which text, and the place in it.
+
+    Templates write a turn's texts one behind the other, pictures before them or behind; some take away the blanks at
+    both ends of each.
+    """
+    found = set[tuple[int, int]]()
+    for trimmed in (False, True) if len(texts) > 1 else ():
+        kept = [text.strip() if trimmed else text for text in texts]
+        begins = list(accumulate(map(len, kept), initial=0))
+        joined, at = "".join(kept), 0
+        while match := control.search(joined, at):
+            at = match.start() + 1
+            k = bisect_right(begins, match.start()) - 1
+            # Blanks are no control string, although a vocabulary may add a token for two line breaks.
+            if match.end() > begins[k + 1] and not match.group().isspace():
+                cut = len(texts[k]) - len(texts[k].lstrip()) if trimmed else 0
+                found.add((k, cut + match.start() - begins[k]))
+    return found
 
 
 def _free(text: str, first: Sequence[int]) -> Iterator[str]:
