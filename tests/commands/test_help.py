@@ -132,6 +132,8 @@ def test_ours_come_first_with_their_defaults(verb: str, capsys: Capture) -> None
     places = [page.index(f"  {words}  ") if not words.endswith(")") else page.index(words) for words in order]
     assert places == sorted(places)
     assert f"Example: python -m vlm_lit {EXAMPLES[verb]}" in page
+    assert "--seed_everything" in page
+    assert "--model.seed" not in page  # it follows from seed_everything
     assert len(page.splitlines()) <= ALL_SETTINGS
 
 

@@ -130,6 +130,32 @@ def test_a_value_that_no_run_can_have(changes: dict[str, object], says: str, con
     assert "trainer" in says or "valid" in says or f"{path}, line " in error
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "source"),
+    [
+        ("model.init_args.seed", 1, "seed_everything"),
+        ("data.init_args.seed", 1, "seed_everything"),
+        ("data.init_args.model_id", "elsewhere", "model.init_args.model_id"),
+        ("data.init_args.revision", "main", "model.init_args.revision"),
+    ],
+)
+def test_a_setting_that_follows_from_another_one(
+    key: str, value: object, source: str, config: Config, capsys: Capture
+) -> None:
+    path = config()
+    said = f"{key} is {value}, which has no effect: it follows from {source}"
+    assert refused(capsys, path, f"--{key}={value}").startswith(f"error: the command line: {said}")
+    error = refused(capsys, edited(path, {key: value}))
+    assert error.startswith(f"error: {path}, line {line_of(path, key.rpartition('.')[2])}: {said}")
+
+
+def test_a_setting_that_says_what_it_follows_from(config: Config, capsys: Capture) -> None:
+    path = edited(config(), {"model.init_args.seed": 7, "data.init_args.seed": 7, "data.init_args.revision": None})
+    path = edited(path, {"data.init_args.model_id": yaml.safe_load(path.read_text())["model"]["init_args"]["model_id"]})
+    # It passes this check, and is refused for something else.
+    assert "max_steps is 0" in refused(capsys, path, "--trainer.max_steps=0")
+
+
 @pytest.mark.parametrize("number", [".nan", "1e400", ".inf"])
 @pytest.mark.parametrize("key", ["model.init_args.learning_rate", f"{PARTS}.projector.learning_rate"])
 def test_numbers_that_are_none(number: str, key: str, config: Config, capsys: Capture) -> None:

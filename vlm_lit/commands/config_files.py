@@ -16,6 +16,7 @@ from vlm_lit.files.strict_yaml import StrictLoader, loading_problem
 COMMAND_LINE: Final = "the command line"
 _MOST_FILES: Final = 100
 _SUFFIXES: Final = (".yaml", ".yml")
+_CONFIGS: Final = ("config", "c")
 
 
 class ConfigFiles:
@@ -38,10 +39,8 @@ class ConfigFiles:
         self.places[plain(option)] = COMMAND_LINE
         self.values.setdefault(plain(option), []).append(value)
         _refuse_bombs(option, value)
-        if option in ("config", "c"):
-            self._read(Path(value), "", COMMAND_LINE)
-        elif option in ("trainer", "model", "data") and value.endswith(_SUFFIXES):
-            self._read(Path(value), option, COMMAND_LINE)
+        if _names_file(option, value):
+            self._read(Path(value), "" if option in _CONFIGS else option, COMMAND_LINE)
 
     def placed(self, message: str) -> str:
         """A message about the dotted key it begins with, after the file and line where that is set."""
@@ -82,6 +81,28 @@ class ConfigFiles:
                     self._read(path.parent / inner.value, key, self.places[key])
                 elif isinstance(inner, yaml.ScalarNode):
                     self.values.setdefault(key, []).append(inner.value)
+
+
+def files_first(arguments: Sequence[str]) -> list[str]:
+    """The same command line with its files in front, both in their own order: the later wins, so an option over all."""
+    files: list[str] = []
+    others: list[str] = []
+    belongs: list[str] | None = None  # where the value of the option before goes
+    for word, following in pairwise([*arguments, ""]):
+        if belongs is None or is_option(word):
+            option, equals, value = word.lstrip("-").partition("=")
+            named = is_option(word) and _names_file(option, value if equals else following)
+            target = files if named else others
+            belongs = None if equals or not is_option(word) else target
+        else:
+            target, belongs = belongs, None
+        target.append(word)
+    return [*files, *others]
+
+
+def _names_file(option: str, value: str) -> bool:
+    """Whether an option names a file of settings: a whole config, or what a section holds."""
+    return option in _CONFIGS or (option in ("trainer", "model", "data") and value.endswith(_SUFFIXES))
 
 
 def _refuse_bombs(option: str, value: str) -> None:

@@ -13,6 +13,7 @@ from typing import Final
 from vlm_lit.commands.config_files import is_option
 from vlm_lit.commands.known_options import (
     DEFAULT_CLASSES,
+    LINKS,
     TRAINER_DEFAULTS,
     dotted_names,
     run_options,
@@ -36,9 +37,6 @@ _USUAL: Final = {
     "fast_dev_run": "try so many steps and write nothing",
 }
 """The trainer's options that a first run sets, in our words where Lightning's are about something else."""
-
-_LINKED: Final = {"data": ("model_id", "revision", "seed")}
-"""Options that follow from another section's."""
 
 _NARROWEST, _WIDEST = 80, 120
 _IN_YAML: Final = {"None": "null", "True": "true", "False": "false"}
@@ -133,7 +131,7 @@ def _option_page(key: str, class_path: str) -> str | None:
 
 
 def _lines(section: str, given: Sequence[Parameter]) -> Iterator[str]:
-    for parameter in (p for p in given if p.name not in _LINKED.get(section, ())):
+    for parameter in (p for p in given if f"{section}.{p.name}" not in LINKS):
         yield _line(f"--{section}.{parameter.name}", _shown_default(section, parameter), _gist(parameter.help))
 
 

@@ -30,6 +30,15 @@ PROVIDED: Final = frozenset({"model", "datamodule", "dataloaders", "train_datalo
 """What Lightning's own `fit`, `test` ... take that no option says."""
 
 
+LINKS: Final = {
+    "data.model_id": "model.model_id",
+    "data.revision": "model.revision",
+    "model.seed": "seed_everything",
+    "data.seed": "seed_everything",
+}
+"""Settings that follow from another one, each with the one to set."""
+
+
 @dataclass(frozen=True)
 class RunOption:
     """An option of a run itself. `default` is as it is shown; empty where there is none to show."""

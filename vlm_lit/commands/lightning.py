@@ -15,13 +15,13 @@ from lightning.pytorch import LightningDataModule, LightningModule
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities import rank_zero_info
 
-from vlm_lit.commands.config_files import ConfigFiles
+from vlm_lit.commands.config_files import ConfigFiles, files_first
 from vlm_lit.commands.default_class import default_class
-from vlm_lit.commands.known_options import DEFAULT_CLASSES, RUN_HELP, TRAINER_DEFAULTS
+from vlm_lit.commands.known_options import DEFAULT_CLASSES, LINKS, RUN_HELP, TRAINER_DEFAULTS
 from vlm_lit.commands.logger_options import check_installed, in_run_directory
 from vlm_lit.commands.nulls import with_nulls
 from vlm_lit.commands.option_errors import OptionError
-from vlm_lit.commands.parsing import SuggestingParser, chain_of, check_empty, check_numbers
+from vlm_lit.commands.parsing import SuggestingParser, chain_of, check_empty, check_links, check_numbers, in_full
 from vlm_lit.commands.process_rules import refusing
 from vlm_lit.commands.run_place import TIME_VARIABLE, check_free, from_run, last_of, now, placed, resume_command
 from vlm_lit.commands.trainer_arguments import trainer_arguments
@@ -55,7 +55,7 @@ class VlmLitCLI(LightningCLI):
 
     def __init__(self, verb: str, arguments: Sequence[str]) -> None:
         self.verb, self.time = verb, now()
-        self.arguments, self.source = from_run(verb, arguments)
+        self.arguments, self.source = from_run(verb, files_first(arguments))
         self.files = ConfigFiles(self.arguments)
         self.begins_at = 0
         self.kept: dict[str, Any] = {}
@@ -83,6 +83,7 @@ class VlmLitCLI(LightningCLI):
         check_empty(self.files, self.config[self.verb])
         try:
             check_numbers(self.config[self.verb])
+            check_links(self.files, self.config[self.verb])
         except ConfigError as error:
             raise ConfigError(self.files.placed(str(error))) from None
 
@@ -100,10 +101,9 @@ class VlmLitCLI(LightningCLI):
         else:
             parser.add_argument("--from", type=str, help=RUN_HELP["from"])
         parser.set_defaults({key: {"class_path": default_class(key, self.files)} for key in DEFAULT_CLASSES})
-        for name in ("model_id", "revision"):
-            parser.link_arguments(f"model.init_args.{name}", f"data.init_args.{name}")
-        for target in ("model", "data"):
-            parser.link_arguments("seed_everything", f"{target}.init_args.seed", compute_fn=_seed)
+        for target, source in LINKS.items():
+            compute = _seed if source == "seed_everything" else None
+            parser.link_arguments(in_full(source), in_full(target), compute_fn=compute)
 
     @property
     def run_dir(self) -> Path:

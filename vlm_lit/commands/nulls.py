@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Final
 
-_NULLS: Final = ("null", "~")
+NULLS: Final = ("null", "~")
 _SECTIONS: Final = ("model", "data")
 
 
@@ -32,7 +32,7 @@ def _rewritten(arguments: Sequence[str]) -> Iterator[str]:
             continue
         option, equals, value = word.partition("=")
         value = value if equals else following
-        place = _place(option) if word.startswith("--") and value in _NULLS else None
+        place = _place(option) if word.startswith("--") and value in NULLS else None
         if place is None:
             yield word
             continue

@@ -17,7 +17,9 @@ from jsonargparse import Namespace, set_loader
 from lightning.pytorch.cli import LightningArgumentParser
 
 from vlm_lit.commands.config_files import ConfigFiles
+from vlm_lit.commands.known_options import LINKS
 from vlm_lit.commands.logger_options import run_defaults
+from vlm_lit.commands.nulls import NULLS
 from vlm_lit.commands.option_errors import OptionError, denied, no_class, other_class, prefixes, unknown
 from vlm_lit.errors import ConfigError, check_seed, nearest
 from vlm_lit.files.strict_yaml import StrictLoader
@@ -158,6 +160,29 @@ def check_empty(files: ConfigFiles, settings: Namespace) -> None:
                 beside = {f"{key[: -len(name)]}{other}" for other in vars(here)}
                 raise ConfigError(files.placed(str(unknown(key, beside.union(prefixes(key)[:-1])))))
             here = here[name] if isinstance(here, Namespace) else None
+
+
+def check_links(files: ConfigFiles, settings: Namespace) -> None:
+    """Refuse a setting that is written and follows from another one, which would overwrite it.
+
+    Raises:
+        ConfigError: it says something else than the other one.
+    """
+    for target, source in LINKS.items():
+        value = settings.get(in_full(target))
+        if target not in files.places or (written := (files.values.get(target) or ["no word"])[-1]) == str(value):
+            continue
+        if value is not None or written not in NULLS:
+            raise ConfigError(
+                f"{in_full(target)} is {written}, which has no effect: it follows from {in_full(source)}, which makes "
+                f"it {value}. Set {in_full(source)} instead, and leave {in_full(target)} out."
+            )
+
+
+def in_full(key: str) -> str:
+    """A dotted key of the model or the data with its `init_args`."""
+    section, dot, name = key.partition(".")
+    return f"{section}.init_args.{name}" if dot else key
 
 
 def check_numbers(settings: object, key: str = "") -> None:
