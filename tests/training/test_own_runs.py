@@ -90,11 +90,19 @@ def test_another_number_of_processes_goes_on_and_is_said(begun: Path, caplog: py
     assert "was made by 2 ranks and this run has 1: its step batches are the same" in caplog.text
 
 
+def test_so_do_other_micro_batches(begun: Path, caplog: pytest.LogCaptureFixture) -> None:
+    said = "The checkpoint was made with another"
+    assert verb("fit", begun, "--ckpt_path", "last", "--trainer.max_epochs=2") == 0
+    assert said not in caplog.text
+    assert verb("fit", begun, "--ckpt_path", "last", "--trainer.max_epochs=3", "--data.init_args.micro_batch=8") == 0
+    assert f"{said} micro_batch (was 3, is 8): its loss and gradients are the same, up to" in caplog.text
+
+
 def test_a_checkpoint_of_an_earlier_version_lacks_what_was_not_looked_at_then(begun: Path) -> None:
     def of_then(content: dict[str, Any]) -> None:
         for name in ("base_config", "optimizer"):
             del content[name]
-        for name in ("train_source", "module", "precision", "attention", "world_size"):
+        for name in ("train_source", "module", "precision", "attention", "world_size", "micro_batch", "micro_tokens"):
             del content["course"][name]
 
     changed(begun, of_then)

@@ -48,8 +48,8 @@ class ClassifierDataModule(QuestionDataModule):
         most_words: most tokens of a question; a longer one is cut, and counted as train/over_length_changed.
         augment: random changes of training pictures (RandAugment), for example {operations: 2, colour: false}.
         effective_batch: questions an optimizer step sees, over all ranks.
-        micro_batch: most questions in one forward pass; changes memory and speed, not the result. `auto` finds the most
-            that fit.
+        micro_batch: most questions in one forward pass; changes memory and speed, not the result, but
+            for what dropout draws. `auto` finds the most that fit.
         questions_together: most questions about one image that training visits in a row: its picture is decoded and
             processed once for them, and a step sees fewer different pictures.
         eval_batch: most questions answered together.

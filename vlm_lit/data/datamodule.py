@@ -35,8 +35,8 @@ class ConversationDataModule(TokenRows[Conversation], QuestionDataModule):
             "{question}\\nAnswer the question using a single word or phrase."
         system: system message put before every conversation that has none.
         effective_batch: conversations an optimizer step sees, over all ranks.
-        micro_batch: most rows in one forward pass; changes memory and speed, not the result. `auto` finds the most that
-            fit by trying the longest rows.
+        micro_batch: most rows in one forward pass; changes memory and speed, not the result, but for what
+            dropout draws. `auto` finds the most that fit by trying the longest rows.
         micro_tokens: most tokens in a forward pass of several rows, padding included; null for no limit.
         packing: let questions about one image share a row, the image encoded once; the same result for the same
             conversations, and the same answers in an evaluation. Plain rows are used where the model does not allow it.

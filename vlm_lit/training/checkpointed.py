@@ -26,6 +26,9 @@ from vlm_lit.training.surroundings import code_digest, machine
 class CheckpointedModule(VisionLanguageModule):
     """A module whose checkpoints hold what it trains, and what they belong to."""
 
+    kept_course: Mapping[str, Any] | None = None
+    """The course of the checkpoint that this run goes on from."""
+
     @cached_property
     def base_name(self) -> dict[str, Any]:
         """What names the base. Digests of a 7B model's files take seconds: made once."""
@@ -129,6 +132,7 @@ class CheckpointedModule(VisionLanguageModule):
         if resumes and (words := other_ranks(checkpoint["course"], self.ranks.world)) is not None:
             rank_zero_info(words)
         self._resumed = checkpoint if resumes else None
+        self.kept_course = checkpoint["course"] if resumes else None
         load_trainable_state(self, checkpoint["state_dict"])
         if self.model is not None:
             load_start(self.model, checkpoint.get("lora_start", {}))

@@ -36,6 +36,8 @@ _NOT_OF_COURSE: Final = (
 """Arguments of a module that its training does not follow from, or that are compared elsewhere."""
 DATA: Final = {"train_data": "train", "val_data": "val"}
 """What holds a split's data files in a checkpoint's course."""
+SAID: Final = ("world_size", "micro_batch", "micro_tokens")
+"""What a run may go on with another of: word of it is given."""
 
 
 def library_versions() -> dict[str, str]:
@@ -98,7 +100,13 @@ def course_of(
         "precision": precision,
         "attention": attention,
         "world_size": world_size,
+        **_micro_batches(data),
     }
+
+
+def _micro_batches(data: StepDataModule[Any]) -> dict[str, int | None]:
+    """What the micro-batches of a step follow from."""
+    return {"micro_batch": data.micro_batch.rows, "micro_tokens": getattr(data, "micro_tokens", None)}
 
 
 def _as_read(source: SourceSettings | None) -> dict[str, Any]:
@@ -141,7 +149,7 @@ def check_course(kept: Mapping[str, Any], own: Mapping[str, Any]) -> None:
     planned, total = kept.get("total_steps"), own["total_steps"]
     check_data(kept, own)
     # A checkpoint of an earlier version lacks what was not looked at then.
-    looked_at = kept.keys() - {"total_steps", "world_size", *DATA}
+    looked_at = kept.keys() - {"total_steps", *SAID, *DATA}
     check_same(kept, {key: value for key, value in own.items() if key in looked_at})
     if planned is not None and total < planned:
         raise ConfigError(
@@ -162,6 +170,21 @@ def other_ranks(kept: Mapping[str, Any], world_size: int) -> str | None:
     return (
         f"The checkpoint was made by {was} {'rank' if was == 1 else 'ranks'} and this run has {world_size}: its step "
         "batches are the same, so its numbers are, up to the order of sums. Dropout, where there is any, draws others."
+    )
+
+
+def other_micro_batches(kept: Mapping[str, Any], data: StepDataModule[Any]) -> str | None:
+    """Word of it that a checkpoint's steps were computed in other micro-batches; None where they were not.
+
+    Asked when the run begins: `auto` has found its rows by then.
+    """
+    own = _micro_batches(data)
+    different = [name for name in own if name in kept and kept[name] != own[name]]  # an earlier version noted none
+    if not different:
+        return None
+    return (
+        f"The checkpoint was made with another {listed_changes(different, kept, own)}: its loss and gradients are the "
+        "same, up to the order of sums. Dropout, where there is any, draws others."
     )
 
 

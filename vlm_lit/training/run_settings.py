@@ -40,7 +40,8 @@ _HARMLESS: Final = (
     "trainer.num_sanity_val_steps",
     "data.init_args.validate_by",
     "data.init_args.judged_turns",
-    # N ranks compute what one rank computes, and so do micro-batches of any size (equalities 4 and 5).
+    # N ranks compute what one rank computes, and so do micro-batches of any size (equalities 4 and 5); with dropout,
+    # which draws others, word of it is given.
     "trainer.devices",
     "trainer.num_nodes",
     "trainer.strategy",

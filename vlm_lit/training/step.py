@@ -14,6 +14,7 @@ from vlm_lit.data.sampler import derive_seed
 from vlm_lit.errors import VlmLitError, listed
 from vlm_lit.schema import MicroBatch, StepBatch
 from vlm_lit.training.checkpointed import CheckpointedModule
+from vlm_lit.training.identity import other_micro_batches
 from vlm_lit.training.memory import is_out_of_memory, most_rows
 from vlm_lit.training.optimizer_memory import FirstStep, before_first_step, stepped
 from vlm_lit.training.ranks import warn
@@ -151,6 +152,8 @@ class StepModule(CheckpointedModule):
             alike = len(set(fit)) == 1
             said = f"{rows} rows fit in memory" if alike else f"{', '.join(map(str, fit))} rows, by rank, fit"
             rank_zero_info(f"micro_batch: {said}")
+        if self.kept_course is not None and (words := other_micro_batches(self.kept_course, self.data)) is not None:
+            rank_zero_info(words)
         super().on_train_start()
 
     def _try_rows(self, rows: int) -> None:

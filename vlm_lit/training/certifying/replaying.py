@@ -19,7 +19,7 @@ from vlm_lit.training.certifying.certificate import Certificate
 from vlm_lit.training.certifying.differences import other_tensors
 from vlm_lit.training.certifying.weight_digests import tensor_digests
 from vlm_lit.training.checkpoint_io import DurableCheckpointIO
-from vlm_lit.training.identity import DATA
+from vlm_lit.training.identity import DATA, SAID
 from vlm_lit.training.position import place_behind_step
 
 
@@ -80,7 +80,7 @@ class RelocatedCheckpointIO(DurableCheckpointIO):
         if isinstance(base := found.get("identity", {}).get("base"), dict):
             base["model_id"] = self.model_id
         if isinstance(course := found.get("course"), dict):
-            for name in (*DATA, "world_size"):
+            for name in (*DATA, *SAID):
                 course.pop(name, None)
         return found
 
