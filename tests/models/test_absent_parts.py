@@ -66,6 +66,12 @@ def test_models_that_generate_have_no_embeddings_part(settings: PartSettings) ->
         refuse_absent_parts(FAMILIES["llava"], "llava", PartsSettings(embeddings=settings))
 
 
+def test_nor_a_learning_rate_for_it() -> None:
+    parts = PartsSettings(embeddings=PartSettings(learning_rate=0.5))
+    with pytest.raises(ConfigError, match=r"embeddings.learning_rate is 0.5, but model type 'llava' has no embeddings"):
+        refuse_absent_parts(FAMILIES["llava"], "llava", parts)
+
+
 def test_features_of_a_tower_that_is_not_there_cannot_be_kept() -> None:
     with pytest.raises(ConfigError, match="model type 'vilt' has none"):
         check_cacheable(VILT, "vilt", PARTS)

@@ -157,7 +157,14 @@ def refuse_absent_parts(family: Family, model_type: str, parts: PartsSettings) -
     """
     for part in PART_NAMES:
         asked = parts.of(part)
-        if family.roots(part) or (asked.training == "frozen" and asked.precision in DTYPES):
+        if family.roots(part):
+            continue
+        if asked.learning_rate is not None:
+            raise ConfigError(
+                f"{part}.learning_rate is {asked.learning_rate}, but model type {model_type!r} has no {part}. Set "
+                "it to null."
+            )
+        if asked.training == "frozen" and asked.precision in DTYPES:
             continue
         setting = f"training is {asked.training}" if asked.training != "frozen" else f"precision is {asked.precision}"
         raise ConfigError(
