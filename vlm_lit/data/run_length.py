@@ -20,7 +20,7 @@ class RunLength:
         epoch_limit: optimizer steps of an epoch (an integer) or a share of it (a fraction).
         repeated: every epoch sees the first epoch's steps again, in the same order.
         validate_every: validate every so many epochs (a fraction) or optimizer steps (an integer).
-        validate_epochs: validate only after every n-th epoch, where `validate_every` is a fraction.
+        validate_epochs: validate only after every n-th epoch, where `validate_every` is one epoch.
         least_epochs: epochs before which nothing ends the run early.
     """
 
@@ -51,6 +51,26 @@ class RunLength:
                 "set trainer.limit_val_batches to 0."
             )
 
+    def check(self) -> None:
+        """Refuse options of which one would leave the other without effect; Lightning's own epochs can have them.
+
+        Raises:
+            ConfigError: naming both.
+        """
+        # 1 is every step, 1.0 every epoch.
+        each_epoch = isinstance(self.validate_every, float) and self.validate_every == 1.0
+        if self.validate_epochs > 1 and not each_epoch:
+            raise ConfigError(
+                f"trainer.check_val_every_n_epoch is {self.validate_epochs} and trainer.val_check_interval is "
+                f"{self.validate_every}: both say when to validate. Leave one out; a val_check_interval of "
+                f"{float(self.validate_epochs)} is every {self.validate_epochs} epochs."
+            )
+        if self.epochs is not None and self.least_epochs > self.epochs:
+            raise ConfigError(
+                f"trainer.min_epochs is {self.least_epochs}, and trainer.max_epochs ends the run after {self.epochs}. "
+                "Set max_epochs at least as high, or leave min_epochs out."
+            )
+
     def steps_per_epoch(self, items: int, effective_batch: int) -> int:
         """Optimizer steps of an epoch of so many items, which may end early."""
         full, limit = full_steps_per_epoch(items, effective_batch), self.epoch_limit
@@ -62,7 +82,12 @@ class RunLength:
         return min(steps, max_steps) if max_steps > 0 else steps
 
     def validation_steps(self, steps_per_epoch: int, total_steps: int) -> int:
-        """After how many optimizer steps to validate; never past the run's end."""
+        """After how many optimizer steps to validate; never past the run's end.
+
+        Raises:
+            ConfigError: two options say when.
+        """
+        self.check()
         if isinstance(self.validate_every, float):
             steps = max(1, round(steps_per_epoch * self.validate_every)) * self.validate_epochs
         else:

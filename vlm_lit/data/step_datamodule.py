@@ -140,7 +140,7 @@ class StepDataModule(LightningDataModule, ABC, Generic[Item]):
 
     @property
     def total_steps(self) -> int:
-        """Optimizer steps of the whole run: `max_epochs` of data, or `max_steps` if that is fewer."""
+        """Optimizer steps of the whole run: `max_epochs` of data, or `max_steps` if that is fewer or alone."""
         assert self.trainer is not None
         most = int(self.trainer.max_steps)
         if most > 0 and (self._length.epochs is None or isinstance(self.datasets["train"], StreamedSteps)):

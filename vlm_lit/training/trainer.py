@@ -23,11 +23,11 @@ class Trainer(lightning.Trainer):
     """Lightning's Trainer over optimizer steps.
 
     Args:
-        max_epochs: how often the training data is seen.
+        max_epochs: how often the training data is seen; null for once, or for as often as max_steps takes.
         max_steps: optimizer steps after which the run ends, if that is sooner; -1 for no such limit.
         limit_train_batches: optimizer steps of an epoch (an integer) or a share of it (a fraction); null for all.
         val_check_interval: validate every so many epochs (a fraction) or optimizer steps (an integer).
-        check_val_every_n_epoch: validate only after every n-th epoch.
+        check_val_every_n_epoch: validate only after every n-th epoch; beside a val_check_interval of its own, 1.
         accumulate_grad_batches: not used; say data.effective_batch and data.micro_batch.
         gradient_clip_val: not used; say model.gradient_clip.
         kwargs: everything else Lightning's Trainer takes.
@@ -36,7 +36,7 @@ class Trainer(lightning.Trainer):
     def __init__(
         self,
         *,
-        max_epochs: int | None = 1,
+        max_epochs: int | None = None,
         max_steps: int = -1,
         limit_train_batches: int | float | None = None,
         val_check_interval: int | float | None = None,
@@ -45,7 +45,7 @@ class Trainer(lightning.Trainer):
         gradient_clip_val: int | float | None = None,
         **kwargs: Any,  # noqa: ANN401 - Lightning's own options, passed through
     ) -> None:
-        _check_replaced(accumulate_grad_batches, gradient_clip_val)
+        _check_replaced(accumulate_grad_batches, gradient_clip_val, kwargs.get("gradient_clip_algorithm"))
         check_strategy(kwargs.get("strategy", "auto"))
         if (every := kwargs.get("log_every_n_steps")) is not None and every < 0:
             raise ConfigError(f"trainer.log_every_n_steps is {every}; it must be at least 1, or 0 to log nothing.")
@@ -77,11 +77,13 @@ def check_options(trainer: lightning.Trainer) -> None:
     Raises:
         ConfigError: naming the option, and ours.
     """
-    _check_replaced(trainer.accumulate_grad_batches, trainer.gradient_clip_val)
+    _check_replaced(trainer.accumulate_grad_batches, trainer.gradient_clip_val, trainer.gradient_clip_algorithm)
     check_strategy(trainer.strategy)
 
 
-def _check_replaced(accumulate_grad_batches: int, gradient_clip_val: int | float | None) -> None:
+def _check_replaced(
+    accumulate_grad_batches: int, gradient_clip_val: int | float | None, clip_algorithm: str | None
+) -> None:
     if accumulate_grad_batches != 1:
         raise ConfigError(
             "trainer.accumulate_grad_batches has no effect here: a batch of the data module is a whole optimizer step. "
@@ -89,6 +91,11 @@ def _check_replaced(accumulate_grad_batches: int, gradient_clip_val: int | float
         )
     if gradient_clip_val is not None:
         raise ConfigError("trainer.gradient_clip_val has no effect here; set model.init_args.gradient_clip.")
+    if clip_algorithm == "value":
+        raise ConfigError(
+            "trainer.gradient_clip_algorithm is value, and gradients are clipped by their norm alone here. Leave it "
+            "out; model.init_args.gradient_clip is the largest norm."
+        )
 
 
 def run_folder(trainer: lightning.Trainer) -> Path:
