@@ -96,6 +96,7 @@ BORROWED: Final = (
     ),
     Borrowed("lightning.pytorch.tuner.lr_finder", "_LRCallback", ("vlm_lit/data/run_length.py",)),
     Borrowed("lightning.pytorch.callbacks:EarlyStopping", "_check_on_train_epoch_end", (_MONITORED,), words=True),
+    Borrowed("lightning.pytorch.callbacks:Timer", "self._interval", (_MONITORED,), words=True),
     Borrowed("lightning.pytorch.callbacks:RichProgressBar", "_init_progress", (_BAR,)),
     Borrowed("lightning.pytorch.callbacks:RichProgressBar", "_get_train_description", (_BAR,)),
     Borrowed("lightning.pytorch.callbacks.progress.rich_progress", "CustomBarColumn", (_BAR,)),

@@ -7,11 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from lightning.pytorch.callbacks import EarlyStopping
+from lightning.pytorch.callbacks import EarlyStopping, EMAWeightAveraging
 
+from tests.support.plain_runs import data_of, module_of, quiet_trainer
 from vlm_lit.cli import main
-from vlm_lit.commands.lightning import VlmLitCLI
+from vlm_lit.commands.lightning import VlmLitCLI, prepared
 from vlm_lit.data.datamodule import ConversationDataModule
+from vlm_lit.errors import ConfigError
 from vlm_lit.training.callbacks.step_checkpoint import checkpoints
 from vlm_lit.training.logged_names import logged_names
 from vlm_lit.training.module import VisionLanguageModule
@@ -116,6 +118,8 @@ def test_what_is_not_measured_is_said_to_be_so(config: Config, capsys: pytest.Ca
 
 def test_keep_best_is_checked_as_well(config: Config, capsys: pytest.CaptureFixture[str]) -> None:
     assert "Did you mean val/loss?" in refused(capsys, config(), "--keep_best=val/los")
+    wrong = ("--keep_best=val/vqa_accuracy", "--keep_best_mode=min")
+    assert "val/vqa_accuracy is the better the higher it is. Set mode to max." in refused(capsys, config(), *wrong)
 
 
 @pytest.mark.parametrize("name", ["ModelCheckpoint", "OnExceptionCheckpoint"])
@@ -126,6 +130,55 @@ def test_lightnings_checkpoints_are_refused_with_what_to_use(
     assert f"{name} saves in the middle" in shown
     assert "--keep_best val/loss" in shown
     assert "StepCheckpoint" in shown
+
+
+@pytest.mark.parametrize(
+    ("name", "more", "says"),
+    [
+        ("WeightAveraging", [], "would hold others than were measured"),
+        ("EMAWeightAveraging", [], "EMAWeightAveraging validates averaged weights"),
+        ("StochasticWeightAveraging", ["swa_lrs=0.01"], "so it averages none"),
+        ("GradientAccumulationScheduler", ["scheduling={0: 4}"], "Set data.init_args.effective_batch"),
+        ("ModelPruning", ["pruning_fn=l1_unstructured"], "python -m vlm_lit merge"),
+        ("BatchSizeFinder", [], "Set data.init_args.micro_batch to auto"),
+        ("Timer", ["duration=00:00:00:01", "interval=epoch"], "Set interval to step."),
+        ("Timer", [], "so it never stops a run"),
+        ("LearningRateMonitor", ["logging_interval=epoch"], "it would log one value"),
+        ("EarlyStopping", ["monitor=val/loss", "mode=foo"], "`mode` can be min, max, got foo"),
+    ],
+)
+def test_callbacks_that_are_no_use_here_are_refused_with_the_reason(
+    name: str, more: list[str], says: str, config: Config, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = [f"--trainer.callbacks.{option}" for option in more]
+    shown = refused(capsys, config(), f"--trainer.callbacks+={name}", *options)
+    assert shown.startswith("error: ")
+    assert says in shown
+
+
+def test_a_timer_of_steps_stands_in_a_runs_config(config: Config) -> None:
+    cli = prepared(
+        ["--config", str(config()), "--trainer.callbacks+=Timer", "--trainer.callbacks.duration=00:01:00:00"]
+    )
+    assert "interval: step" in cli._shown()
+
+
+def test_and_so_are_those_of_a_trainer_in_python(config: Config, tmp_path: Path) -> None:
+    class Own(EMAWeightAveraging):
+        pass
+
+    path = config()
+    trainer = quiet_trainer(tmp_path / "python", callbacks=[Own()])
+    module = module_of(path)
+    with pytest.raises(ConfigError, match="Own validates averaged weights"):
+        trainer.fit(module, data_of(path))
+    assert module.model is None
+    trainer = quiet_trainer(tmp_path / "python", gradient_clip_algorithm="value")
+    with pytest.raises(ConfigError, match="gradient_clip_algorithm is value"):
+        trainer.fit(module, data_of(path))
+    trainer = quiet_trainer(tmp_path / "python", val_check_interval=1, check_val_every_n_epoch=2)
+    with pytest.raises(ConfigError, match="both say when to validate"):
+        trainer.fit(module, data_of(path))
 
 
 def test_and_so_is_asking_for_them_by_the_trainers_option(config: Config, capsys: pytest.CaptureFixture[str]) -> None:

@@ -18,7 +18,11 @@ from vlm_lit.training.callbacks.epoch_schedule import EpochSchedule, PartsTable
 from vlm_lit.training.callbacks.feature_cache import FeatureCache
 from vlm_lit.training.callbacks.kept_answers import KeptAnswers
 from vlm_lit.training.callbacks.lost_ranks import LostRanks
-from vlm_lit.training.callbacks.monitored import StopAfterValidation, refuse_lightnings_checkpoints
+from vlm_lit.training.callbacks.monitored import (
+    StopAfterValidation,
+    refuse_lightnings_checkpoints,
+    refuse_unfit_callbacks,
+)
 from vlm_lit.training.callbacks.numbers import NumbersPlot
 from vlm_lit.training.callbacks.panel import PredictionPanel
 from vlm_lit.training.callbacks.progress import progress_bar
@@ -40,7 +44,7 @@ _OURS: Final[tuple[type[Callback], ...]] = (
 
 
 def trainer_arguments(
-    asked: Mapping[str, Any], run_dir: Path, *, best: BestCheckpoint | None, purge_step: int | None
+    asked: Mapping[str, Any], run_dir: Path, *, best: BestCheckpoint | None, purge_step: int | None, ours: bool
 ) -> dict[str, Any]:
     """What a trainer is made with besides `asked`: it writes into the run directory.
 
@@ -49,9 +53,11 @@ def trainer_arguments(
         run_dir: the run directory.
         best: what keeps the best checkpoint, if one is kept.
         purge_step: the step from which on an earlier process's figures are dropped from the log; null drops none.
+        ours: whether the module is one of ours; another may step and count its epochs as Lightning does.
 
     Raises:
-        ConfigError: it has a setting that has no effect here, or Lightning's own checkpoints.
+        ConfigError: it has a setting that has no effect here, Lightning's own checkpoints, or a callback that does not
+            do here what it is for.
     """
     if asked.get("default_root_dir") is not None:
         raise ConfigError("trainer.default_root_dir has no effect here; set run_dir, where a run writes.")
@@ -60,6 +66,8 @@ def trainer_arguments(
         given.append(progress_bar())
     present = {type(callback) for callback in given}
     refuse_lightnings_checkpoints(given, enabled=bool(asked.get("enable_checkpointing")))
+    if ours:
+        refuse_unfit_callbacks(given)
     # These decide before any other looks: what a checkpoint says of the best is then of its own step.
     first = [StopAfterValidation(), *([best] if best is not None else [])]
     arguments: dict[str, Any] = {

@@ -18,7 +18,7 @@ from vlm_lit.training.callbacks.feature_cache import FeatureCache
 from vlm_lit.training.callbacks.kept_answers import KeptAnswers
 from vlm_lit.training.callbacks.kept_config import KeptConfig
 from vlm_lit.training.callbacks.lost_ranks import LostRanks
-from vlm_lit.training.callbacks.monitored import StopAfterValidation
+from vlm_lit.training.callbacks.monitored import StopAfterValidation, refuse_unfit_callbacks
 from vlm_lit.training.callbacks.pictures import AnswerPicture
 from vlm_lit.training.callbacks.run_directory import RunDirectory
 from vlm_lit.training.callbacks.sampled_answers import SampledAnswers
@@ -34,9 +34,10 @@ def brought(trainer: lightning.Trainer) -> list[Callback]:
     """What `trainer` lacks: its epochs counted, and the run's adapter and results written.
 
     Raises:
-        ConfigError: an option of the trainer has no effect here, or it has trained before.
+        ConfigError: an option or a callback of the trainer has no effect here, or it has trained before.
     """
     check_options(trainer)
+    refuse_unfit_callbacks(trainer.callbacks)  # type: ignore[attr-defined]
     # It asks for the weights before the step; a checkpoint here is of those behind it.
     warnings.filterwarnings("ignore", message="Using ModelCheckpoint with manual optimization")
     if trainer.state.fn == "fit" and trainer.global_step > 0 and trainer.ckpt_path is None:

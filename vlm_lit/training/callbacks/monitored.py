@@ -3,16 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 from lightning.pytorch import Callback, LightningModule
 from lightning.pytorch import Trainer as LightningTrainer
-from lightning.pytorch.callbacks import Checkpoint, EarlyStopping
+from lightning.pytorch.callbacks import (
+    BatchSizeFinder,
+    Checkpoint,
+    EarlyStopping,
+    GradientAccumulationScheduler,
+    LearningRateMonitor,
+    ModelPruning,
+    StochasticWeightAveraging,
+    Timer,
+    WeightAveraging,
+)
 
 from vlm_lit.errors import ConfigError
 from vlm_lit.training.logged_names import LoggedNames, logged_names
 from vlm_lit.training.protocols import Validated
 
 _PACKAGES = ("vlm_lit", "lightning")
+_KIND: Final = {"min": "lower", "max": "higher"}
+_ONE_EPOCH: Final = "the whole run is one Lightning epoch, so"
+_UNFIT: Final[dict[type[Callback], str]] = {
+    WeightAveraging: "validates averaged weights, and a checkpoint (best.ckpt too) and adapter/ would hold others than "
+    "were measured. Leave it out; model.init_args.schedule cosine or linear lowers the rate to zero at the end.",
+    StochasticWeightAveraging: "looks for the weights before they are loaded, so it averages none, and puts a schedule "
+    "of its own in the place of model.init_args.schedule. Leave it out; the schedules cosine and linear end at zero.",
+    GradientAccumulationScheduler: "has no effect here: a batch of the data module is a whole optimizer step. Set "
+    "data.init_args.effective_batch (conversations a step) and data.init_args.micro_batch.",
+    ModelPruning: "lays masks over weights, which a checkpoint and an adapter here do not hold. Leave it out; prune "
+    "the merged model, which python -m vlm_lit merge writes.",
+    BatchSizeFinder: "changes a batch, which here is a whole optimizer step. Set data.init_args.micro_batch to auto: "
+    "it finds the most rows that fit in memory.",
+}
+"""Lightning's callbacks that no run here can have, each with the reason and the remedy."""
 
 
 def refuse_lightnings_checkpoints(callbacks: Sequence[Callback], *, enabled: bool = False) -> None:
@@ -33,6 +59,32 @@ def refuse_lightnings_checkpoints(callbacks: Sequence[Callback], *, enabled: boo
             "Set keep_best (for example --keep_best val/loss) for the best weights, and "
             "vlm_lit.training.callbacks.step_checkpoint.StepCheckpoint for one every so many steps."
         )
+
+
+def refuse_unfit_callbacks(callbacks: Sequence[Callback]) -> None:
+    """Refuse Lightning's callbacks that do not do here what they are for.
+
+    Asked before a model is loaded.
+
+    Raises:
+        ConfigError: there is one; says why, and what to set instead.
+    """
+    for callback in callbacks:
+        why = next((words for kind, words in _UNFIT.items() if isinstance(callback, kind)), None) or _unfit(callback)
+        if why is not None:
+            raise ConfigError(f"trainer.callbacks: {type(callback).__name__} {why}")
+
+
+def _unfit(callback: Callback) -> str | None:
+    """Why a callback's own settings do not fit a run of one Lightning epoch."""
+    if isinstance(callback, Timer):
+        if callback.time_remaining() is None:
+            return "has no duration, so it never stops a run. Set one, as 00:12:00:00, or leave the callback out."
+        if callback._interval == "epoch":
+            return f"has the interval epoch, and {_ONE_EPOCH} it would never stop it. Set interval to step."
+    if isinstance(callback, LearningRateMonitor) and callback.logging_interval == "epoch":
+        return f"has the logging_interval epoch, and {_ONE_EPOCH} it would log one value. Set it to step."
+    return None
 
 
 def check_monitors(trainer: LightningTrainer, module: LightningModule, data: Validated) -> None:
@@ -56,8 +108,11 @@ def check_monitors(trainer: LightningTrainer, module: LightningModule, data: Val
             if own:
                 continue
             raise ConfigError(_unlogged(type(callback).__name__, monitor, names))
+        mode = getattr(callback, "mode", None)
         if isinstance(callback, EarlyStopping):
             _check_stopping(callback, monitor, names)
+        elif mode in _KIND and names.modes[monitor] not in (None, mode):
+            raise ConfigError(_wrong_way(f"{type(callback).__name__}: mode (keep_best_mode)", mode, monitor, names))
 
 
 def _unlogged(callback: str, monitor: str, names: LoggedNames) -> str:
@@ -77,13 +132,14 @@ def _check_stopping(callback: EarlyStopping, monitor: str, names: LoggedNames) -
             "EarlyStopping: check_on_train_epoch_end is true, but the whole run is one Lightning epoch, so it would "
             "look once, at the end. Leave it out: it looks after each validation."
         )
+    if names.modes[monitor] not in (None, callback.mode):
+        raise ConfigError(_wrong_way("EarlyStopping: mode", callback.mode, monitor, names))
+
+
+def _wrong_way(setting: str, mode: str, monitor: str, names: LoggedNames) -> str:
     better = names.modes[monitor]
-    if better is not None and callback.mode != better:
-        kind = {"min": "lower", "max": "higher"}[better]
-        raise ConfigError(
-            f"EarlyStopping: mode is {callback.mode}, but {monitor} is the better the {kind} it is. "
-            f"Set mode to {better}."
-        )
+    assert better is not None
+    return f"{setting} is {mode}, but {monitor} is the better the {_KIND[better]} it is. Set mode to {better}."
 
 
 class StopAfterValidation(Callback):
