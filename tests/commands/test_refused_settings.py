@@ -121,6 +121,7 @@ def test_a_value_of_the_wrong_kind(key: str, value: object, says: str, config: C
         ({"trainer.gradient_clip_val": 1.0}, "set model.init_args.gradient_clip."),
         ({"trainer.accelerator": "gpus"}, "trainer: You selected an invalid accelerator name"),
         ({"trainer.devices": 0}, "is not a valid input using cpu accelerator"),
+        ({"trainer.devices": -1}, "trainer: `devices` selected with `CPUAccelerator` should be an int > 0"),
     ],
 )
 def test_a_value_that_no_run_can_have(changes: dict[str, object], says: str, config: Config, capsys: Capture) -> None:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
 
+from tests.support.plain_runs import module_of
+from tests.support.refusals import edited
 from tests.support.runs import fit, run_dir, scalars, verb
-from vlm_lit.commands.lightning import VlmLitCLI
+from vlm_lit.commands.lightning import VlmLitCLI, prepared
 from vlm_lit.data.datamodule import ConversationDataModule
+from vlm_lit.errors import ConfigError
 from vlm_lit.training.supervised import SupervisedModule
 
 Config = Callable[..., Path]
@@ -153,6 +157,18 @@ def test_learning_rate_finder_finds_the_peak_of_the_schedule(config: Config) -> 
         (("--trainer.barebones", "true"), "trainer.barebones leaves out logging"),
         (("--trainer.accumulate_grad_batches", "2"), "data.init_args.effective_batch"),
         (("--trainer.gradient_clip_val", "1.0"), "model.init_args.gradient_clip"),
+        (("--trainer.gradient_clip_algorithm", "value"), "trainer.gradient_clip_algorithm is value"),
+        (("--trainer.max_epochs", "2", "--trainer.min_epochs", "3"), "trainer.min_epochs is 3, and trainer.max_epochs"),
+        (
+            ("--trainer.val_check_interval", "1", "--trainer.check_val_every_n_epoch", "2"),
+            "check_val_every_n_epoch is 2 and trainer.val_check_interval is 1: both say when",
+        ),
+        (
+            ("--trainer.val_check_interval", "0.34", "--trainer.check_val_every_n_epoch", "2"),
+            "a val_check_interval of 2.0 is every 2 epochs",
+        ),
+        (("--model.schedule", "constant", "--model.warmup_ratio", "0.5"), "model.schedule to constant_with_warmup"),
+        (("--keep_best_mode", "min"), "keep_best_mode is min, and no best checkpoint is kept"),
         (("--trainer.max_epochs", "-1"), "trainer.max_epochs is -1"),
         (("--trainer.limit_train_batches", "0"), "trainer.limit_train_batches is 0"),
         (("--trainer.val_check_interval", "0"), "trainer.val_check_interval is 0"),
@@ -168,6 +184,11 @@ def test_learning_rate_finder_finds_the_peak_of_the_schedule(config: Config) -> 
             ("--model.init_args.optimizer=torch.optim.AdamW", "--model.init_args.optimizer.lr=0.5"),
             "optimizer.init_args.lr is 0.5",
         ),
+        (
+            # AdamW's own default, which is written all the same
+            ("--model.optimizer=torch.optim.AdamW", "--model.optimizer.lr=0.001", "--model.learning_rate=2e-4"),
+            "optimizer.init_args.lr is 0.001",
+        ),
     ],
 )
 def test_what_has_no_effect_is_refused(
@@ -177,6 +198,43 @@ def test_what_has_no_effect_is_refused(
     assert verb("fit", path, *option) == 2
     assert words in _said(capsys)
     assert not run_dir(path).exists()
+
+
+def test_optimizers_rate_in_a_config(config: Config, capsys: pytest.CaptureFixture[str]) -> None:
+    """Written by hand it is refused; a run's own config holds all of the optimizer's options, defaults too."""
+    written = config(model={"optimizer": {"class_path": "torch.optim.SGD", "init_args": {"lr": 0.001}}})
+    other = ("--model.learning_rate=0.02",)
+    assert verb("fit", written, *other) == 2
+    assert "optimizer.init_args.lr is 0.001, which has no effect" in _said(capsys)
+    ends = "--trainer.max_steps=0"  # what a config that passes is refused for
+    with pytest.raises(SystemExit):
+        verb("fit", config(model={"optimizer": {"class_path": "torch.optim.SGD"}}), *other, "--print_config")
+    kept = written.with_name("kept.yaml")
+    kept.write_text(capsys.readouterr().out)
+    assert yaml.safe_load(kept.read_text())["model"]["init_args"]["optimizer"]["init_args"]["lr"] == 0.001
+    assert verb("fit", kept, ends) == 2
+    assert "trainer.max_steps is 0" in _said(capsys)
+
+
+def test_rate_of_an_optimizer_given_in_python(config: Config) -> None:
+    path = config()
+    with pytest.raises(ConfigError, match=r"optimizer.init_args.lr is 0.001"):
+        module_of(path, optimizer=partial(torch.optim.AdamW, lr=1e-3), learning_rate=2e-4)
+    module_of(path, optimizer=partial(torch.optim.AdamW, lr=1e-3), learning_rate=1e-3)
+    # As a checkpoint of a command line's run holds it, with all defaults.
+    stored = {"class_path": "torch.optim.AdamW", "init_args": {"lr": 1e-3, "eps": 1e-8}}
+    module_of(path, optimizer=stored, learning_rate=2e-4)
+
+
+@pytest.mark.parametrize(
+    ("more", "steps"),
+    [((), 3), (("max_steps=8",), 8), (("max_steps=2",), 2), (("max_steps=8", "max_epochs=2"), 6)],
+)
+def test_max_steps_alone_takes_as_many_epochs_as_it_needs(more: tuple[str, ...], steps: int, config: Config) -> None:
+    path = edited(config(), {"trainer.max_epochs": ...})
+    run = prepared(["--config", str(path), *(f"--trainer.{option}" for option in more)])
+    run.datamodule.trainer = run.trainer
+    assert run.datamodule.total_steps == steps
 
 
 def test_learning_rate_that_no_part_takes_is_refused(config: Config, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import lightning
 import yaml
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningDataModule, LightningModule
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities import rank_zero_info
@@ -21,12 +22,21 @@ from vlm_lit.commands.known_options import DEFAULT_CLASSES, LINKS, RUN_HELP, TRA
 from vlm_lit.commands.logger_options import check_installed, in_run_directory
 from vlm_lit.commands.nulls import with_nulls
 from vlm_lit.commands.option_errors import OptionError
-from vlm_lit.commands.parsing import SuggestingParser, chain_of, check_empty, check_links, check_numbers, in_full
+from vlm_lit.commands.parsing import (
+    SuggestingParser,
+    chain_of,
+    check_empty,
+    check_links,
+    check_numbers,
+    check_rate_written,
+    in_full,
+)
 from vlm_lit.commands.process_rules import refusing
 from vlm_lit.commands.run_place import TIME_VARIABLE, check_free, from_run, last_of, now, placed, resume_command
 from vlm_lit.commands.trainer_arguments import trainer_arguments
 from vlm_lit.commands.verbs import program
 from vlm_lit.data.record_datamodule import RecordDataModule
+from vlm_lit.data.run_length import length_of
 from vlm_lit.errors import ConfigError, VlmLitError
 from vlm_lit.models.loading import check_family
 from vlm_lit.training.callbacks.best_checkpoint import BestCheckpoint, best_checkpoint
@@ -84,6 +94,7 @@ class VlmLitCLI(LightningCLI):
         try:
             check_numbers(self.config[self.verb])
             check_links(self.files, self.config[self.verb])
+            check_rate_written(self.files, self.config[self.verb])
         except ConfigError as error:
             raise ConfigError(self.files.placed(str(error))) from None
 
@@ -165,7 +176,11 @@ class VlmLitCLI(LightningCLI):
             ours = next((inner for inner in chain_of(error) if isinstance(inner, VlmLitError)), None)
             if ours is None:
                 check_installed(error)
-                raise
+                # The parser words around it what each of the kinds that the value could be says of it.
+                wrong = next((inner for inner in chain_of(error) if isinstance(inner, MisconfigurationException)), None)
+                if wrong is None:
+                    raise
+                raise ConfigError(f"{wrong}") from error
             raise ConfigError(self.files.placed(str(ours))) from error
         finally:
             self.config = asked
@@ -177,15 +192,22 @@ class VlmLitCLI(LightningCLI):
         best = None
         if self.verb == "fit" and settings["keep_best"] is not None:
             best = BestCheckpoint(settings["keep_best"], settings["keep_best_mode"])
+        elif self.verb == "fit" and settings["keep_best_mode"] is not None:
+            raise ConfigError(
+                f"keep_best_mode is {settings['keep_best_mode']}, and no best checkpoint is kept. Set keep_best, for "
+                "example --keep_best val/loss, or leave keep_best_mode out."
+            )
         # What an earlier process logged from this step on was not kept, and is done again.
         # A validation that was not finished logs at the step before it.
         step = self.begins_at - bool(self.kept.get("validation_due"))
-        ours = trainer_arguments(config, self.run_dir, best=best, purge_step=step if self.verb == "fit" else None)
+        own = isinstance(self.model, VisionLanguageModule)
+        purge = step if self.verb == "fit" else None
+        ours = trainer_arguments(config, self.run_dir, best=best, purge_step=purge, ours=own)
         try:
             trainer = super().instantiate_trainer(**ours, **kwargs)
         except VlmLitError:
             raise
-        except ValueError as error:
+        except (ValueError, TypeError) as error:
             raise ConfigError(f"trainer: {error}") from error
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, StepCheckpoint):
@@ -201,6 +223,8 @@ class VlmLitCLI(LightningCLI):
                     f"{type(self.model).__name__} is not for the batches of {type(self.datamodule).__name__}. Set "
                     f"data.class_path to vlm_lit.{self.model.read_from}."
                 )
+            if self.verb == "fit" and (length := length_of(self.trainer)) is not None:
+                length.check()
             # The data are checked with its processor.
             check_family(self.datamodule.model_id, self.datamodule.revision, getattr(self.model, "task", "generate"))
         self.datamodule.setup(self.verb)

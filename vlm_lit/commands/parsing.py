@@ -14,20 +14,23 @@ from typing import Any, Final, Literal, NoReturn, Union, get_args, get_origin
 
 import yaml
 from jsonargparse import Namespace, set_loader
+from lightning.fabric.utilities.enums import LightningEnum
 from lightning.pytorch.cli import LightningArgumentParser
 
-from vlm_lit.commands.config_files import ConfigFiles
+from vlm_lit.commands.config_files import COMMAND_LINE, ConfigFiles, plain
 from vlm_lit.commands.known_options import LINKS
 from vlm_lit.commands.logger_options import run_defaults
 from vlm_lit.commands.nulls import NULLS
 from vlm_lit.commands.option_errors import OptionError, denied, no_class, other_class, prefixes, unknown
 from vlm_lit.errors import ConfigError, check_seed, nearest
 from vlm_lit.files.strict_yaml import StrictLoader
+from vlm_lit.training.optimizer_choice import rate_without_effect
 
 _WORDS: Final[dict[object, str]] = {
     int: "a whole number", float: "a number", str: "text", bool: "true or false", NoneType: "null", dict: "a mapping",
 }  # fmt: skip
 
+_OPTIMIZER: Final = "model.init_args.optimizer"
 _LONGEST_WORD: Final = 200
 _SHARED: Final = (NoneType, bool, int, float, str)
 """What cannot be changed, so several may have the same one."""
@@ -179,6 +182,22 @@ def check_links(files: ConfigFiles, settings: Namespace) -> None:
             )
 
 
+def check_rate_written(files: ConfigFiles, settings: Namespace) -> None:
+    """Refuse an optimizer's `lr` that was written by hand, though it is the class's default: the parts have their own.
+
+    A run's own config holds every option of its optimizer, so there `lr` may be one that nobody wrote.
+
+    Raises:
+        ConfigError: it says something else than model.learning_rate.
+    """
+    options, rate = settings.get(f"{_OPTIMIZER}.init_args"), settings.get("model.init_args.learning_rate")
+    place = files.places.get(f"{plain(_OPTIMIZER)}.lr")
+    if place is None or not isinstance(options, Namespace) or rate is None or options.get("lr") in (None, rate):
+        return
+    if place == COMMAND_LINE or any(f"{plain(_OPTIMIZER)}.{name}" not in files.places for name in vars(options)):
+        raise rate_without_effect(options["lr"], rate)
+
+
 def in_full(key: str) -> str:
     """A dotted key of the model or the data with its `init_args`."""
     section, dot, name = key.partition(".")
@@ -205,8 +224,10 @@ def check_numbers(settings: object, key: str = "") -> None:
 
 
 def read_config() -> None:
-    """Read every config of this process with unique keys, finite numbers and plain exponents."""
+    """Read every config of this process with unique keys, finite numbers and plain exponents; write it in full."""
     set_loader("yaml", _loaded, exceptions=(yaml.YAMLError,))
+    # Lightning's words that are defaults, such as the interval of its Timer.
+    yaml.SafeDumper.add_multi_representer(LightningEnum, lambda dumper, word: dumper.represent_str(str(word.value)))
 
 
 def _loaded(text: str) -> object:

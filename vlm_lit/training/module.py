@@ -39,10 +39,12 @@ from vlm_lit.training.callbacks.brought import brought
 from vlm_lit.training.hyperparameters import arguments
 from vlm_lit.training.optimization import (
     DEFAULT_RATE,
+    DEFAULT_WARMUP,
     Decay,
     Schedule,
     check_numbers,
     check_used,
+    check_warmup,
     learning_rates,
     parameter_groups,
 )
@@ -69,7 +71,7 @@ class VisionLanguageModule(LightningModule):
         optimizer: class of the optimizer; learning rates come from `parts` and `learning_rate`.
         learning_rate: peak learning rate of parts that state none.
         schedule: cosine, linear, polynomial, constant or constant_with_warmup.
-        warmup_ratio: share of the run's steps over which the learning rate rises from zero.
+        warmup_ratio: share of the run's steps over which the learning rate rises from zero; `constant` has none.
         gradient_clip: largest norm of the gradient; null does not clip.
         seed: what the LoRA matrices and dropout follow from; linked to seed_everything.
     """
@@ -98,7 +100,7 @@ class VisionLanguageModule(LightningModule):
         optimizer: OptimizerCallable = lambda p: torch.optim.AdamW(p, weight_decay=0.0),
         learning_rate: float = DEFAULT_RATE,
         schedule: Schedule = "cosine",
-        warmup_ratio: float = 0.03,
+        warmup_ratio: float = DEFAULT_WARMUP,
         gradient_clip: float | None = 1.0,
         seed: int = 42,
     ) -> None:
@@ -108,6 +110,7 @@ class VisionLanguageModule(LightningModule):
         quantization = as_settings(QuantizationSettings, quantization, "model.quantization")
         lora = as_settings(LoraSettings, lora, "model.lora")
         check_numbers(learning_rate, warmup_ratio, gradient_clip)
+        check_warmup(schedule, warmup_ratio)
         check_seed(seed, "model.seed")
         self.automatic_optimization = False
         self.strict_loading = False  # checkpoints hold trained weights only; `on_load_checkpoint` is the strict one
@@ -117,7 +120,7 @@ class VisionLanguageModule(LightningModule):
         self.compile_layers = compile_layers
         self.optimizer, self.learning_rate = as_optimizer(optimizer), learning_rate
         check_options(self.optimizer)
-        check_rate(self.optimizer, learning_rate)
+        check_rate(self.optimizer, learning_rate, written=optimizer)
         check_used(learning_rate, parts)
         check_start(lora, parts)
         self.schedule, self.warmup_ratio, self.gradient_clip = schedule, warmup_ratio, gradient_clip

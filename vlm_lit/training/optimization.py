@@ -17,6 +17,7 @@ from vlm_lit.models.families import PART_NAMES, Family, owner_of
 from vlm_lit.models.parts import PartsSettings
 
 DEFAULT_RATE: Final = 2e-4
+DEFAULT_WARMUP: Final = 0.03
 
 Schedule = Literal["cosine", "linear", "polynomial", "constant", "constant_with_warmup"]
 Decay = Literal["all", "matrices"]
@@ -78,7 +79,7 @@ def parameter_groups(
 
 
 def learning_rates(optimizer: Optimizer, kind: Schedule, *, warmup_ratio: float, total_steps: int) -> LambdaLR:
-    """The learning rates' course over the run, as a factor on each group's own rate."""
+    """The learning rates' course over the run, as a factor on each group's own rate; `constant` has no warm-up."""
     warmup = round(warmup_ratio * total_steps)
     if kind == "polynomial":
         warmup = min(warmup, total_steps - 1)  # transformers divides by the steps that are left
@@ -127,6 +128,19 @@ def check_numbers(learning_rate: float, warmup_ratio: float, gradient_clip: floa
         raise ConfigError(f"model.warmup_ratio is {warmup_ratio}; it must lie in [0, 1).")
     if gradient_clip is not None and not (math.isfinite(gradient_clip) and gradient_clip > 0):
         raise ConfigError(f"model.gradient_clip is {gradient_clip}; it must be a finite number above zero, or null.")
+
+
+def check_warmup(schedule: Schedule, warmup_ratio: float) -> None:
+    """Refuse a warm-up beside a schedule that has none.
+
+    Raises:
+        ConfigError: naming the schedule that has one.
+    """
+    if schedule == "constant" and warmup_ratio not in (0.0, DEFAULT_WARMUP):
+        raise ConfigError(
+            f"model.warmup_ratio is {warmup_ratio}, which has no effect: model.schedule is constant, which has no "
+            "warm-up. Set model.schedule to constant_with_warmup, or leave warmup_ratio out."
+        )
 
 
 def check_used(learning_rate: float, parts: PartsSettings) -> None:

@@ -93,17 +93,30 @@ def check_options(optimizer: OptimizerCallable) -> None:
         made_optimizer(partial(kind, **options), [nn.Parameter(torch.zeros(1, 1))])
 
 
-def check_rate(optimizer: OptimizerCallable, learning_rate: float) -> None:
+def check_rate(optimizer: OptimizerCallable, learning_rate: float, *, written: object) -> None:
     """Refuse a learning rate of the optimizer's own, which the parameter groups' would replace.
+
+    Args:
+        optimizer: what makes the optimizer.
+        learning_rate: that of parts which state none.
+        written: what `optimizer` was made from. In a partial of a class every option was written; the parser's partials
+            and a checkpoint's mapping hold the class's defaults as well.
 
     Raises:
         ConfigError: naming the settings that have an effect.
     """
     kind, options = _taken_apart(optimizer)
     rate = options.get("lr")
-    if kind is None or rate is None or rate in (_default_rate(kind), learning_rate):
+    if kind is None or rate is None or rate == learning_rate:
         return
-    raise ConfigError(
+    if rate == _default_rate(kind) and not (isinstance(written, partial) and isinstance(written.func, type)):
+        return
+    raise rate_without_effect(rate, learning_rate)
+
+
+def rate_without_effect(rate: object, learning_rate: object) -> ConfigError:
+    """The error for a learning rate of the optimizer's own."""
+    return ConfigError(
         f"optimizer.init_args.lr is {rate}, which has no effect: each part of the model has its own learning rate, in "
         f"model.init_args.parts, or model.init_args.learning_rate, which is {learning_rate}. Set that one instead."
     )
