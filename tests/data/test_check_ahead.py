@@ -257,7 +257,7 @@ def test_a_broken_cache_is_made_anew(opened: Opened, many: Path) -> None:
 def test_how_long_items_are_is_known_kept_and_looked_at_again_where_a_picture_changes(
     opened: Opened, rows: Rows, tmp_path: Path, tiny_llava: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    del rows[3]["image"]
+    del rows[3]["image"], rows[3]["image_id"]
     rows[3]["conversations"][0]["value"] = "what colour is the sky?"
     dataset = opened()
     sizes = dataset.sizes

@@ -244,7 +244,7 @@ def test_a_picture_is_among_those_shown_wherever_it_stands(config: Config, tmp_p
     path = small_data.write_conversations(tmp_path, 5, prefix="mixed")
     rows = [dict(r) for r in json.loads(path.read_text())]
     for plain in rows[:4]:
-        del plain["image"]
+        del plain["image"], plain["image_id"]
         plain["conversations"][0]["value"] = plain["conversations"][0]["value"].removeprefix("<image>\n")
     path.write_text(json.dumps(rows))
     inspection = looked_at(config(data={"train": {"path": str(path)}}), conversations=2)

@@ -61,7 +61,7 @@ def mixed(tmp_path: Path) -> Path:
         if k % 3 == 0:
             row["image"] = rows[0]["image"]
         if k % 3 == 1:
-            del row["image"]
+            del row["image"], row["image_id"]
             row["conversations"][0]["value"] = row["conversations"][0]["value"].removeprefix("<image>\n")
     path.write_text(json.dumps(rows))
     small_data.write_conversations(tmp_path, 5, turns=1, prefix="val")

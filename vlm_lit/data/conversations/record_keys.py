@@ -162,6 +162,8 @@ def _is_input(value: object) -> bool:
 
 
 def _has_turns(value: object) -> bool:
+    if not isinstance(value, Mapping | list | tuple):
+        return False
     keys = (held.keys() for held in _held(value) if isinstance(held, Mapping))
     return any({"role", "from"} & found and {"content", "value"} & found for found in keys)
 
