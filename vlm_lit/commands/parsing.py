@@ -14,7 +14,7 @@ from typing import Any, Final, Literal, NoReturn, Union, get_args, get_origin
 
 import yaml
 from jsonargparse import Namespace, set_loader
-from lightning.fabric.utilities.enums import LightningEnum
+from lightning.fabric.utilities.enums import LightningEnum  # type: ignore[attr-defined]
 from lightning.pytorch.cli import LightningArgumentParser
 
 from vlm_lit.commands.config_files import COMMAND_LINE, ConfigFiles, plain
