@@ -54,6 +54,12 @@ def test_a_turns_flag_says_whether_it_is_learned(off: dict[str, Any], on: dict[s
     assert learned(read(talk(off, on), ignore_keys=list(off))) == [True, True]
 
 
+def test_an_answer_that_is_not_learned_is_no_reference() -> None:
+    assert read(talk({"weight": 0})).references == ("right",)
+    assert read(talk({}, {"weight": 0})).references == ()
+    assert read(talk({}, {"weight": 0}, answers=["blue", "red"])).references == ("blue", "red")
+
+
 @pytest.mark.parametrize("mask", [[0, 0, 0, 1], [0, 1], [False, True]])
 def test_a_mask_has_an_entry_a_turn_or_an_answer(mask: list[object]) -> None:
     assert learned(read(talk(loss_mask=mask))) == [False, True]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,14 @@ def test_a_question_at_the_end_is_asked_as_well_and_a_blank_answer_is_not_judged
     assert judged_turn(whole, 1).references == ()
     assert [t.text for t in judged_turn(whole, 2).turns] == ["q1", " ", "q2"]
     assert judged_turn(whole, 2).image_id == judged_turn(whole, 1).image_id == "record a"  # one cluster
+
+
+def test_an_answer_that_is_not_to_be_learned_is_not_judged_by() -> None:
+    whole = talk("q1", "wrong", "q2", "a2", "q3", "a3")
+    turns = tuple(replace(turn, supervised=turn.text != "wrong") for turn in whole.turns)
+    items = [judged_turn(replace(whole, turns=turns), n) for n in (1, 2, 3)]
+    assert [item.references for item in items] == [(), ("a2",), ("last",)]
+    assert [t.text for t in items[1].turns] == ["q1", "wrong", "q2", "a2"]
 
 
 def test_an_item_shows_the_images_up_to_its_question() -> None:

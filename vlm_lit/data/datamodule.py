@@ -68,7 +68,8 @@ class ConversationDataModule(TokenRows[Conversation], QuestionDataModule):
         validate_by: what a validation measures: the model's `answers`, the `loss` of the true ones (`val/loss`, which
             takes no generation), or `both`.
         judged_turns: which answers of a conversation `validate` and `test` ask for: those of `every` assistant turn,
-            each behind the true turns before it, or the `last`. `predict` answers the last.
+            each behind the true turns before it, or the `last`. `predict` answers the last. An answer that the record
+            says is not to be learned judges none.
     """
 
     def __init__(

@@ -30,8 +30,8 @@ def judged_turn(conversation: Conversation, number: int, judged: JudgedTurns = "
 
     A conversation with one answer stays as it is. Of several, each is an item of its own: its id is `<id>#<number>`
     where all of them are judged, it shows the images up to there, and its reference is the assistant's turn (for the
-    last, the record's references). All items of a record are one cluster: where the record names no image, the
-    `image_id` names the record.
+    last, the record's references). A turn that is not to be learned is no reference either: its item is asked and not
+    judged. All items of a record are one cluster: where the record names no image, the `image_id` names the record.
     """
     places = asked_turns(conversation.turns)
     if len(places) == 1:
@@ -43,12 +43,12 @@ def judged_turn(conversation: Conversation, number: int, judged: JudgedTurns = "
         return whole
     turns = conversation.turns[: places[number - 1] + 1]
     shown = sum(isinstance(part, ImageSlot) for turn in turns for part in turn.content)
-    answer = turns[-1].text
+    answer = turns[-1]
     return replace(
         whole,
         turns=turns,
         images=conversation.images[:shown],
-        references=() if is_blank(answer) else (answer,),
+        references=(answer.text,) if answer.supervised and not is_blank(answer.text) else (),
         choices=(),
         continues=True,
     )

@@ -51,7 +51,8 @@ def to_conversation(
     """Read a record in any of the accepted forms; see `record_forms.py`.
 
     A question's training text is its `multiple_choice_answer`, else its most common answer (the first of
-    equals), as for VQA v2. References are the record's answers as given, else the last assistant turn's words.
+    equals), as for VQA v2. References are the record's answers as given, else the last assistant turn's words,
+    unless they are not to be learned.
 
     Args:
         record: the row.
@@ -81,8 +82,8 @@ def to_conversation(
     refuse_carried(given, form.used)
     _check_turns(record, turns, requires_answer)
     _check_image_count(record, turns, found.images)
-    choices = choices_of(record)
-    references = answers or ((turns[-1].text,) if turns[-1].role == "assistant" else ())
+    choices, last = choices_of(record), turns[-1]
+    references = answers or ((last.text,) if last.role == "assistant" and last.supervised else ())
     refuse_hidden_options(record, prompt if form.turns is None else None, turns, references)
     if system and turns[0].role != "system":
         turns = (Turn(role="system", content=(system,)), *turns)
