@@ -10,7 +10,7 @@ from typing import Final
 
 from vlm_lit.curation.previous import SUMMARY
 from vlm_lit.data.records.locate import FORMATS_HINT, TEXT, locate
-from vlm_lit.data.records.splits import read_split
+from vlm_lit.data.records.splits import read_split, split_of_word, words_of_name
 from vlm_lit.errors import RecordError
 from vlm_lit.files.open_text import format_of
 
@@ -19,11 +19,6 @@ _TABLES: Final = (".parquet", ".arrow", ".tar")
 _ENDINGS: Final = (*TEXT, CVAT, *_TABLES)
 _NO_ROWS: Final = ("dataset_info.json", "dataset_infos.json", "config.json", "curation.json")
 _SAVED: Final = ("state.json", "dataset_dict.json")
-_SPLIT: Final = re.compile(
-    r"(?:(?P<train>train(?:ing)?)|(?P<val>mini[-_ ]?val|val(?:id(?:ation)?)?|dev)"
-    r"|(?P<test>test(?:ing|[-_ ]?(?:dev|std))?))(?:[-_ ]?(?:19|20)\d\d)?"
-)
-"""The words that data sets name their splits by, also with a year, as COCO does: `val2014`, `test-dev2015`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,9 +86,9 @@ def _file(path: Path) -> SourceFile:
 
 
 def said_split(word: object) -> str | None:
-    """`train`, `val` or `test` for a word that means it; None for any other."""
-    found = _SPLIT.fullmatch(word.strip().lower()) if isinstance(word, str) else None
-    return found.lastgroup if found is not None else None
+    """`train`, `val` or `test` for a word that means it, also with a year (`test-dev2015`); None for any other."""
+    found = split_of_word("".join(words_of_name(word))) if isinstance(word, str) else None
+    return found if found != "eval" else None
 
 
 def _said_by_setting(split: str) -> str | None:

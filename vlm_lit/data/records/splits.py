@@ -15,7 +15,7 @@ from typing import Final
 from vlm_lit.errors import RecordError
 
 _MEANS: Final = re.compile(
-    r"(?:(?P<train>train)|(?P<val>val|valid|validation|dev)|(?P<test>test)|(?P<eval>eval|evaluation))"
+    r"(?:(?P<train>train)|(?P<val>val|valid|validation|dev|minival)|(?P<test>test(?:dev|std)?)|(?P<eval>eval|evaluation))"
     r"(?:ing|sets?|split|data|files?)?"
 )
 _BEGINS: Final = re.compile("train|test|valid|eval")  # `val` and `dev` begin values and devices
