@@ -195,6 +195,22 @@ def test_a_row_has_the_special_tokens_it_has_alone() -> None:
         assert made.text_lengths(several) == [len(row) - images for row in ids]
 
 
+def test_blanks_that_a_vocabulary_adds_are_tokens_as_ever() -> None:
+    words = llama_3()
+    words.add_tokens(["\n", "\n\n", "\n\n\n"])
+    made = encoder(words)
+    for said in ("red\n\nsay", "\n\nred", "red\n", "red\n\n\n\nred"):
+        conversation = asked("red\n\nsay\n", said)
+        text = made.write(conversation).rendered.text
+        row = encode(made, [conversation])
+        ids = row.inputs["input_ids"][0].tolist()
+        assert made.tokenizer.decode(runs(row, 0)[0]) == f"{said}<|im_end|>"
+        prompt = encode(made, [conversation], asked=True).inputs["input_ids"][0].tolist()
+        assert ids[: len(prompt)] == prompt
+        assert (ids == made.tokenizer(text)["input_ids"]) == (said[0] != "\n")  # parted where the answer begins
+        assert not made.write(conversation).rendered.escapes  # which would keep it from sharing rows
+
+
 def test_no_blank_is_gained_where_a_tokenizer_puts_one_in_front() -> None:
     made = encoder(llama_2(), "{% for m in messages %}{{ m['role'] }}: {% for c in m['content'] %}{{ '<image>' if "
                    "c['type'] == 'image' else c['text'] }}{% endfor %} {% endfor %}"

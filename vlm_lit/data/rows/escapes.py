@@ -78,8 +78,7 @@ def _divided(texts: Sequence[str], control: re.Pattern[str]) -> set[tuple[int, i
         while match := control.search(joined, at):
             at = match.start() + 1
             k = bisect_right(begins, match.start()) - 1
-            # Blanks are no control string, although a vocabulary may add a token for two line breaks.
-            if match.end() > begins[k + 1] and not match.group().isspace():
+            if match.end() > begins[k + 1]:
                 cut = len(texts[k]) - len(texts[k].lstrip()) if trimmed else 0
                 found.add((k, cut + match.start() - begins[k]))
     return found

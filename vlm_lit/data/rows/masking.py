@@ -51,10 +51,14 @@ class Transcript:
 
     @cached_property
     def control_strings(self) -> re.Pattern[str]:
-        """Every string the tokenizer or the processor gives a meaning of its own, longest first."""
+        """Every string the tokenizer or the processor gives a meaning of its own, longest first.
+
+        Blanks have none, although a vocabulary may add a token for several: Gemma's has one for each number of line
+        breaks.
+        """
         names = {*self.tokenizer.get_added_vocab(), *self.tokenizer.all_special_tokens}
         names |= {str(getattr(self.processor, n)) for n in ("image_token", "video_token") if hasattr(self.processor, n)}
-        return any_of(names)
+        return any_of(name for name in names if not name.isspace())
 
     @cached_property
     def facts(self) -> TemplateFacts:
