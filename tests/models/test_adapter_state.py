@@ -246,6 +246,19 @@ def test_settings_that_do_not_fit_are_refused(
         load_adapter(fresh, folder)
 
 
+def test_trained_biases_are_refused(tiny_llava: Path, tmp_path: Path) -> None:
+    towers = r".*vision_tower.*self_attn\.(q_proj|k_proj|v_proj)|" + ATTENTION
+    of_peft(tiny_llava, tmp_path, bias="lora_only", target_modules=towers)
+    parts = settings(
+        language_model=PartSettings(precision="fp32", training="lora"),
+        vision_tower=PartSettings(precision="fp32", training="lora"),
+        projector=FP32,
+    )
+    fresh, _ = adapted(tiny_llava, parts, **USUAL)
+    with pytest.raises(ConfigError, match=r"bias is lora_only, and the adapter holds \d+ trained biases"):
+        load_adapter(fresh, tmp_path)
+
+
 def test_an_adapter_without_its_settings_is_taken_by_its_weights(tiny_llava: Path, tmp_path: Path) -> None:
     folder = kept(tiny_llava, tmp_path / "adapter")
     (folder / "adapter_config.json").unlink()

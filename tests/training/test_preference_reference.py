@@ -20,7 +20,7 @@ from tests.support.pair_cases import module, move, preferences, step
 from tests.support.pairs import preference_config, write_folder
 from tests.support.runs import fit, scalars, verb
 from vlm_lit.data.rows.pairs import PairBatch, PairCollator
-from vlm_lit.models.adapter_state import save_adapter
+from vlm_lit.models.adapter_state import base_identity, save_adapter
 from vlm_lit.models.parts import PartSettings, PartsSettings
 from vlm_lit.schema import Preference, StepBatch, TokenBatch
 from vlm_lit.training import reference_store
@@ -45,7 +45,7 @@ def sft(folder: Path, into: Path, parts: PartsSettings | None = None) -> Path:
     """The saved adapter of a run before."""
     tuned = module(folder, parts=parts)
     assert tuned.model is not None
-    save_adapter(tuned.model, into / "sft", {})
+    save_adapter(tuned.model, into / "sft", {"base": base_identity(str(folder), None, None)})
     return into / "sft"
 
 

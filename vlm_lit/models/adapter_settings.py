@@ -108,7 +108,7 @@ def check_kind(model: PeftModel, saved: LoraConfig, path: Path) -> None:
             f"lora.dora to {_said(saved.use_dora)}."
         )
     for one in fields(LoraConfig):
-        theirs, ours = getattr(saved, one.name), getattr(own, one.name)
+        theirs, ours = (getattr(config, one.name) or None for config in (saved, own))  # an empty list is none
         if one.name not in _ELSEWHERE and theirs != ours:
             raise ConfigError(
                 f"{path}: {one.name} is {_said(theirs)}, and the low-rank updates here have {_said(ours)}: the adapter "

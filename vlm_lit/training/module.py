@@ -63,7 +63,7 @@ class VisionLanguageModule(LightningModule):
         parts: per part its precision (nf4, fp4, int8, bf16, fp32), training (frozen, lora, full) and learning rate.
         quantization: how nf4, fp4 and int8 parts are stored.
         lora: rank, scale, start, dropout and layers of the low-rank updates.
-        adapter: folder of a saved adapter to start from; null starts from the checkpoint as it is.
+        adapter: folder of a saved adapter of this base, and of this `lora`, to start from; null starts from the base.
         attention: transformers' attention implementation; null takes its default.
         activation_checkpointing: recompute activations in the backward pass instead of keeping them, in all trained
             layers; or in those of the parts that are named, of vision_tower and language_model.
