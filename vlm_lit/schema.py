@@ -100,10 +100,11 @@ class Note:
     """Something about how a record was read that its owner should know; counted over a data set.
 
     `unused` names a key that nothing was made of, `lost` one of these whose value looks like something to train on,
-    `text` words that stay words although they look like something else.
+    `text` words that stay words although they look like something else, `letters` a string of an answer that the
+    checkpoint has as a token, and whose letters are learned.
     """
 
-    kind: Literal["unused", "lost", "text"]
+    kind: Literal["unused", "lost", "text", "letters"]
     about: str
 
 

@@ -94,6 +94,20 @@ def test_skipping_leaves_out_these_records_and_no_others(opened: Opened, rows: R
     assert dataset.findings.records == len(without) == 6
 
 
+def test_answers_that_spell_a_token_of_the_checkpoint_are_counted(opened: Opened, rows: Rows, many: Path) -> None:
+    for k, words in ((2, "red</s> or <pad></s>"), (5, "</s>")):
+        rows[k]["conversations"][1]["value"] = words
+    rows[7]["conversations"][0]["value"] += "<s>"  # a user's words are not learned
+    said = (
+        "answers hold strings that this checkpoint has as tokens, and they are learned as letters: "
+        "</s> (2 of 10), <pad> (1 of 10)."
+    )
+    for _ in range(2):  # the second time from what is kept of the first
+        assert sum(line.endswith(said) for line in opened().findings.lines()) == 1
+    assert len(list(many.glob("records-*.json"))) == 1
+    assert not any("letters" in line for line in opened("test").findings.lines())
+
+
 @pytest.mark.parametrize(("most", "allowed"), [(3, False), (4, True), (0.3, False), (0.31, True), (0, False)])
 def test_the_budget_is_a_number_or_a_share_rounded_up(
     most: float, allowed: bool, opened: Opened, rows: Rows, tmp_path: Path

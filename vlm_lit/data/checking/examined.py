@@ -13,6 +13,7 @@ from vlm_lit.data.images.whole_pictures import Depth, Size, examine
 from vlm_lit.data.records.bad_records import BadRecord
 from vlm_lit.data.records.preference_dataset import CheckedDataset
 from vlm_lit.data.rows.conversation_encoder import TextLengths
+from vlm_lit.data.rows.encoder_choice import spelled_tokens
 from vlm_lit.data.rows.over_length import OverLength
 from vlm_lit.data.rows.packing import image_key
 from vlm_lit.errors import RecordError
@@ -93,6 +94,7 @@ class Examiner:
                 seen.bad.append(BadRecord.of(index, error))
                 continue
             seen.add(item)
+            seen.notes.update(self._letters(item))
             seen.held.append(held)
             items[index] = item
         longest, words = dict.fromkeys(rows, 0), dict.fromkeys(rows, 0)
@@ -100,6 +102,12 @@ class Examiner:
         seen.longest, seen.words = list(longest.values()), list(words.values())
         seen.bad += [BadRecord.of(index, error) for index, error in errors.items()]
         return seen
+
+    def _letters(self, item: Conversation | Preference) -> Iterator[Note]:
+        """A note for each token of the checkpoint that an answer spells, where answers are learned."""
+        sides = item.sides if isinstance(item, Preference) else (item,)
+        turns = [turn for side in sides for turn in side.turns] if self.uses.learns else ()
+        yield from (Note(kind="letters", about=token) for token in sorted(spelled_tokens(self.encoder, turns)))
 
     def _held_images(self, item: Conversation | Preference) -> tuple[Size | None, ...]:
         """Look at the images that the record itself holds; many records may name one file, which is looked at once."""

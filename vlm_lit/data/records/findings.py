@@ -39,6 +39,11 @@ class Findings:
         for note, count in sorted(self.notes.items(), key=lambda item: item[0].about):
             if note.kind == "text":
                 yield f"{self.source}: {note.about}, in {count:,} of {self.records:,} records."
+        if letters := self._listed("letters"):
+            yield (
+                f"{self.source}: answers hold strings that this checkpoint has as tokens, and they are learned as "
+                f"letters: {letters}."
+            )
         if self.repeated:
             yield (
                 f"{self.source}: {self.repeated:,} of {self.records:,} records have an id that an earlier record has; "
