@@ -126,10 +126,10 @@ def test_ties_are_left_out_and_counted(
     assert "no pair can be made of 4 of 12 records: their ratings tie" in caplog.text + capsys.readouterr().err
 
     def spoil(rows: list[dict[str, Any]]) -> None:
-        rows[2]["completions"][0]["response"] = 5
+        rows[2]["completions"][0]["response"] = 5.5
 
     rewritten(path, spoil)
-    with pytest.raises(RecordError, match=r"record 2 \(id '2'\): the response of completion 0 is a int"):
+    with pytest.raises(RecordError, match=r"record 2 \(id '2'\): the response of completion 0 is a float"):
         made()
     data = made(bad_records="skip", bad_records_most=1)
     train = data.indexed("train")

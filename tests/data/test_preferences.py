@@ -88,7 +88,7 @@ FORMS: Final[dict[str, Fields]] = {
     },
     "RLHF-V": {
         "image": "a.png",
-        "image_path": "b.png",
+        "image_path": "a.png",
         "text": json.dumps({"question": "What is it?", "chosen": GOOD, "rejected": BAD}),
     },
     "OpenAI": {

@@ -103,7 +103,7 @@ PAIRS: Final[dict[str, tuple[Fields, str]]] = {
     "no rejected answer": ({k: v for k, v in PAIR.items() if k != "rejected"}, "preference.missing"),
     "no chosen answer": ({k: v for k, v in PAIR.items() if k != "chosen"}, "preference.missing"),
     "rejected is null": ({**PAIR, "rejected": None}, "preference.missing"),
-    "chosen is a number": ({**PAIR, "chosen": 3}, "preference.type"),
+    "chosen is a number": ({**PAIR, "chosen": 3.5}, "preference.type"),
     "chosen is a mapping": ({**PAIR, "chosen": {"a": "b"}}, "preference.prompt"),
     "chosen is empty": ({**PAIR, "chosen": ""}, "preference.missing"),
     "chosen is blank": ({**PAIR, "chosen": " \n"}, "conversation.blank_answer"),

@@ -237,9 +237,7 @@ class VisionLanguageModule(LightningModule):
     def recomputed(self) -> list[LayeredPart]:
         """The parts whose activations are recomputed in the backward pass, where they train."""
         asked = self.activation_checkpointing
-        if isinstance(asked, bool):
-            return list(LAYERED) if asked else []
-        return asked
+        return asked if isinstance(asked, list) else list(LAYERED) if asked else []
 
     @property
     def base(self) -> nn.Module:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import resource
 import sys
 import time
+from typing import Any, Final
 
 import torch
 from lightning.pytorch import Callback, LightningModule
@@ -14,6 +15,7 @@ from vlm_lit.schema import ClassBatch, MicroBatch, StepBatch
 from vlm_lit.training.ranks import ranks_of
 
 _GIB = 1024**3
+_COUNTS: Final = "over_length_counts"
 _PATCH = 3 * 32 * 32  # numbers in a patch of ViLT's
 
 
@@ -65,13 +67,18 @@ class Throughput(Callback):
         pl_module.log_dict({f"train/{name}": value for name, value in values.items()}, batch_size=1)
         self._step_ended = now
 
-    def state_dict(self) -> dict[str, int]:
-        """The counts of a resumed run go on from those of its checkpoint."""
-        return {"dropped": self._dropped, "changed": self._changed}
+    # No state of a callback's own: Lightning would warn of it wherever a checkpoint is read without this callback.
+    def on_save_checkpoint(
+        self, trainer: LightningTrainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Keep the counts, so that a resumed run goes on from them."""
+        checkpoint[_COUNTS] = (self._dropped, self._changed)
 
-    def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        """Go on from a checkpoint's counts."""
-        self._dropped, self._changed = state_dict["dropped"], state_dict["changed"]
+    def on_load_checkpoint(
+        self, trainer: LightningTrainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Go on from a checkpoint's counts; one of an earlier version has none."""
+        self._dropped, self._changed = checkpoint.get(_COUNTS, (0, 0))
 
     def on_validation_end(self, trainer: LightningTrainer, pl_module: LightningModule) -> None:
         """Time spent validating is not time spent waiting for data."""
