@@ -25,7 +25,8 @@ def best(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
 @pytest.fixture
 def path(config: Config) -> Path:
-    # A rate that soon does harm, and a seed with which it clearly does: the best validation is the third of six.
+    # A rate that soon does harm, and a seed with which it clearly does: the best validation is the third of the first
+    # five; what the sixth is differs between processors.
     made = config(
         model={"learning_rate": 0.1, "schedule": "constant", "warmup_ratio": 0.0, "lora": {"dropout": 0.1}},
         trainer={"max_epochs": 2, "val_check_interval": 1},
@@ -36,14 +37,14 @@ def path(config: Config) -> Path:
 
 def test_the_best_is_the_lowest_loss_and_is_tested_by_its_name(path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
-    assert verb("fit", path, "--keep_best", "val/loss") == 0
+    assert verb("fit", path, "--keep_best", "val/loss", "--trainer.max_steps=5") == 0
     losses = [value for _, value in scalars(run_dir(path))["val/loss"]]
     lowest = losses.index(min(losses)) + 1
-    assert lowest < 6  # or the last would be found by chance
+    assert lowest < 5  # or the last would be found by chance
     said, held = best(run_dir(path))
     assert said == {"metric": "val/loss", "mode": "min", "step": lowest, "value": pytest.approx(min(losses))}
     assert held["global_step"] == lowest
-    assert f"after step {lowest} of 6" in caplog.text
+    assert f"after step {lowest} of 5" in caplog.text
     assert verb("test", path, "--ckpt_path", "best") == 0
     assert json.loads((run_dir(path) / "results.json").read_text())["global_step"] == lowest
     assert verb("validate", path, "--ckpt_path", "best") == 0
