@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from vlm_lit.curation.previous import SUMMARY
-from vlm_lit.data.records.locate import FORMATS_HINT, TEXT, locate
+from vlm_lit.data.records.locate import FORMATS_HINT, NO_ROWS, SAVED, TEXT, locate
 from vlm_lit.data.records.splits import read_split, split_of_word, words_of_name
 from vlm_lit.errors import RecordError
 from vlm_lit.files.open_text import format_of
@@ -17,8 +17,6 @@ from vlm_lit.files.open_text import format_of
 CVAT: Final = ".xml"
 _TABLES: Final = (".parquet", ".arrow", ".tar")
 _ENDINGS: Final = (*TEXT, CVAT, *_TABLES)
-_NO_ROWS: Final = ("dataset_info.json", "dataset_infos.json", "config.json", "curation.json")
-_SAVED: Final = ("state.json", "dataset_dict.json")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +52,7 @@ def source_files(source: str, split: str) -> list[SourceFile]:
 
 
 def _in_folder(folder: Path, split: str) -> list[SourceFile]:
-    if any((folder / marker).is_file() for marker in _SAVED):
+    if any((folder / marker).is_file() for marker in SAVED):
         return [SourceFile(name=str(folder), path=None, folder=folder, split=_said_by_setting(split))]
     files = _data_files(folder, "*") or _data_files(folder, "**/*")
     if not files:
@@ -67,7 +65,7 @@ def _data_files(folder: Path, pattern: str) -> list[Path]:
         path
         for path in folder.glob(pattern)
         if format_of(path) in _ENDINGS
-        and path.name not in _NO_ROWS
+        and path.name not in NO_ROWS
         and not any(part.startswith(".") for part in path.relative_to(folder).parts)
         and not (path.parent / SUMMARY).exists()  # what `curate` wrote
         and path.is_file()

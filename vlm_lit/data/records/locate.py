@@ -29,8 +29,10 @@ _SUFFIXES: Final[Mapping[str, Kind]] = {
     ".tar": "tar",
 }
 _METADATA: Final = ("metadata.jsonl", "metadata.csv", "metadata.parquet")
-_SAVED: Final = ("state.json", "dataset_dict.json")
-_NO_RECORDS: Final = (*_SAVED, "dataset_info.json", "dataset_infos.json", "config.json", "curation.json")
+SAVED: Final = ("state.json", "dataset_dict.json")
+"""Files that tell a folder which `save_to_disk` wrote."""
+NO_ROWS: Final = ("dataset_info.json", "dataset_infos.json", "config.json", "curation.json")
+"""Files of known endings that stand beside data and hold none."""
 _HUB_ID: Final = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _FILE_ENDINGS: Final = (*TEXT, ".parquet", ".arrow", ".tar", ".txt", ".zip", ".gz", ".tgz", ".xlsx", ".yaml", ".pkl")
 
@@ -93,7 +95,7 @@ def _find_local(source: str | Path, path: Path, text: str) -> Source:
 
 
 def _find_in_folder(folder: Path, split: Split) -> Source:
-    if any((folder / marker).is_file() for marker in _SAVED):
+    if any((folder / marker).is_file() for marker in SAVED):
         return Source(kind="saved", name=str(folder), split=split, folder=folder)
     if (metadata := _metadata(folder, split.name)) is not None:
         kind = _kind_of([metadata], str(folder))
@@ -117,7 +119,7 @@ def _data_files(folder: Path) -> list[Path]:
         for file in folder.rglob("*")
         if (kind := _SUFFIXES.get(format_of(file))) is not None
         and (kind == "text" or file.suffix.lower() != ".gz")
-        and file.name not in _NO_RECORDS
+        and file.name not in (*SAVED, *NO_ROWS)
         and not any(part.startswith(".") for part in file.relative_to(folder).parts)
         and file.is_file()
     )
