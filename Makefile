@@ -16,8 +16,9 @@ quickstart: $(VENV)/.ready
 test: lint
 	$(BIN)/python -m pytest -m "not slow" $(PARALLEL)
 
+# Where time is limited, what would begin later than a second since 1970 is skipped: make slow SLOW="--deadline 1790000000"
 slow: $(VENV)/.ready-dev
-	$(BIN)/python -m pytest -m slow $(PARALLEL)
+	$(BIN)/python -m pytest -m slow $(PARALLEL) $(SLOW)
 
 # Hours: random kills, long runs, damaged and hostile input; ends with the table of what is promised and what held.
 # For some of it, or less: make soak SOAK="--kills 20 --parts kill_soak"
@@ -40,15 +41,20 @@ $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; set PYTHON=...") if sys.version_info < (3, 11) else None'
 	$(PYTHON) -m venv $(VENV)
 
-# Modules are compiled when they are first imported: all 22,000 would take as long as the rest of the set-up.
-INSTALL = $(BIN)/python -m pip install --quiet --no-compile $(addprefix --constraint ,$(CONSTRAINTS)) --editable
+# Compiled here by every core, where pip compiles on one. Never left to the first import: where PYTHONDONTWRITEBYTECODE is
+# set, as in many container images, each process would compile all that it imports, which takes longer than its work.
+# A package may bring a file for a newer Python, which does not compile and is not imported.
+define INSTALL
+$(BIN)/python -m pip install --quiet --no-compile $(addprefix --constraint ,$(CONSTRAINTS)) --editable $(1)
+$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib vlm_lit || true
+endef
 
 $(VENV)/.ready: pyproject.toml constraints.txt | $(VENV)/bin/python
-	$(INSTALL) .
+	$(call INSTALL,.)
 	touch $@
 
 $(VENV)/.ready-dev: pyproject.toml constraints.txt | $(VENV)/bin/python
-	$(INSTALL) ".[dev]"
+	$(call INSTALL,".[dev]")
 	touch $@ $(VENV)/.ready
 
 # The newest releases that pyproject.toml allows, in an environment of its own: how a ceiling is raised (CONTRIBUTING.md).

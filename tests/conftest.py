@@ -19,6 +19,7 @@ from tests.support import small_config, small_data, tiny_models
 from tests.support.pairs import preference_config, write_folder
 
 pytest_plugins = [
+    "tests.support.deadline",
     "tests.support.family_table",
     "tests.support.postgres",
     "tests.support.rank_table",
