@@ -16,7 +16,7 @@ from vlm_lit.files.json_text import OfObject
 from vlm_lit.files.open_text import begins_with, format_of, open_bytes
 from vlm_lit.files.strict_json import iter_json_lines, iter_json_list, read_json
 from vlm_lit.metrics.rules import Answer
-from vlm_lit.vqa.given_answers import ONCE_EACH, UncountableAnswerError, answer_of, given_answers, is_counted
+from vlm_lit.vqa.counted_answers import ONCE_EACH, UncountableAnswerError, answer_of, counted_answers, is_counted
 
 _LINES: Final = (".jsonl", ".ndjson")
 _TABLES: Final = (".csv", ".tsv")
@@ -66,7 +66,7 @@ class FiledRow:
             return ()
         value = self._checked(name, _is_texts, "a list of texts", column)
         try:
-            entries = given_answers(value) if isinstance(value, list) else [value]
+            entries = counted_answers(value) if isinstance(value, list) else [value]
         except UncountableAnswerError as error:
             self.refuse(f"{name}: {error}", ONCE_EACH)
         return tuple(sys.intern(str(text)) for text in entries)  # answers repeat: one copy of `yes` serves a data set

@@ -27,7 +27,7 @@ from vlm_lit.data.conversations.turns import draft
 from vlm_lit.data.images.image_paths import resolved_folder
 from vlm_lit.errors import RecordError
 from vlm_lit.schema import IMAGE, Conversation, DataItem, ImageRef, ImageSlot, Note, Record, Turn
-from vlm_lit.vqa.given_answers import ONCE_EACH, UncountableAnswerError, answer_of, given_answers
+from vlm_lit.vqa.counted_answers import ONCE_EACH, UncountableAnswerError, answer_of, counted_answers
 
 _GROUP_KEYS: Final = ("answer_type", "question_type")
 
@@ -195,7 +195,7 @@ def _refuse_soft_scores(record: Record, key: str, value: object) -> None:
 def _given(record: Record, entries: Sequence[object]) -> list[object]:
     """The answers of a list, each as often as it was given."""
     try:
-        return given_answers(entries)
+        return counted_answers(entries)
     except UncountableAnswerError as error:
         remedy = f"{ONCE_EACH} Or name the key in ignore_keys, to count each entry once."
         raise refusal(record, str(error), remedy=remedy, code="value") from None

@@ -31,7 +31,7 @@ def is_counted(entry: Mapping[str, object]) -> bool:
     return any(entry.get(key) is not None for key in (*COUNTS, *WEIGHTS))
 
 
-def given_answers(entries: Sequence[object]) -> list[object]:
+def counted_answers(entries: Sequence[object]) -> list[object]:
     """The answers of a list, each as often as it was given.
 
     Raises:
