@@ -182,6 +182,26 @@ def test_two_columns_of_one_name_are_refused_in_a_sheet_too(tmp_path: Path, caps
     assert f"{tmp_path / 'a.xlsx'}: two columns are named 'references'." in refusal(capsys, "score", *arguments)
 
 
+@pytest.mark.skipif(importlib.util.find_spec("openpyxl") is None, reason="openpyxl reads sheets, and is optional")
+@pytest.mark.parametrize(
+    "header", [["", "id", "prediction", "references"], ["", "id", None, "prediction", "references"]]
+)
+def test_a_cell_without_a_column_is_refused_but_the_index_of_pandas(
+    header: list[str | None], scored: Scored, tmp_path: Path, capsys: Capture
+) -> None:
+    book = importlib.import_module("openpyxl").Workbook()
+    book.active.append(header)
+    book.active.append([0 if name == "" else name and "7" for name in header])
+    book.save(tmp_path / "a.xlsx")
+    arguments = ("--metric", "exact_match", "--records", str(tmp_path / "a.xlsx"))
+    assert scored(*arguments[1:])["overall"] == 100.0
+    column = len(header) + 1 if None not in header else 3
+    book.active.cell(row=2, column=column).value = "blue"
+    book.save(tmp_path / "a.xlsx")
+    error = refusal(capsys, "score", "--output", str(tmp_path / "o"), *arguments)
+    assert f"record 0: the cell {'ABCDE'[column - 1]}2 holds 'blue', and its column has no name" in error
+
+
 # Answers beside annotations -------------------------------------------------------------------------------------------
 
 LLAVA = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +127,20 @@ def test_lettered_columns_of_numbers_are_options(tmp_path: Path) -> None:
     asked = open_source(source, prompt=PROMPT, system=None, requires_answer=True, check_images=True)
     assert isinstance(asked, ConversationDataset)
     assert (asked[0].turns[0].text, asked[0].choices) == ("How many?\nA. 1\nB. 2.5", ("1", "2.5"))
+
+
+@pytest.mark.parametrize("gap", [None, True], ids=str)
+def test_a_gap_among_lettered_columns_is_refused(tmp_path: Path, gap: object) -> None:
+    record = {"question": "How many?", "A": "one", "B": "two", "C": gap, "D": "four", "answer": "D"}
+    (tmp_path / "a.jsonl").write_text(json.dumps(record) + "\n")
+    source = SourceSettings(path=str(tmp_path / "a.jsonl"))
+    options: dict[str, Any] = {"prompt": PROMPT, "system": None, "requires_answer": True, "check_images": True}
+    with pytest.raises(RecordError, match="it has an option D and none at C") as caught:
+        open_source(source, **options)
+    assert caught.value.code == "conversation.choices"
+    asked = open_source(replace(source, columns={"depth": "D"}), **options)
+    assert isinstance(asked, ConversationDataset)
+    assert asked[0].choices == ("one", "two")
 
 
 def test_a_conversation_carries_the_options() -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import importlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from decimal import ROUND_HALF_UP, Decimal
+from itertools import zip_longest
 from pathlib import Path
+from textwrap import shorten
 from typing import Any, Final
 from zipfile import BadZipFile, ZipFile
 
@@ -21,11 +23,13 @@ _PERCENT: Final = re.compile(r"0(?:\.(0+))?%")
 def iter_sheet(path: Path) -> Iterator[dict[str, object]]:
     """Yield the rows below the header, in order.
 
-    A whole number is its digits, a percentage is as the sheet shows it, an empty cell is nothing.
+    A whole number is its digits, a percentage is as the sheet shows it, an empty cell is nothing. A first column
+    without a name, as pandas writes its index, is left out.
 
     Raises:
         ConfigError: openpyxl is not installed.
-        RecordError: the file is no sheet, is empty, names a column twice, or a cell is neither text nor a number.
+        RecordError: the file is no sheet, is empty, names a column twice, a cell is neither text nor a number, or it
+            stands in another column without a name.
     """
     try:
         openpyxl = importlib.import_module("openpyxl")
@@ -50,11 +54,20 @@ def iter_sheet(path: Path) -> Iterator[dict[str, object]]:
             header.pop()
         table_header(path, [name for name in header if name])
         for index, cells in enumerate(sheet):
+            _refuse_unnamed(path, str(index), header, cells)
             row = {name: _cell(path, str(index), cell) for name, cell in zip(header, cells, strict=False) if name}
             if any(value is not None for value in row.values()):
-                yield {name: value for name, value in row.items() if name is not None}
+                yield {**row}
     finally:
         book.close()
+
+
+def _refuse_unnamed(path: Path, record: str, header: Sequence[str | None], cells: Sequence[Any]) -> None:
+    """Refuse a cell in a column that the header does not name, but for the first, where pandas writes its index."""
+    for name, cell in zip_longest(header[1:], cells[1:]):
+        if name is None and cell is not None and cell.value is not None:
+            problem = f"the cell {cell.coordinate} holds {shorten(str(cell.value), 40)!r}, and its column has no name"
+            raise _error(path, record, problem, "Write a name into the header, or empty the cell.")
 
 
 def _check_size(path: Path) -> None:

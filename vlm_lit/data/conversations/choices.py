@@ -75,11 +75,20 @@ def _is_option(value: object) -> bool:
 
 
 def with_lettered_choices(record: Record) -> Record:
-    """The record with its options under `choices`, where fields A, B, ... hold them as in VLMEvalKit's tables."""
+    """The record with its options under `choices`, where fields A, B, ... hold them as in VLMEvalKit's tables.
+
+    Raises:
+        RecordError: an option stands behind a letter that has none.
+    """
     if record.fields.get(CHOICES) is not None or not all(_is_option(record.fields.get(key)) for key in "AB"):
         return record
-    texts = takewhile(_is_option, map(record.fields.get, string.ascii_uppercase))
-    return replace(record, fields={**record.fields, CHOICES: list(texts)})
+    texts = list(takewhile(_is_option, map(record.fields.get, string.ascii_uppercase)))
+    left = string.ascii_uppercase[len(texts) :]
+    lost = next((key for key in left if _is_option(record.fields.get(key))), None)
+    if lost is not None:
+        remedy = f"Write the options without a gap; or rename {lost} if it is none (columns: {{other: {lost}}})."
+        raise refusal(record, f"it has an option {lost} and none at {left[0]}", remedy=remedy, code="choices")
+    return replace(record, fields={**record.fields, CHOICES: texts})
 
 
 def right_letter(record: Record) -> str | None:
