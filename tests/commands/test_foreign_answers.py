@@ -113,6 +113,13 @@ def test_lmms_evals_target_may_be_a_list_as_python_spells_it(scored: Scored, tmp
     assert scored("exact_match", "--records", lines(tmp_path / "r.jsonl", rows))["overall"] == 100.0
 
 
+def test_a_gap_among_a_tables_options_is_refused(tmp_path: Path, capsys: Capture) -> None:
+    row = {"index": 1, "question": "?", "A": "x", "B": "y", "C": "", "D": "z", "answer": "D", "prediction": "D"}
+    path = table(tmp_path / "t.tsv", [row])
+    error = refusal(capsys, "score", "--metric", "multiple_choice", "--output", str(tmp_path / "o"), "--records", path)
+    assert "it has no option C, and one behind it. Write the options without a gap." in error
+
+
 @pytest.mark.parametrize("text", ["['net', 2]", "['net'", "['net', None]", "['n'] * 2"])
 def test_a_text_that_only_begins_as_a_list_is_refused(text: str, tmp_path: Path, capsys: Capture) -> None:
     path = lines(tmp_path / "s.jsonl", [{"doc_id": 3, "target": text, "filtered_resps": ["net"]}])
@@ -234,6 +241,13 @@ def test_annotations_may_be_ones_own_records(key: str, scored: Scored, tmp_path:
     known = lines(tmp_path / "test.jsonl", [{"question_id": 7, "question": "?", "image": "a.png", key: "yes"}])
     found = scored("exact_match", "--predictions", lines(tmp_path / "a.jsonl", LLAVA[:1]), "--annotations", known)
     assert (found["per_item"], found["image_ids"]) == ({"7": 0.0}, {"7": "a.png"})
+
+
+def test_a_table_of_annotations_may_hold_lists_as_python_spells_them(scored: Scored, tmp_path: Path) -> None:
+    rows: list[dict[str, object]] = [{"id": 7, "answers": "['red', 'Yes']"}, {"id": 8, "answers": "two"}]
+    files = ["--predictions", lines(tmp_path / "a.jsonl", LLAVA[:2]), "--annotations", table(tmp_path / "t.csv", rows)]
+    found = scored("exact_match", *files)
+    assert (found["overall"], found["references"]["max"]) == (100.0, 2)
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,6 @@ from typing import Final
 from vlm_lit.commands.answer_columns import AnswerColumns
 from vlm_lit.commands.filed_rows import FiledAnswer, FiledRow, again, is_table, rows, shown, with_unique_ids
 from vlm_lit.errors import RecordError
-from vlm_lit.files.list_text import begins_as_list, written_list
 from vlm_lit.metrics.rules import Answer
 
 _INDEX: Final = "index"
@@ -180,29 +179,19 @@ class _AnswerReading:
     def _references(self, row: FiledRow) -> tuple[str, ...]:
         keys = (self.columns.references,) if self.columns.references else self.form.references
         key = row.first_given(keys)
-        written = is_table(self.path) or key == self.form.written_list
-        return self._listed(row, key) if written else row.texts(key, column="references")
-
-    def _listed(self, row: FiledRow, key: str) -> tuple[str, ...]:
-        """The texts of a field that may hold a list as Python spells it; any other text is one."""
-        value = row.fields.get(key)
-        found = written_list(value)
-        if found is None and begins_as_list(value):
-            row.refuse(
-                f"{key} begins as a list and is not one of texts: {shown(value)}",
-                "Write it as ['red', 'blue']; a text that is no list stands in JSON lines, under references.",
-            )
-        return tuple(found) if found else row.texts(key, column="references")
+        return row.texts(key, column="references", written=key == self.form.written_list)
 
     def _choices(self, row: FiledRow) -> tuple[str, ...]:
         key = self.columns.choices or "choices"
         value = row.fields.get(key)
-        if is_table(self.path) and isinstance(value, str):
-            return self._listed(row, key)
         if value is not None or self.form.id != "index":
             return row.texts(key, optional=not self.columns.choices)
-        options = takewhile(lambda text: text is not None, map(row.fields.get, string.ascii_uppercase))
-        return tuple(map(str, options))
+        options = [row.fields.get(letter) for letter in string.ascii_uppercase]
+        there = list(takewhile(lambda text: text is not None, options))
+        if any(text is not None for text in options[len(there) :]):
+            gap = string.ascii_uppercase[len(there)]
+            row.refuse(f"it has no option {gap}, and one behind it", "Write the options without a gap.")
+        return tuple(map(str, there))
 
     def _groups(self, row: FiledRow) -> Mapping[str, str]:
         if self.columns.groups:

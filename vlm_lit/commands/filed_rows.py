@@ -13,6 +13,7 @@ from vlm_lit.commands.sheets import iter_sheet
 from vlm_lit.data.records.text_tables import iter_table
 from vlm_lit.errors import ConfigError, RecordError
 from vlm_lit.files.json_text import OfObject
+from vlm_lit.files.list_text import begins_as_list, written_list
 from vlm_lit.files.open_text import begins_with, format_of, open_bytes
 from vlm_lit.files.strict_json import iter_json_lines, iter_json_list, read_json
 from vlm_lit.metrics.rules import Answer
@@ -57,19 +58,34 @@ class FiledRow:
         value = self._checked(name, _is_text, "text", column)
         return value if isinstance(value, str) else str(value)
 
-    def texts(self, name: str, *, optional: bool = False, column: str | None = None) -> tuple[str, ...]:
+    def texts(
+        self, name: str, *, optional: bool = False, column: str | None = None, written: bool = False
+    ) -> tuple[str, ...]:
         """A field that has to be a list of texts; one text is a list of one.
 
-        An object with an `answer` is that answer, as often as it says.
+        An object with an `answer` is that answer, as often as it says. In a table, and where `written` says so, a text
+        may hold the list as Python spells it.
         """
         if optional and self.fields.get(name) is None:
             return ()
+        if (written or is_table(self.path)) and (listed := self._written_list(name, column)):
+            return tuple(listed)
         value = self._checked(name, _is_texts, "a list of texts", column)
         try:
             entries = counted_answers(value) if isinstance(value, list) else [value]
         except UncountableAnswerError as error:
             self.refuse(f"{name}: {error}", ONCE_EACH)
         return tuple(sys.intern(str(text)) for text in entries)  # answers repeat: one copy of `yes` serves a data set
+
+    def _written_list(self, name: str, column: str | None) -> list[str] | None:
+        value = self.fields.get(name)
+        found = written_list(value)
+        if found is None and begins_as_list(value):
+            self.refuse(
+                f"{name} begins as a list and is not one of texts: {shown(value)}",
+                f"Write it as ['red', 'blue']; a text that is no list stands in JSON lines, under {column or name}.",
+            )
+        return found
 
     def first_given(self, names: Sequence[str]) -> str:
         """The first of these keys that holds something; else the first that is there, or the first of all."""
