@@ -255,6 +255,8 @@ def test_texts_further_down_are_a_folders_records_and_root_their_images(folder: 
         ("images.tar", "data.jsonl"),
         ("a.parquet", "b.arrow"),
         ("metadata.csv", "metadata.jsonl"),
+        ("metadata.jsonl", "my-trainset.json"),
+        ("train/metadata.jsonl", "train.parquet"),
         ("a.jsonl", "sub/b.jsonl"),
         ("train.jsonl", "train/more.jsonl"),
         ("sub/a.json", "sub/b.jsonl"),

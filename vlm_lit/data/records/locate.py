@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
-from vlm_lit.data.records.splits import Split, files_of_split, read_split, wrong_split
+from vlm_lit.data.records.splits import Split, files_of_split, read_split, split_of_word, words_of_name, wrong_split
 from vlm_lit.errors import RecordError, nearest
 from vlm_lit.files.open_text import format_of
 
@@ -99,6 +99,7 @@ def _find_in_folder(folder: Path, split: Split) -> Source:
         return Source(kind="saved", name=str(folder), split=split, folder=folder)
     if (metadata := _metadata(folder, split.name)) is not None:
         kind = _kind_of([metadata], str(folder))
+        _refuse_beside(metadata, folder, split.name)
         return Source(kind=kind, name=str(folder), split=split, files=(metadata,), folder=metadata.parent)
     files = _data_files(folder)
     if not files:
@@ -147,6 +148,16 @@ def _metadata(folder: Path, split: str) -> Path | None:
             _refuse_several_kinds(found, folder)
             return found[0]
     return None
+
+
+def _refuse_beside(metadata: Path, folder: Path, split: str) -> None:
+    """Refuse a table of pictures where a file beside it is named as the split: either may be what is meant."""
+    meant = split_of_word(split) or split.casefold()
+    for file in _data_files(folder):
+        words = words_of_name(file.name) if file.parent in (folder, metadata.parent) else []
+        if meant in [split_of_word(word) or word for word in words]:
+            named = f"both {metadata.relative_to(folder)} and {file.relative_to(folder)}"
+            raise _unknown_format(str(folder), f"{named} may be the split {split!r}: name one, or a list of them")
 
 
 def _find_by_pattern(pattern: Path, split: Split) -> Source:
