@@ -145,7 +145,9 @@ def test_a_setting_that_follows_from_another_one(
 ) -> None:
     path = config()
     said = f"{key} is {value}, which has no effect: it follows from {source}"
-    assert refused(capsys, path, f"--{key}={value}").startswith(f"error: the command line: {said}")
+    section, _, name = key.partition(".init_args.")
+    for written in (f"--{key}={value}", f"--{section}.init_args={{{name}: {value}}}"):
+        assert refused(capsys, path, written).startswith(f"error: the command line: {said}")
     error = refused(capsys, edited(path, {key: value}))
     assert error.startswith(f"error: {path}, line {line_of(path, key.rpartition('.')[2])}: {said}")
 

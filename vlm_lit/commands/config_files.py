@@ -38,7 +38,9 @@ class ConfigFiles:
     def _option(self, option: str, value: str) -> None:
         self.places[plain(option)] = COMMAND_LINE
         self.values.setdefault(plain(option), []).append(value)
-        _refuse_bombs(option, value)
+        node = _composed(option, value)
+        if isinstance(node, yaml.MappingNode):
+            self._note(node, plain(option))
         if _names_file(option, value):
             self._read(Path(value), "" if option in _CONFIGS else option, COMMAND_LINE)
 
@@ -68,17 +70,19 @@ class ConfigFiles:
         except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
             raise ConfigError(f"{path}{loading_problem(error)}. A config is plain data, each key once.") from error
 
-    def _note(self, node: yaml.MappingNode, prefix: str, path: Path) -> None:
+    def _note(self, node: yaml.MappingNode, prefix: str, path: Path | None = None) -> None:
+        """Keep the places of a mapping's settings, one written on the command line where there is no file."""
         for name, value in node.value:
             key = plain(f"{prefix}.{name.value}".lstrip("."))
-            self.places[key] = f"{path}, line {name.start_mark.line + 1}"
+            self.places[key] = COMMAND_LINE if path is None else f"{path}, line {name.start_mark.line + 1}"
             for inner in value.value if isinstance(value, yaml.SequenceNode) else [value]:
                 if isinstance(inner, yaml.MappingNode):
                     self.sections.add(key)
                     self.empty += [] if inner.value else [key]
                     self._note(inner, key, path)
                 elif isinstance(inner, yaml.ScalarNode) and inner.value.endswith(_SUFFIXES):
-                    self._read(path.parent / inner.value, key, self.places[key])
+                    folder = Path() if path is None else path.parent
+                    self._read(folder / inner.value, key, self.places[key])
                 elif isinstance(inner, yaml.ScalarNode):
                     self.values.setdefault(key, []).append(inner.value)
 
@@ -105,18 +109,18 @@ def _names_file(option: str, value: str) -> bool:
     return option in _CONFIGS or (option in ("trainer", "model", "data") and value.endswith(_SUFFIXES))
 
 
-def _refuse_bombs(option: str, value: str) -> None:
-    """Refuse a value that would take hours to read.
+def _composed(option: str, value: str) -> yaml.Node | None:
+    """What a value of the command line is as YAML; None where it is none.
 
     Raises:
-        ConfigError: what it stands for has no end, or nearly none.
+        ConfigError: what it stands for has no end, or nearly none, and would take hours to read.
     """
     try:
-        StrictLoader(value).get_single_node()
+        return StrictLoader(value).get_single_node()
     except ComposerError as error:
         raise ConfigError(f"{COMMAND_LINE}: {option}{loading_problem(error)}. A setting is plain data.") from error
     except yaml.YAMLError:
-        pass  # a text that is no YAML is a text
+        return None  # a text that is no YAML is a text
 
 
 def is_option(word: str) -> bool:
