@@ -98,6 +98,9 @@ def test_lists_configs_and_lines_of_text_are_read(tmp_path: Path) -> None:
     assert AnswerVocabulary.read(lines) == AnswerVocabulary(("yes", "2"), normalized=True)
     assert AnswerVocabulary.read(lines.rename(tmp_path / "words")) == AnswerVocabulary(("yes", "2"), normalized=True)
     lines = tmp_path / "words"
+    lines.write_text('yes\n2\n"stop"\n[red]\n', encoding="utf-8")
+    assert AnswerVocabulary.read(lines).answers == ("yes", "2", '"stop"', "[red]")
+    lines.write_text("yes\n2\n", encoding="utf-8")
     listed.write_text('["Yes", "2"]', encoding="utf-8")
     assert AnswerVocabulary.read(listed) == AnswerVocabulary(("Yes", "2"), normalized=False)
     # The labels' own numbers count, not their places in the file.
@@ -129,6 +132,16 @@ def test_lists_configs_and_lines_of_text_are_read(tmp_path: Path) -> None:
             r"end in \.jsonl are not read.*an answer a line \(\.txt\)",
         ),
         ("a.yaml", "- yes\n- no\n", r"end in \.yaml are not read"),
+        (
+            "answer2label.txt",  # BEiT-3's
+            '{"answer": "yes", "label": 0}\n{"answer": "no", "label": 1}\n',
+            "line 1 is JSON, or a row of a table.*Write the answers alone, one a line",
+        ),
+        ("a.txt", '{"yes": 0,\n"no": 1}\n', "line 1 is JSON"),
+        ("a.txt", "yes\nno\t9\n", "line 2 is JSON, or a row of a table.*'no.*t9'"),
+        ("a", '"yes"\n"no"\n', "line 1 is in quotes, and all of it would be the answer"),
+        ("a.json", '["yes", " no"]', "answer 1, counted from 0, is ' no', with blanks around it.*Write 'no'"),
+        ("a.json", '{"answers": ["yes", "a\\tb"], "normalized": false}', "answer 1.*a tab or a line break"),
     ],
 )
 def test_a_file_that_holds_no_vocabulary_is_refused_by_name(tmp_path: Path, name: str, content: str, said: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,6 +20,8 @@ _FORMS: Final = (
     "Give a run's answers.json, a JSON list of texts, a checkpoint's config.json with id2label, or a text file with an "
     "answer a line (.txt)."
 )
+_NO_LINE_OF_TEXT: Final = re.compile(r"""\s*[\[{]\s*["'\[{]|.*\t""")
+"""A line of JSON, as BEiT-3's answer2label.txt has them, or of a table."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +104,7 @@ class AnswerVocabulary:
         answers = content.get("answers") if isinstance(content, dict) else content
         if not isinstance(answers, list) or not isinstance(normalized, bool | None):
             raise _unreadable("it holds no answer vocabulary", _FORMS, path)
+        _refuse_unfound(answers, path)
         return _made(answers, path, normalized)
 
     @classmethod
@@ -138,6 +142,14 @@ def _made(answers: Sequence[object], file: Path | str, normalized: bool | None =
         raise _unreadable(str(error).rstrip("."), "Correct the list of answers.", file) from None
 
 
+def _refuse_unfound(answers: Sequence[object], file: Path) -> None:
+    """Refuse an answer that none of a record's is looked up as: these stand on one line, without blanks around them."""
+    for place, answer in enumerate(answers):
+        if isinstance(answer, str) and one_line(answer) != answer:
+            problem = f"answer {place}, counted from 0, is {answer!r}, with blanks around it, a tab or a line break"
+            raise _unreadable(problem, f"Write {one_line(answer)!r}.", file)
+
+
 def _lines(path: Path) -> list[str]:
     try:
         data = path.read_bytes()
@@ -147,6 +159,11 @@ def _lines(path: Path) -> list[str]:
     if "" in lines:
         remedy = "Take the line out. An empty answer is written in JSON."
         raise _unreadable(f"line {lines.index('') + 1} is empty", remedy, path)
+    other = next((number for number, line in enumerate(lines, start=1) if _NO_LINE_OF_TEXT.match(line)), None)
+    if other is not None or all(len(line) > 1 and line[0] == line[-1] == '"' for line in lines):
+        written = "JSON, or a row of a table" if other is not None else "in quotes"
+        problem = f"line {other or 1} is {written}, and all of it would be the answer: {lines[(other or 1) - 1][:60]!r}"
+        raise _unreadable(problem, "Write the answers alone, one a line, or a JSON list of them (.json).", path)
     return lines
 
 
