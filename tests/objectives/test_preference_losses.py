@@ -94,7 +94,7 @@ PAIRS = [
 def settings(name: str) -> PreferenceLossSettings:
     return PreferenceLossSettings(
         name=name,  # type: ignore[arg-type]
-        beta=BETA,
+        beta=0.1 if name == "sft" else BETA,
         label_smoothing=SMOOTHED if name == "robust" else 0.0,
         gamma=GAMMA if name == "simpo" else None,
     )
@@ -209,6 +209,7 @@ def test_certain_and_impossible_answers_have_a_finite_loss_in_float32(name: str)
         ({"label_smoothing": 0.1}, "label_smoothing acts in the loss robust alone"),
         ({"name": "robust", "label_smoothing": 0.5}, "from 0 to below 0.5"),
         ({"gamma": 1.0}, "gamma acts in the loss simpo alone"),
+        ({"name": "sft", "beta": 0.5}, "beta is 0.5, and the loss sft has none"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(wrong: dict[str, object], said: str) -> None:

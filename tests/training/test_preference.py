@@ -16,7 +16,7 @@ from vlm_lit.data.rows.pairs import PairBatch
 from vlm_lit.errors import ConfigError
 from vlm_lit.models.reference import Reference
 from vlm_lit.objectives.preference_losses import PreferenceLossSettings
-from vlm_lit.training.pair_figures import FIGURES, ChosenWatch
+from vlm_lit.training.pair_figures import FIGURES, ChosenWatch, PairFigures
 from vlm_lit.training.preference import PreferenceModule
 
 Config = Callable[..., Path]
@@ -63,6 +63,11 @@ def test_answers_to_questions_are_judged_alongside(tiny_llava: Path, pairs: Path
     assert not {"val/loss", "val/rewards/chosen"} & found.keys()
     assert isinstance(cli.model, PreferenceModule)
     assert [one.id for one in cli.model.last_predictions] == [f"val{i}" for i in range(6)]
+
+
+def test_rewards_have_the_beta_of_a_loss_that_has_one() -> None:
+    simpo, sft = PreferenceLossSettings(name="simpo", beta=2.0), PreferenceLossSettings(name="sft")
+    assert [PairFigures(losses).beta for losses in ([simpo, sft], [sft, simpo], [sft])] == [2.0, 2.0, 0.1]
 
 
 @pytest.mark.slow

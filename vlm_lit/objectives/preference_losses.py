@@ -48,6 +48,7 @@ PreferenceLossName = Literal[
 ]
 
 SIMPO_GAMMA: Final = 0.5
+_BETA: Final = 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +68,7 @@ class PreferenceLossSettings:
 
     name: PreferenceLossName = "sigmoid"
     weight: float = 1.0
-    beta: float = 0.1
+    beta: float = _BETA
     label_smoothing: float = 0.0
     gamma: float | None = None
 
@@ -79,6 +80,8 @@ class PreferenceLossSettings:
                 raise ConfigError(f"{field} of the loss {self.name} is {value}; it must be above 0.")
         if not 0 <= self.label_smoothing < 0.5:
             raise ConfigError(f"label_smoothing is {self.label_smoothing}; it must be from 0 to below 0.5.")
+        if self.name == "sft" and self.beta != _BETA:
+            raise ConfigError(f"beta is {self.beta}, and the loss sft has none. Leave it out there, or set its weight.")
         if self.label_smoothing and self.name != "robust":
             raise ConfigError(f"label_smoothing acts in the loss robust alone, not in {self.name}. Leave it out there.")
         if self.gamma is not None and self.name != "simpo":

@@ -43,10 +43,10 @@ class PairFigures:
     """Means over pairs, of all micro-batches and ranks since they were last asked for.
 
     A reward is beta times how much likelier an answer is than by the reference; without a reference, beta times the
-    mean log-probability of its tokens. Beta is that of the first loss that compares with a reference, else of the
-    first. `kl` is the mean of the log-ratios of both answers: an estimate of the divergence from the reference on the
-    answers of the data, which are not samples of the model; it may be negative. Where a loss looks at the chosen answer
-    behind a corrupted picture, its reward is compared with that behind its own picture as well.
+    mean log-probability of its tokens. Beta is that of the first loss that compares with a reference, else of the first
+    that has one. `kl` is the mean of the log-ratios of both answers: an estimate of the divergence from the reference
+    on the answers of the data, which are not samples of the model; it may be negative. Where a loss looks at the chosen
+    answer behind a corrupted picture, its reward is compared with that behind its own picture as well.
 
     Args:
         losses: the run's losses.
@@ -54,7 +54,8 @@ class PairFigures:
 
     def __init__(self, losses: Sequence[PreferenceLossSettings]) -> None:
         compared = [loss for loss in losses if LOSSES[loss.name].needs_reference]
-        self.beta, self.has_reference = (compared or losses)[0].beta, bool(compared)
+        steep = [loss for loss in losses if loss.name != "sft"]  # which has no beta
+        self.beta, self.has_reference = (compared or steep or losses)[0].beta, bool(compared)
         self.names = [name for name in FIGURES if self.has_reference or name != "kl"]
         self.names += IMAGE_FIGURES if needs_corrupted(losses) else ()
         self.forget()
