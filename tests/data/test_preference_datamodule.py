@@ -123,7 +123,9 @@ def test_ties_are_left_out_and_counted(
     train = data.indexed("train")
     assert [train[i].id for i in range(len(train))] == ["1", "2", "4", "5", "7", "8", "10", "11"] == train.ids
     assert (train.skipped, len(train.image_keys or ())) == ((), 8)
-    assert "no pair can be made of 4 of 12 records: their ratings tie" in caplog.text + capsys.readouterr().err
+    said = caplog.text + capsys.readouterr().err
+    assert "no pair can be made of 4 of 12 records: their ratings tie, or fewer than two of their answers" in said
+    assert "The first is record 0 (id '0'): its 2 completions are all rated 4." in said
 
     def spoil(rows: list[dict[str, Any]]) -> None:
         rows[2]["completions"][0]["response"] = 5.5

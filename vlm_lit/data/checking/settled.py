@@ -96,7 +96,9 @@ def _ties(dataset: CheckedDataset, seen: Seen) -> list[BadRecord]:
         raise ties[0].error
     if ties:
         rank_zero_info(
-            f"{dataset.name}: no pair can be made of {len(ties):,} of {len(dataset):,} records: their ratings tie."
+            f"{dataset.name}: no pair can be made of {len(ties):,} of {len(dataset):,} records: their ratings tie, or "
+            f"fewer than two of their answers have one. The first is record {ties[0].error.record}: "
+            f"{ties[0].error.problem}."
         )
         seen.bad = [one for one in seen.bad if one.code != TIE]
     return ties
