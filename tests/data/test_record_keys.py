@@ -232,6 +232,25 @@ def test_of_two_answer_keys_the_one_that_is_not_read_is_named() -> None:
     assert notes(read({**asked, "answers": ["a box"], "multiple_choice_answer": "a lid"})) == []
 
 
+@pytest.mark.parametrize("nothing", ["", [], ["", ""], None])
+def test_an_empty_answer_key_is_not_read_in_place_of_one_that_holds_an_answer(nothing: object) -> None:
+    asked = {key: value for key, value in ASKED.items() if key not in ("answer", "answers")}
+    for key in ("answer", "label", "multiple_choice_answer"):
+        found = read({**asked, "answers": nothing, key: "a lid"})
+        assert (found.turns[-1].text, found.references, notes(found)) == ("a lid", ("a lid",), [])
+    found = read({**asked, "answers": ["a box", "a box", "a lid"], "multiple_choice_answer": ""})
+    assert (found.turns[-1].text, found.references) == ("a box", ("a box", "a box", "a lid"))
+
+
+def test_scores_beside_answers_are_refused_unless_they_are_alike_or_ignored() -> None:
+    asked = {key: value for key, value in ASKED.items() if key != "answer"} | {"answers": ["a box", "a lid"]}
+    for key in ("weights", "scores", "answer_weights", "answer_scores"):
+        with pytest.raises(RecordError, match=f"{key} gives each of its answers a score.*name {key} in ignore_keys"):
+            read({**asked, key: [1, 0.3]})
+        assert notes(read({**asked, key: [1.0, 1.0]})) == [("unused", key)]
+        assert read({**asked, key: [1, 0.3]}, ignore_keys=[key]).references == ("a box", "a lid")
+
+
 def test_an_image_that_is_none_is_refused_with_its_key() -> None:
     with pytest.raises(RecordError, match="image_path: ") as caught:
         read({**TALK, "image_path": 0})

@@ -155,6 +155,10 @@ QUESTIONS: Final[dict[str, tuple[Fields, str]]] = {
         {"image": "a.png", "question": "What?", "label": {"ids": ["net", "mesh"], "weights": [1.0, 0.3]}},
         "conversation.soft_scores",
     ),
+    "answers with scores beside them": (
+        {**QUESTION, "answers": ["net", "mesh"], "weights": [1.0, 0.3]},
+        "conversation.soft_scores",
+    ),
     "no image": ({"question": "What?", "answers": ["red"]}, "question.images"),
     "two images": ({**QUESTION, "image": ["a.png", "a.png"]}, "question.images"),
     "a system message": (

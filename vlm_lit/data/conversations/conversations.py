@@ -13,16 +13,17 @@ from dataclasses import replace
 from typing import Final
 
 from vlm_lit.data.conversations.choices import choices_of, right_letter
-from vlm_lit.data.conversations.record_forms import ANSWER_KEYS, Formed, formed
+from vlm_lit.data.conversations.record_forms import ANSWER_KEYS, Formed, answer_key, formed
 from vlm_lit.data.conversations.record_keys import (
     refuse_carried,
     refuse_unshown_image,
     unused_keys,
     without_ignored,
 )
-from vlm_lit.data.conversations.refusals import digits_or_words, refusal, refuse_unfilled, words
+from vlm_lit.data.conversations.refusals import digits_or_words, empty, refusal, refuse_unfilled, words
 from vlm_lit.data.conversations.shown_options import refuse_hidden_options
 from vlm_lit.data.conversations.slots import Draft, Placeholders
+from vlm_lit.data.conversations.soft_scores import refuse_soft_scores
 from vlm_lit.data.conversations.turns import draft
 from vlm_lit.data.images.image_paths import resolved_folder
 from vlm_lit.errors import RecordError
@@ -109,7 +110,7 @@ def _notes(record: Record, form: Formed, known: Collection[str], images: Sequenc
 def _answer_keys(record: Record) -> set[str]:
     """The answer keys of a question that are read, and those that say no more than these."""
     there = {key: value for key in ANSWER_KEYS if (value := record.fields.get(key)) is not None}
-    first = next(iter(there.values()), None)
+    first = there.get(answer_key(record) or "")
     said = [first, *map(answer_of, first)] if isinstance(first, list | tuple) else [first]
     return {key for key, value in there.items() if key == "multiple_choice_answer" or value in said}
 
@@ -151,7 +152,7 @@ def _with_answer(record: Record, form: Formed, turns: Sequence[Turn], answers: t
     if form.turns is not None or not answers:
         return tuple(turns)
     chosen = record.fields.get("multiple_choice_answer")
-    if chosen is None:
+    if empty(chosen):
         chosen = Counter(answers).most_common(1)[0][0]  # in order of first appearance among equals
     text = digits_or_words(record, chosen, "multiple_choice_answer")
     return (*turns, Turn(role="assistant", content=(text,)))
@@ -165,31 +166,16 @@ def has_own_turns(record: Record, prompt: str | None) -> bool:
 def _answers(record: Record, form: Formed) -> tuple[str, ...]:
     """The accepted answers as given, from the first answer key that holds any, else the right choice's letter."""
     keys = ("answers",) if form.turns is not None else ANSWER_KEYS
-    for key in keys:
-        value = record.fields.get(key)
-        if value is not None:
-            _refuse_soft_scores(record, key, value)
-            entries = value if isinstance(value, list | tuple) else [value]
-            if not entries:
-                raise refusal(record, f"{key} is an empty list", remedy="Give one answer at least.", code="no_answer")
-            return tuple(digits_or_words(record, one, f"an answer in {key!r}") for one in _given(record, entries))
+    key = answer_key(record, keys)
+    if key is not None:
+        value = record.fields[key]
+        refuse_soft_scores(record, key, value)
+        entries = value if isinstance(value, list | tuple) else [value]
+        if not entries:
+            raise refusal(record, f"{key} is an empty list", remedy="Give one answer at least.", code="no_answer")
+        return tuple(digits_or_words(record, one, f"an answer in {key!r}") for one in _given(record, entries))
     letter = None if form.turns is not None else right_letter(record)
     return () if letter is None else (letter,)
-
-
-def _refuse_soft_scores(record: Record, key: str, value: object) -> None:
-    """Refuse answers that come with scores in place of what each person said: no metric could judge by them."""
-    if isinstance(value, Mapping) and {"ids", "weights"} <= value.keys():
-        problem = (
-            f"{key} holds ids and weights, ViLT's answers with their soft scores, as Graphcore/vqa has them; what each "
-            "of ten people answered cannot be told from these"
-        )
-        remedy = (
-            "Take VQA v2's own files with the ten answers: path names the questions "
-            "(v2_OpenEnded_mscoco_train2014_questions.json), annotations the answers "
-            "(v2_mscoco_train2014_annotations.json). ClassifierDataModule makes the scores (targets: vilt)."
-        )
-        raise refusal(record, problem, remedy=remedy, code="soft_scores")
 
 
 def _given(record: Record, entries: Sequence[object]) -> list[object]:

@@ -227,10 +227,16 @@ def _joined(record: Record) -> object:
     return f"{instruction}\n{more}" if instruction else more
 
 
+def answer_key(record: Record, keys: Sequence[str] = ANSWER_KEYS) -> str | None:
+    """The first of the answer keys that holds any; where all are empty, the first that is there, to be refused."""
+    there = [key for key in keys if record.fields.get(key) is not None]
+    return next((key for key in there if not empty(record.fields[key])), there[0] if there else None)
+
+
 def _one_answer(record: Record, asks: str | None, named: frozenset[str]) -> str | None:
-    for key in ANSWER_KEYS:
-        if record.fields.get(key) is not None:
-            return key
+    own = answer_key(record)
+    if own is not None:
+        return own
     there = [key for key in OTHER_ANSWER_KEYS if record.fields.get(key) is not None and key not in named]
     if asks in _PARTNER and _PARTNER[asks] in there:
         return _PARTNER[asks]
