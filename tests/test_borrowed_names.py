@@ -180,15 +180,6 @@ BORROWED: Final = (
     Borrowed("peft.utils.constants", "DUMMY_TARGET_MODULES", ("vlm_lit/models/adapters.py",)),
     Borrowed("peft.tuners.tuners_utils", "BaseTunerLayer", ("vlm_lit/models/merge/merging.py",)),
     Borrowed("datasets:Dataset", "_fingerprint", ("vlm_lit/data/records/record_sequences.py",), words=True),
-    *(
-        Borrowed(f"datasets.{owner}", name, ("vlm_lit/data/records/tar_samples.py",))
-        for owner, name in (
-            ("packaged_modules.webdataset.webdataset", "base_plus_ext"),
-            ("packaged_modules.webdataset.webdataset:WebDataset", "_generate_examples"),
-            ("features.features", "cast_to_python_objects"),
-            ("table", "cast_table_to_features"),
-        )
-    ),
     Borrowed("huggingface_hub.utils._validators", "validate_repo_id", ("vlm_lit/commands/upload.py",)),
     Borrowed("tensorboard.plugins.hparams.metadata", "create_summary_metadata", (_HPARAMS,)),
     Borrowed("tensorboard.summary.writer.record_writer", "RecordWriter", (_HPARAMS, "vlm_lit/training/run_events.py")),

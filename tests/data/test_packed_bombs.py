@@ -6,7 +6,7 @@ import gzip
 import io
 import json
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -127,17 +127,7 @@ BOMBS: dict[str, tuple[Callable[[Path], Path], str]] = {
     "tar with a device": (lambda d: archive(d / "x.tar", x=member(tarfile.CHRTYPE)), "records.member"),
     "tar with gaps": (lambda d: with_header(d / "x.tar", sparse), "records.member"),
     "tar with a negative size": (lambda d: with_header(d / "x.tar", negative), "records.member"),
-    "tar with nested JSON": (lambda d: archive(d / "x.tar", **{"b.json": b"[" * 100_000}), "records.unreadable"),
-    "tar with an array of petabytes": (
-        lambda d: archive(
-            d / "x.tar",
-            **{
-                "a.npy": b"\x93NUMPY\x01\0v\0"
-                + b"{'descr': '<f8', 'fortran_order': False, 'shape': (1000000000000000,), }\n".rjust(118)
-            },
-        ),
-        "records.unreadable",
-    ),
+    "tar with nested JSON": (lambda d: archive(d / "x.tar", **{"b.json": b"[" * 100_000}), "json.too_deep"),
     "Parquet with a page of zeros": (lambda d: parquet(d / "x.parquet", use_dictionary=False), "records.packed"),
     "Parquet with pages of version 2": (
         lambda d: parquet(d / "x.parquet", use_dictionary=False, data_page_version="2.0"),
@@ -162,12 +152,12 @@ BOMBS: dict[str, tuple[Callable[[Path], Path], str]] = {
 
 @pytest.mark.parametrize("read", [read_records, lambda path: list(stream_records(path))], ids=["table", "stream"])
 @pytest.mark.parametrize("name", BOMBS)
-def test_a_bomb_is_refused_by_name(name: str, read: Callable[[Path], object], tmp_path: Path) -> None:
+def test_a_bomb_is_refused_by_name(name: str, read: Callable[[Path], Iterable[object]], tmp_path: Path) -> None:
     make, code = BOMBS[name]
     path = make(tmp_path)
     assert path.stat().st_size < 2**20
     with pytest.raises(RecordError) as refused:
-        read(path)
+        list(read(path))
     assert (refused.value.code, path.name in str(refused.value)) == (code, True)
 
 

@@ -15,6 +15,7 @@ from vlm_lit.data.records.findings import numbered_repeats
 from vlm_lit.data.records.record_dataset import Item, RecordDataset
 from vlm_lit.data.records.record_sequences import ArrowRecords, ChainedRecords
 from vlm_lit.data.records.sources import SourceSettings
+from vlm_lit.data.records.tar_samples import TarRecords
 from vlm_lit.errors import ConfigError
 from vlm_lit.schema import Record
 
@@ -43,7 +44,7 @@ def examine(
     """
     dataset.mixture = _mixture(source, dataset.records)
     # Checking a table means reading all of its image bytes, so it is skipped together with the images.
-    if images or not isinstance(dataset.records, ArrowRecords):
+    if images or not isinstance(dataset.records, ArrowRecords | TarRecords):
         if check is not None:
             check(dataset)
         else:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from vlm_lit.data.records.class_labels import LabelNames, UnknownClass, named
 from vlm_lit.data.records.later_fields import LaterFields
-from vlm_lit.data.records.shards import shard_fields
+from vlm_lit.data.records.shards import UnclearPictures, shard_fields
 from vlm_lit.errors import RecordError
 from vlm_lit.schema import Record
 
@@ -29,7 +29,7 @@ class Naming:
 
     def record(self, index: int, row: Mapping[str, object]) -> Record:
         """The record that row `index` is."""
-        row = shard_fields(row) if self.shards else row
+        row = self._sample(index, row) if self.shards else row
         fields = self._fields(index, self._with_names(index, row))
         return Record(file=self.file, index=index, fields=fields, image_root=self.image_root, part=self.part)
 
@@ -37,6 +37,16 @@ class Naming:
         """The record of a row that is read when one of the record's fields is asked for."""
         fields = LaterFields(lambda: self.record(index, row()).fields)
         return Record(file=self.file, index=index, fields=fields, image_root=self.image_root, part=self.part)
+
+    def _sample(self, index: int, row: Mapping[str, object]) -> Mapping[str, object]:
+        try:
+            return shard_fields(row)
+        except UnclearPictures as found:
+            remedy = "Name the sample's own files there, or leave the names out to show all of them."
+            name = f"{index} (id {row.get('__key__')!r})"
+            raise RecordError(
+                str(found), remedy=remedy, file=self.file, record=name, code="conversation.image_count"
+            ) from None
 
     def _with_names(self, index: int, row: Mapping[str, object]) -> Mapping[str, object]:
         try:

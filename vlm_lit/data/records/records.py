@@ -24,7 +24,7 @@ from vlm_lit.data.records.locate import Source, locate
 from vlm_lit.data.records.naming import Naming
 from vlm_lit.data.records.record_sequences import ArrowRecords, ChainedRecords
 from vlm_lit.data.records.splits import no_such_split, rows_of, wrong_split
-from vlm_lit.data.records.tar_samples import open_samples
+from vlm_lit.data.records.tar_samples import TarRecords, later_samples
 from vlm_lit.data.records.text_files import iter_rows, later_rows
 from vlm_lit.data.records.unpacked_size import check_unpacked
 from vlm_lit.errors import ConfigError, RecordError
@@ -40,7 +40,6 @@ _DAMAGED: Final = (OSError, ValueError, EOFError, zlib.error, TarError, struct.e
 _HUB_REMEDY: Final = "No local file has this name; as a hub id, check it, the split, the network and your login."
 _STREAM_ROWS: Final = 16
 _Row: TypeAlias = dict[str, object]
-_BUILDERS: Final[Mapping[str, str]] = {"parquet": "parquet", "tar": "webdataset"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,6 +101,10 @@ def _read(source: str | Path, given: _Options, limit: int | None) -> Sequence[Re
                 records = list(islice(_text_records(found, naming, given), some))
             rows = rows_of(found.split, len(records), found.name)
             return records[rows.start : rows.stop][:limit]
+        if found.kind == "tar":
+            samples = TarRecords(found.files, naming)
+            rows = rows_of(found.split, len(samples), found.name)
+            return samples[rows.start : rows.stop][:limit]
         table = _open_table(found, given)
         return ArrowRecords(table, rows_of(found.split, len(table), found.name)[:limit], naming)
 
@@ -162,8 +165,7 @@ def _placed(found: Source, naming: Naming, given: _Options, later: bool) -> Iter
     """The records of files in which a row can be read by its place."""
     with _unreadable(found):
         if found.kind == "tar":
-            samples = open_samples(found.files)
-            naming, rows = replace(naming, labels=label_names(samples.features)), iter(samples)
+            rows = later_samples(found.files)
         else:  # memory-mapped
             table = _open_table(found, given)
             records = ArrowRecords(table, range(len(table)), naming)
@@ -236,9 +238,9 @@ def _open_table(found: Source, given: _Options) -> Dataset:
 
     if found.kind == "arrow":
         return datasets.concatenate_datasets([datasets.Dataset.from_file(str(file)) for file in found.files])
-    if found.kind in _BUILDERS:
+    if found.kind == "parquet":
         files = [str(file) for file in found.files]
-        return datasets.load_dataset(_BUILDERS[found.kind], data_files=files, split="train")
+        return datasets.load_dataset("parquet", data_files=files, split="train")
     if found.kind == "hub":
         return _of_hub(found, given)
     saved = datasets.load_from_disk(found.name)
@@ -252,9 +254,9 @@ def _open_table(found: Source, given: _Options) -> Dataset:
 def _open_stream(found: Source, given: _Options) -> IterableDataset:
     import datasets
 
-    if found.kind in _BUILDERS:
+    if found.kind == "parquet":
         files = [str(file) for file in found.files]
-        return datasets.load_dataset(_BUILDERS[found.kind], data_files=files, split="train", streaming=True)
+        return datasets.load_dataset("parquet", data_files=files, split="train", streaming=True)
     return _of_hub(found, given, streaming=True)
 
 
