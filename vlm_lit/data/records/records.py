@@ -22,6 +22,7 @@ from vlm_lit.data.records.class_labels import label_names
 from vlm_lit.data.records.json_rows import LARGE, JsonRecords, open_rows
 from vlm_lit.data.records.locate import Source, locate
 from vlm_lit.data.records.naming import Naming
+from vlm_lit.data.records.parquet_columns import check_columns
 from vlm_lit.data.records.record_sequences import ArrowRecords, ChainedRecords
 from vlm_lit.data.records.splits import no_such_split, rows_of, wrong_split
 from vlm_lit.data.records.tar_samples import TarRecords, later_samples
@@ -285,6 +286,8 @@ def _opened(source: str | Path, given: _Options) -> tuple[Source, Naming]:
         raise ConfigError(f"records is {given.key}, which is for JSON files; {found.name} is none. Leave it out.")
     with _unreadable(found):
         check_unpacked(sorted(found.folder.rglob("*.arrow")) if found.kind == "saved" and found.folder else found.files)
+        if found.kind == "parquet":
+            check_columns(found.files)
     root = given.image_root if given.image_root is not None else _default_image_root(found)
     file = found.files[0] if len(found.files) == 1 else found.name
     shards = found.kind == "tar"
@@ -312,5 +315,5 @@ def _unreadable(found: Source) -> Iterator[None]:
             raise
         code = "records.hub" if found.kind == "hub" else "records.unreadable"
         remedy = _HUB_REMEDY if found.kind == "hub" else "Copy or write it again."
-        reason = str(error.__cause__ or error).split("\n")[0] or type(error).__name__
+        reason = " ".join(str(error.__cause__ or error).split())[:300] or type(error).__name__
         raise RecordError(f"cannot be read ({reason})", remedy=remedy, file=found.name, code=code) from error
