@@ -12,7 +12,7 @@ import pytest
 from vlm_lit.data.records.records import read_records, stream_records
 from vlm_lit.errors import RecordError
 
-WORDS = {"question": ["What?"] * 2, "answer": ["007", "1"]}
+WORDS: dict[str, object] = {"question": ["What?"] * 2, "answer": ["007", "1"]}
 READERS = (read_records, lambda path: list(stream_records(path)))
 
 
