@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from safetensors.torch import load_file, save_file
 
 from tests.support import small_config
@@ -15,9 +16,10 @@ from tests.support.runs import fit, predictions, verb
 from vlm_lit import PreferenceModule, SupervisedModule
 from vlm_lit.cli import main
 from vlm_lit.errors import ConfigError
-from vlm_lit.models.adapter_state import base_identity, save_adapter
+from vlm_lit.models.adapter_state import FINGERPRINT, base_identity, save_adapter, trainable_state
 from vlm_lit.models.lora_settings import LoraSettings
 from vlm_lit.models.parts import PartSettings
+from vlm_lit.models.quantization import QuantizationSettings
 
 PARTS = settings(projector=FP32, language_model=PartSettings(precision="fp32", training="lora"))
 COMMIT, OTHER = "a" * 40, "b" * 40
@@ -60,6 +62,53 @@ def test_the_commit_is_compared_where_it_is_all_that_is_known(tiny_llava: Path, 
         module(other, adapter).configure_model()
     with pytest.warns(UserWarning, match="Nothing shows whether .* is the base that the adapter in"):
         module(tiny_llava, adapter).configure_model()
+
+
+def loftq(base: Path, adapter: Path | None, precision: Any = "nf4", start: Any = "loftq", double: bool = True) -> Any:
+    parts = settings(projector=FP32, language_model=PartSettings(precision=precision, training="lora"))
+    return SupervisedModule(
+        str(base),
+        parts=parts,
+        lora=LoraSettings(start=start, rank=8),
+        quantization=QuantizationSettings(compute_dtype="fp32", double_quant=double),
+        adapter=None if adapter is None else str(adapter),
+    )
+
+
+def test_a_loftq_adapter_goes_on_where_it_began_and_is_called_so(tiny_llava: Path, tmp_path: Path) -> None:
+    first = loftq(tiny_llava, None)
+    first.configure_model()
+    save_adapter(first.model, tmp_path / "adapter", first.identity)
+    second = loftq(tiny_llava, tmp_path / "adapter")
+    second.configure_model()
+    assert second.identity["lora"]["start"] == "loftq"  # what `merge` goes by
+    own, kept = trainable_state(second.model), trainable_state(first.model)
+    assert all(torch.equal(own[name], kept[name]) for name in kept)
+    for changed, words in (
+        ({"start": "random"}, r"lora\.start is random, .* began with loftq: .* Set lora\.start to loftq"),
+        ({"precision": "fp4"}, r"parts\.language_model\.precision was nf4, and is fp4 here\. Set it to nf4"),
+        ({"precision": "bf16", "start": "random"}, r"Set lora\.start to loftq"),
+        ({"double": False}, r"quantization\.double_quant was True, and is False here"),
+    ):
+        with pytest.raises(ConfigError, match=words):
+            loftq(tiny_llava, tmp_path / "adapter", **changed).configure_model()
+
+
+def test_another_adapter_is_not_called_loftq(tiny_llava: Path, tmp_path: Path) -> None:
+    first = loftq(tiny_llava, None, start="random")
+    first.configure_model()
+    save_adapter(first.model, tmp_path / "adapter", first.identity)
+    for folder in (tmp_path / "adapter", without_fingerprint(tmp_path / "adapter", tmp_path / "plain")):
+        loftq(tiny_llava, folder, start="random").configure_model()
+        with pytest.raises(
+            ConfigError, match=r"lora\.start is loftq, .* began with random: .* Set lora\.start to random"
+        ):
+            loftq(tiny_llava, folder).configure_model()
+
+
+def without_fingerprint(adapter: Path, copy: Path) -> Path:
+    shutil.copytree(adapter, copy, ignore=shutil.ignore_patterns(FINGERPRINT))
+    return copy
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from vlm_lit.data.checkpoint.processors import processor_identity
 from vlm_lit.models.adapter_state import file_sha256, load_trainable_state
 from vlm_lit.models.finite import check_weights
 from vlm_lit.models.frozen_start import load_start, start_state
-from vlm_lit.training.adapter_start import check_origin
+from vlm_lit.training.adapter_start import check_origin, check_rounded_base
 from vlm_lit.training.hyperparameters import plain
 from vlm_lit.training.identity import base_named, course_of, identity_of, library_versions, other_ranks
 from vlm_lit.training.module import VisionLanguageModule
@@ -50,10 +50,11 @@ class CheckpointedModule(VisionLanguageModule):
         """Put the saved adapter in a folder on the model, once it is known to belong to this base.
 
         Raises:
-            ConfigError: it belongs to another base, or does not fit the model.
+            ConfigError: it belongs to another base, or to other 4-bit weights of it, or does not fit the model.
         """
         processor = None if self._trainer is None else processor_identity(self.data.processor)
         check_origin(adapter, self.model_id, self.revision, processor, self._digest)
+        check_rounded_base(adapter, self.parts, self.lora, self.quantization)
         super().take_adapter(adapter)
 
     def _digest(self, file: Path) -> str:
