@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+import warnings
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from lightning import Trainer
 from safetensors.torch import load_file, save_file
 
 from tests.support import small_config
 from tests.support.loaded import FP32, settings
 from tests.support.runs import fit, predictions, verb
-from vlm_lit import PreferenceModule, SupervisedModule
+from vlm_lit import ConversationDataModule, PreferenceModule, SupervisedModule
 from vlm_lit.cli import main
 from vlm_lit.errors import ConfigError
 from vlm_lit.models.adapter_state import FINGERPRINT, base_identity, save_adapter, trainable_state
@@ -109,6 +112,53 @@ def test_another_adapter_is_not_called_loftq(tiny_llava: Path, tmp_path: Path) -
 def without_fingerprint(adapter: Path, copy: Path) -> Path:
     shutil.copytree(adapter, copy, ignore=shutil.ignore_patterns(FINGERPRINT))
     return copy
+
+
+def of_others(base: Path, folder: Path, named: str) -> Path:
+    """An adapter as TRL leaves it: PEFT's files with the processor's beside them, and no fingerprint."""
+    made = module(base, None)
+    made.configure_model()
+    made.model.save_pretrained(folder)
+    config = folder / "adapter_config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "base_model_name_or_path": named}))
+    for file in (*base.glob("*.jinja"), *base.glob("tokenizer*")):
+        shutil.copyfile(file, folder / file.name)
+    return folder
+
+
+def said(base: Path, adapter: Path, data_set: Path) -> list[str]:
+    """What a run warns of that starts from an adapter."""
+    start, trainer = module(base, adapter), Trainer(logger=False, enable_checkpointing=False, accelerator="cpu")
+    data = ConversationDataModule(str(base), val={"path": str(data_set / "val.json")})
+    data.trainer, trainer.datamodule, start.trainer = trainer, data, trainer  # type: ignore[attr-defined]
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        start.configure_model()
+    return [str(one.message) for one in found if issubclass(one.category, UserWarning)]
+
+
+def test_an_adapter_of_others_that_names_this_base_is_taken_in_silence(
+    tiny_llava: Path, small: Path, tmp_path: Path
+) -> None:
+    name = tiny_llava.name
+    copies = f"unsloth/{name}-unsloth-bnb-4bit", f"/hub/models--b--{name}/snapshots/abc"
+    for i, named in enumerate((str(tiny_llava), f"elsewhere/{name}", *copies)):
+        assert said(tiny_llava, of_others(tiny_llava, tmp_path / str(i), named), small) == []
+
+
+def test_what_an_adapter_of_others_was_trained_otherwise_on_is_said(
+    tiny_llava: Path, small: Path, tmp_path: Path
+) -> None:
+    adapter = of_others(tiny_llava, tmp_path / "adapter", "llava-hf/bakLlava-v1-hf")
+    (adapter / "chat_template.jinja").write_text("{{ messages }}", encoding="utf-8")
+    tokens = json.loads((adapter / "tokenizer.json").read_text(encoding="utf-8"))
+    tokens["added_tokens"].append({"id": 999, "content": "<chart>"})
+    (adapter / "tokenizer.json").write_text(json.dumps(tokens), encoding="utf-8")
+    base, template, more = said(tiny_llava, adapter, small)
+    assert f"names llava-hf/bakLlava-v1-hf as its base, and this run has {tiny_llava}" in base
+    assert template.startswith(f"{adapter} holds another chat template than {tiny_llava}")
+    assert "has 1 tokens that" in more
+    assert "'<chart>'" in more
 
 
 @pytest.fixture(scope="module")

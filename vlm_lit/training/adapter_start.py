@@ -16,6 +16,7 @@ from vlm_lit.models.lora_settings import LoraSettings
 from vlm_lit.models.merge.base_source import is_base, read_fingerprint
 from vlm_lit.models.parts import PartsSettings
 from vlm_lit.models.quantization import QuantizationSettings
+from vlm_lit.training.foreign_start import differences
 from vlm_lit.training.processor_change import check_adapter
 
 
@@ -29,7 +30,7 @@ def check_origin(
     """Refuse an adapter that was trained on another base, and warn where its images were prepared otherwise.
 
     Args:
-        adapter: its folder; one without a fingerprint, which others write, does not say.
+        adapter: its folder; of one without a fingerprint, which others write, what else it says is compared.
         model_id: folder or hub id of this run's base.
         revision: its revision on the hub.
         processor: this run's, as `processor_identity` gives it; None where there are no data.
@@ -38,12 +39,14 @@ def check_origin(
     Raises:
         ConfigError: the base is another one, or the fingerprint cannot be read.
     """
-    if not (adapter / FINGERPRINT).is_file():
-        return
-    base = read_fingerprint(adapter)["base"]
     folder = Path(model_id)
     if not folder.is_dir():
         folder = Path(cached_file(model_id, "config.json", revision=revision)).parent
+    if not (adapter / FINGERPRINT).is_file():
+        for words in differences(adapter, model_id, folder, processor):
+            rank_zero_warn(words)
+        return
+    base = read_fingerprint(adapter)["base"]
     if not is_base(folder, base, elsewhere="Set model.init_args.model_id to an unchanged copy", digest=digest):
         rank_zero_warn(f"Nothing shows whether {model_id} is the base that the adapter in {adapter} was trained on.")
     if processor is not None:
