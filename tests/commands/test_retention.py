@@ -60,6 +60,26 @@ def test_both_models_are_asked_and_compared(tuned: Path, small: Path, tmp_path: 
     assert (tuned / "config.yaml").read_bytes() == before
 
 
+@pytest.mark.slow
+def test_a_runs_list_of_answers_is_not_a_benchmarks(config: Config, small: Path, tmp_path: Path) -> None:
+    path = config(trainer={"limit_val_batches": 0, "max_steps": 1}, model={"answer_from": ["red", "blue"]})
+    assert main(["fit", "--config", str(path)]) == 0
+    (tmp_path / "own").mkdir()
+    own = overlay(tmp_path / "own", small / "val.json").rename(tmp_path / "own" / "own.yaml")
+    settings = yaml.safe_load(own.read_text())
+    settings["model"]["init_args"]["answer_from"] = ["yes", "no"]
+    own.write_text(yaml.safe_dump(settings))
+    asked = ["--config", str(overlay(tmp_path, small / "val.json")), "--config", str(own), "--config", "workbench"]
+    main(["retention", str(run_dir(path)), *asked, "--limit", "5", "--output", str(tmp_path / "out")])
+    for side in ("tuned", "base"):
+        for name in ("mine", "workbench"):
+            said = (tmp_path / "out" / name / side / "predictions.jsonl").read_text().splitlines()
+            assert not {json.loads(line)["prediction"] for line in said} & {"red", "blue"}
+            assert all("confidence" not in json.loads(line) for line in said)
+        said = (tmp_path / "out" / "own" / side / "predictions.jsonl").read_text().splitlines()
+        assert {json.loads(line)["prediction"] for line in said} <= {"yes", "no"}
+
+
 def test_what_cannot_be_asked_is_refused_or_where_it_was_not_named_left_out(
     tuned: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

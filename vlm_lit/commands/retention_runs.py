@@ -12,6 +12,7 @@ from vlm_lit.commands.lightning import VlmLitCLI
 from vlm_lit.commands.lightning_verb import ended
 from vlm_lit.commands.process_rules import refusing
 from vlm_lit.errors import VlmLitError
+from vlm_lit.files.strict_yaml import read_strict
 from vlm_lit.files.whole import write_whole
 from vlm_lit.workbench.dataset import EVALUATION_QUESTIONS
 from vlm_lit.workbench.dataset import write as write_dataset
@@ -25,9 +26,12 @@ _SOURCE: Final = (
 )  # fmt: skip
 """What a run's own test data may have set, and the workbench has not."""
 
+_HELD_TO: Final = ("answer_from", "answer_schema")
+"""What a run's answers may be held to. Its list is for its own questions: all others would be answered from it."""
+
 
 def ask_both(run: Path, overlay: Path, folder: Path, more: Sequence[str]) -> tuple[Path, Path]:
-    """Let both models answer; the folders of the tuned model's answers and of the base's.
+    """Let both models answer, in words of their own; the folders of the tuned model's answers and of the base's.
 
     Args:
         run: the tuned model's run.
@@ -39,11 +43,24 @@ def ask_both(run: Path, overlay: Path, folder: Path, more: Sequence[str]) -> tup
         VlmLitError: the questions cannot be had, or a model cannot be asked them.
     """
     tuned, base = folder / "tuned", folder / "base"
-    laid = ["--config", str(overlay), *more]
+    laid = [*_unheld(run, folder), "--config", str(overlay), *more]
     _test(["--from", str(run), *laid, f"--run_dir={tuned}"])
     as_it_is = ["--ckpt_path=null", "--model.init_args.adapter=null", f"--run_dir={base}"]
     _test(["--config", str(run / "config.yaml"), *laid, *as_it_is])
     return tuned, base
+
+
+def _unheld(run: Path, folder: Path) -> list[str]:
+    """Options that let answers go free which a run's config holds, written below the benchmark: it may hold its own."""
+    settings = read_strict(run / "config.yaml", "config")
+    model = settings.get("model") if isinstance(settings, dict) else None
+    own = model.get("init_args", model) if isinstance(model, dict) else {}
+    held = dict.fromkeys(name for name in _HELD_TO if isinstance(own, dict) and own.get(name) is not None)
+    if not held:
+        return []
+    path = folder / "free_answers.yaml"
+    write_whole(path, json.dumps({"model": {"init_args": held}}, indent=1) + "\n")
+    return ["--config", str(path)]
 
 
 def _test(words: Sequence[str]) -> None:
