@@ -109,6 +109,18 @@ def test_a_run_in_mixed_precision_computes_in_it(config: Config) -> None:
         assert spoken.reply.text == row["prediction"], row["id"]
 
 
+def test_answers_are_held_to_the_schema_that_the_run_holds_them_to(
+    finished: Path, tmp_path: Path, picture: Path
+) -> None:
+    schema, run = tmp_path / "schema.json", Path(shutil.copytree(finished, tmp_path / "run"))
+    schema.write_text(json.dumps({"enum": ["a lamp", "a tool"]}), encoding="utf-8")
+    config = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
+    config["model"]["init_args"] |= {"answer_schema": str(schema), "max_new_tokens": 40}
+    (run / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
+    (spoken,) = ChatSession(open_model(str(run)), images=[picture]).ask("what is it?")
+    assert json.loads(spoken.reply.text) in ("a lamp", "a tool")
+
+
 def test_the_command_prints_that_answer(finished: Path, capsys: Capture) -> None:
     row = predictions(finished)[1]
     arguments = [str(finished), "--image", row["image"], "--question", row["question"]]

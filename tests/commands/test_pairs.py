@@ -211,6 +211,10 @@ def test_two_ranks_sample_what_one_does(desk: Path, made: tuple[Path, list[str]]
 def test_answers_of_other_settings_are_refused(desk: Path, made: tuple[Path, list[str]], capsys: Capture) -> None:
     error = refusal(capsys, *words(desk, made[0], "--temperature", "0.5", "--model.init_args.max_new_tokens", "9"))
     assert "were sampled with another model.init_args.max_new_tokens 40 (now 9), temperature 1.5 (now 0.5)" in error
+    schema = desk / "bench" / "schema.json"
+    schema.write_text(json.dumps({"enum": ["red", "grey"]}), encoding="utf-8")
+    error = refusal(capsys, *words(desk, made[0], "--model.init_args.answer_schema", str(schema)))
+    assert "were sampled with another model.init_args.answer_schema None (now " in error
     made[0].with_suffix(".answers.jsonl").rename(desk / "aside")
     try:
         made[0].with_suffix(".answers.jsonl").write_text("something else\n")

@@ -98,7 +98,12 @@ class SampledRun(VlmLitCLI):
             if any(name == other or name.startswith(f"{other}.") for other in _OF_ANSWERS)
             and not name.endswith(".learning_rate")
         }
-        return {**kept, **leaves(vars(sampling)), "weights": self._weights(config)}
+        return {**kept, **self._held_to(), **leaves(vars(sampling)), "weights": self._weights(config)}
+
+    def _held_to(self) -> dict[str, str]:
+        """The schema that answers are held to, by its bytes; an earlier version named none."""
+        file = getattr(self.model, "answer_schema", None)
+        return {} if file is None else {"model.init_args.answer_schema": file_sha256(Path(file))}
 
     def _weights(self, config: Mapping[str, Any]) -> str | None:
         """What names the trained weights: a checkpoint's bytes, or an adapter's; None for the base as it is."""

@@ -83,7 +83,9 @@ class ChatSession:
         self._sides = [_Side("tuned" if compare else "model", tuned=True)]
         self._sides += [_Side("base", tuned=False)] if compare else []
         self._collator = self._collates(0)
-        self._answering = Answering(opened.model, opened.family, opened.encoder, settings.answer_from)
+        self._answering = Answering(
+            opened.model, opened.family, opened.encoder, settings.answer_from, answer_schema=settings.answer_schema
+        )
         self.images: tuple[ImageRef, ...] = ()
         self.show(images)
 

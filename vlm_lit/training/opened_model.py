@@ -47,6 +47,7 @@ class AnswerSettings:
         system: system message before every conversation.
         max_new_tokens: longest answer.
         answer_from: what answers are chosen from; None generates.
+        answer_schema: file with a JSON Schema that generated answers are held to; None holds them to nothing.
         max_length: most tokens of a conversation, as the run's data have it.
         over_length: what happens to a longer one.
         packing: whether a row is made as those that questions share are.
@@ -58,6 +59,7 @@ class AnswerSettings:
     system: str | None = None
     max_new_tokens: int = _LONGEST_ANSWER
     answer_from: ClosedSet | None = None
+    answer_schema: str | None = None
     max_length: MaxLength = None
     over_length: OverLength = "error"
     packing: bool = True
@@ -209,7 +211,7 @@ def _answer_settings(config: Path, parts: PartsSettings) -> AnswerSettings:
     precision = trainer.get("precision") if isinstance(trainer, dict) else None
     kept: dict[str, Any] = {
         **{name: data[name] for name in ("prompt", "system", "max_length", "over_length", "packing") if name in data},
-        **{name: model[name] for name in ("max_new_tokens", "attention") if name in model},
+        **{name: model[name] for name in ("max_new_tokens", "attention", "answer_schema") if name in model},
         "answer_from": {"answers": answers, "score": model.get("answer_score", "sum")} if answers else None,
         "bf16": precision in ("bf16-mixed", "bf16"),
     }
