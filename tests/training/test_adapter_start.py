@@ -18,6 +18,7 @@ from tests.support.loaded import FP32, settings
 from tests.support.runs import fit, predictions, verb
 from vlm_lit import ConversationDataModule, PreferenceModule, SupervisedModule
 from vlm_lit.cli import main
+from vlm_lit.data.records.sources import SourceSettings
 from vlm_lit.errors import ConfigError
 from vlm_lit.models.adapter_state import FINGERPRINT, base_identity, save_adapter, trainable_state
 from vlm_lit.models.lora_settings import LoraSettings
@@ -129,7 +130,7 @@ def of_others(base: Path, folder: Path, named: str) -> Path:
 def said(base: Path, adapter: Path, data_set: Path) -> list[str]:
     """What a run warns of that starts from an adapter."""
     start, trainer = module(base, adapter), Trainer(logger=False, enable_checkpointing=False, accelerator="cpu")
-    data = ConversationDataModule(str(base), val={"path": str(data_set / "val.json")})
+    data = ConversationDataModule(str(base), val=SourceSettings(path=str(data_set / "val.json")))
     data.trainer, trainer.datamodule, start.trainer = trainer, data, trainer  # type: ignore[attr-defined]
     with warnings.catch_warnings(record=True) as found:
         warnings.simplefilter("always")

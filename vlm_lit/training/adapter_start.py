@@ -82,7 +82,7 @@ def check_rounded_base(
         return
     was = kept_settings(PartsSettings, kept.get("parts"), f"{file}: parts")
     rounding = kept_settings(QuantizationSettings, kept.get("quantization"), f"{file}: quantization")
-    pairs = {
+    pairs: dict[str, tuple[object, object]] = {
         f"parts.{name}.precision": (was.of(name).precision, parts.of(name).precision)
         for name in parts.trained_as("lora")
     }
