@@ -12,6 +12,8 @@ import yaml
 from tests.support.refusals import refusal, to_stderr
 from tests.support.runs import run_dir
 from vlm_lit.cli import main
+from vlm_lit.training.chat_session import ChatSession
+from vlm_lit.training.opened_model import open_model
 
 Capture = pytest.CaptureFixture[str]
 Config = Callable[..., Path]
@@ -58,6 +60,22 @@ def test_both_models_are_asked_and_compared(tuned: Path, small: Path, tmp_path: 
         settings = yaml.safe_load((output / name / "base" / "config.test.yaml").read_text())
         assert settings["data"]["init_args"]["system"] == {"mine": "Be brief.", "workbench": None}[name]
     assert (tuned / "config.yaml").read_bytes() == before
+
+
+@pytest.mark.slow
+def test_the_base_is_without_a_start_that_changes_it(config: Config, small: Path, tmp_path: Path) -> None:
+    path = config(trainer={"limit_val_batches": 0, "max_steps": 1}, model={"lora": {"start": "loftq", "rank": 8}})
+    assert main(["fit", "--config", str(path)]) == 0
+    asked = ["--config", str(overlay(tmp_path, small / "val.json")), "--output", str(tmp_path / "out")]
+    main(["retention", str(run_dir(path)), *asked])
+    opened = open_model(str(run_dir(path)))
+    for line in (tmp_path / "out" / "mine" / "base" / "predictions.jsonl").read_text().splitlines():
+        row = json.loads(line)
+        session = ChatSession(opened, compare=True, images=[Path(row["image"])], system="Be brief.", max_new_tokens=2)
+        tuned, base = session.ask(row["question"])
+        assert (tuned.by, base.by, base.reply.text) == ("tuned", "base", row["prediction"])
+    settings = yaml.safe_load((tmp_path / "out" / "mine" / "base" / "config.test.yaml").read_text())
+    assert settings["model"]["init_args"]["lora"]["start"] == "random"
 
 
 @pytest.mark.slow

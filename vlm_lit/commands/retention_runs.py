@@ -6,7 +6,7 @@ import gc
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from vlm_lit.commands.lightning import VlmLitCLI
 from vlm_lit.commands.lightning_verb import ended
@@ -45,17 +45,30 @@ def ask_both(run: Path, overlay: Path, folder: Path, more: Sequence[str]) -> tup
     tuned, base = folder / "tuned", folder / "base"
     laid = [*_unheld(run, folder), "--config", str(overlay), *more]
     _test(["--from", str(run), *laid, f"--run_dir={tuned}"])
-    as_it_is = ["--ckpt_path=null", "--model.init_args.adapter=null", f"--run_dir={base}"]
+    as_it_is = ["--ckpt_path=null", "--model.init_args.adapter=null", *_unstarted(run), f"--run_dir={base}"]
     _test(["--config", str(run / "config.yaml"), *laid, *as_it_is])
     return tuned, base
 
 
-def _unheld(run: Path, folder: Path) -> list[str]:
-    """Options that let answers go free which a run's config holds, written below the benchmark: it may hold its own."""
+def _model_settings(run: Path) -> dict[str, Any]:
+    """What a run's model is made from, by its config."""
     settings = read_strict(run / "config.yaml", "config")
     model = settings.get("model") if isinstance(settings, dict) else None
     own = model.get("init_args", model) if isinstance(model, dict) else {}
-    held = dict.fromkeys(name for name in _HELD_TO if isinstance(own, dict) and own.get(name) is not None)
+    return own if isinstance(own, dict) else {}
+
+
+def _unstarted(run: Path) -> list[str]:
+    """Options that leave the base without the start of an update: LoftQ's makes another model of it."""
+    lora = _model_settings(run).get("lora")
+    start = lora.get("start") if isinstance(lora, dict) else None
+    return [] if start in (None, "random") else ["--model.init_args.lora.start=random"]
+
+
+def _unheld(run: Path, folder: Path) -> list[str]:
+    """Options that let answers go free which a run's config holds, written below the benchmark: it may hold its own."""
+    own = _model_settings(run)
+    held = dict.fromkeys(name for name in _HELD_TO if own.get(name) is not None)
     if not held:
         return []
     path = folder / "free_answers.yaml"
