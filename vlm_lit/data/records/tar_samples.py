@@ -73,7 +73,6 @@ class TarRecords(Sequence[Record]):
         self._files, self._naming = files, naming
         self._headers = [_headers(path) for path in files]
         self._ends = list(accumulate(map(len, self._headers)))
-
         self._rows = range(self._ends[-1])
 
     def __len__(self) -> int:
@@ -90,7 +89,7 @@ class TarRecords(Sequence[Record]):
             return some
         row = self._rows[index]
         shard = bisect_right(self._ends, row)
-        path, header = self._files[shard], self._headers[shard][row - self._ends[shard]]  # counted from its end
+        path, header = self._files[shard], self._headers[shard][row - self._ends[shard]]  # counted from the shard's end
         return self._naming.record(row, _read(path, next(_samples(path, header))))
 
 
@@ -167,11 +166,13 @@ def _value(path: Path, member: Member, data: bytes) -> object:
     except RecordError as error:
         raise RecordError(error.problem, remedy=error.remedy, file=path, record=member.name, code=error.code) from None
     except ValueError as error:
-        problem, remedy = (
+        raise RecordError(
             f"cannot be read ({error})",
-            "Write the file again: words as UTF-8, a class as a whole number.",
-        )
-        raise RecordError(problem, remedy=remedy, file=path, record=member.name, code="records.unreadable") from None
+            remedy="Write the file again: words as UTF-8, a class as a whole number.",
+            file=path,
+            record=member.name,
+            code="records.unreadable",
+        ) from None
 
 
 def _bytes_of(file: Any, member: Member) -> BytesIO:  # noqa: ANN401 - a raw file
