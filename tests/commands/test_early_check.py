@@ -129,6 +129,8 @@ def names_of(section: str) -> list[str]:
     "words",
     [
         ["--trainer.max_steps", "-1"],
+        ["--data.prompt", "{question}"],
+        ["--data.init_args.prompt", "Question: {question}"],
         ["--print_config"],
         ["--print_config=skip_default"],
         ["--trainer.callbacks+", "vlm_lit.training.callbacks.throughput.Throughput"],

@@ -17,6 +17,7 @@ COMMAND_LINE: Final = "the command line"
 _MOST_FILES: Final = 100
 _SUFFIXES: Final = (".yaml", ".yml")
 _CONFIGS: Final = ("config", "c")
+_SECTIONS: Final = ("trainer", "model", "data")
 
 
 class ConfigFiles:
@@ -39,7 +40,8 @@ class ConfigFiles:
         self.places[plain(option)] = COMMAND_LINE
         self.values.setdefault(plain(option), []).append(value)
         node = _composed(option, value)
-        if isinstance(node, yaml.MappingNode):
+        # Any other setting may be a text that looks like a mapping, as a prompt `{question}` does.
+        if isinstance(node, yaml.MappingNode) and (option in _SECTIONS or option.endswith(".init_args")):
             self._note(node, plain(option))
         if _names_file(option, value):
             self._read(Path(value), "" if option in _CONFIGS else option, COMMAND_LINE)
@@ -106,7 +108,7 @@ def files_first(arguments: Sequence[str]) -> list[str]:
 
 def _names_file(option: str, value: str) -> bool:
     """Whether an option names a file of settings: a whole config, or what a section holds."""
-    return option in _CONFIGS or (option in ("trainer", "model", "data") and value.endswith(_SUFFIXES))
+    return option in _CONFIGS or (option in _SECTIONS and value.endswith(_SUFFIXES))
 
 
 def _composed(option: str, value: str) -> yaml.Node | None:
