@@ -10,12 +10,12 @@ from __future__ import annotations
 import string
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import takewhile
 from pathlib import Path
 from typing import Final
 
 from vlm_lit.commands.answer_columns import AnswerColumns
 from vlm_lit.commands.filed_rows import FiledAnswer, FiledRow, again, is_table, rows, shown, with_unique_ids
+from vlm_lit.data.conversations.choices import lettered
 from vlm_lit.errors import RecordError
 from vlm_lit.metrics.rules import Answer
 
@@ -186,9 +186,8 @@ class _AnswerReading:
         value = row.fields.get(key)
         if value is not None or self.form.id != "index":
             return row.texts(key, optional=not self.columns.choices)
-        options = [row.fields.get(letter) for letter in string.ascii_uppercase]
-        there = list(takewhile(lambda text: text is not None, options))
-        if any(text is not None for text in options[len(there) :]):
+        there, lost = lettered(row.fields, lambda text: text is not None)
+        if lost is not None:
             gap = string.ascii_uppercase[len(there)]
             row.refuse(f"it has no option {gap}, and one behind it", "Write the options without a gap.")
         return tuple(map(str, there))

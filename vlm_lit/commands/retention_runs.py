@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,6 +14,7 @@ from vlm_lit.commands.process_rules import refusing
 from vlm_lit.errors import VlmLitError
 from vlm_lit.files.strict_yaml import read_strict
 from vlm_lit.files.whole import write_whole
+from vlm_lit.training.opened_model import made_from
 from vlm_lit.workbench.dataset import EVALUATION_QUESTIONS
 from vlm_lit.workbench.dataset import write as write_dataset
 
@@ -43,32 +44,25 @@ def ask_both(run: Path, overlay: Path, folder: Path, more: Sequence[str]) -> tup
         VlmLitError: the questions cannot be had, or a model cannot be asked them.
     """
     tuned, base = folder / "tuned", folder / "base"
-    laid = [*_unheld(run, folder), "--config", str(overlay), *more]
+    config = read_strict(run / "config.yaml", "config")
+    model = made_from(config.get("model") if isinstance(config, dict) else None)
+    laid = [*_unheld(model, folder), "--config", str(overlay), *more]
     _test(["--from", str(run), *laid, f"--run_dir={tuned}"])
-    as_it_is = ["--ckpt_path=null", "--model.init_args.adapter=null", *_unstarted(run), f"--run_dir={base}"]
+    as_it_is = ["--ckpt_path=null", "--model.init_args.adapter=null", *_unstarted(model), f"--run_dir={base}"]
     _test(["--config", str(run / "config.yaml"), *laid, *as_it_is])
     return tuned, base
 
 
-def _model_settings(run: Path) -> dict[str, Any]:
-    """What a run's model is made from, by its config."""
-    settings = read_strict(run / "config.yaml", "config")
-    model = settings.get("model") if isinstance(settings, dict) else None
-    own = model.get("init_args", model) if isinstance(model, dict) else {}
-    return own if isinstance(own, dict) else {}
-
-
-def _unstarted(run: Path) -> list[str]:
+def _unstarted(model: Mapping[str, Any]) -> list[str]:
     """Options that leave the base without the start of an update: LoftQ's makes another model of it."""
-    lora = _model_settings(run).get("lora")
+    lora = model.get("lora")
     start = lora.get("start") if isinstance(lora, dict) else None
     return [] if start in (None, "random") else ["--model.init_args.lora.start=random"]
 
 
-def _unheld(run: Path, folder: Path) -> list[str]:
+def _unheld(model: Mapping[str, Any], folder: Path) -> list[str]:
     """Options that let answers go free which a run's config holds, written below the benchmark: it may hold its own."""
-    own = _model_settings(run)
-    held = dict.fromkeys(name for name in _HELD_TO if own.get(name) is not None)
+    held = dict.fromkeys(name for name in _HELD_TO if model.get(name) is not None)
     if not held:
         return []
     path = folder / "free_answers.yaml"

@@ -19,7 +19,6 @@ from vlm_lit.data.records.text_tables import DELIMITERS
 from vlm_lit.errors import ConfigError, RecordError
 from vlm_lit.files.open_text import format_of
 from vlm_lit.files.pointers import LFS_PROBLEM, LFS_REMEDY, is_pointer_file
-from vlm_lit.schema import Record
 
 
 def source_rows(source: CuratedSource) -> Iterator[SourceRow]:
@@ -89,17 +88,12 @@ def _table_rows(file: SourceFile, source: CuratedSource) -> Iterator[SourceRow]:
     try:
         for record in stream_records(file.name, split=source.split, later=True):
             folder = record.image_root if record.image_root is not None else Path()
-            found = _held(record)
             row = SourceRow(source=file.name, index=index, folder=file.folder or folder)
-            yield replace(row, problem=found) if isinstance(found, RecordError) else replace(row, fields=found)
+            try:  # those of the records behind it can be read
+                row = replace(row, fields=dict(record.fields))
+            except RecordError as error:
+                row = replace(row, problem=error)
+            yield row
             index += 1
     except RecordError as error:
         yield SourceRow(source=file.name, index=index, folder=file.folder or Path(), problem=error, ends=True)
-
-
-def _held(record: Record) -> Mapping[str, object] | RecordError:
-    """A record's fields, or why these cannot be read; those of the records behind it can."""
-    try:
-        return dict(record.fields)
-    except RecordError as error:
-        return error

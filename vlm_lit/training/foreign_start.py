@@ -5,7 +5,6 @@ There is no fingerprint and so no digest, but most programs write the base's nam
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Mapping
@@ -13,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
+from vlm_lit.data.checkpoint.processors import template_sha256
 from vlm_lit.models.adapter_settings import CONFIG
 
 _TOKENS: Final = "tokenizer.json"
@@ -37,7 +37,11 @@ def differences(adapter: Path, model_id: str, base: Path, processor: Mapping[str
             "mean something else."
         )
     template = _template(adapter)
-    if processor is not None and template is not None and _digest(template) != processor["chat_template_sha256"]:
+    if (
+        processor is not None
+        and template is not None
+        and template_sha256(template) != processor["chat_template_sha256"]
+    ):
         found.append(
             f"{adapter} holds another chat template than {model_id}, whose template this run writes its rows by. To go "
             "on with the adapter's, name a copy of the base with that template in it."
@@ -76,10 +80,6 @@ def _template(folder: Path) -> str | None:
     files = ("chat_template.json", "processor_config.json", "tokenizer_config.json")
     held = [_settings(folder / name).get("chat_template") for name in files]
     return next((one for one in held if isinstance(one, str)), None)
-
-
-def _digest(template: str) -> str:
-    return hashlib.sha256(json.dumps(template).encode()).hexdigest()
 
 
 def _added(folder: Path) -> set[str]:

@@ -206,7 +206,7 @@ def _answer_settings(config: Path, parts: PartsSettings) -> AnswerSettings:
         return AnswerSettings(bf16=needs_autocast(parts))
     found = read_strict(config, "config")
     settings = found if isinstance(found, dict) else {}
-    model, data = _made_from(settings.get("model")), _made_from(settings.get("data"))
+    model, data = made_from(settings.get("model")), made_from(settings.get("data"))
     answers, trainer = model.get("answer_from"), settings.get("trainer")
     precision = trainer.get("precision") if isinstance(trainer, dict) else None
     kept: dict[str, Any] = {
@@ -218,7 +218,7 @@ def _answer_settings(config: Path, parts: PartsSettings) -> AnswerSettings:
     return kept_settings(AnswerSettings, kept, str(config))
 
 
-def _made_from(section: object) -> dict[str, Any]:
+def made_from(section: object) -> dict[str, Any]:
     """What a section's class is made from."""
     if not isinstance(section, dict):
         return {}

@@ -150,7 +150,6 @@ def takes_suffix(processor: ProcessorMixin) -> bool:
 
 def processor_identity(processor: ProcessorMixin) -> dict[str, object]:
     """What names a processor: its image settings, what carries them out, and the digest of its chat template."""
-    template = json.dumps(processor.chat_template, sort_keys=True)
     pictures = processor.image_processor
     return {
         "class": type(processor).__name__,
@@ -159,9 +158,14 @@ def processor_identity(processor: ProcessorMixin) -> dict[str, object]:
         "image_processor_class": type(pictures).__name__,
         "image_backend": pictures.backend,
         "image_libraries": {name: version(name).partition("+")[0] for name in _LIBRARIES[pictures.backend]},
-        "chat_template_sha256": hashlib.sha256(template.encode()).hexdigest(),
+        "chat_template_sha256": template_sha256(processor.chat_template),
         **({"image_settings": settings} if (settings := getattr(processor, "image_settings", None)) else {}),
     }
+
+
+def template_sha256(template: object) -> str:
+    """The digest of a chat template, of several by name, or of none."""
+    return hashlib.sha256(json.dumps(template, sort_keys=True).encode()).hexdigest()
 
 
 def tokenizer_sha256(tokenizer: Any) -> str:  # noqa: ANN401 - transformers' tokenizers share no type that says more

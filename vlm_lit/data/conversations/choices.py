@@ -8,7 +8,7 @@ the letter.
 from __future__ import annotations
 
 import string
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import takewhile
 from typing import Final
@@ -74,6 +74,13 @@ def _is_option(value: object) -> bool:
     return isinstance(value, str | int | float) and not isinstance(value, bool)
 
 
+def lettered(fields: Mapping[str, object], holds: Callable[[object], bool]) -> tuple[list[object], str | None]:
+    """What fields A, B, ... hold up to the first letter without an option, and the first letter behind it with one."""
+    there = list(takewhile(holds, map(fields.get, string.ascii_uppercase)))
+    behind = string.ascii_uppercase[len(there) :]
+    return there, next((letter for letter in behind if holds(fields.get(letter))), None)
+
+
 def with_lettered_choices(record: Record) -> Record:
     """The record with its options under `choices`, where fields A, B, ... hold them as in VLMEvalKit's tables.
 
@@ -82,12 +89,12 @@ def with_lettered_choices(record: Record) -> Record:
     """
     if record.fields.get(CHOICES) is not None or not all(_is_option(record.fields.get(key)) for key in "AB"):
         return record
-    texts = list(takewhile(_is_option, map(record.fields.get, string.ascii_uppercase)))
-    left = string.ascii_uppercase[len(texts) :]
-    lost = next((key for key in left if _is_option(record.fields.get(key))), None)
+    texts, lost = lettered(record.fields, _is_option)
     if lost is not None:
         remedy = f"Write the options without a gap; or rename {lost} if it is none (columns: {{other: {lost}}})."
-        raise refusal(record, f"it has an option {lost} and none at {left[0]}", remedy=remedy, code="choices")
+        raise refusal(
+            record, f"it has an option {lost} and none at {_LETTERS[len(texts)]}", remedy=remedy, code="choices"
+        )
     return replace(record, fields={**record.fields, CHOICES: texts})
 
 

@@ -115,10 +115,12 @@ def _find_in_folder(folder: Path, split: Split) -> Source:
 
 def _data_files(folder: Path) -> list[Path]:
     """Every file of a known kind in a folder and those within it, hidden ones aside."""
-    return sorted(
-        file
-        for file in folder.rglob("*")
-        if (kind := _SUFFIXES.get(format_of(file))) is not None
+    return sorted(file for file in folder.rglob("*") if _is_data(file, folder))
+
+
+def _is_data(file: Path, folder: Path) -> bool:
+    return (
+        (kind := _SUFFIXES.get(format_of(file))) is not None
         and (kind == "text" or file.suffix.lower() != ".gz")
         and file.name not in (*SAVED, *NO_ROWS)
         and not any(part.startswith(".") for part in file.relative_to(folder).parts)
@@ -153,9 +155,9 @@ def _metadata(folder: Path, split: str) -> Path | None:
 def _refuse_beside(metadata: Path, folder: Path, split: str) -> None:
     """Refuse a table of pictures where a file beside it is named as the split: either may be what is meant."""
     meant = split_of_word(split) or split.casefold()
-    for file in _data_files(folder):
-        words = words_of_name(file.name) if file.parent in (folder, metadata.parent) else []
-        if meant in [split_of_word(word) or word for word in words]:
+    beside = {*folder.iterdir(), *metadata.parent.iterdir()}  # not all of a folder of pictures
+    for file in sorted(file for file in beside if _is_data(file, folder)):
+        if meant in [split_of_word(word) or word for word in words_of_name(file.name)]:
             named = f"both {metadata.relative_to(folder)} and {file.relative_to(folder)}"
             raise _unknown_format(str(folder), f"{named} may be the split {split!r}: name one, or a list of them")
 
